@@ -1,0 +1,70 @@
+# `make demo` and `make test` do all the set-up on a machine with Python 3.11 or newer.
+
+VENV := .venv
+VENV_NEWEST := .venv-newest
+
+# Which commands run, are new enough (3.$(1)) and can make an environment. Each is tried, since a
+# version manager's shim may be on PATH for a version that is not switched on.
+first_usable = $(shell for python in $(2); do \
+	"$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, $(1)))' \
+	2>/dev/null && echo "$$python" && break; done)
+
+PYTHON ?= $(call first_usable,11,python3.13 python3.12 python3.11 python3 python)
+PYTHON_NEWEST ?= $(call first_usable,12,python3.13 python3.12 \
+	$(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python $(HOME)/.pyenv/versions/3.12.*/bin/python))
+
+# Errors only; no question is ever asked.
+PIP_INSTALL := -m pip --disable-pip-version-check --no-input -qq install
+PYTEST := -m pytest -n 2
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-gpu test-newest lint types format clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{printf "%-20s%s\n", $$1, $$2}'
+
+demo: $(VENV)/.installed-all ## write, open, show, project and export a small collection
+	@$(VENV)/bin/python -m intake_tiffstack.demo
+
+test: $(VENV)/.installed-dev ## run all tests (ARGS="-k pattern" for some)
+	$(VENV)/bin/python $(PYTEST) $(ARGS)
+
+test-slow: $(VENV)/.installed-dev ## run the long checks
+	$(VENV)/bin/python $(PYTEST) -m slow $(ARGS)
+
+test-gpu: $(VENV)/.installed-dev ## run the checks that need CuPy and a GPU
+	$(VENV)/bin/python -m pytest -m gpu $(ARGS)
+
+test-newest: ## run all tests on Python 3.13 or 3.12 with the newest tifffile, where there is one
+ifeq ($(strip $(PYTHON_NEWEST)),)
+	@echo "test-newest: skipped, neither python3.13 nor python3.12 runs here (set PYTHON_NEWEST=)"
+else
+	@$(MAKE) --no-print-directory PYTHON="$(PYTHON_NEWEST)" VENV=$(VENV_NEWEST) test
+endif
+
+lint: $(VENV)/.installed-dev ## check style and format
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+
+types: $(VENV)/.installed-dev ## check types strictly
+	$(VENV)/bin/python -m mypy
+
+format: $(VENV)/.installed-dev ## put code in format
+	$(VENV)/bin/python -m ruff check --fix-only --quiet .
+	$(VENV)/bin/python -m ruff format .
+
+clean: ## remove environments, caches and what the demo wrote
+	rm -rf $(VENV) $(VENV_NEWEST) demo_output build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is the work done: the next run skips it until pyproject.toml changes.
+$(VENV)/.installed-%: pyproject.toml | $(VENV)/pyvenv.cfg
+	@echo "Installing intake-tiffstack[$*] into $(VENV) (minutes the first time) ..."
+	@$(VENV)/bin/python $(PIP_INSTALL) --upgrade --editable ".[$*]"
+	@touch $@
+
+$(VENV)/pyvenv.cfg:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found: install one, or name it with PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,1 @@
+"""An Intake driver that opens a collection of TIFF files as one lazy, labelled array."""

@@ -1,0 +1,289 @@
+"""What the names say, one field at a time: its distinct values in order, and which a file has.
+
+Everything here is pure. ``sel``, ``labels`` and ``sizes`` speak of values in the names, so they are
+read here, before any grid is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
+from math import gcd
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from intake_tiffstack.errors import LayoutError, MissingFilesError, OptionError
+from intake_tiffstack.pattern import natural_key, parse_value
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from intake_tiffstack.pattern import Field, Matches
+
+__all__ = [
+    "Column",
+    "coordinate_array",
+    "few",
+    "format_value",
+    "infer_step",
+    "order_column",
+    "select_files",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One field of all names: its distinct values in order, and which of them each file has."""
+
+    name: str
+    """The field."""
+    keys: tuple[Any, ...]
+    """Distinct values as the names have them, in the order of the positions."""
+    values: tuple[Any, ...]
+    """What stands for each of them in a coordinate; ``keys`` but where ``labels`` renames."""
+    codes: NDArray[np.intp]
+    """Position in ``keys`` of each file."""
+
+    def __post_init__(self) -> None:
+        if len(self.keys) != len(self.values):
+            raise ValueError(f"{len(self.keys)} keys but got {len(self.values)} values")
+
+
+def format_value(value: Any) -> str:
+    """Return *value* as an error or a report shows it. Pure.
+
+    >>> format_value(np.datetime64("2020-03-23T16:29:31.000000")), format_value("B8A")
+    ('2020-03-23T16:29:31', 'B8A')
+    """
+    if isinstance(value, np.datetime64):
+        return str(np.datetime_as_string(value, unit="auto"))
+    return str(value)
+
+
+def few(values: Sequence[Any], limit: int = 8) -> str:
+    """Return the first of *values*, the last and the count where there are many. Pure.
+
+    >>> few(range(3)), few(range(199))
+    ('0, 1, 2', '0, 1, 2, 3, 4, 5, ... 198 (199 in all)')
+    """
+    if len(values) <= limit:
+        return ", ".join(map(format_value, values))
+    first = ", ".join(map(format_value, values[: limit - 2]))
+    return f"{first}, ... {format_value(values[-1])} ({len(values)} in all)"
+
+
+def infer_step(keys: Sequence[int]) -> int | None:
+    """Return the step of ascending integers that are an arithmetic progression with gaps. Pure.
+
+    None where they are not: fewer than two of them, or less than half of the neighbours lie one
+    step apart.
+
+    >>> infer_step([0, 10, 20, 40]), infer_step([0, 1, 3]), infer_step([2, 17, 76])
+    (10, 1, None)
+    """
+    gaps = np.diff(np.asarray(keys))
+    if not len(gaps):
+        return None
+    step = gcd(*gaps.tolist())
+    return step if 2 * np.count_nonzero(gaps == step) >= len(gaps) else None
+
+
+def coordinate_array(values: Sequence[Any]) -> NDArray[Any]:
+    """Return *values* as the array of a coordinate, typed where one type holds them all. Pure.
+
+    Else they stay Python objects: NumPy would turn a number beside text into text, and integers
+    beyond 64 bits into floats.
+
+    >>> coordinate_array([0, 10]).dtype.kind, coordinate_array(["DAPI", 2]).dtype.kind
+    ('i', 'O')
+    """
+    array = np.array(values)
+    is_text = [isinstance(value, str) for value in values]
+    is_mixed = any(is_text) and not all(is_text)
+    is_rounded = array.dtype.kind == "f" and all(isinstance(value, int) for value in values)
+    return np.array(values, dtype=object) if is_mixed or is_rounded else array
+
+
+def select_files(matches: Matches, fields: Sequence[Field], sel: Mapping[str, Any]) -> Matches:
+    """Return the matches of the files whose names have the values that *sel* asks for. Pure.
+
+    Parameters
+    ----------
+    matches
+        What the names say.
+    fields
+        The fields of the pattern.
+    sel
+        A value, a list of values, or ``{"from": a, "to": b}`` with both ends included (one of them
+        may be left out) for a field. Values are given in the field's kind or as text; numbers and
+        times compare by value, text exactly, ranges of text in natural order.
+
+    Raises
+    ------
+    OptionError
+        For an unknown field, a value that no file has, or where no file is left.
+    """
+    keep = np.ones(len(matches.indices), dtype=bool)
+    known = {field.name: field for field in fields if field.name in matches.columns}
+    for name, wanted in sel.items():
+        if name not in known:
+            raise OptionError.unknown("field in sel", name, known)
+        column = matches.columns[name]
+        values = _wanted_values(known[name], wanted, _sorted_keys(known[name], column))
+        keep &= np.fromiter((value in values for value in column), bool, len(column))
+    if not keep.any():
+        asked = ", ".join(f"{name}: {wanted}" for name, wanted in sel.items())
+        raise OptionError(
+            f"sel: no file has all of {asked}, though each of them has files", sel=dict(sel)
+        )
+    if keep.all():
+        return matches
+    return replace(
+        matches,
+        indices=matches.indices[keep],
+        columns={name: list(compress(column, keep)) for name, column in matches.columns.items()},
+        texts={name: list(compress(column, keep)) for name, column in matches.texts.items()},
+        unnamed=list(compress(matches.unnamed, keep)),
+    )
+
+
+def _wanted_values(field: Field, wanted: Any, keys: Sequence[Any]) -> set[Any]:
+    """Return those of *keys* that *wanted*, one entry of ``sel``, asks for."""
+    there = f"the names have {few(keys)}"
+    if isinstance(wanted, Mapping):
+        if not wanted or not wanted.keys() <= {"from", "to"}:
+            raise OptionError(
+                f"sel: a range of {field.name} has the keys 'from' and 'to', but got "
+                f"{', '.join(map(str, wanted)) or 'none'}"
+            )
+        ends = {end: _sort_key(field, parse_value(field, value)) for end, value in wanted.items()}
+        chosen = {
+            key
+            for key in keys
+            if ("from" not in ends or ends["from"] <= _sort_key(field, key))
+            and ("to" not in ends or _sort_key(field, key) <= ends["to"])
+        }
+        if not chosen:
+            raise OptionError(f"sel: no file has {field.name} in {dict(wanted)}; {there}")
+        return chosen
+    listed = wanted if isinstance(wanted, list | tuple | set | np.ndarray) else [wanted]
+    chosen = {parse_value(field, value) for value in listed}
+    absent = chosen.difference(keys)
+    if absent or not chosen:
+        what = few(sorted(absent, key=lambda value: _sort_key(field, value))) or "nothing"
+        raise OptionError(f"sel: no file has {field.name} = {what}; {there}")
+    return chosen
+
+
+def _sort_key(field: Field, key: Any) -> Any:
+    return natural_key(key) if field.kind == "text" else key
+
+
+def _sorted_keys(field: Field, column: Iterable[Any]) -> list[Any]:
+    return sorted(dict.fromkeys(column), key=lambda key: _sort_key(field, key))
+
+
+def order_column(
+    field: Field,
+    matches: Matches,
+    *,
+    labels: Sequence[Any] | Mapping[Any, Any] | None = None,
+    size: int | None = None,
+) -> Column:
+    """Return the positions of *field* and which of them each file has. Pure.
+
+    Parameters
+    ----------
+    field, matches
+        The field, and what the names say.
+    labels
+        The field's values as written, in the order wanted, or the label of each; None: numbers in
+        numeric order, text in natural order.
+    size
+        How many positions there must be; None: as many as the names give.
+
+    Raises
+    ------
+    OptionError
+        For *labels* that contradict themselves.
+    LayoutError
+        For a value that *labels* does not list, or more positions than *size*.
+    MissingFilesError
+        For fewer positions than *size* where the absent ones cannot be inferred.
+    """
+    column = matches.columns[field.name]
+    keys = _sorted_keys(field, column)
+    names: dict[Any, Any] = {}
+    if labels is not None:
+        names = _read_labels(field, labels)
+        _check_listed(field, matches, names)
+        present = set(keys)
+        keys = [key for key in names if key in present]
+    if size is not None and len(keys) != size:
+        keys = _complete_keys(field, keys, size, list(names))
+    position = {key: code for code, key in enumerate(keys)}
+    return Column(
+        name=field.name,
+        keys=tuple(keys),
+        values=tuple(names.get(key, key) for key in keys),
+        codes=np.fromiter(map(position.__getitem__, column), np.intp, len(column)),
+    )
+
+
+def _read_labels(field: Field, labels: Sequence[Any] | Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return {value in the names: label}, in the order of *labels*."""
+    if isinstance(labels, str) or not isinstance(labels, Sequence | Mapping) or not labels:
+        raise OptionError(
+            f"labels: {field.name} takes a list of texts or {{text: label}}, but got {labels!r}"
+        )
+    keys = [parse_value(field, text) for text in labels]
+    names = list(labels.values()) if isinstance(labels, Mapping) else keys
+    for what, values in (("text", keys), ("label", names)):
+        if len(set(values)) != len(values):
+            twice = next(value for value in values if values.count(value) > 1)
+            raise OptionError(f"labels: {field.name} has the {what} {format_value(twice)} twice")
+    return dict(zip(keys, names, strict=True))
+
+
+def _check_listed(field: Field, matches: Matches, names: Mapping[Any, Any]) -> None:
+    """Raise where the names have a value of *field* that ``labels`` does not list."""
+    column = matches.columns[field.name]
+    unlisted = [row for row, value in enumerate(column) if value not in names]
+    if not unlisted:
+        return
+    texts = list(dict.fromkeys(matches.texts[field.name][row] for row in unlisted))
+    raise LayoutError(
+        f"labels: {field.name} lists {few(list(names))}, but the names have also "
+        f"{few(sorted(texts, key=natural_key))} ({len(unlisted)} files): add to labels what belongs"
+        " there and leave the rest out by sel or exclude",
+        field=field.name,
+        texts=texts[:8],
+    )
+
+
+def _complete_keys(field: Field, keys: list[Any], size: int, listed: list[Any]) -> list[Any]:
+    """Return *size* positions: *keys* and those that no file has."""
+    name, found = field.name, len(keys)
+    if found > size:
+        raise LayoutError(
+            f"sizes: {name} should have {size} positions, but the names have {found}: {few(keys)}",
+            dim=name,
+        )
+    if listed:
+        if len(listed) != size:
+            raise OptionError(
+                f"sizes: {name} should have {size} positions, but labels lists {len(listed)}"
+            )
+        return listed
+    step = infer_step(keys) if field.kind == "int" else None
+    if step is not None:
+        completed = range(keys[0], keys[0] + size * step, step)
+        if keys[-1] in completed:
+            return list(completed)
+    raise MissingFilesError(
+        f"sizes: {name} should have {size} positions, but the names have {found}: {few(keys)}; "
+        f"which are absent cannot be told from these: list all {size} in labels",
+        dim=name,
+    )

@@ -1,0 +1,182 @@
+"""Shows the whole way once: files, catalog, report, lazy array, picture, Zarr copy.
+
+Run it with ``make demo`` or ``python -m intake_tiffstack.demo``. It writes a small collection named
+like a lattice light-sheet microscope's into ``demo_output/raw``, and everything else next to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import imagecodecs
+import intake
+import numpy as np
+
+from intake_tiffstack.samples import make_lattice
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import xarray
+    from numpy.typing import NDArray
+
+CATALOG = Path(__file__).parents[1] / "catalogs" / "lattice.yml"
+
+#: Colours of the channels in the picture: nuclei, membranes, vesicles.
+_COLOURS = np.array([(0.30, 0.62, 1.00), (1.00, 0.28, 0.62), (1.00, 0.85, 0.30)])
+# Letters of 3 x 5 pixels for the picture's labels, so that the demo needs no plotting library:
+# five rows, each an octal digit whose three bits are the pixels.
+# fmt: off
+_LETTERS = {
+    "0": "75557", "1": "26227", "2": "71747", "3": "71717", "4": "55711", "5": "74717",
+    "6": "74757", "7": "71122", "8": "75757", "9": "75717", "t": "27223", "=": "07070",
+    "n": "06555", "m": "07755", "a": "06357", "l": "22222", " ": "00000",
+}
+# fmt: on
+_GAP, _MARGIN = 4, 56
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return 0 where the Zarr copy equals the collection, else 1; prints every step.
+
+    Parameters
+    ----------
+    arguments
+        Of the command line; None takes those of the process.
+    """
+    parser = argparse.ArgumentParser("python -m intake_tiffstack.demo", description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="where to write")
+    parser.add_argument("--catalog", type=Path, default=CATALOG, help="one with an entry `lattice`")
+    options = parser.parse_args(arguments)
+    if not options.catalog.exists():
+        parser.error(f"no catalog at {options.catalog}: run this in a clone, or use --catalog")
+    # Intake warns so of every parameter that is text, though none asks for a shell command.
+    warnings.filterwarnings("ignore", "Shell command not executed", UserWarning)
+
+    source = _open_collection(options.output / "raw", options.catalog)
+    _show_source(source)
+    _draw(source, options.output / "projection.png")
+    is_same = _export(source, options.output / "lattice.zarr")
+    print("\nDone." if is_same else "\nThe copy differs from the collection: please report this.")
+    return 0 if is_same else 1
+
+
+def draw_projection(stack: xarray.DataArray) -> NDArray[np.uint8]:
+    """Return a labelled picture (rows, columns, RGB) of a projection. Pure.
+
+    Parameters
+    ----------
+    stack
+        Pixels in memory with the dims c, t, y and x; ``wavelength`` along c names the rows. The
+        columns are the time points; the first row has all channels over each other.
+    """
+    stack = stack.transpose("c", "t", "y", "x")
+    # Black is the camera's offset with its noise, white the brightest thousandth of a channel.
+    black = np.quantile(stack, 0.4) * 1.3
+    white = np.quantile(stack, 0.999, axis=(1, 2, 3), keepdims=True)
+    light = np.clip((stack.to_numpy() - black) / (white - black), 0, 1) ** 0.8
+    light = np.round(light * 16) / 16  # enough shades for the eye, and a quarter of the bytes
+    colours = _COLOURS[np.arange(len(light)) % len(_COLOURS)]
+    single = light[..., None] * colours[:, None, None, None, :]
+    rows = np.concatenate([single.sum(axis=0, keepdims=True).clip(0, 1), single])
+
+    n_rows, n_columns, height, width = rows.shape[:4]
+    picture = np.zeros((n_rows * (height + _GAP) + 20, n_columns * (width + _GAP) + _MARGIN, 3))
+    for row, column in np.ndindex(n_rows, n_columns):
+        top, left = 20 + row * (height + _GAP), _MARGIN + column * (width + _GAP)
+        picture[top : top + height, left : left + width] = rows[row, column]
+    for column, time in enumerate(stack["t"].to_numpy()):
+        _write_text(picture, f"t={time}", 5, _MARGIN + column * (width + _GAP))
+    labels = ["all", *(f"{number} nm" for number in stack["wavelength"].to_numpy())]
+    for row, label in enumerate(labels):
+        _write_text(picture, label, 20 + row * (height + _GAP) + 2, 4)
+    return np.round(picture * 255).astype(np.uint8)
+
+
+def _open_collection(raw: Path, catalog: Path) -> Any:
+    _begin(1, f"A collection, one volume a channel and time point, in {raw}")
+    paths = make_lattice(raw, channels=3, times=5, shape=(12, 128, 160))
+    _show("\n".join([*(path.name for path in paths[:3]), f"... {len(paths)} files"]))
+    _begin(2, f"An entry in {catalog.name} says how to read it")
+    _show(catalog.read_text().partition("sources:\n")[2].strip("\n"))
+    _type(
+        f"cat = intake.open_catalog({str(catalog)!r})",
+        f"src = cat.lattice(folder={str(raw)!r})",
+    )
+    return intake.open_catalog(str(catalog)).lattice(folder=str(raw))
+
+
+def _show_source(source: Any) -> None:
+    _begin(3, "What was found, before any pixel is read")
+    _type("print(src.report())")
+    _show(str(source.report()))
+    _begin(4, "One lazy array, what is known about it, and the same with names")
+    _type("src.to_dask()")
+    _show(repr(source.to_dask()))
+    _type("src.metadata")
+    _show(json.dumps(source.metadata, indent=2))
+    _type("src.to_xarray()")
+    _show(repr(source.to_xarray()))
+
+
+def _draw(source: Any, path: Path) -> None:
+    _begin(5, "A maximum projection: now pixels are read")
+    _type('src.to_xarray().max("z").compute()')
+    picture = draw_projection(source.to_xarray().max("z").compute())
+    path.write_bytes(imagecodecs.png_encode(picture, level=9, filter=0))
+    _show(f"{path}: {picture.shape[1]} x {picture.shape[0]} pixels, {path.stat().st_size:,} bytes")
+
+
+def _export(source: Any, target: Path) -> bool:
+    _begin(6, "A Zarr copy that other tools read")
+    if target.exists():  # from an earlier run; export() refuses to write over anything
+        shutil.rmtree(target)
+    url = target.as_posix()
+    _type(f"src.export({url!r})", f"da.from_zarr({url!r})")
+    source.export(url)
+    copy = da.from_zarr(url)
+    _show(repr(copy))
+    _type(f"intake.open_tiffstack_zarr({url!r}).to_xarray()")
+    named = intake.open_tiffstack_zarr(url).to_xarray()
+    _show(repr(named))
+    _begin(7, "Is the copy the same?")
+    _type("bool((da.from_zarr(...) == src.to_dask()).all().compute())")
+    pixels = source.to_dask().compute()
+    is_same = np.array_equal(copy.compute(), pixels) and np.array_equal(named.to_numpy(), pixels)
+    _show(str(is_same))
+    return is_same
+
+
+def _begin(number: int, title: str) -> None:
+    heading = f"{number}. {title}"
+    print(f"\n{heading}\n{'-' * len(heading)}", flush=True)
+
+
+def _type(*lines: str) -> None:
+    print("\n".join(f">>> {line}" for line in lines), flush=True)
+
+
+def _show(text: str) -> None:
+    print("\n".join(f"    {line}".rstrip() for line in text.splitlines()), flush=True)
+
+
+def _write_text(picture: NDArray[np.float64], text: str, top: int, left: int) -> None:
+    """Write *text* into *picture*, white, each pixel of a letter two by two."""
+    for number, letter in enumerate(text):
+        bits = [[int(row) >> shift & 1 for shift in (2, 1, 0)] for row in _LETTERS[letter]]
+        glyph = np.kron(np.array(bits), np.ones((2, 2)))[..., None]
+        start = left + number * 8
+        picture[top : top + 10, start : start + 6] = np.maximum(
+            picture[top : top + 10, start : start + 6], glyph * 0.85
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

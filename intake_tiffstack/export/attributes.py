@@ -1,0 +1,165 @@
+"""What a Zarr copy says about its array, as JSON, and back. Pure.
+
+The attributes of the array are the caller's own (scale, units, provenance ...), plus one key,
+``tiffstack``, with the coordinates::
+
+    "tiffstack": {
+        "version": 1,
+        "coords": {"channel": {"dims": ["c"], "dtype": "str", "values": ["GFP", "RFP"]}}
+    }
+
+The names of the dims are where other readers look for them: ``dimension_names`` in the metadata
+of format 3, the attribute ``_ARRAY_DIMENSIONS`` on format 2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intake_tiffstack.errors import OptionError, StorageError
+
+__all__ = ["ARRAY_DIMENSIONS", "OWN_KEY", "Coords", "decode_coords", "encode_coords", "plain_json"]
+
+OWN_KEY = "tiffstack"
+ARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
+_VERSION = 1
+
+Coords = Mapping[str, tuple[tuple[str, ...], NDArray[Any]]]
+
+
+def plain_json(value: Any, where: str) -> Any:
+    """Return a copy of *value* in which all is what JSON holds, tuples as lists. Pure.
+
+    Parameters
+    ----------
+    value
+        Text, numbers, booleans, None, and mappings and sequences of these.
+    where
+        What *value* is called in an error.
+
+    Raises
+    ------
+    OptionError
+        If something in it is no JSON: it names the place and the type.
+
+    Examples
+    --------
+    >>> plain_json({"scale": {"z": 0.5}, "names": ("GFP", None)}, "attrs")
+    {'scale': {'z': 0.5}, 'names': ['GFP', None]}
+    """
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, (list, tuple)):
+        return [plain_json(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: plain_json(item, f"{where}[{key!r}]") for key, item in value.items()}
+    raise OptionError(
+        f"{where} cannot be stored as JSON: it must be text, a finite number, a boolean, None, "
+        f"or a list or text-keyed dict of these, but got {type(value).__name__} "
+        f"{str(value)[:80]}",
+        where=where,
+    )
+
+
+def encode_coords(coords: Coords, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Return what is stored under the key ``tiffstack``. Pure.
+
+    Parameters
+    ----------
+    coords
+        Name to dims and values: booleans, integers, floats, text or datetime64, or an object
+        array of text, numbers and None. NaN and infinities are stored as text, NaT as ``"NaT"``.
+    sizes
+        The array's dims and their lengths.
+
+    Raises
+    ------
+    OptionError
+        If values do not fit their dims, or are of another type.
+    """
+    for name, (dims, values) in coords.items():
+        unknown = next((dim for dim in dims if dim not in sizes), None)
+        if unknown is not None:
+            raise OptionError.unknown(f"dim of coord {name!r}", unknown, sizes)
+        expected = tuple(sizes[dim] for dim in dims)
+        if np.shape(values) != expected:
+            raise OptionError(
+                f"coord {name!r} along {dims} must have shape {expected}, "
+                f"but got {np.shape(values)}"
+            )
+    return {
+        "version": _VERSION,
+        "coords": {
+            name: {"dims": list(dims), **_encode_values(np.asarray(values), f"coord {name!r}")}
+            for name, (dims, values) in coords.items()
+        },
+    }
+
+
+def _encode_values(values: NDArray[Any], where: str) -> dict[str, Any]:
+    """Return the dtype of *values* and their JSON."""
+    kind = values.dtype.kind
+    if kind in "biu":
+        return {"dtype": values.dtype.name, "values": values.tolist()}
+    if kind == "f":
+        plain = values.astype(object)
+        plain[np.isnan(values)] = "NaN"
+        plain[np.isposinf(values)] = "Infinity"
+        plain[np.isneginf(values)] = "-Infinity"
+        return {"dtype": values.dtype.name, "values": plain.tolist()}
+    if kind == "M":
+        return {"dtype": values.dtype.name, "values": np.datetime_as_string(values).tolist()}
+    if kind == "U":
+        return {"dtype": "str", "values": values.tolist()}
+    if kind == "O":
+        return {"dtype": "object", "values": plain_json(values.tolist(), where)}
+    raise OptionError(
+        f"{where} cannot be stored: its values must be booleans, integers, floats, text, "
+        f"datetime64, or objects of these with None, but got dtype {values.dtype}"
+    )
+
+
+def decode_coords(stored: Any, url: str) -> dict[str, tuple[tuple[str, ...], NDArray[Any]]]:
+    """Return the coordinates from what :func:`encode_coords` made. Pure.
+
+    Parameters
+    ----------
+    stored
+        The attribute ``tiffstack``; None where there is none.
+    url
+        Of the copy, for an error.
+
+    Raises
+    ------
+    StorageError
+        If it is not there, is of a later version, or cannot be understood.
+    """
+    version = stored.get("version") if isinstance(stored, dict) else None
+    if version != _VERSION:
+        raise StorageError(
+            f"{url} is no Zarr copy that this version of intake-tiffstack wrote: the version in "
+            f"its attribute {OWN_KEY!r} must be {_VERSION}, but got {version!r}; "
+            "dask.array.from_zarr opens the pixels of any Zarr",
+            url=url,
+        )
+    try:
+        return {
+            name: (tuple(coord["dims"]), _decode_values(coord["dtype"], coord["values"]))
+            for name, coord in stored["coords"].items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise StorageError(
+            f"{url}: the coords in its attribute {OWN_KEY!r} are damaged: {exc!r}", url=url
+        ) from exc
+
+
+def _decode_values(dtype: str, values: Any) -> NDArray[Any]:
+    """Return the array of a dtype from its JSON."""
+    return np.array(values, dtype=np.dtype(dtype))

@@ -1,0 +1,437 @@
+"""Files on a grid, from their names and the options alone.
+
+Everything here is pure: the names of the files go in, a :class:`Grid` comes out, and no file is
+opened. Which positions the grid has, which file is in which cell, which cells are empty and what
+the other fields say along which axes is known before the first header is read.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from intake_tiffstack.columns import (
+    Column,
+    coordinate_array,
+    few,
+    format_value,
+    order_column,
+)
+from intake_tiffstack.errors import (
+    DuplicateFilesError,
+    FilesNotFoundError,
+    LayoutError,
+    MissingFilesError,
+    OptionError,
+)
+from intake_tiffstack.pattern import default_concat_dim, natural_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from intake_tiffstack.pattern import Matches, Pattern
+
+__all__ = ["Axis", "FieldCoord", "Grid", "place_files"]
+
+# Two fields that number the same thing (a time point and its clock) span a square of mostly holes;
+# this many cells are 80 MB and well beyond any collection whose cells are mostly filled.
+MAX_CELLS = 20_000_000
+
+_EXACT = 2**53  # beyond this a float64 no longer holds every integer
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of the grid, made by one axis field."""
+
+    name: str
+    """The field, and so the dim it makes or extends."""
+    values: tuple[Any, ...]
+    """Index coordinate (int, float, numpy.datetime64, str, or a label), in order."""
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise ValueError(f"axis {self.name} has no position")
+
+
+@dataclass(frozen=True, eq=False)
+class FieldCoord:
+    """What a field that is no axis says, along just the axes that decide it."""
+
+    name: str
+    """The field."""
+    axes: tuple[int, ...]
+    """Axes of the grid that decide it, ascending; none where it is the same in all names."""
+    known: tuple[Any, ...]
+    """Its distinct values, in order."""
+    codes: NDArray[np.intp]
+    """Which of them is at each position of those axes, -1 where all cells are empty."""
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """The value at each position of the axes; what its type has for "none" where all is empty.
+
+        As pandas and xarray have it when they align: integers become floats with NaN, times have
+        NaT, text becomes Python objects with None.
+        """
+        known = coordinate_array(self.known)
+        taken: NDArray[Any] = np.asarray(known[self.codes])
+        empty = self.codes < 0
+        if not empty.any():
+            return taken
+        if known.dtype.kind in "iu" and -_EXACT <= known.min() <= known.max() <= _EXACT:
+            taken = taken.astype(np.float64)
+        if taken.dtype.kind == "f":
+            taken[empty] = np.nan
+        elif taken.dtype.kind == "M":
+            taken[empty] = np.datetime64("NaT")
+        else:
+            taken = taken.astype(object)
+            taken[empty] = None
+        return taken
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The files in the cells that their names give them."""
+
+    axes: tuple[Axis, ...]
+    """Outermost first."""
+    cells: NDArray[np.int32]
+    """Row in the file table of each cell, -1 for a hole; its shape is that of the axes."""
+    coords: tuple[FieldCoord, ...] = ()
+    """The fields that are no axes."""
+    written: Mapping[str, Mapping[Any, Any]] = field(default_factory=dict)
+    """Of each field that ``labels`` renames, the value in the names of each label."""
+    dropped: tuple[int, ...] = ()
+    """Rows left out by ``duplicates="first"`` or ``"last"``."""
+    trimmed: tuple[str, int] | None = None
+    """The axis that ``missing="trim"`` shortened and its length before."""
+
+    def __post_init__(self) -> None:
+        sizes = tuple(len(axis.values) for axis in self.axes)
+        if self.cells.shape != sizes:
+            raise ValueError(f"axes of sizes {sizes} but got cells of shape {self.cells.shape}")
+        if len({axis.name for axis in self.axes}) != len(self.axes):
+            raise ValueError(f"axes of one name: {[axis.name for axis in self.axes]}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the axes, outermost first."""
+        return tuple(axis.name for axis in self.axes)
+
+    @property
+    def rows(self) -> NDArray[np.int32]:
+        """Rows of the files on the grid, in the order of the cells."""
+        return self.cells[self.cells >= 0]
+
+    @property
+    def n_holes(self) -> int:
+        """Number of cells without a file."""
+        return int(np.count_nonzero(self.cells < 0))
+
+    @property
+    def template_row(self) -> int:
+        """Row of the first file on the grid, whose structure stands for the others."""
+        return int(self.rows[0])
+
+    def locate(self, rows: Sequence[int] | NDArray[np.intp]) -> tuple[NDArray[np.intp], ...]:
+        """Return the positions of *rows* (all on the grid) along each axis."""
+        filled = np.flatnonzero(self.cells >= 0)
+        cell_of = np.zeros(int(self.cells.max()) + 1, np.intp)
+        cell_of[self.cells.ravel()[filled]] = filled
+        return np.unravel_index(cell_of[np.asarray(rows, np.intp)], self.cells.shape)
+
+    def values_at(self, index: Sequence[int]) -> dict[str, Any]:
+        """Return {axis: value} of the cell at *index*."""
+        return {axis.name: axis.values[i] for axis, i in zip(self.axes, index, strict=True)}
+
+
+def place_files(
+    paths: Sequence[str],
+    *,
+    pattern: Pattern | None = None,
+    matches: Matches | None = None,
+    concat_dim: str | Sequence[str] | None = None,
+    labels: Mapping[str, Any] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    duplicates: Literal["raise", "first", "last"] = "raise",
+    is_single: bool = False,
+) -> Grid:
+    """Return the grid that the names of the files span, with each file in its cell.
+
+    Pure: no file is opened.
+
+    Parameters
+    ----------
+    paths
+        The files to place. The cells of the grid hold their positions in this sequence.
+    pattern, matches
+        The pattern and what it reads in each of *paths*; without a pattern the files are put in
+        natural order along one axis.
+    concat_dim
+        The axis fields, outermost first; None: the fields that have a role, else all; without a
+        pattern the name of the one axis, None: ``file``.
+    labels
+        ``{field: [texts in order]}`` or ``{field: {text: label}}``.
+    sizes
+        Asserted length of axes; what is no axis here is left to :func:`~.layout.combine`.
+    duplicates
+        Which of several files in one cell to take, in natural order of their paths.
+    is_single
+        True for one existing file given by its name: without a pattern and *concat_dim* it makes
+        no axis.
+
+    Raises
+    ------
+    OptionError
+        For an option that names an unknown field or contradicts itself.
+    DuplicateFilesError
+        For two files in one cell.
+    LayoutError
+        For more positions than asserted, or far more cells than files.
+    MissingFilesError
+        For fewer positions than asserted where the absent ones cannot be inferred.
+    """
+    if duplicates not in ("raise", "first", "last"):
+        raise OptionError(f"duplicates is 'raise', 'first' or 'last', but got {duplicates!r}")
+    if not paths:
+        raise FilesNotFoundError("no files to place on a grid")
+    asserted = _checked_sizes(sizes or {})
+    if pattern is None or matches is None:
+        return _place_in_order(paths, concat_dim, labels or {}, asserted, is_single)
+    fields = {known.name: known for known in pattern.fields if known.name in matches.columns}
+    names = _axis_names(concat_dim, default_concat_dim(pattern, fields), fields)
+    for name in labels or {}:
+        if name not in fields:
+            raise OptionError.unknown("field in labels", name, fields)
+    columns = {
+        name: order_column(
+            fields[name],
+            matches,
+            labels=(labels or {}).get(name),
+            size=asserted.get(name) if name in names else None,
+        )
+        for name in fields
+    }
+    axes = [columns[name] for name in names]
+    shape = tuple(len(column.keys) for column in axes)
+    if math.prod(shape) > MAX_CELLS:
+        raise LayoutError(_tell_too_many_cells(axes, len(paths)))
+    flat = _flat_index([column.codes for column in axes], shape, len(paths))
+    cells = np.full(math.prod(shape), -1, np.int32)
+    cells[flat] = np.arange(len(paths), dtype=np.int32)
+    dropped: tuple[int, ...] = ()
+    if np.count_nonzero(cells >= 0) < len(paths):
+        colliding = np.flatnonzero(np.bincount(flat)[flat] > 1)
+        if duplicates == "raise":
+            raise _duplicate_error(paths, matches, columns, names, flat, colliding)
+        dropped = _settle_duplicates(cells, flat, colliding, paths, duplicates)
+    cells = cells.reshape(shape)
+    return Grid(
+        axes=tuple(Axis(column.name, column.values) for column in axes),
+        cells=cells,
+        coords=tuple(_field_coord(columns[name], cells) for name in fields if name not in names),
+        written={
+            name: dict(zip(column.values, column.keys, strict=True))
+            for name, column in columns.items()
+            if column.values != column.keys
+        },
+        dropped=dropped,
+    )
+
+
+def _checked_sizes(sizes: Mapping[str, int]) -> dict[str, int]:
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= MAX_CELLS:
+            raise OptionError(
+                f"sizes: {name} takes a number from 1 to {MAX_CELLS}, but got {size!r}"
+            )
+    return dict(sizes)
+
+
+def _axis_names(
+    concat_dim: str | Sequence[str] | None, default: Iterable[str], known: Iterable[str]
+) -> tuple[str, ...]:
+    """Return the names of the axis fields, outermost first."""
+    if concat_dim is None:
+        return tuple(default)
+    names = (concat_dim,) if isinstance(concat_dim, str) else tuple(concat_dim)
+    for name in names:
+        if name not in known:
+            raise OptionError.unknown("field in concat_dim", name, known)
+        if names.count(name) > 1:
+            raise OptionError(f"concat_dim names {name!r} twice: {', '.join(names)}")
+    return names
+
+
+def _place_in_order(
+    paths: Sequence[str],
+    concat_dim: str | Sequence[str] | None,
+    labels: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    is_single: bool,
+) -> Grid:
+    """Return the grid of files whose names are not read: natural order along one axis."""
+    if labels:
+        raise OptionError(f"labels names the field {next(iter(labels))!r}, but there is no pattern")
+    if concat_dim is None and is_single:
+        return Grid(axes=(), cells=np.zeros((), np.int32))
+    names = ("file",) if concat_dim is None else concat_dim
+    names = (names,) if isinstance(names, str) else tuple(names)
+    if len(names) != 1:
+        raise OptionError(
+            "without a pattern the files lie along one dim, but concat_dim names "
+            f"{', '.join(names) or 'none'}: give a pattern with a field for each"
+        )
+    if sizes.get(names[0], len(paths)) != len(paths):
+        raise MissingFilesError(
+            f"sizes: {names[0]} should have {sizes[names[0]]} positions, but there are "
+            f"{len(paths)} files, and without a pattern their names do not say which is absent"
+        )
+    order = sorted(range(len(paths)), key=lambda row: natural_key(paths[row]))
+    return Grid(
+        axes=(Axis(names[0], tuple(range(len(paths)))),), cells=np.array(order, dtype=np.int32)
+    )
+
+
+def _flat_index(
+    codes: Sequence[NDArray[np.intp]], shape: tuple[int, ...], n: int
+) -> NDArray[np.intp]:
+    """Return the position of each of *n* files in the flattened cells of *shape*."""
+    return np.ravel_multi_index(tuple(codes), shape) if shape else np.zeros(n, np.intp)
+
+
+def _settle_duplicates(
+    cells: NDArray[np.int32],
+    flat: NDArray[np.intp],
+    colliding: NDArray[np.intp],
+    paths: Sequence[str],
+    duplicates: str,
+) -> tuple[int, ...]:
+    """Put the first or last of the *colliding* rows in each cell, and return the rows left out."""
+    ordered = sorted(
+        colliding.tolist(),
+        key=lambda row: natural_key(paths[row]),
+        reverse=duplicates == "first",
+    )
+    for row in ordered:  # the last one written stays
+        cells[flat[row]] = row
+    return tuple(row for row in colliding.tolist() if cells[flat[row]] != row)
+
+
+def _field_coord(column: Column, cells: NDArray[np.int32]) -> FieldCoord:
+    """Return the coordinate of a field that is no axis, along the fewest axes that decide it."""
+    filled = np.nonzero(cells >= 0)
+    codes = column.codes[cells[cells >= 0]]
+    varying = [axis for axis, size in enumerate(cells.shape) if size > 1]
+    for axes in (chosen for n in range(len(varying)) for chosen in combinations(varying, n)):
+        table = _decided_table(codes, filled, axes, cells.shape)
+        if table is not None:
+            return FieldCoord(column.name, axes, column.values, table)
+    # A cell holds one file, so all axes together decide any field.
+    table = np.full(cells.shape, -1, np.intp)
+    table[filled] = codes
+    table = table.reshape([cells.shape[axis] for axis in varying])
+    return FieldCoord(column.name, tuple(varying), column.values, table)
+
+
+def _decided_table(
+    codes: NDArray[np.intp],
+    index: Sequence[NDArray[np.intp]],
+    axes: tuple[int, ...],
+    shape: tuple[int, ...],
+) -> NDArray[np.intp] | None:
+    """Return the code at each position along *axes* (-1: none), None where they do not decide."""
+    sizes = tuple(shape[axis] for axis in axes)
+    flat = _flat_index([index[axis] for axis in axes], sizes, len(codes))
+    table = np.full(math.prod(sizes), -1, np.intp)
+    table[flat] = codes
+    return table.reshape(sizes) if np.array_equal(table[flat], codes) else None
+
+
+def _tell_too_many_cells(axes: Sequence[Column], n_files: int) -> str:
+    widths = ", ".join(f"{column.name} ({len(column.keys)})" for column in axes)
+    return (
+        f"the axes {widths} span {math.prod(len(column.keys) for column in axes):,} cells for "
+        f"{n_files:,} files: leave out of concat_dim a field that the others decide, and it "
+        "becomes a coordinate along those"
+    )
+
+
+def _duplicate_error(
+    paths: Sequence[str],
+    matches: Matches,
+    columns: Mapping[str, Column],
+    names: tuple[str, ...],
+    flat: NDArray[np.intp],
+    colliding: NDArray[np.intp],
+) -> DuplicateFilesError:
+    """Return the error that names the first cell with two files, both, and what differs."""
+    crowded = flat[colliding]
+    rows = colliding[crowded == crowded.min()].tolist()
+    first, second = sorted(rows, key=lambda row: natural_key(paths[row]))[:2]
+
+    def n_parted(name: str) -> int:
+        return np.unique([crowded, columns[name].codes[colliding]], axis=1).shape[1]
+
+    cell = {name: columns[name].values[columns[name].codes[first]] for name in names}
+    told = ", ".join(f"{name}={format_value(value)}" for name, value in cell.items())
+    n_cells = len(np.unique(crowded))
+    differing = sorted(
+        (
+            name
+            for name, column in columns.items()
+            if name not in names and column.codes[first] != column.codes[second]
+        ),
+        key=n_parted,
+        reverse=True,  # the field that parts most of the files first
+    )
+    return DuplicateFilesError(
+        f"{len(rows)} files are in one cell{f' ({told})' if told else ''}:\n"
+        f"  {paths[first]}\n  {paths[second]}\n"
+        f"{_tell_difference(matches, columns, differing, first, second)}, or take one of them by "
+        f"duplicates='first' or 'last' ({n_cells:,} of the cells hold more than one file)",
+        cell=cell,
+        paths=(paths[first], paths[second]),
+        fields=tuple(differing),
+    )
+
+
+def _tell_difference(
+    matches: Matches,
+    columns: Mapping[str, Column],
+    differing: Sequence[str],
+    first: int,
+    second: int,
+) -> str:
+    """Return what differs in the names of two files of one cell, and what to do about it."""
+    if differing:
+        name = differing[0]
+        column = columns[name]
+        one, two = (column.keys[column.codes[row]] for row in (first, second))
+        return (
+            f"They differ in {', '.join(differing)} ({name}: {few([one, two])}): add it to "
+            f"concat_dim, select one by sel={{{name!r}: {format_value(one)!r}}}"
+        )
+    for name, texts in matches.texts.items():
+        if texts[first] != texts[second]:
+            return (
+                f"{name} is written {texts[first]!r} and {texts[second]!r}, one value: leave one "
+                "out by exclude"
+            )
+    for i, (one, two) in enumerate(
+        zip(matches.unnamed[first], matches.unnamed[second], strict=True), start=1
+    ):
+        if one != two:
+            return (
+                f"They differ under {{}} number {i} of the pattern ({one!r} and {two!r}): name it "
+                "and add it to concat_dim"
+            )
+    return "They differ only where the pattern does not look: widen it and name what differs"

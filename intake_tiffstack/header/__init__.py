@@ -1,0 +1,25 @@
+"""The structure of one TIFF: what its pages are, and where their bytes lie.
+
+The only room that knows tifffile's classes. It hands out plain values: a :class:`Structure`
+(shape, dtype, dims), the place of every segment, and one opaque ``decode`` that is tifffile's own,
+so that JPEG tables, packed bits, predictors and fill order have a single author. No file is held
+open: a table once made serves any number of threads.
+"""
+
+from intake_tiffstack.header.frames import RawFrames, SegmentedFrames, decode_segment
+from intake_tiffstack.header.metadata import RawMetadata, read_raw_metadata
+from intake_tiffstack.header.parsing import Header, read_header
+from intake_tiffstack.header.structure import Structure, name_dims, rename_dims
+
+__all__ = [
+    "Header",
+    "RawFrames",
+    "RawMetadata",
+    "SegmentedFrames",
+    "Structure",
+    "decode_segment",
+    "name_dims",
+    "read_header",
+    "read_raw_metadata",
+    "rename_dims",
+]

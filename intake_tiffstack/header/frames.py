@@ -1,0 +1,217 @@
+"""Where the pixels of a series lie in its file, and how they are decoded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from intake_tiffstack.errors import UnreadableFileError, UnsupportedFileError
+from intake_tiffstack.header.opening import FILE_FAULTS, advice_for, short_text
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from intake_tiffstack.filetable import File
+
+__all__ = ["RawFrames", "SegmentedFrames", "decode_segment", "locate_frames"]
+
+
+@dataclass(frozen=True, eq=False)
+class RawFrames:
+    """Frames whose pixels lie in the file as they are, each in one run of bytes."""
+
+    shape: tuple[int, ...]
+    """Shape of one frame; a contiguous series is a single frame."""
+    dtype: np.dtype[Any]
+    """As stored, byte order included."""
+    offsets: NDArray[np.int64]
+    """First byte of each frame, -1 for a frame that is not in the file (zeros)."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes this table takes in memory."""
+        return self.offsets.nbytes
+
+
+class Decode(Protocol):
+    """What tifffile hands out to turn the bytes of a segment into pixels."""
+
+    def __call__(
+        self, data: bytes | None, index: int, /, **kwargs: Any
+    ) -> tuple[NDArray[Any] | None, tuple[int, ...], tuple[int, ...]]:
+        """Return pixels (None for an empty segment), position and shape in the 5-D page."""
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedFrames:
+    """Frames kept as strips or tiles that have to be decoded."""
+
+    shape: tuple[int, int, int, int, int]
+    """One frame as TIFF has it: planar sample, depth, length, width, contiguous sample."""
+    dtype: np.dtype[Any]
+    """Of the decoded pixels, native."""
+    segment: tuple[int, int, int]
+    """Depth, length and width of a segment."""
+    offsets: NDArray[np.int64]
+    """Shape (frames, segments): first byte; -1 all along a frame that is not in the file."""
+    counts: NDArray[np.int64]
+    """Shape (frames, segments): bytes; 0 is a sparse segment, which reads as ``nodata``."""
+    decode: Decode = field(repr=False)
+    """tifffile's own, safe to share between threads."""
+    tables: tuple[bytes | None, ...] | None
+    """JPEG tables of each frame, None for other codecs."""
+    header: bytes | None
+    """JPEG header of NDPI files, None elsewhere."""
+    axes: tuple[int, ...] | None
+    """Which of the five each trailing dim of the file is; None: decode whole and reshape."""
+    nodata: float
+    """Value of sparse segments."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes this table takes in memory."""
+        return self.offsets.nbytes + self.counts.nbytes
+
+    @property
+    def grid(self) -> tuple[int, int, int, int]:
+        """Segments along planar sample, depth, length and width."""
+        _, depth, length, width, _ = self.shape
+        d, h, w = self.segment
+        return (self.shape[0], math.ceil(depth / d), math.ceil(length / h), math.ceil(width / w))
+
+    def segment_shape(self, page_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the extent of a segment along the dims of a page."""
+        if self.axes is None:
+            return page_shape
+        full = (1, *self.segment, self.shape[4])
+        return tuple(min(full[i], self.shape[i]) for i in self.axes)
+
+
+def locate_frames(
+    image: Any, axes: tuple[int, ...] | None, file: File
+) -> RawFrames | SegmentedFrames:
+    """Return where the pixels of a tifffile series lie; *axes* as the pages line up with it.
+
+    Raises
+    ------
+    UnreadableFileError
+        Segments are missing or lie outside the file.
+    UnsupportedFileError
+        The decoder says that it cannot.
+    """
+    keyframe = image.keyframe
+    stored = np.dtype(keyframe.parent.byteorder + keyframe.dtype.char)
+    if image.dataoffset is not None and np.dtype(image.dtype).char == stored.char:
+        raw = RawFrames(tuple(image.shape), stored, np.array([image.dataoffset], np.int64))
+        _refuse_outside(raw.offsets, image.size * stored.itemsize, file, "the pixels")
+        return raw
+    pages = list(image)
+    if math.prod(image.shape) != len(pages) * math.prod(keyframe.shape):
+        raise UnreadableFileError(
+            f"{file.url}: {len(pages)} pages of {keyframe.shape} were found, but the image is "
+            f"declared as {image.shape}",
+            url=file.url,
+        )
+    offsets, counts = _segment_table(pages, keyframe, file)
+    # tifffile looks at the first page alone; a later one may be laid out differently
+    is_run = (offsets[:, :-1] + counts[:, :-1] == offsets[:, 1:]).all()
+    if keyframe.is_final and (is_run or keyframe.is_stk or keyframe.is_lsm):
+        first = offsets[:, 0].copy()
+        raw = RawFrames(tuple(keyframe.shape), stored, first)
+        _refuse_outside(first, keyframe.nbytes, file, "page {}")
+        return raw
+    _refuse_outside(offsets, counts, file, "page {}")
+    _check_decoder(keyframe)
+    is_jpeg = keyframe.compression in {6, 7, 34892, 33007}
+    return SegmentedFrames(
+        shape=tuple(int(n) for n in keyframe.shaped),  # type: ignore[arg-type]
+        dtype=np.dtype(keyframe.dtype).newbyteorder("="),
+        segment=_segment_extent(keyframe),
+        offsets=offsets,
+        counts=counts,
+        decode=keyframe.decode,
+        tables=tuple(p.jpegtables if p is not None else None for p in pages) if is_jpeg else None,
+        header=keyframe.jpegheader if is_jpeg else None,
+        axes=axes,
+        nodata=keyframe.nodata,
+    )
+
+
+def _segment_extent(keyframe: Any) -> tuple[int, int, int]:
+    if keyframe.is_tiled:
+        return (int(keyframe.tiledepth), int(keyframe.tilelength), int(keyframe.tilewidth))
+    return (1, int(min(keyframe.rowsperstrip, keyframe.imagelength)), int(keyframe.imagewidth))
+
+
+def _segment_table(
+    pages: list[Any], keyframe: Any, file: File
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return offsets and byte counts of all segments of all pages, -1 and 0 for absent pages."""
+    is_single_run = keyframe.is_final and (keyframe.is_stk or keyframe.is_lsm)
+    count = 1 if is_single_run else math.prod(keyframe.chunked)
+    offsets = np.full((len(pages), count), -1, np.int64)
+    counts = np.zeros((len(pages), count), np.int64)
+    for i, page in enumerate(pages):
+        if page is None:
+            continue
+        found = min(len(page.dataoffsets), len(page.databytecounts))
+        if found < count:
+            raise UnreadableFileError(
+                f"{file.url}: page {i} has {found} of its {count} segments; {advice_for(file.url)}",
+                url=file.url,
+            )
+        offsets[i] = page.dataoffsets[:count]
+        counts[i] = page.databytecounts[:count]
+    return offsets, counts
+
+
+def _refuse_outside(
+    offsets: NDArray[np.int64], counts: NDArray[np.int64] | int, file: File, what: str
+) -> None:
+    """Raise where bytes are said to lie outside the file; absent and sparse ones are fine."""
+    if file.size < 0:
+        return
+    ends = np.where((offsets > 0) & (np.asarray(counts) > 0), offsets + counts, 0)
+    if ends.max(initial=0) <= file.size and not (np.asarray(counts) < 0).any():
+        return
+    where = int(np.argmax(ends.reshape(len(ends), -1).max(axis=1)))
+    raise UnreadableFileError(
+        f"{file.url} is truncated or corrupt: {what.format(where)} should reach byte "
+        f"{int(ends.max()):,}, but the file ends at {file.size:,}; copy it again",
+        url=file.url,
+    )
+
+
+def decode_segment(
+    frames: SegmentedFrames, frame: int, index: int, data: bytes | memoryview, url: str
+) -> tuple[NDArray[Any] | None, tuple[int, ...], tuple[int, ...]]:
+    """Return the pixels of one segment, their position and their shape in the 5-D page.
+
+    Pure but for the processor's time. Raises UnreadableFileError or UnsupportedFileError, naming
+    file, page and segment.
+    """
+    arguments: dict[str, Any] = {}
+    if frames.tables is not None:
+        arguments = {"jpegtables": frames.tables[frame], "jpegheader": frames.header}
+    try:
+        return frames.decode(bytes(data) if len(data) else None, index, **arguments)
+    except NotImplementedError as exc:
+        raise UnsupportedFileError(f"{url} is not supported: {short_text(exc)}", url=url) from exc
+    except FILE_FAULTS as exc:
+        raise UnreadableFileError(
+            f"{url}: segment {index} of page {frame} cannot be decoded: {short_text(exc)}; "
+            f"{advice_for(url)}",
+            url=url,
+            page=frame,
+            segment=index,
+        ) from exc
+
+
+def _check_decoder(keyframe: Any) -> None:
+    """Raise now what tifffile's decoder would raise at the first segment: it knows beforehand."""
+    name = getattr(keyframe.decode, "__name__", "")
+    if name.startswith("decode_raise"):
+        keyframe.decode(None, 0)

@@ -1,0 +1,149 @@
+"""Opening a file for tifffile, with its faults named and its log collected."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import threading
+import zlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import imagecodecs
+import tifffile
+
+from intake_tiffstack.errors import (
+    FileChangedError,
+    TiffStackError,
+    UnreadableFileError,
+    UnsupportedFileError,
+)
+from intake_tiffstack.filetable import File
+from intake_tiffstack.store import get_filesystem, is_local
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["FILE_FAULTS", "file_faults_named", "open_tiff"]
+
+# What tifffile and imagecodecs raise for nonsense in a file, as met in fuzzed and damaged files.
+# A tuple rather than ``Exception``: a mistake of ours (AttributeError, NameError) must stay one.
+FILE_FAULTS: tuple[type[Exception], ...] = (
+    ValueError,  # TiffFileError is one; also UnicodeError and wrong enum values
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,  # imagecodecs' codec errors, NotImplementedError
+    EOFError,
+    MemoryError,
+    AssertionError,  # tifffile checks with assert
+    struct.error,
+    zlib.error,
+    imagecodecs.DelayedImportError,  # a codec this build of imagecodecs lacks
+)
+
+
+@contextmanager
+def open_tiff(
+    file: File, storage_options: Mapping[str, Any]
+) -> Iterator[tuple[tifffile.TiffFile, list[str]]]:
+    """Open a file for parsing, with what tifffile logs collected instead of printed."""
+    with _captured_log() as notes:
+        if is_local(file.url):
+            with file_faults_named(file.url):
+                # _multifile=False: siblings named in OME-XML are other cells, not this file
+                tif = tifffile.TiffFile(file.url, _multifile=False)
+        else:
+            filesystem, path = get_filesystem(file.url, storage_options)
+            with file_faults_named(file.url):
+                handle = filesystem.open(path, "rb", block_size=2**16, cache_type="blockcache")
+                tif = tifffile.TiffFile(handle, name=path, _multifile=False)
+        try:
+            yield tif, notes
+        finally:
+            tif.close()
+            if not is_local(file.url):
+                handle.close()
+
+
+@contextmanager
+def file_faults_named(url: str) -> Iterator[None]:
+    """Turn what nonsense in a file raises into an error of ours that names the file."""
+    try:
+        yield
+    except TiffStackError:
+        raise
+    except FileNotFoundError as exc:
+        raise FileChangedError(
+            f"{url} was listed but is not there any more; call relist()", url=url
+        ) from exc
+    except OSError as exc:
+        raise UnreadableFileError(f"{url} cannot be read: {short_text(exc)}", url=url) from exc
+    except NotImplementedError as exc:
+        raise UnsupportedFileError(f"{url} is not supported: {short_text(exc)}", url=url) from exc
+    except imagecodecs.DelayedImportError as exc:
+        raise UnsupportedFileError(
+            f"{url} needs a codec that this imagecodecs does not have: {short_text(exc)}", url=url
+        ) from exc
+    except FILE_FAULTS as exc:
+        if "not supported" in str(exc) or "is not a known COMPRESSION" in str(exc):
+            raise UnsupportedFileError(
+                f"{url} is not supported: {short_text(exc)}", url=url
+            ) from exc
+        raise UnreadableFileError(
+            f"{url} cannot be read as TIFF: {short_text(exc)}; {advice_for(url)}", url=url
+        ) from exc
+
+
+def short_text(exc: BaseException) -> str:
+    text = " ".join(str(exc).split())
+    name = type(exc).__name__
+    return f"{name}: {text[:197] + '...' if len(text) > 200 else text}" if text else name
+
+
+def advice_for(url: str) -> str:
+    """Return what to do about a local file that cannot be parsed, from its first bytes."""
+    advice = "replace the file, or leave it out with `exclude`"
+    if not is_local(url):
+        return advice
+    try:
+        with open(url, "rb") as handle:
+            start = handle.read(64)
+    except OSError:
+        return advice
+    if not start:
+        return f"it is empty (0 bytes); {advice}"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer, not the image: fetch it with `git lfs pull`"
+    return advice
+
+
+class _LogFilter(logging.Filter):
+    """Collects tifffile's log records of threads that asked for it, and passes the others on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.local = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        notes: list[str] | None = getattr(self.local, "notes", None)
+        if notes is None:
+            return True
+        if record.levelno >= logging.WARNING and len(notes) < 20:
+            notes.append(" ".join(record.getMessage().split())[:300])
+        return False
+
+
+_LOG_FILTER = _LogFilter()
+logging.getLogger("tifffile").addFilter(_LOG_FILTER)
+
+
+@contextmanager
+def _captured_log() -> Iterator[list[str]]:
+    notes: list[str] = []
+    before = getattr(_LOG_FILTER.local, "notes", None)
+    _LOG_FILTER.local.notes = notes
+    try:
+        yield notes
+    finally:
+        _LOG_FILTER.local.notes = before

@@ -1,0 +1,182 @@
+"""From tifffile's classes to the plain values of a :class:`Header`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tifffile
+
+from intake_tiffstack.errors import (
+    OptionError,
+    TooLargeError,
+    UnreadableFileError,
+    UnsupportedFileError,
+)
+from intake_tiffstack.header.frames import RawFrames, SegmentedFrames, locate_frames
+from intake_tiffstack.header.opening import advice_for, file_faults_named, open_tiff
+from intake_tiffstack.header.structure import Structure, name_dims
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from intake_tiffstack.filetable import File
+
+__all__ = ["Header", "read_header"]
+
+# The most bytes that one byte of a segment can become, from the codec's own format; a page that
+# claims more is nonsense, seen before anything is allocated. Codecs not listed have no such bound.
+MAX_EXPANSION: Mapping[int, int] = {
+    1: 1,  # none
+    5: 2_800,  # LZW: a 12-bit code stands for at most 4,096 bytes
+    8: 1_040,  # Deflate: 258 bytes from 2 bits
+    32946: 1_040,
+    50013: 1_040,
+    32773: 64,  # PackBits: 128 bytes from 2
+}
+EXPANSION_SLACK = 64  # bytes: the bounds are for long runs, a tiny segment may round up
+
+_FRAME_AXES: Mapping[str, int] = {"Z": 1, "Y": 2, "X": 3}
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """All that reading a region of one file needs to know."""
+
+    file: File
+    structure: Structure
+    frames: RawFrames | SegmentedFrames
+    transform: Any = None
+    """Pointwise function of the decoded pixels (MD Gel), else None."""
+    notes: tuple[str, ...] = ()
+    """What tifffile logged while parsing."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes this header takes in memory, about."""
+        return self.frames.nbytes + 4096
+
+
+def read_header(
+    file: File,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    series: int = 0,
+    level: int = 0,
+    max_image_bytes: int | None = None,
+) -> Header:
+    """Return the structure of a file and where its segments lie; no pixel is read.
+
+    Parameters
+    ----------
+    file
+        The file as it was listed.
+    storage_options
+        Handed to fsspec for a remote file.
+    series, level
+        Which image series, and which level of its pyramid.
+    max_image_bytes
+        Refuse a page that declares more than this, decoded; None for no bound.
+
+    Raises
+    ------
+    UnreadableFileError
+        Not a TIFF, truncated or corrupt; a segment outside the file.
+    UnsupportedFileError
+        A compression, sample format or layout that the decoders do not know.
+    TooLargeError
+        More pixels declared than the codec can give, or than `max_image_bytes`.
+    FileChangedError
+        The file went away after it was listed.
+    OptionError
+        There is no such series or level.
+    """
+    with open_tiff(file, storage_options or {}) as (tif, notes), file_faults_named(file.url):
+        image = _choose_series(tif, series, level, file.url)
+        page_ndim, axes = _align_pages(image, file.url)
+        keyframe = image.keyframe
+        _refuse_impossible(image, file.url, notes, max_image_bytes)
+        frames = locate_frames(image, axes, file)
+        page_shape = tuple(int(n) for n in image.shape[-page_ndim:])
+        structure = Structure(
+            shape=tuple(int(n) for n in image.shape),
+            dtype=np.dtype(image.dtype).newbyteorder("="),
+            dims=name_dims(image.axes),
+            page_ndim=page_ndim,
+            segment_shape=page_shape
+            if isinstance(frames, RawFrames)
+            else frames.segment_shape(page_shape),
+            is_compressed=keyframe.compression != 1,
+            kind=image.kind,
+        )
+        return Header(file, structure, frames, image.transform, tuple(notes))
+
+
+def _choose_series(tif: Any, series: int, level: int, url: str) -> Any:
+    images = tif.series
+    if not 0 <= series < len(images):
+        raise OptionError(f"series={series}, but {url} has {len(images)} series", url=url)
+    levels = images[series].levels
+    if not 0 <= level < len(levels):
+        raise OptionError(
+            f"level={level}, but series {series} of {url} has {len(levels)} level(s)", url=url
+        )
+    return levels[level]
+
+
+def _align_pages(image: Any, url: str) -> tuple[int, tuple[int, ...] | None]:
+    """Return how many trailing dims a page holds, and which of TIFF's five axes they are."""
+    keyframe = image.keyframe
+    shape, page = image.shape, keyframe.shape
+    if shape[len(shape) - len(page) :] == page:
+        axes = tuple(
+            _FRAME_AXES.get(code, 4 if code == "S" and i else 0)
+            for i, code in enumerate(keyframe.axes)
+        )
+        fits = tuple(keyframe.shaped[i] for i in axes) == page
+        return len(page), axes if fits and set(keyframe.axes) <= set("SZYX") else None
+    size = math.prod(page)
+    for page_ndim in range(1, len(shape) + 1):
+        if math.prod(shape[-page_ndim:]) == size:
+            return page_ndim, None
+    if image.dataoffset is not None:
+        return min(2, len(shape)), None
+    raise UnreadableFileError(
+        f"{url}: pages of {page} cannot make the declared image of {shape}", url=url
+    )
+
+
+def _refuse_impossible(image: Any, url: str, notes: list[str], limit: int | None) -> None:
+    """Raise for an image that is empty, of no known dtype, or larger than it can be."""
+    keyframe = image.keyframe
+    said = f" ({notes[0]})" if notes else ""
+    if image.dtype is None or keyframe.dtype is None:
+        raise UnsupportedFileError(
+            f"{url}: sample format {keyframe.sampleformat} with {keyframe.bitspersample} bits is "
+            f"not supported{said}",
+            url=url,
+        )
+    if 0 in image.shape or 0 in keyframe.shaped or len(image.shape) == 0:
+        raise UnreadableFileError(
+            f"{url} declares an empty image of shape {image.shape}{said}; {advice_for(url)}",
+            url=url,
+        )
+    nbytes = math.prod(keyframe.shape) * keyframe.dtype.itemsize
+    if limit is not None and nbytes > limit:
+        raise TooLargeError(
+            f"{url}: one page declares {nbytes:,} bytes, more than max_image_bytes ({limit:,}); "
+            "raise tiffstack.max_image_bytes in dask's config if that is true",
+            url=url,
+        )
+    expansion = MAX_EXPANSION.get(int(keyframe.compression))
+    stored = sum(keyframe.databytecounts)
+    bits = keyframe.bitspersample
+    packed = math.prod(keyframe.shape) * (bits if isinstance(bits, int) else min(bits)) // 8
+    if expansion is not None and stored > 0 and packed > (stored + EXPANSION_SLACK) * expansion:
+        raise TooLargeError(
+            f"{url}: a page of {nbytes:,} bytes cannot come from {stored:,} bytes of "
+            f"{tifffile.COMPRESSION(keyframe.compression).name}; {advice_for(url)}",
+            url=url,
+        )

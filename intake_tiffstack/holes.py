@@ -1,0 +1,207 @@
+"""Cells without a file: told as boxes in a few lines, and settled as ``missing`` asks.
+
+Everything here is pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import permutations
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from intake_tiffstack.columns import few, format_value, infer_step
+from intake_tiffstack.errors import MissingFilesError, OptionError
+from intake_tiffstack.pattern import role_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from intake_tiffstack.grid import Axis, FieldCoord, Grid
+
+    Box = tuple[NDArray[np.intp], ...]  # positions on each axis; its cells are their product
+
+__all__ = ["apply_missing", "describe_gaps", "describe_holes"]
+
+
+def apply_missing(
+    grid: Grid, *, missing: Literal["raise", "fill", "mask", "trim"] = "raise"
+) -> Grid:
+    """Return *grid* with its holes settled: as it is, or trimmed until it has none. Pure.
+
+    Raises
+    ------
+    MissingFilesError
+        For a hole where *missing* is ``"raise"``, or where trimming would leave nothing.
+    OptionError
+        For another *missing*, or ``"trim"`` without a time-like axis.
+    """
+    if missing not in ("raise", "fill", "mask", "trim"):
+        raise OptionError(f"missing is one of 'raise', 'fill', 'mask', 'trim', but got {missing!r}")
+    if missing == "trim":
+        return _trim(grid)
+    if missing == "raise" and grid.n_holes:
+        raise MissingFilesError(
+            f"{grid.n_holes:,} of {grid.cells.size:,} cells have no file:\n"
+            + "".join(f"  {line}\n" for line in describe_holes(grid))
+            + (_tell_decided(grid) or "Leave the uneven part out by sel")
+            + ", or open the rest by missing='fill', 'mask' or 'trim'",
+            n_missing=grid.n_holes,
+            cells=[grid.values_at(index) for index in np.argwhere(grid.cells < 0)[:8].tolist()],
+        )
+    return grid
+
+
+def _trim(grid: Grid) -> Grid:
+    """Return *grid* up to the first incomplete position of its outermost time-like axis."""
+    times = [i for i, name in enumerate(grid.names) if role_of(name) == "time"]
+    if not times:
+        raise OptionError(
+            "missing='trim' shortens a time-like axis (t, time, timepoint, frame), but the axes "
+            f"are {', '.join(grid.names) or 'none'}: give missing='fill' or 'mask'"
+        )
+    axis = times[0]
+    others = tuple(i for i in range(grid.cells.ndim) if i != axis)
+    incomplete = (grid.cells < 0).any(axis=others)
+    if not incomplete.any():
+        return grid
+    n, length = int(incomplete.argmax()), len(incomplete)
+    if n == 0:
+        raise MissingFilesError(
+            f"missing='trim' would leave no {grid.names[axis]}: its first position is incomplete:\n"
+            + "".join(f"  {line}\n" for line in describe_holes(grid))
+            + "Leave the uneven part out by sel, or give missing='fill' or 'mask'",
+            n_missing=grid.n_holes,
+        )
+
+    def shorten(coord: FieldCoord) -> FieldCoord:
+        if axis not in coord.axes:
+            return coord
+        return replace(coord, codes=coord.codes.take(range(n), axis=coord.axes.index(axis)))
+
+    short = replace(grid.axes[axis], values=grid.axes[axis].values[:n])
+    return replace(
+        grid,
+        axes=(*grid.axes[:axis], short, *grid.axes[axis + 1 :]),
+        cells=grid.cells.take(range(n), axis=axis),
+        coords=tuple(map(shorten, grid.coords)),
+        trimmed=(grid.names[axis], length),
+    )
+
+
+def describe_holes(grid: Grid, limit: int = 4) -> list[str]:
+    """Return a few lines that tell which cells have no file, as boxes. Pure.
+
+    At most *limit* boxes, then a count of the rest; none where there is no hole.
+    """
+    is_hole = grid.cells < 0
+    left = is_hole.copy()
+    lines = []
+    while left.any() and len(lines) < limit:
+        first = np.unravel_index(int(left.argmax()), left.shape)
+        boxes = [_grow_box(is_hole, first, order) for order in _orders(left.shape)]
+        box = max(boxes, key=lambda box: np.prod([len(positions) for positions in box]))
+        lines.append(_tell_box(grid, box))
+        left[np.ix_(*box)] = False
+    if rest := np.count_nonzero(left):
+        lines.append(f"and {_count(rest)} more")
+    return lines
+
+
+def _orders(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield orders in which to grow a box; which axis grows first decides which box comes out."""
+    varying = tuple(axis for axis, size in enumerate(shape) if size > 1)
+    if len(varying) <= 3:
+        yield from permutations(varying)
+        return
+    for i in range(len(varying)):  # all orders of six axes would be 720
+        turned = varying[i:] + varying[:i]
+        yield turned
+        yield turned[::-1]
+
+
+def _grow_box(is_hole: NDArray[np.bool_], first: Sequence[Any], order: Sequence[int]) -> Box:
+    """Return a largest box of holes around the cell *first*, grown along one axis at a time."""
+    box = [np.array([position]) for position in first]
+    for axis in order:
+        wide = [*box]
+        wide[axis] = np.arange(is_hole.shape[axis])
+        others = tuple(i for i in range(is_hole.ndim) if i != axis)
+        box[axis] = np.flatnonzero(is_hole[np.ix_(*wide)].all(axis=others))
+    return tuple(box)
+
+
+def _tell_box(grid: Grid, box: Box) -> str:
+    """Return one line on a box of holes: "t=7 is missing (12 cells)"."""
+    cells = _count(int(np.prod([len(positions) for positions in box])))
+    bound = [
+        (axis, positions)
+        for axis, positions in zip(grid.axes, box, strict=True)
+        if len(positions) < len(axis.values)
+    ]
+    if len(bound) == 2:
+        for (axis, inside), (other, outside) in (bound, bound[::-1]):
+            present = np.setdiff1d(np.arange(len(other.values)), outside)
+            if len(present) < len(outside) and len(present) <= 3 and len(inside) <= len(present):
+                only = f"{_tell(axis, inside)} is only at {_tell(other, present)}"
+                return f"{only}: {cells} missing"
+    subject, *places = sorted(bound, key=lambda pair: len(pair[1]))
+    verb = "is" if len(subject[1]) == 1 else "are"
+    where = f" at {', '.join(_tell(*place) for place in places)}" if places else ""
+    return f"{_tell(*subject)} {verb} missing{where} ({cells})"
+
+
+def _tell(axis: Axis, positions: NDArray[np.intp]) -> str:
+    """Return "z=2..10" for positions in a row, else a list of them."""
+    values = [axis.values[i] for i in positions]
+    if len(values) > 2 and positions[-1] - positions[0] == len(values) - 1:
+        return f"{axis.name}={format_value(values[0])}..{format_value(values[-1])}"
+    return f"{axis.name}={few(values, 6)}"
+
+
+def _count(n: int) -> str:
+    return f"{n:,} cell{'s' if n != 1 else ''}"
+
+
+def _tell_decided(grid: Grid) -> str | None:
+    """Return a hint where an axis only repeats what the others say, so that most cells are empty.
+
+    A clock beside a time point: it has one value at each place of the other axes.
+    """
+    is_file = grid.cells >= 0
+    filled_without = {}
+    for axis, name in enumerate(grid.names):
+        others = tuple(i for i in range(is_file.ndim) if i != axis)
+        is_seen = is_file.any(axis=others)  # a position that only ``sizes`` gives is no evidence
+        if len(is_seen) > 1 and is_seen.all() and (is_file.sum(axis=axis) <= 1).all():
+            filled_without[name] = is_file.any(axis=axis).mean()
+    if not filled_without:
+        return None
+    name = max(reversed(filled_without), key=filled_without.__getitem__)
+    return (
+        f"{name} has one value at each place of the other axes: leave it out of concat_dim, and "
+        "it becomes a coordinate"
+    )
+
+
+def describe_gaps(grid: Grid) -> list[str]:
+    """Return a line for each axis whose integers skip some of an otherwise regular numbering. Pure.
+
+    The grid has no position for what no name mentions, so it cannot see these.
+    """
+    lines = []
+    for axis in grid.axes:
+        if not all(isinstance(value, int) for value in axis.values):
+            continue
+        keys = sorted(axis.values)
+        step = infer_step(keys)
+        if step is None:
+            continue
+        absent = sorted(set(range(keys[0], keys[-1], step)).difference(keys))
+        if absent:
+            verb = "is" if len(absent) == 1 else "are"
+            lines.append(f"{axis.name}: {few(keys)}: {few(absent)} {verb} not there")
+    return lines

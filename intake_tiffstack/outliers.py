@@ -1,0 +1,230 @@
+"""Which headers to read, and what to say where the files turn out to differ.
+
+Everything here is pure: what the headers say comes in as values.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from intake_tiffstack.columns import few, format_value
+from intake_tiffstack.errors import OptionError, StructureMismatchError
+from intake_tiffstack.pattern import role_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from intake_tiffstack.grid import Grid
+
+__all__ = ["Structure", "choose_headers", "mismatch_error"]
+
+MAX_LOCAL_HEADERS = 1_000
+"""Local files whose headers are all read: 0.2 ms each."""
+
+MAX_PROBED_HEADERS = 64
+"""Headers read of more or remote files, beside the lines along extended dims."""
+
+
+class Structure(Protocol):
+    """What the layout needs to know of a file, as its header says it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extent of each dim."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a pixel."""
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the dims, outermost first."""
+
+    @property
+    def is_compressed(self) -> bool:
+        """False where the size of the file follows from shape and dtype."""
+
+
+def choose_headers(
+    grid: Grid,
+    template: Structure,
+    *,
+    byte_sizes: NDArray[np.int64],
+    is_local: bool,
+    validate: Literal["auto", "all", "template"] = "auto",
+) -> list[int]:
+    """Return the rows whose headers to read, the template's first. Pure.
+
+    Parameters
+    ----------
+    grid
+        The files in their cells.
+    template
+        Structure of the file in ``grid.template_row``.
+    byte_sizes
+        Listed size of each row in bytes, -1 where unknown.
+    is_local
+        True where a header costs no request.
+    validate
+        ``"all"``, ``"template"`` or ``"auto"``: all of up to 1,000 local files; else just the
+        template where it is uncompressed and all files have its size; else the first file at each
+        position of every axis but time and z, at most 64, and one line of files along each
+        extended dim.
+
+    Raises
+    ------
+    OptionError
+        For another *validate*.
+    """
+    if validate not in ("auto", "all", "template"):
+        raise OptionError(f"validate is 'auto', 'all' or 'template', but got {validate!r}")
+    rows = grid.rows
+    first = grid.template_row
+    if validate == "template":
+        return [first]
+    if validate == "all" or (is_local and len(rows) <= MAX_LOCAL_HEADERS):
+        return rows.tolist()
+    sizes = byte_sizes[rows]
+    if not template.is_compressed and sizes[0] >= 0 and (sizes == sizes[0]).all():
+        return [first]
+    chosen = {first: None}  # a dict keeps the order
+    probed = [i for i, name in enumerate(grid.names) if role_of(name) not in ("time", "z")]
+    for axis in sorted(probed, key=lambda i: grid.cells.shape[i]):  # few sensors before many wells
+        for row in _first_rows(grid.cells, axis):
+            if len(chosen) < MAX_PROBED_HEADERS:
+                chosen[row] = None
+    for axis, name in enumerate(grid.names):
+        if name in template.dims:
+            chosen.update(dict.fromkeys(_first_rows(grid.cells, axis)))
+    return list(chosen)
+
+
+def _first_rows(cells: NDArray[np.int32], axis: int) -> list[int]:
+    """Return the first file at each position of *axis* that has one."""
+    lines = np.moveaxis(cells, axis, 0).reshape(cells.shape[axis], -1)
+    first = lines[np.arange(len(lines)), (lines >= 0).argmax(axis=1)]
+    return [row for row in first.tolist() if row >= 0]
+
+
+def mismatch_error(
+    grid: Grid,
+    paths: Sequence[str],
+    rows: Sequence[int],
+    codes: NDArray[np.intp],
+    kinds: Sequence[str],
+    *,
+    what: str,
+    along: str | None = None,
+) -> StructureMismatchError:
+    """Return the error for files that differ in *what*: two of them, and the field that decides.
+
+    Parameters
+    ----------
+    grid, paths
+        The files in their cells, and where they are.
+    rows
+        Files whose headers were read.
+    codes
+        Which of *kinds* each of them is.
+    kinds
+        What is met, as text: "32x32x4".
+    what
+        What differs: dims, dtype, shape.
+    along
+        The axis along which it may differ, None for none.
+    """
+    fields = _field_codes(grid, rows)
+    one, two = _differing_pair(codes, None if along is None else fields[along])
+    message = f"the files differ in {what}:\n" + "".join(
+        f"  {paths[rows[i]]}: {kinds[codes[i]]}\n" for i in (one, two)
+    )
+    deciding = _deciding_fields(fields, codes, along)
+    if len(deciding) == 1 and along is None:
+        message += _tell_groups(grid, deciding[0], fields[deciding[0]], codes, kinds)
+    elif deciding:
+        message += f"{' and '.join(deciding)} decide which: select one part by sel"
+    else:
+        message += "No field of the names decides which: leave the odd ones out by exclude"
+    if along is not None:
+        message += f". Along {along} each position must have one extent across all other axes"
+    return StructureMismatchError(
+        message, paths=(paths[rows[one]], paths[rows[two]]), fields=deciding
+    )
+
+
+def _differing_pair(codes: NDArray[np.intp], along: NDArray[np.intp] | None) -> tuple[int, int]:
+    """Return two files of different kinds, at one position where *along* is given."""
+    first_at: dict[int, int] = {}
+    for i, code in enumerate(codes.tolist()):
+        one = first_at.setdefault(0 if along is None else int(along[i]), i)
+        if codes[one] != code:
+            return one, i
+    raise ValueError("the files do not differ")
+
+
+def _field_codes(grid: Grid, rows: Sequence[int]) -> dict[str, NDArray[np.intp]]:
+    """Return which of its values each field has in the names of *rows*."""
+    index = grid.locate(rows)
+    codes = dict(zip(grid.names, index, strict=True))
+    for coord in grid.coords:
+        codes[coord.name] = np.broadcast_to(
+            coord.codes[tuple(index[axis] for axis in coord.axes)], len(rows)
+        )
+    return codes
+
+
+def _deciding_fields(
+    fields: Mapping[str, NDArray[np.intp]], codes: NDArray[np.intp], along: str | None
+) -> tuple[str, ...]:
+    """Return the one or two fields that decide *codes*, those with the fewest values, or none."""
+    given = [] if along is None else [fields[along]]
+    free = [name for name, values in fields.items() if name != along and len(set(values)) > 1]
+    for n in (1, 2):
+        found = {}
+        for names in combinations(free, n):
+            values = np.stack([*given, *(fields[name] for name in names)])
+            n_values = np.unique(values, axis=1).shape[1]
+            if n_values == np.unique(np.vstack([values, codes]), axis=1).shape[1]:
+                found[names] = n_values
+        if found:
+            return min(found, key=found.__getitem__)
+    return ()
+
+
+def _tell_groups(
+    grid: Grid,
+    name: str,
+    positions: NDArray[np.intp],
+    codes: NDArray[np.intp],
+    kinds: Sequence[str],
+) -> str:
+    """Return which values of the field *name* give which kind, and how to select one kind."""
+    values = _field_values(grid, name)
+    told = [
+        f"{name}={few([values[i] for i in np.unique(positions[codes == code])])} gives "
+        f"{kinds[code]}"
+        for code in range(len(kinds))
+    ]
+    if len(told) > 4:
+        told = [*told[:4], f"and {len(told) - 4} more"]
+    largest = positions[codes == np.bincount(codes).argmax()]
+    written = grid.written.get(name, {})
+    chosen = [_plain(written.get(values[i], values[i])) for i in np.unique(largest)]
+    sel = f"sel={{{name!r}: {chosen[0] if len(chosen) == 1 else chosen!r}}}"
+    return f"{'; '.join(told)}: select one kind" + (
+        f" by {sel}" if len(chosen) <= 12 else " by sel"
+    )
+
+
+def _field_values(grid: Grid, name: str) -> tuple[Any, ...]:
+    known = {axis.name: axis.values for axis in grid.axes}
+    return (known | {coord.name: coord.known for coord in grid.coords})[name]
+
+
+def _plain(value: Any) -> Any:
+    return format_value(value) if isinstance(value, np.datetime64) else value

@@ -1,0 +1,85 @@
+"""Names that acquisition software writes, each as a pattern under a short name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["PRESETS", "Preset"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One known way of naming files."""
+
+    #: A format string or a regex, as ``pattern`` takes it.
+    pattern: str
+    #: Who writes such names, and what to know of them.
+    description: str
+    #: Paths, relative to the folder that is opened, that the pattern reads.
+    examples: tuple[str, ...]
+
+
+# Folders are optional where a user may as well open the innermost one; a field whose part is in
+# no name is then no field. Extensions are matched in any case, since vendors mix .tif and .TIF.
+PRESETS: dict[str, Preset] = {
+    "lattice": Preset(
+        "{}_Cam{cam}_ch{c:d}_CAM1_stack{t:d}_{wavelength:d}nm_{msec:d}msec_{abs:d}msecAbs"
+        "_{tx:d}x_{ty:d}y_{tz:d}z_{tt:d}t.tif",
+        "Lattice light-sheet microscope (LabVIEW): one volume a file.",
+        (
+            "ex6-2_CamA_ch1_CAM1_stack0000_560nm_0000000msec_0001291795msecAbs"
+            "_000x_000y_000z_0000t.tif",
+        ),
+    ),
+    "micromanager": Preset(
+        # Version 1.4 has the position's label as the folder and the channel's name in the file.
+        r"(?<![^/])(?:(?P<pos>[^/]+)/(?=img_\d))?"
+        r"img_(?:channel(?P<c>\d+)_position(?P<position>\d+)_time)?(?P<t>\d{9,})"
+        r"_(?:z|(?P<channel>[^/]+)_)(?P<z>\d{3,})\.(?i:tiff?)$",
+        "Micro-Manager, separate image files, of version 2 and of 1.4.",
+        (
+            "Default/img_channel000_position000_time000000000_z000.tif",
+            "Pos0/img_000000000_Default_000.tif",
+        ),
+    ),
+    "imagexpress": Preset(
+        # The GUID follows the wavelength with nothing between; its first block is eight long, so
+        # there is one reading. What it cannot match are thumbnails (``_w1_thumb...``).
+        r"(?:(?<![^/])TimePoint_(?P<t>\d+)/)?(?:(?<![^/])ZStep_(?P<z>\d+)/)?"
+        r"(?<![^/])(?:[^/]*_)?(?P<well>[A-Z]{1,2}\d{2})(?:_s(?P<site>\d+))?(?:_w(?P<c>\d+))?"
+        r"(?:[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12})?\.(?i:tiff?)$",
+        "Molecular Devices ImageXpress (MetaXpress); thumbnails are left out.",
+        (
+            "TimePoint_1/plate_C07_s1_w1D5F8F51A-3E85-4358-AE51-A465AF87386F.tif",
+            "TimePoint_1/ZStep_2/plate_A01_s1_w2.TIF",
+            "plate_B02_s1.tif",
+        ),
+    ),
+    "cv8000": Preset(
+        r"(?:^|[/_])(?P<well>[A-Z]{1,2}\d{2})_T(?P<t>\d{4})F(?P<field>\d{3})"
+        r"L(?P<timeline>\d{2})A(?P<action>\d{2})Z(?P<z>\d{2})C(?P<c>\d{2})\.(?i:tiff?)$",
+        "Yokogawa CellVoyager 7000 and 8000.",
+        ("plate_D08_T0001F001L01A01Z01C01.tif",),
+    ),
+    "harmony": Preset(
+        "r{row:02d}c{column:02d}f{field:02d}p{z:02d}-ch{c:d}sk{t:d}fk{fk:d}fl{fl:d}.tiff",
+        "Revvity (PerkinElmer) Harmony: Opera Phenix, Operetta CLS.",
+        ("Images/r01c01f01p01-ch1sk1fk1fl1.tiff",),
+    ),
+    "incell": Preset(
+        r"(?:^|[/_])(?P<row>[A-Z]{1,2}) - (?P<column>\d+)\(fld (?P<field>\d+) wv (?P<c>[^()/]+?)"
+        r"(?: z (?P<z>\d+))?(?: -)?(?: time (?P<t>\d+)(?: - (?P<ms>\d+) ms)?)?\)\.(?i:tiff?)$",
+        "GE (Cytiva) IN Cell Analyzer; the channel is excitation - emission.",
+        (
+            "A - 01(fld 01 wv DAPI - DAPI).tif",
+            "B - 2(fld 1 wv Cy3 - Cy3 z 1).tif",
+            "B - 02(fld 01 wv Blue - FITC - time 01 - 0 ms).tif",
+            "Plate1_B - 01(fld 1 wv 390 - Blue).tif",
+        ),
+    ),
+    "ctc": Preset(
+        "{sequence:02d}/t{t:03d}.tif",
+        "Cell Tracking Challenge: the images of a sequence, no masks.",
+        ("01/t000.tif", "BF-C2DL-HSC/02/t1763.tif"),
+    ),
+}

@@ -1,0 +1,416 @@
+"""A region of one file to an ndarray: which bytes, and where their pixels go.
+
+Planning is pure: :func:`plan_spans` and :func:`merge_ranges` turn a region into reads, with one
+number (what a read costs) as the whole policy. Only :func:`read_region` touches storage.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from intake_tiffstack.errors import (
+    StorageError,
+    StructureMismatchError,
+    TiffStackError,
+    UnreadableFileError,
+)
+from intake_tiffstack.header import (
+    Header,
+    RawFrames,
+    SegmentedFrames,
+    Structure,
+    decode_segment,
+    rename_dims,
+)
+from intake_tiffstack.headers import get_header
+from intake_tiffstack.ranges import ByteSource, open_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from intake_tiffstack.array import ReadOptions
+    from intake_tiffstack.filetable import FileTable
+    from intake_tiffstack.layout import Layout
+
+__all__ = ["Region", "SpanPlan", "merge_ranges", "plan_spans", "read_part", "read_region"]
+
+logger = logging.getLogger("intake_tiffstack.reading")
+
+Region = tuple[range, ...]
+"""The part of a file that a read asks for: one ascending range a dim."""
+
+BATCH_BYTES = 2**26
+"""Compressed bytes held at once while a region is decoded."""
+
+
+@dataclass(frozen=True)
+class SpanPlan:
+    """Equal runs of bytes that together hold a region of a C-ordered array."""
+
+    split: int
+    """Dims before this one are walked, one span each place; dims from it on lie in the span."""
+    starts: NDArray[np.int64]
+    """First byte of each span, in C order of the walked dims."""
+    nbytes: int
+    """Bytes of each span."""
+    is_exact: bool
+    """True where a span holds the region's bytes and no others, in order."""
+
+
+def plan_spans(shape: Sequence[int], itemsize: int, region: Region, *, read_cost: int) -> SpanPlan:
+    """Return the cheapest equal spans that cover a region. Pure.
+
+    A span that reaches over more dims means fewer reads and more bytes between; each read is
+    weighed as *read_cost* bytes. Whole inner dims cost nothing, so a plane is one span, a stack of
+    whole planes is one span too, and a narrow column is one span a row or one a plane.
+
+    >>> plan = plan_spans((10, 4, 5), 2, (range(3, 5), range(4), range(5)), read_cost=64)
+    >>> plan.split, plan.starts.tolist(), plan.nbytes, plan.is_exact
+    (0, [120], 80, True)
+    """
+    strides = [itemsize * math.prod(shape[i + 1 :]) for i in range(len(shape))]
+    counts = [len(r) for r in region]
+    best: tuple[int, int] | None = None
+    for split in range(len(shape) + 1):
+        reach = sum(
+            (r[-1] - r[0]) * s for r, s in zip(region[split:], strides[split:], strict=True)
+        )
+        cost = math.prod(counts[:split]) * (reach + itemsize + read_cost)
+        if best is None or cost < best[0]:
+            best = (cost, split)
+    split = best[1] if best else 0
+    first = sum(r[0] * s for r, s in zip(region[split:], strides[split:], strict=True))
+    reach = sum((r[-1] - r[0]) * s for r, s in zip(region[split:], strides[split:], strict=True))
+    starts = np.array(first, np.int64)
+    for r, stride in zip(region[:split], strides[:split], strict=True):
+        starts = np.add.outer(starts, np.arange(r.start, r.stop, r.step, dtype=np.int64) * stride)
+    nbytes = reach + itemsize
+    return SpanPlan(split, starts.ravel(), nbytes, nbytes == math.prod(counts[split:]) * itemsize)
+
+
+def merge_ranges(
+    starts: NDArray[np.int64], counts: NDArray[np.int64], *, gap: int
+) -> list[NDArray[np.intp]]:
+    """Return the ranges grouped into runs with at most *gap* bytes between neighbours. Pure.
+
+    Each run holds positions in the input, by ascending start.
+
+    >>> merge_ranges(np.array([0, 100, 10]), np.array([10, 5, 10]), gap=8)
+    [array([0, 2]), array([1])]
+    """
+    if not len(starts):
+        return []
+    order = np.argsort(starts, kind="stable")
+    ends = np.maximum.accumulate(starts[order] + counts[order])
+    breaks = np.flatnonzero(starts[order][1:] - ends[:-1] > gap) + 1
+    return np.split(order, breaks)
+
+
+def read_region(
+    header: Header,
+    structure: Structure,
+    region: Region,
+    out: NDArray[Any],
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Fill *out* with a region of a file; reads only the bytes that the region needs.
+
+    Parameters
+    ----------
+    header
+        Where the segments of the file lie.
+    structure
+        The file's structure as the option ``file_dims`` has it: its shape decides how *region* is
+        understood, its pages stay in order.
+    region
+        One ascending range a dim of `structure`, none empty.
+    out
+        Any writable view of the region's shape and the structure's dtype.
+    storage_options
+        Handed to fsspec for a remote file.
+
+    Raises
+    ------
+    UnreadableFileError, FileChangedError, StorageError
+        The bytes cannot be had, are not those of the listed file, or cannot be decoded.
+    """
+    source = open_bytes(header.file, storage_options or {})
+    frames = header.frames
+    target = out
+    if header.transform is not None:
+        target = np.empty(out.shape, frames.dtype.newbyteorder("="))
+    if isinstance(frames, RawFrames):
+        _read_raw(frames, structure, region, target, source)
+    else:
+        _read_segments(frames, structure, region, target, source, header.file.url)
+    if header.transform is not None:
+        out[...] = header.transform(target)
+
+
+def read_part(
+    files: FileTable,
+    row: int,
+    region: Region,
+    out: NDArray[Any],
+    expected: tuple[int, ...],
+    layout: Layout,
+    options: ReadOptions,
+) -> None:
+    """Fill *out* with a region of one file of a collection, having seen that the file fits.
+
+    The header is read here if this process has not got it: a file that was assumed to be like the
+    others at open is checked before a pixel of it is used.
+
+    Raises
+    ------
+    StructureMismatchError
+        The file's shape, dtype or dims are not what the layout assumed.
+    UnreadableFileError, FileChangedError, StorageError
+        The file cannot be read, and ``on_error`` is ``raise``.
+    """
+    file = files[row]
+    try:
+        header = get_header(
+            file, storage_options=files.storage_options, series=options.series, level=options.level
+        )
+        structure = header.structure
+        if options.file_dims is not None:
+            structure = rename_dims(structure, options.file_dims, file.url)
+        if (structure.shape, structure.dtype, structure.dims) != (
+            expected,
+            layout.dtype,
+            layout.file_dims,
+        ):
+            shape = "x".join(map(str, expected))
+            raise StructureMismatchError(
+                f"{file.url} is {structure.describe()}, but the collection was opened as {shape} "
+                f"{layout.dtype} ({' '.join(layout.file_dims)}); validate='all' finds every such "
+                "file at open, `sel` or `exclude` leave it out",
+                url=file.url,
+            )
+        read_region(header, structure, region, out, storage_options=files.storage_options)
+    except (UnreadableFileError, StorageError, StructureMismatchError) as exc:
+        if options.on_error == "raise":
+            raise
+        _warn_once(file.url, exc)
+        out[...] = options.fill_value
+
+
+_WARNED: set[str] = set()
+
+
+def _warn_once(url: str, exc: TiffStackError) -> None:
+    """Log that a file was filled instead of read, the first time in this process."""
+    if url not in _WARNED:
+        _WARNED.add(url)
+        logger.warning("filled instead of read: %s", exc)
+
+
+def _walk_frames(structure: Structure, lead: Region) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Yield each page's number in the file, and its place in the result."""
+    shape = structure.shape[: len(lead)]
+    for place in itertools.product(*(range(len(r)) for r in lead)):
+        number = 0
+        for size, dim, i in zip(shape, lead, place, strict=True):
+            number = number * size + dim[i]
+        yield number, place
+
+
+# -- pixels that lie in the file as they are ----------------------------------------------------
+
+
+def _read_raw(
+    frames: RawFrames, structure: Structure, region: Region, out: NDArray[Any], source: ByteSource
+) -> None:
+    """Read each span straight into the result where it can lie there, else beside it."""
+    n_lead = 0 if len(frames.offsets) == 1 else len(structure.shape) - structure.page_ndim
+    shape, inner = structure.shape[n_lead:], region[n_lead:]
+    plan = plan_spans(shape, frames.dtype.itemsize, inner, read_cost=source.read_cost)
+    walked = [range(len(r)) for r in inner[: plan.split]]
+    spans: list[tuple[int, memoryview]] = []
+    direct: list[NDArray[Any]] = []
+    copies: list[tuple[NDArray[Any], NDArray[np.uint8]]] = []
+    for number, place in _walk_frames(structure, region[:n_lead]):
+        offset = int(frames.offsets[number])
+        if offset < 0:
+            out[place] = 0
+            continue
+        for start, within in zip(plan.starts.tolist(), itertools.product(*walked), strict=True):
+            part = out[(*place, *within, ...)]
+            if plan.is_exact and part.flags.c_contiguous:
+                buffer = part.reshape(-1).view(np.uint8)
+                direct.append(part)
+            else:
+                buffer = np.empty(plan.nbytes, np.uint8)
+                copies.append((part, buffer))
+            spans.append((offset + start, memoryview(buffer)))
+    source.fill(spans)
+    if not frames.dtype.isnative:
+        for part in direct:
+            part.byteswap(inplace=True)
+    for part, buffer in copies:
+        part[...] = _view_region(buffer, shape[plan.split :], inner[plan.split :], frames.dtype)
+
+
+def _view_region(
+    buffer: NDArray[np.uint8], shape: Sequence[int], region: Region, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """Return the region's pixels inside a span that starts at its first pixel, as a view."""
+    strides = [dtype.itemsize * math.prod(shape[i + 1 :]) for i in range(len(shape))]
+    return np.ndarray(
+        tuple(len(r) for r in region),
+        dtype,
+        buffer=buffer.data,
+        strides=tuple(s * r.step for s, r in zip(strides, region, strict=True)),
+    )
+
+
+# -- strips and tiles that have to be decoded ----------------------------------------------------
+
+
+def _read_segments(
+    frames: SegmentedFrames,
+    structure: Structure,
+    region: Region,
+    out: NDArray[Any],
+    source: ByteSource,
+    url: str,
+) -> None:
+    """Decode each segment that the region touches once, and copy its part into place."""
+    n_lead = len(structure.shape) - structure.page_ndim
+    inner = region[n_lead:]
+    whole: Region = tuple(range(n) for n in frames.shape)
+    axes = _page_axes(frames, structure)
+    page_region = whole if axes is None else _spread_region(inner, axes)
+    wanted = np.array(list(_touched_segments(frames, page_region)), np.intp)
+    pages = list(_walk_frames(structure, region[:n_lead]))
+    for batch in _batches(pages, frames, wanted):
+        segments = _fetch_segments(frames, [n for n, _ in batch], wanted, source)
+        for number, place in batch:
+            page = out[(*place, ...)]
+            if frames.offsets[number, 0] < 0:
+                page[...] = 0
+                continue
+            target = np.empty(frames.shape, frames.dtype) if axes is None else _as_page(page, axes)
+            for index in wanted.tolist():
+                pixels, position, extent = decode_segment(
+                    frames, number, index, segments.pop((number, index)), url
+                )
+                _place_segment(target, page_region, pixels, position, extent, frames.nodata)
+            if axes is None:
+                page[...] = target.reshape(structure.page_shape)[_as_slices(inner)]
+
+
+def _page_axes(frames: SegmentedFrames, structure: Structure) -> tuple[int, ...] | None:
+    """Return which of TIFF's five axes each trailing dim is, None where they do not line up."""
+    if frames.axes is None:
+        return None
+    if tuple(frames.shape[i] for i in frames.axes) == structure.page_shape:
+        return frames.axes
+    kept = tuple(i for i in frames.axes if frames.shape[i] != 1)  # file_dims dropped singletons
+    if tuple(frames.shape[i] for i in kept) == structure.page_shape:
+        return kept
+    return None
+
+
+def _spread_region(inner: Region, axes: tuple[int, ...]) -> Region:
+    """Return a region of the trailing dims as one of TIFF's five; the others have extent 1."""
+    full = [range(1)] * 5
+    for axis, r in zip(axes, inner, strict=True):
+        full[axis] = r
+    return tuple(full)
+
+
+def _as_page(part: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
+    """Return a view of *part* with all of TIFF's five axes."""
+    return part[tuple(slice(None) if i in axes else None for i in range(5))]
+
+
+def _as_slices(region: Region) -> tuple[slice, ...]:
+    return tuple(slice(r.start, r.stop, r.step) for r in region)
+
+
+def _touched_segments(frames: SegmentedFrames, region: Region) -> Iterator[int]:
+    """Yield the index of each segment that holds a pixel of the region. Pure."""
+    extents = (1, *frames.segment)
+    touched = [sorted({i // n for i in r}) for r, n in zip(region[:4], extents, strict=True)]
+    _, depth, length, width = frames.grid
+    for s, d, h, w in itertools.product(*touched):
+        yield ((s * depth + d) * length + h) * width + w
+
+
+def _batches(
+    pages: Sequence[tuple[int, tuple[int, ...]]],
+    frames: SegmentedFrames,
+    wanted: NDArray[np.intp],
+) -> Iterator[list[tuple[int, tuple[int, ...]]]]:
+    """Yield runs of pages whose segments together stay within the bytes held at once."""
+    batch: list[tuple[int, tuple[int, ...]]] = []
+    held = 0
+    for page in pages:
+        nbytes = int(frames.counts[page[0]][wanted].sum())
+        if batch and held + nbytes > BATCH_BYTES:
+            yield batch
+            batch, held = [], 0
+        batch.append(page)
+        held += nbytes
+    if batch:
+        yield batch
+
+
+def _fetch_segments(
+    frames: SegmentedFrames, numbers: list[int], wanted: NDArray[np.intp], source: ByteSource
+) -> dict[tuple[int, int], memoryview]:
+    """Return the bytes of the wanted segments of some pages; neighbours share a read."""
+    keys = list(itertools.product(numbers, wanted.tolist()))
+    rows, columns = np.array(numbers)[:, None], wanted[None, :]
+    starts = frames.offsets[rows, columns].ravel()
+    counts = np.where(starts > 0, frames.counts[rows, columns].ravel(), 0)
+    found = {key: memoryview(b"") for key in keys}
+    stored = np.flatnonzero(counts)
+    spans: list[tuple[int, memoryview]] = []
+    for run in merge_ranges(starts[stored], counts[stored], gap=source.read_cost):
+        members = stored[run]
+        first = int(starts[members].min())
+        last = int((starts[members] + counts[members]).max())
+        buffer = memoryview(bytearray(last - first))
+        spans.append((first, buffer))
+        for member in members.tolist():
+            begin = int(starts[member]) - first
+            found[keys[member]] = buffer[begin : begin + int(counts[member])]
+    source.fill(spans)
+    return found
+
+
+def _place_segment(
+    target: NDArray[Any],
+    region: Region,
+    pixels: NDArray[Any] | None,
+    position: tuple[int, ...],
+    extent: tuple[int, ...],
+    nodata: float,
+) -> None:
+    """Copy the part of a decoded segment that lies in the region to its place."""
+    shape = (1, *extent)
+    into: list[slice] = []
+    taken: list[slice] = []
+    for r, begin, size in zip(region, position, shape, strict=True):
+        low = max(0, -(-(begin - r.start) // r.step))
+        high = min(len(r), -(-(begin + size - r.start) // r.step))
+        if low >= high:
+            return
+        into.append(slice(low, high))
+        taken.append(slice(r[low] - begin, r[high - 1] - begin + 1, r.step))
+    if pixels is None:
+        target[tuple(into)] = nodata
+    else:
+        target[tuple(into)] = pixels[tuple(taken[1:])][None]

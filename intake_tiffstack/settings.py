@@ -1,0 +1,48 @@
+"""What describes the machine rather than the data: ``tiffstack`` in dask's config.
+
+Set them with ``dask.config.set({"tiffstack.header_cache": "128 MiB"})``, in a YAML file under
+``tiffstack:``, or by ``DASK_TIFFSTACK__HEADER_CACHE``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask
+from dask.utils import parse_bytes
+
+from intake_tiffstack.errors import OptionError
+
+__all__ = ["DEFAULTS", "setting", "setting_bytes"]
+
+DEFAULTS: dict[str, Any] = {
+    "max_image_bytes": "64 GiB",  # a page that declares more is refused; slides reach 30 GB
+    "header_cache": "64 MiB",  # parsed headers kept a process
+    "table_cache": 8,  # opened collections kept a process
+    "allow_code": False,  # whether arraytype may name a class to import
+    "require_device": True,  # whether to_dask() wants the device of arraytype in this process
+    "progress": False,  # whether long work shows a bar
+}
+"""Every setting that this version reads, with its default."""
+
+
+def setting(name: str) -> Any:
+    """Return the value of a setting.
+
+    Raises
+    ------
+    OptionError
+        There is no such setting.
+    """
+    if name not in DEFAULTS:
+        raise OptionError.unknown("setting", name, DEFAULTS)
+    return dask.config.get(f"tiffstack.{name}", DEFAULTS[name])
+
+
+def setting_bytes(name: str) -> int:
+    """Return the value of a setting in bytes; texts such as ``64 MiB`` are understood."""
+    value = setting(name)
+    try:
+        return int(parse_bytes(value))
+    except (ValueError, TypeError) as exc:
+        raise OptionError(f"tiffstack.{name} must be a size, but got {value!r}") from exc

@@ -1,0 +1,80 @@
+"""Units of length, angle and time: one spelling for each, and which steps can be."""
+
+from __future__ import annotations
+
+import math
+import re
+
+__all__ = ["METRES", "SECONDS", "UNCALIBRATED", "fault_of_step", "unit_name"]
+
+_PREFIXES = {
+    "Y": ("yotta", 24), "Z": ("zetta", 21), "E": ("exa", 18), "P": ("peta", 15),
+    "T": ("tera", 12), "G": ("giga", 9), "M": ("mega", 6), "k": ("kilo", 3), "h": ("hecto", 2),
+    "da": ("deca", 1), "": ("", 0), "d": ("deci", -1), "c": ("centi", -2), "m": ("milli", -3),
+    "µ": ("micro", -6), "n": ("nano", -9), "p": ("pico", -12), "f": ("femto", -15),
+    "a": ("atto", -18), "z": ("zepto", -21), "y": ("yocto", -24),
+}  # fmt: skip
+
+METRES = {f"{name}meter": float(f"1e{n}") for name, n in _PREFIXES.values()} | {
+    "angstrom": 1e-10, "thou": 2.54e-5, "inch": 0.0254, "foot": 0.3048, "yard": 0.9144,
+    "mile": 1609.344,
+}  # fmt: skip
+"""Length of each unit in metres."""
+
+SECONDS = {f"{name}second": float(f"1e{n}") for name, n in _PREFIXES.values()} | {
+    "minute": 60.0, "hour": 3600.0, "day": 86400.0,
+}  # fmt: skip
+"""Length of each unit of time in seconds."""
+
+UNCALIBRATED = frozenset({"", "pixel", "pixels", "px", "none", "reference frame"})
+"""Words that say that there is no unit, lower case."""
+
+_SYMBOLS = (
+    {f"{symbol}m": f"{name}meter" for symbol, (name, _) in _PREFIXES.items()}
+    | {f"{symbol}s": f"{name}second" for symbol, (name, _) in _PREFIXES.items()}
+    | {"um": "micrometer", "us": "microsecond", "Å": "angstrom", "\u212b": "angstrom"}
+    | {"in": "inch", "ft": "foot", "yd": "yard", "mi": "mile"}
+    | {"min": "minute", "h": "hour", "d": "day"}
+)
+_WORDS = {name: name for name in (*METRES, *SECONDS, "degree", "radian")} | {
+    "micron": "micrometer", "inches": "inch", "feet": "foot", "sec": "second",
+    "msec": "millisecond", "usec": "microsecond", "hr": "hour",
+}  # fmt: skip
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
+
+# Steps outside these are slips of a writer: from a thousandth of an atom to the Earth, and from
+# an attosecond to three centuries.
+_BOUNDS = ((METRES, 1e-13, 1e7), (SECONDS, 1e-18, 1e10))
+
+
+def unit_name(text: str) -> str | None:
+    r"""Return the full name of a unit as NGFF spells it, None for one that is not known. Pure.
+
+    Escapes are undone: ImageJ writes the micro sign as one.
+
+    >>> unit_name("µm"), unit_name("Microns"), unit_name("\\u00B5m"), unit_name("nanometre")
+    ('micrometer', 'micrometer', 'micrometer', 'nanometer')
+    >>> unit_name("mm"), unit_name("Mm"), unit_name("pixel")
+    ('millimeter', 'megameter', None)
+    """
+    plain = _ESCAPE.sub(lambda m: chr(int(m[1] or m[2], 16)), text).replace("μ", "µ").strip()
+    if plain in _SYMBOLS:  # case matters: mm is not Mm
+        return _SYMBOLS[plain]
+    word = plain.lower().replace("metre", "meter")
+    return _WORDS.get(word) or _WORDS.get(word.removesuffix("s"))
+
+
+def fault_of_step(step: float, unit: str | None) -> str | None:
+    """Return why the distance between two positions cannot be that, None where it can. Pure.
+
+    >>> fault_of_step(-1, "micrometer"), fault_of_step(1e20, "micrometer"), fault_of_step(7, None)
+    ('is not positive', 'is beyond belief', None)
+    """
+    if not math.isfinite(step):
+        return "is not finite"
+    if step <= 0:
+        return "is not positive"
+    for factors, low, high in _BOUNDS:
+        if unit in factors and not low <= step * factors[unit] <= high:
+            return "is beyond belief"
+    return None

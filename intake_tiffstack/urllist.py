@@ -1,0 +1,132 @@
+"""A ``.txt``, ``.csv`` or ``.parquet`` file that names the files: one URL a line or row.
+
+Pure: bytes in, entries out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import OptionError
+
+__all__ = ["LIST_SUFFIXES", "TIFF_SUFFIXES", "Entry", "has_tiff_suffix", "parse_list"]
+
+LIST_SUFFIXES = (".txt", ".csv", ".parquet")
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".stk", ".lsm")
+
+_URL_COLUMNS = ("url", "urlpath", "path")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file as a list names it."""
+
+    url: str
+    """As written: relative to the list's own folder, or a full URL."""
+    size: int = -1
+    """Bytes; where the list says so the file is not asked for."""
+    mtime_ns: int = -1
+    """Time of the last change in ns since 1970, -1 where the list does not say."""
+    etag: str | None = None
+    """ETag, None where the list does not say."""
+
+
+def has_tiff_suffix(name: str) -> bool:
+    """Return whether *name* ends as a TIFF's does, in any case. Pure.
+
+    Examples
+    --------
+    >>> [has_tiff_suffix(name) for name in ("a.ome.TIF", "a.lsm", "a.tif.xml")]
+    [True, True, False]
+    """
+    return name.lower().endswith(TIFF_SUFFIXES)
+
+
+def parse_list(content: bytes, url: str) -> list[Entry]:
+    """Return the entries of the list *content*, read as the suffix of *url* says. Pure.
+
+    Text: one URL a line; blank lines and lines that begin with ``#`` are skipped. CSV (with a
+    header) and Parquet: the column ``url``, ``urlpath`` or ``path``, else the first; the columns
+    ``size``, ``mtime_ns`` and ``etag`` are taken where they are.
+
+    Raises
+    ------
+    OptionError
+        The list is empty, is not what its suffix says, or holds something else than a number.
+    ImportError
+        ``pyarrow`` is not there to read Parquet.
+
+    Examples
+    --------
+    >>> parse_list(b"# plate 1\\na.tif\\n", "list.txt")
+    [Entry(url='a.tif', size=-1, mtime_ns=-1, etag=None)]
+    >>> parse_list(b"well,url,size\\nB02,a.tif,120\\n", "list.csv")
+    [Entry(url='a.tif', size=120, mtime_ns=-1, etag=None)]
+    """
+    if url.lower().endswith(".parquet"):
+        names, rows = _parquet_rows(content, url)
+        entries = _entries(names, rows, url)
+    elif url.lower().endswith(".csv"):
+        names, *rows = list(csv.reader(io.StringIO(_text(content, url), newline=""))) or [[]]
+        if names and has_tiff_suffix(names[0]):
+            raise OptionError(
+                f"{url} must begin with a row of column names, such as 'url', but got {names[0]!r}",
+                url=url,
+            )
+        entries = _entries(names, [row for row in rows if row], url)
+    else:
+        lines = [line.strip() for line in _text(content, url).splitlines()]
+        entries = [Entry(line) for line in lines if line and not line.startswith("#")]
+    if not entries:
+        raise OptionError(f"{url} is a list of files, but it names none", url=url)
+    return entries
+
+
+def _text(content: bytes, url: str) -> str:
+    try:
+        return content.decode("utf-8-sig")  # spreadsheets begin theirs with a byte order mark
+    except UnicodeDecodeError as exc:
+        raise OptionError(f"{url} must be UTF-8 text, but {exc.reason}", url=url) from exc
+
+
+def _parquet_rows(content: bytes, url: str) -> tuple[list[str], list[Sequence[Any]]]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as exc:
+        raise ImportError(f"reading {url} needs pyarrow; pip install pyarrow") from exc
+    try:
+        table = parquet.read_table(io.BytesIO(content))
+    except pyarrow.ArrowInvalid as exc:
+        raise OptionError(f"{url} is not a Parquet file: {exc}", url=url) from exc
+    columns = [column.to_pylist() for column in table.columns]
+    return list(table.column_names), list(zip(*columns, strict=True))
+
+
+def _entries(names: Sequence[str], rows: Sequence[Sequence[Any]], url: str) -> list[Entry]:
+    names = [name.strip() for name in names]
+    key = next((name for name in _URL_COLUMNS if name in names), names[0] if names else "")
+    entries = []
+    for number, values in enumerate(rows, 2):
+        row = dict(zip(names, values, strict=False))
+        if not row.get(key):
+            raise OptionError(f"{url}, row {number}: nothing in the column {key!r}", url=url)
+        size, mtime_ns = (
+            _whole_number(row.get(name), f"{url}, row {number}: {name}")
+            for name in ("size", "mtime_ns")
+        )
+        entries.append(Entry(str(row[key]).strip(), size, mtime_ns, row.get("etag") or None))
+    return entries
+
+
+def _whole_number(value: Any, what: str) -> int:
+    if value is None or value == "":
+        return -1
+    try:
+        return int(value)
+    except ValueError as exc:
+        raise OptionError(f"{what} must be a whole number, but got {value!r}") from exc
