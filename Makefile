@@ -13,6 +13,7 @@ PYTHON ?= $(call first_usable,11,python3.13 python3.12 python3.11 python3 python
 PYTHON_NEWEST ?= $(call first_usable,12,python3.13 python3.12 \
 	$(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python $(HOME)/.pyenv/versions/3.12.*/bin/python))
 
+TEST_EXTRA := dev
 # Errors only; no question is ever asked.
 PIP_INSTALL := -m pip --disable-pip-version-check --no-input -qq install
 PYTEST := -m pytest -n 2
@@ -27,7 +28,7 @@ help: ## list the targets
 demo: $(VENV)/.installed-all ## write, open, show, project and export a small collection
 	@$(VENV)/bin/python -m intake_tiffstack.demo
 
-test: $(VENV)/.installed-dev ## run all tests (ARGS="-k pattern" for some)
+test: $(VENV)/.installed-$(TEST_EXTRA) ## run all tests (ARGS="-k pattern" for some)
 	$(VENV)/bin/python $(PYTEST) $(ARGS)
 
 test-slow: $(VENV)/.installed-dev ## run the long checks
@@ -40,7 +41,8 @@ test-newest: ## run all tests on Python 3.13 or 3.12 with the newest tifffile, w
 ifeq ($(strip $(PYTHON_NEWEST)),)
 	@echo "test-newest: skipped, neither python3.13 nor python3.12 runs here (set PYTHON_NEWEST=)"
 else
-	@$(MAKE) --no-print-directory PYTHON="$(PYTHON_NEWEST)" VENV=$(VENV_NEWEST) test
+	@$(MAKE) --no-print-directory test \
+		PYTHON="$(PYTHON_NEWEST)" VENV=$(VENV_NEWEST) TEST_EXTRA=test
 endif
 
 lint: $(VENV)/.installed-dev ## check style and format

@@ -1,1 +1,47 @@
-"""An Intake driver that opens a collection of TIFF files as one lazy, labelled array."""
+"""An Intake driver that opens a collection of TIFF files as one lazy, labelled array.
+
+``intake.open_catalog("lab.yml").dataset.to_dask()`` through a catalog, or
+:func:`open_stack` without one.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from intake_tiffstack.driver import TiffStackSource, TiffStackZarrSource
+    from intake_tiffstack.errors import TiffStackError, TiffStackWarning
+    from intake_tiffstack.stack import TiffStack, open_stack
+
+__version__ = _version("intake-tiffstack")
+
+__all__ = [
+    "TiffStack",
+    "TiffStackError",
+    "TiffStackSource",
+    "TiffStackWarning",
+    "TiffStackZarrSource",
+    "open_stack",
+]
+
+_HOMES = {
+    "TiffStack": "stack",
+    "TiffStackError": "errors",
+    "TiffStackSource": "driver",
+    "TiffStackWarning": "errors",
+    "TiffStackZarrSource": "driver",
+    "open_stack": "stack",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy: a dask scheduler imports this package to unpickle an array, and has no tifffile.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -27,6 +27,7 @@ __all__ = [
     "coordinate_array",
     "few",
     "format_value",
+    "given_value",
     "infer_step",
     "order_column",
     "select_files",
@@ -60,6 +61,11 @@ def format_value(value: Any) -> str:
     if isinstance(value, np.datetime64):
         return str(np.datetime_as_string(value, unit="auto"))
     return str(value)
+
+
+def given_value(value: Any) -> Any:
+    """Return *value* as an option gives it, for advice: a time as text. Pure."""
+    return format_value(value) if isinstance(value, np.datetime64) else value
 
 
 def few(values: Sequence[Any], limit: int = 8) -> str:
@@ -100,9 +106,9 @@ def coordinate_array(values: Sequence[Any]) -> NDArray[Any]:
     ('i', 'O')
     """
     array = np.array(values)
-    is_text = [isinstance(value, str) for value in values]
-    is_mixed = any(is_text) and not all(is_text)
-    is_rounded = array.dtype.kind == "f" and all(isinstance(value, int) for value in values)
+    kinds = set(map(type, values))
+    is_mixed = str in kinds and len(kinds) > 1
+    is_rounded = array.dtype.kind == "f" and kinds == {int}
     return np.array(values, dtype=object) if is_mixed or is_rounded else array
 
 

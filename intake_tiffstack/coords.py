@@ -72,9 +72,10 @@ def _wanted_values(grid: Grid, dim: Dim, wanted: Any) -> NDArray[Any]:
     """Return the values that ``coords`` gives to *dim*: by hand, or by another field."""
     if isinstance(wanted, str):
         return _spread(_field_along(grid, dim, wanted), [dim])
-    if not isinstance(wanted, list | tuple | range | np.ndarray) or any(map(np.ndim, wanted)):
+    listed = list(wanted) if isinstance(wanted, list | tuple | range | np.ndarray) else None
+    if listed is None or any(isinstance(value, list | tuple | dict) for value in listed):
         raise OptionError(f"coords: {dim.name} takes a list or a field's name, but got {wanted!r}")
-    values = coordinate_array(wanted)
+    values = coordinate_array(listed)
     if len(values) != dim.size:
         raise OptionError(
             f"coords: {dim.name} has {dim.size} positions, but got {len(values)} values"

@@ -10,14 +10,20 @@ import math
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from intake_tiffstack.ome import read_ome_image
 from intake_tiffstack.pattern import role_of
-from intake_tiffstack.units import METRES, SECONDS, UNCALIBRATED, fault_of_step, unit_name
+from intake_tiffstack.units import (
+    METRES,
+    SECONDS,
+    UNCALIBRATED,
+    as_number,
+    fault_of_step,
+    unit_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -141,7 +147,7 @@ class _Findings:
         """Keep a step unless it is known, absent, or wrong; a 1 without a unit says nothing."""
         if dim in self.scale or step is None:
             return
-        value = _number(step)
+        value = as_number(step)
         fault = (
             "is not a number"
             if value is None
@@ -158,7 +164,7 @@ class _Findings:
 
     def add_interval(self, interval: Any, unit: Any, source: str, key: str) -> None:
         """Keep the time step in seconds; 0 is how every writer says that there is none."""
-        value = _number(interval)
+        value = as_number(interval)
         if value == 0:
             return
         name = self.read_unit(unit, source)
@@ -244,8 +250,8 @@ def _read_micromanager(tags: Mapping[str, Any], found: _Findings) -> None:
         return
     source = "Micro-Manager"
     size = summary.get("PixelSizeUm", summary.get("PixelSize_um"))
-    distance = _number(summary.get("z-step_um"))
-    if _number(size) != 0:
+    distance = as_number(summary.get("z-step_um"))
+    if as_number(size) != 0:
         found.add_step("y", size, "micrometer", source, "PixelSizeUm")
         found.add_step("x", size, "micrometer", source, "PixelSizeUm")
     if distance:
@@ -280,7 +286,7 @@ def _read_imagej(
     if "finterval" in tags:
         found.add_interval(tags["finterval"], tags.get("tunit", "s"), source, "finterval")
     for dim in "zyx":
-        origin = _number(tags.get(f"{dim}origin"))
+        origin = as_number(tags.get(f"{dim}origin"))
         if origin is not None and dim in found.scale:
             found.add_origin(dim, -origin * found.scale[dim], source)
 
@@ -359,19 +365,19 @@ def _geo_affine(tags: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, fl
 def _read_resolution(resolution: tuple[float, float, str], found: _Findings) -> None:
     """Read the tags XResolution and YResolution (TIFF 6.0, section 8), where they mean a size."""
     x, y, unit = resolution
-    if unit == "none" or 0 in (x, y) or _is_page_setting(x, unit) or _is_page_setting(y, unit):
+    if unit == "none" or _is_page_setting(x, unit) or _is_page_setting(y, unit):
         return
-    micrometres = METRES[unit] * 1e6
     for dim, per_unit in (("x", x), ("y", y)):
-        step = micrometres / per_unit
+        step = METRES[unit] * 1e6 / per_unit
         found.add_step(dim, step, "micrometer", "resolution tags", "a pixel size of")
 
 
 def _is_page_setting(per_unit: float, unit: str | None) -> bool:
-    """Return whether pixels per inch or centimetre are how a page or screen is set.
+    """Return whether pixels per inch or centimetre say how to print and nothing of the world.
 
     Writers that know no size put 72, 96, 150, 300 ... dots an inch, so a whole number up to 1,200
-    says nothing, nor does its two decimals' worth per centimetre. Nor does 1, the empty default.
+    says nothing, nor does one rounded to two decimals a centimetre. A pixel an inch or more of
+    them is no picture: 0 and 1 are what writers put for nothing.
 
     >>> _is_page_setting(96, "inch"), _is_page_setting(37.79, "centimeter")
     (True, True)
@@ -380,7 +386,12 @@ def _is_page_setting(per_unit: float, unit: str | None) -> bool:
     """
     if unit not in ("inch", "centimeter"):
         return False
-    if unit == "centimeter" and per_unit != 1 and per_unit % 1 == 0:
-        return False  # 500 a centimetre was meant so
-    an_inch = per_unit * (2.54 if unit == "centimeter" else 1)
-    return per_unit == 1 or (0 < an_inch <= 1200.02 and abs(an_inch - round(an_inch)) <= 0.02)
+    if per_unit <= 1:
+        return True
+    if unit == "inch":
+        dots = per_unit
+    elif per_unit % 1 == 0:
+        return False  # 500 a centimetre was meant so, though it is 1,270 an inch
+    else:
+        dots = 2.54 * per_unit
+    return dots <= 1200.02 and abs(dots - round(dots)) <= 0.02

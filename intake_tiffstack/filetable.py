@@ -168,7 +168,8 @@ class FileTable(Sequence[File]):
     @property
     def common_prefix(self) -> str:
         """The text that all URLs begin with; it may end inside a name."""
-        return os.path.commonprefix([min(self.urls), max(self.urls)]) if self.urls else ""
+        ends = [min(self.urls), max(self.urls)] if self.urls else []
+        return os.path.commonprefix(ends)  # noqa: RUF071 - by character is what is wanted
 
     def token(self) -> str:
         """Return a hex digest of all of it but the storage options. Pure."""

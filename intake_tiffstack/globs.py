@@ -14,6 +14,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from .errors import FilesNotFoundError, OptionError
+from .filetable import split_chain
 from .urllist import has_tiff_suffix
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ __all__ = ["TIFFS", "Glob", "Part", "find_files", "split_glob"]
 T = TypeVar("T")
 
 _FIELD = r"(?<!\{)\{(?:[A-Za-z_]\w*)?(?::[^{}/]*)?\}(?!\})"
-_HAS_FIELD = re.compile(_FIELD).search
+_has_field = re.compile(_FIELD).search
 _WILD = re.compile(rf"{_FIELD}|\*+|[?[]")
 
 
@@ -33,28 +34,23 @@ class Part:
     """What one part of a path, between two slashes, may be called."""
 
     text: str
-    """As written; a name that is exactly this comes before any that it matches."""
-    glob: str
-    """In the words of fnmatch."""
-
-    @property
-    def is_glob(self) -> bool:
-        """Whether more than one name may fit."""
-        return any(sign in self.glob for sign in "*?[")
+    """As written; a name that is exactly this comes before any that the glob matches."""
+    glob: str | None = None
+    """In the words of fnmatch; None where it is a plain name."""
 
     @property
     def is_deep(self) -> bool:
         """Whether it stands for any number of folders."""
-        return self.glob == "**"
+        return self.text == "**"
 
     @property
     def start(self) -> str:
         """What every name that fits begins with."""
-        return re.split(r"[*?[]", self.glob, maxsplit=1)[0]
+        return self.text if self.glob is None else re.split(r"[*?[]", self.glob, maxsplit=1)[0]
 
     @cached_property
     def _fits(self) -> Callable[[str], object]:
-        return re.compile(fnmatch.translate(self.glob)).match
+        return re.compile(fnmatch.translate(self.glob or "")).match
 
     def is_match(self, name: str) -> bool:
         """Return whether a folder or file may be called *name*. Pure.
@@ -64,7 +60,7 @@ class Part:
         >>> [Part("x[1]*", "x[1]*").is_match(name) for name in ("x1.tif", "x[1]*", "X1.tif")]
         [True, True, False]
         """
-        return name == self.text or bool(self._fits(name))
+        return name == self.text or (self.glob is not None and bool(self._fits(name)))
 
     def takes_file(self, name: str) -> bool:
         """Return whether a file called *name* is meant; behind a last ``*`` only a TIFF. Pure.
@@ -76,12 +72,12 @@ class Part:
         >>> Part("x*.xml", "x*.xml").takes_file("x1.xml")
         True
         """
-        if self.glob.endswith("*") and not has_tiff_suffix(name):
+        if self.glob is not None and self.glob[-1] == "*" and not has_tiff_suffix(name):
             return name == self.text
         return self.is_match(name)
 
 
-TIFFS = Part("", "*")
+TIFFS = Part("*", "*")
 """What is meant in a folder that is given by its name."""
 
 
@@ -122,28 +118,118 @@ def split_glob(path: str, is_there: Callable[[str], bool]) -> Glob | None:
     """
     protocol, colon, rest = path.partition("://") if "://" in path else ("", "", path)
     texts = rest.split("/")
-    parts = [_read_part(text, protocol.endswith(("http", "https"))) for text in texts]
+    signs = "*[" if protocol.endswith(("http", "https")) else "*?["  # "?" begins a URL's query
     start = protocol + colon
-    for first, part in enumerate(parts):
-        if part.is_glob and not is_there(start + "/".join(texts[: first + 1])):
-            break
-    else:
+    first = next(
+        (
+            at
+            for at, text in enumerate(texts)
+            if (_has_field(text) or any(sign in text for sign in signs))
+            and not is_there(start + "/".join(texts[: at + 1]))
+        ),
+        None,
+    )
+    if first is None:
         return None
-    fields = (at for at, text in enumerate(texts) if at >= first and _HAS_FIELD(text))
+    fields = (at for at in range(first, len(texts)) if _has_field(texts[at]))
     of_pattern = next(fields, len(texts))
-    if any(part.is_deep for part in parts[of_pattern:]):
+    if "**" in texts[of_pattern:]:
         raise OptionError(
             f"{path}: '**' cannot stand behind a {{field}}, since a pattern has a fixed number of "
             "folders; write each of them as '*', or give the option 'pattern'"
         )
     return Glob(
         folder=start + "".join(f"{text}/" for text in texts[:first]),
-        parts=(*parts[first:of_pattern], *map(_read_pattern_part, texts[of_pattern:])),
-        pattern="/".join(map(_pattern_text, texts[of_pattern:])) or None,
+        parts=(
+            *(_glob_part(text, signs) for text in texts[first:of_pattern]),
+            *(_pattern_part(text) for text in texts[of_pattern:]),
+        ),
+        pattern="/".join(_WILD.sub(_as_pattern, text) for text in texts[of_pattern:]) or None,
     )
 
 
-def _read_part(text: str, is_http: bool) -> Part:
-    if _HAS_FIELD(text):
-        return _read_pattern_part(text)
-    return Part(text, text.replace("?", "[?]") if is_http and _is_wild(text) else text)
+def _glob_part(text: str, signs: str) -> Part:
+    if not any(sign in text for sign in signs):
+        return Part(text)
+    return Part(text, text if "?" in signs else text.replace("?", "[?]"))
+
+
+def _pattern_part(text: str) -> Part:
+    glob = _WILD.sub(lambda wild: f"[{wild[0]}]" if wild[0] in "?[" else "*", text)
+    return Part(text, glob if "*" in glob else None)
+
+
+def _as_pattern(wild: re.Match[str]) -> str:
+    return "{}" if wild[0][0] == "*" else wild[0]
+
+
+# --- walking ------------------------------------------------------------------------------------
+
+
+def find_files(store: Store, folder: str, parts: Sequence[Part]) -> list[Row]:
+    """Return the files below *folder* whose path is what *parts* say, level by level.
+
+    One listing a folder that is looked into, none of a folder with a plain name; one listing of
+    all there is from ``**`` on. A folder that is not there holds nothing.
+    """
+    deep = next((at for at, part in enumerate(parts) if part.is_deep), None)
+    folders = [folder]
+    for part in parts[: len(parts) - 1 if deep is None else deep]:
+        if part.glob is None:
+            folders = [f"{above}{part.text}/" for above in folders]
+            continue
+        inside = store.map(partial(_or_nothing, store.folders), folders)
+        folders = [
+            f"{above}{name}/"
+            for above, names in zip(folders, inside, strict=True)
+            for name in _literal_first(part, [n for n in names if part.is_match(n)])
+        ]
+    if deep is None:
+        look = partial(_files_in, store, part=parts[-1])
+    else:
+        look = partial(store.find, keep=partial(_takes_path, parts[deep:]))
+    return [row for rows in store.map(partial(_or_nothing, look), folders) for row in rows]
+
+
+def _files_in(store: Store, folder: str, part: Part) -> list[Row]:
+    rows = store.files(folder, part.takes_file, part.start)
+    written = folder + part.text
+    exact = [r for r in rows if r[0].startswith(written) and split_chain(r[0])[0] == written]
+    if not rows and "[" in part.text and part.text in store.folders(folder):
+        return store.files(f"{written}/", TIFFS.takes_file)  # a folder with brackets in its name
+    return exact or rows
+
+
+def _literal_first(part: Part, names: list[str]) -> list[str]:
+    return [part.text] if part.text in names else names
+
+
+def _or_nothing(look: Callable[[str], list[T]], folder: str) -> list[T]:
+    try:
+        return look(folder)
+    except FilesNotFoundError:
+        return []
+
+
+def _takes_path(parts: Sequence[Part], names: Sequence[str]) -> bool:
+    """Return whether *names*, the parts of a file's path, are what *parts* say. Pure.
+
+    Examples
+    --------
+    >>> parts = [Part("**", "**"), Part("raw"), Part("*.tif", "*.tif")]
+    >>> [_takes_path(parts, path.split("/")) for path in ("raw/a.tif", "x/y/raw/a.tif", "a.tif")]
+    [True, True, False]
+    """
+    last = parts[-1]
+    above = parts if last.is_deep else parts[:-1]
+    return last.takes_file(names[-1]) and _takes_folders(above, names[:-1])
+
+
+def _takes_folders(parts: Sequence[Part], names: Sequence[str]) -> bool:
+    if not parts:
+        return not names
+    if parts[0].is_deep:
+        return _takes_folders(parts[1:], names) or (
+            bool(names) and _takes_folders(parts, names[1:])
+        )
+    return bool(names) and parts[0].is_match(names[0]) and _takes_folders(parts[1:], names[1:])

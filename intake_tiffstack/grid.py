@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from itertools import combinations
+from os.path import commonprefix
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,12 +18,10 @@ import numpy as np
 from intake_tiffstack.columns import (
     Column,
     coordinate_array,
-    few,
-    format_value,
     order_column,
 )
+from intake_tiffstack.duplicates import duplicate_error, settle_duplicates
 from intake_tiffstack.errors import (
-    DuplicateFilesError,
     FilesNotFoundError,
     LayoutError,
     MissingFilesError,
@@ -231,8 +230,8 @@ def place_files(
     if np.count_nonzero(cells >= 0) < len(paths):
         colliding = np.flatnonzero(np.bincount(flat)[flat] > 1)
         if duplicates == "raise":
-            raise _duplicate_error(paths, matches, columns, names, flat, colliding)
-        dropped = _settle_duplicates(cells, flat, colliding, paths, duplicates)
+            raise duplicate_error(paths, matches, columns, names, flat, colliding)
+        dropped = settle_duplicates(cells, flat, colliding, paths, duplicates)
     cells = cells.reshape(shape)
     return Grid(
         axes=tuple(Axis(column.name, column.values) for column in axes),
@@ -295,7 +294,8 @@ def _place_in_order(
             f"sizes: {names[0]} should have {sizes[names[0]]} positions, but there are "
             f"{len(paths)} files, and without a pattern their names do not say which is absent"
         )
-    order = sorted(range(len(paths)), key=lambda row: natural_key(paths[row]))
+    folder = commonprefix(list(paths)).rfind("/") + 1  # the same in all: need not be compared
+    order = sorted(range(len(paths)), key=lambda row: natural_key(paths[row][folder:]))
     return Grid(
         axes=(Axis(names[0], tuple(range(len(paths)))),), cells=np.array(order, dtype=np.int32)
     )
@@ -306,24 +306,6 @@ def _flat_index(
 ) -> NDArray[np.intp]:
     """Return the position of each of *n* files in the flattened cells of *shape*."""
     return np.ravel_multi_index(tuple(codes), shape) if shape else np.zeros(n, np.intp)
-
-
-def _settle_duplicates(
-    cells: NDArray[np.int32],
-    flat: NDArray[np.intp],
-    colliding: NDArray[np.intp],
-    paths: Sequence[str],
-    duplicates: str,
-) -> tuple[int, ...]:
-    """Put the first or last of the *colliding* rows in each cell, and return the rows left out."""
-    ordered = sorted(
-        colliding.tolist(),
-        key=lambda row: natural_key(paths[row]),
-        reverse=duplicates == "first",
-    )
-    for row in ordered:  # the last one written stays
-        cells[flat[row]] = row
-    return tuple(row for row in colliding.tolist() if cells[flat[row]] != row)
 
 
 def _field_coord(column: Column, cells: NDArray[np.int32]) -> FieldCoord:
@@ -363,75 +345,3 @@ def _tell_too_many_cells(axes: Sequence[Column], n_files: int) -> str:
         f"{n_files:,} files: leave out of concat_dim a field that the others decide, and it "
         "becomes a coordinate along those"
     )
-
-
-def _duplicate_error(
-    paths: Sequence[str],
-    matches: Matches,
-    columns: Mapping[str, Column],
-    names: tuple[str, ...],
-    flat: NDArray[np.intp],
-    colliding: NDArray[np.intp],
-) -> DuplicateFilesError:
-    """Return the error that names the first cell with two files, both, and what differs."""
-    crowded = flat[colliding]
-    rows = colliding[crowded == crowded.min()].tolist()
-    first, second = sorted(rows, key=lambda row: natural_key(paths[row]))[:2]
-
-    def n_parted(name: str) -> int:
-        return np.unique([crowded, columns[name].codes[colliding]], axis=1).shape[1]
-
-    cell = {name: columns[name].values[columns[name].codes[first]] for name in names}
-    told = ", ".join(f"{name}={format_value(value)}" for name, value in cell.items())
-    n_cells = len(np.unique(crowded))
-    differing = sorted(
-        (
-            name
-            for name, column in columns.items()
-            if name not in names and column.codes[first] != column.codes[second]
-        ),
-        key=n_parted,
-        reverse=True,  # the field that parts most of the files first
-    )
-    return DuplicateFilesError(
-        f"{len(rows)} files are in one cell{f' ({told})' if told else ''}:\n"
-        f"  {paths[first]}\n  {paths[second]}\n"
-        f"{_tell_difference(matches, columns, differing, first, second)}, or take one of them by "
-        f"duplicates='first' or 'last' ({n_cells:,} of the cells hold more than one file)",
-        cell=cell,
-        paths=(paths[first], paths[second]),
-        fields=tuple(differing),
-    )
-
-
-def _tell_difference(
-    matches: Matches,
-    columns: Mapping[str, Column],
-    differing: Sequence[str],
-    first: int,
-    second: int,
-) -> str:
-    """Return what differs in the names of two files of one cell, and what to do about it."""
-    if differing:
-        name = differing[0]
-        column = columns[name]
-        one, two = (column.keys[column.codes[row]] for row in (first, second))
-        return (
-            f"They differ in {', '.join(differing)} ({name}: {few([one, two])}): add it to "
-            f"concat_dim, select one by sel={{{name!r}: {format_value(one)!r}}}"
-        )
-    for name, texts in matches.texts.items():
-        if texts[first] != texts[second]:
-            return (
-                f"{name} is written {texts[first]!r} and {texts[second]!r}, one value: leave one "
-                "out by exclude"
-            )
-    for i, (one, two) in enumerate(
-        zip(matches.unnamed[first], matches.unnamed[second], strict=True), start=1
-    ):
-        if one != two:
-            return (
-                f"They differ under {{}} number {i} of the pattern ({one!r} and {two!r}): name it "
-                "and add it to concat_dim"
-            )
-    return "They differ only where the pattern does not look: widen it and name what differs"

@@ -5,6 +5,7 @@ Everything here is pure.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, Literal
@@ -65,7 +66,7 @@ def _trim(grid: Grid) -> Grid:
         )
     axis = times[0]
     others = tuple(i for i in range(grid.cells.ndim) if i != axis)
-    incomplete = (grid.cells < 0).any(axis=others)
+    incomplete = np.asarray((grid.cells < 0).any(axis=others))
     if not incomplete.any():
         return grid
     n, length = int(incomplete.argmax()), len(incomplete)
@@ -95,18 +96,31 @@ def _trim(grid: Grid) -> Grid:
 def describe_holes(grid: Grid, limit: int = 4) -> list[str]:
     """Return a few lines that tell which cells have no file, as boxes. Pure.
 
-    At most *limit* boxes, then a count of the rest; none where there is no hole.
+    Positions that have no file at all come first, then boxes of holes among the other positions:
+    at most *limit* lines and a count of the rest; none where there is no hole.
     """
     is_hole = grid.cells < 0
+    axes = list(grid.axes)
+    lines: list[str] = []
+    for i, axis in enumerate(grid.axes):
+        others = tuple(j for j in range(is_hole.ndim) if j != i)
+        unseen = np.atleast_1d(is_hole.all(axis=others))
+        if not unseen.any():
+            continue
+        box = [np.arange(n) for n in is_hole.shape]
+        box[i] = np.flatnonzero(unseen)
+        lines.append(_tell_box(axes, tuple(box)))
+        seen = np.flatnonzero(~unseen)
+        axes[i] = replace(axis, values=tuple(axis.values[j] for j in seen))
+        is_hole = is_hole.take(seen, axis=i)
     left = is_hole.copy()
-    lines = []
     while left.any() and len(lines) < limit:
         first = np.unravel_index(int(left.argmax()), left.shape)
         boxes = [_grow_box(is_hole, first, order) for order in _orders(left.shape)]
-        box = max(boxes, key=lambda box: np.prod([len(positions) for positions in box]))
-        lines.append(_tell_box(grid, box))
-        left[np.ix_(*box)] = False
-    if rest := np.count_nonzero(left):
+        largest = max(boxes, key=_n_cells)
+        lines.append(_tell_box(axes, largest))
+        left[np.ix_(*largest)] = False
+    if rest := int(np.count_nonzero(left)):
         lines.append(f"and {_count(rest)} more")
     return lines
 
@@ -134,12 +148,16 @@ def _grow_box(is_hole: NDArray[np.bool_], first: Sequence[Any], order: Sequence[
     return tuple(box)
 
 
-def _tell_box(grid: Grid, box: Box) -> str:
+def _n_cells(box: Box) -> int:
+    return math.prod(len(positions) for positions in box)
+
+
+def _tell_box(axes: Sequence[Axis], box: Box) -> str:
     """Return one line on a box of holes: "t=7 is missing (12 cells)"."""
-    cells = _count(int(np.prod([len(positions) for positions in box])))
+    cells = _count(_n_cells(box))
     bound = [
         (axis, positions)
-        for axis, positions in zip(grid.axes, box, strict=True)
+        for axis, positions in zip(axes, box, strict=True)
         if len(positions) < len(axis.values)
     ]
     if len(bound) == 2:
@@ -148,6 +166,8 @@ def _tell_box(grid: Grid, box: Box) -> str:
             if len(present) < len(outside) and len(present) <= 3 and len(inside) <= len(present):
                 only = f"{_tell(axis, inside)} is only at {_tell(other, present)}"
                 return f"{only}: {cells} missing"
+    if all(len(positions) == 1 for _, positions in bound):
+        return f"{', '.join(_tell(*place) for place in bound)} is missing ({cells})"
     subject, *places = sorted(bound, key=lambda pair: len(pair[1]))
     verb = "is" if len(subject[1]) == 1 else "are"
     where = f" at {', '.join(_tell(*place) for place in places)}" if places else ""
@@ -175,7 +195,9 @@ def _tell_decided(grid: Grid) -> str | None:
     filled_without = {}
     for axis, name in enumerate(grid.names):
         others = tuple(i for i in range(is_file.ndim) if i != axis)
-        is_seen = is_file.any(axis=others)  # a position that only ``sizes`` gives is no evidence
+        is_seen = np.asarray(
+            is_file.any(axis=others)
+        )  # a position that only ``sizes`` gives is no evidence
         if len(is_seen) > 1 and is_seen.all() and (is_file.sum(axis=axis) <= 1).all():
             filled_without[name] = is_file.any(axis=axis).mean()
     if not filled_without:

@@ -229,7 +229,7 @@ def _check_structures(
         [kinds.setdefault((s.dims, s.dtype, s.shape), len(kinds)) for s in structures.values()]
     )
     aligned = [_align(dims, shape, file_dims, extended) for dims, _, shape in kinds]
-    told = {"dims": [], "dtype": [], "shape": []}
+    told: dict[str, list[str]] = {"dims": [], "dtype": [], "shape": []}
     for (dims, dtype, shape), extents in zip(kinds, aligned, strict=True):
         fits = extents is not None
         told["dims"].append(" ".join(file_dims) if fits else f"{' '.join(dims)} ({_times(shape)})")
@@ -245,7 +245,8 @@ def _check_structures(
         if len(distinct) > 1:
             which = np.array([distinct.index(text) for text in texts])[codes]
             raise mismatch_error(grid, paths, list(structures), which, distinct, what=what)
-    return np.array(aligned, dtype=np.intp).reshape(len(kinds), len(file_dims))[codes]
+    shapes: NDArray[np.intp] = np.array(aligned, dtype=np.intp)[codes]
+    return shapes
 
 
 def _align(

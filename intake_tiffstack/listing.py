@@ -10,26 +10,19 @@ import fnmatch
 import os
 import posixpath
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from itertools import takewhile
+from typing import Any, TypeVar
 
 from .errors import FilesNotFoundError, OptionError
+from .filesystem import absolute_url, get_filesystem, is_local, storage_errors
 from .filetable import File, FileTable, split_chain
-from .store import (
-    Row,
-    Store,
-    absolute_url,
-    get_filesystem,
-    is_local,
-    open_store,
-    stat_file,
-    storage_errors,
-)
-from .urllist import LIST_SUFFIXES, TIFF_SUFFIXES, Entry, has_tiff_suffix, parse_list
+from .globs import TIFFS, Glob, Part, find_files, split_glob
+from .notfound import nothing_found
+from .store import Row, Store, open_store, stat_file
+from .urllist import LIST_SUFFIXES, parse_list
 
 __all__ = [
     "File",
@@ -42,6 +35,8 @@ __all__ = [
     "stat_file",
     "storage_errors",
 ]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ def list_files(
     options = dict(storage_options or {})
     given, is_list = _texts(urlpath)
     urls = [absolute_url(text) for text in given]
-    found = _find_all(urls, options)
+    found = _in_stores(partial(_find, options=options), urls, options)
     patterns = {item.pattern for item in found}
     if len(patterns) > 1:
         raise OptionError(
@@ -155,10 +150,12 @@ def _common_folder(folders: Iterable[str]) -> str:
     --------
     >>> _common_folder(["/data/raw1/", "/data/raw2/B02/"])
     '/data/'
+    >>> _common_folder(["s3://raw/", "s3://results/"])
+    's3://'
     """
-    parts = [folder.split("/") for folder in folders]
-    same = os.path.commonprefix(parts)  # works on any sequences, part by part
-    return "/".join(same) + "/" if same and same[-1] else "/".join(same)
+    parts = [folder[:-1].split("/") for folder in folders]
+    same = takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False))
+    return "".join(f"{level[0]}/" for level in same)
 
 
 def _without(rows: Iterable[Row], exclude: Sequence[str], root: str) -> list[Row]:
@@ -178,27 +175,31 @@ def _without(rows: Iterable[Row], exclude: Sequence[str], root: str) -> list[Row
 
 @dataclass(frozen=True)
 class _Found:
+    """What one urlpath stands for."""
+
     rows: Sequence[Row]
     folders: Sequence[str]
-    """The folders that were looked in."""
+    """The fixed folders that the files are in or below."""
     is_single: bool = False
     pattern: str | None = None
 
 
-def _find_all(urls: Sequence[str], options: Mapping[str, Any]) -> list[_Found]:
-    """Return what each of *urls* stands for, those of one store together."""
+def _in_stores(
+    function: Callable[[Store, str], T], urls: Sequence[str], options: Mapping[str, Any]
+) -> list[T]:
+    """Return ``function(store, url)`` of each; what lies in one store shares it."""
     groups: dict[str, list[str]] = {}
     for url in urls:
         groups.setdefault(_store_key(url), []).append(url)
-    found = {}
+    results: dict[str, T] = {}
     for members in groups.values():
         store = open_store(members[0], options)
-        found.update(zip(members, store.map(partial(_find, store), members), strict=True))
-    return [found[url] for url in urls]
+        results.update(zip(members, store.map(partial(function, store), members), strict=True))
+    return [results[url] for url in urls]
 
 
 def _store_key(url: str) -> str:
-    """Return what tells one store from another: the archive, else protocol and host."""
+    """Return what tells one store from another: the archive, else protocol and host. Pure."""
     if is_local(url):
         return ""
     path, chain = split_chain(url)
@@ -206,6 +207,94 @@ def _store_key(url: str) -> str:
     return f"{protocol}://{chain or rest.partition('/')[0]}"
 
 
-def _find(store: Store, url: str) -> _Found:
-    path, chain = split_chain(url)
-    ...
+def _find(store: Store, url: str, options: Mapping[str, Any]) -> _Found:
+    path, _ = split_chain(url)
+    glob = split_glob(path, os.path.lexists if is_local(url) else _is_unknown)
+    if glob is not None:
+        rows = find_files(store, glob.folder, glob.parts)
+        if not rows:
+            raise nothing_found(store, path, glob)
+        if len(rows) == 1 and rows[0][0] == url:  # it is the name of that file
+            return _Found(rows, [glob.folder], is_single=True)
+        return _Found(rows, [glob.folder], pattern=glob.pattern)
+    if path.lower().endswith(LIST_SUFFIXES):
+        return _read_list(store, url, options)
+    row = None if _is_folder_name(path) else _stat(store, path)
+    folder = path if path.endswith("/") else f"{path}/"
+    if row is None:
+        rows = find_files(store, folder, [TIFFS])
+        if rows:
+            return _Found(rows, [folder])
+        row = _stat(store, path)  # a file without a suffix, in a store
+        if row is None:
+            raise nothing_found(store, path, Glob(folder, (TIFFS,), None))
+    return _Found([row], [f"{path.rpartition('/')[0]}/"], is_single=True)
+
+
+def _is_unknown(path: str) -> bool:
+    return False  # asking a store costs a request; the listing of the folder will show
+
+
+def _is_folder_name(path: str) -> bool:
+    """Return whether a store is asked for a folder at once, which saves two requests. Pure."""
+    is_page = path.startswith(("http://", "https://")) and not path.endswith("/")
+    return not is_local(path) and not is_page and "." not in path.rpartition("/")[2]
+
+
+def _stat(store: Store, path: str) -> Row | None:
+    try:
+        return store.stat(path)
+    except FilesNotFoundError as exc:
+        folder, _, name = path.rstrip("/").rpartition("/")
+        raise nothing_found(store, path, Glob(f"{folder}/", (Part(name),), None)) from exc
+
+
+# --- lists of URLs ------------------------------------------------------------------------------
+
+
+def _read_list(store: Store, url: str, options: Mapping[str, Any]) -> _Found:
+    entries = parse_list(store.read(split_chain(url)[0]), url)
+    urls = [_entry_url(entry.url, url) for entry in entries]
+    unknown = [u for u, entry in zip(urls, entries, strict=True) if entry.size < 0]
+    asked = dict(zip(unknown, _in_stores(_stat_entry, unknown, options), strict=True))
+    missing = [u for u, row in asked.items() if row is None]
+    if missing:
+        raise FilesNotFoundError(
+            f"{url} names {len(entries)} files, but {len(missing)} of them are not there: "
+            f"{_shorten(missing)}",
+            url=url,
+        )
+    rows = [
+        asked.get(u) or (u, entry.size, entry.mtime_ns, entry.etag)
+        for u, entry in zip(urls, entries, strict=True)
+    ]
+    return _Found(rows, sorted({f"{split_chain(u)[0].rpartition('/')[0]}/" for u in urls}))
+
+
+def _stat_entry(store: Store, url: str) -> Row | None:
+    try:
+        return store.stat(split_chain(url)[0])
+    except FilesNotFoundError:
+        return None
+
+
+def _entry_url(text: str, list_url: str) -> str:
+    """Return the full URL of an entry; a relative one is relative to the list's folder. Pure.
+
+    Examples
+    --------
+    >>> _entry_url("../raw/a.tif", "s3://bucket/lists/all.txt")
+    's3://bucket/raw/a.tif'
+    >>> _entry_url("raw/a.tif", "zip://all.csv::/data/x.zip")
+    'zip://raw/a.tif::/data/x.zip'
+    >>> _entry_url("http://host/a.tif", "/data/all.txt")
+    'http://host/a.tif'
+    """
+    if not is_local(text) or text.startswith(("/", "~", "file://", "local://")):
+        return absolute_url(text)
+    path, chain = split_chain(list_url)
+    if is_local(list_url):
+        return absolute_url(posixpath.join(posixpath.dirname(path), text))
+    protocol, colon, inside = path.partition("://")
+    joined = posixpath.normpath(posixpath.join(posixpath.dirname(inside), text))
+    return f"{protocol}{colon}{joined}{chain}"

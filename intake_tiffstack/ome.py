@@ -41,8 +41,8 @@ def read_ome_image(xml: str, series: int = 0) -> OmeImage:
     OME schema 2016-06, https://www.openmicroscopy.org/Schemas/OME/2016-06; older ones have the
     same elements in other namespaces.
 
-    >>> read_ome_image('<OME><Image><Pixels SizeX="2"><Channel Name="DAPI"/></Pixels></Image></OME>')
-    OmeImage(pixels={'SizeX': '2'}, channel_names=('DAPI',), images=1, is_elsewhere=False)
+    >>> read_ome_image('<OME><Image><Pixels><Channel Name="DAPI"/></Pixels></Image></OME>')
+    OmeImage(pixels={}, channel_names=('DAPI',), images=1, is_elsewhere=False)
     """
     handlers = _Handlers(series)
     parser = expat.ParserCreate()

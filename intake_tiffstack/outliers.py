@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from intake_tiffstack.columns import few, format_value
+from intake_tiffstack.columns import few, given_value
 from intake_tiffstack.errors import OptionError, StructureMismatchError
 from intake_tiffstack.pattern import role_of
 
@@ -83,12 +83,12 @@ def choose_headers(
     """
     if validate not in ("auto", "all", "template"):
         raise OptionError(f"validate is 'auto', 'all' or 'template', but got {validate!r}")
-    rows = grid.rows
+    rows: list[int] = grid.rows.tolist()
     first = grid.template_row
     if validate == "template":
         return [first]
     if validate == "all" or (is_local and len(rows) <= MAX_LOCAL_HEADERS):
-        return rows.tolist()
+        return rows
     sizes = byte_sizes[rows]
     if not template.is_compressed and sizes[0] >= 0 and (sizes == sizes[0]).all():
         return [first]
@@ -147,7 +147,8 @@ def mismatch_error(
     if len(deciding) == 1 and along is None:
         message += _tell_groups(grid, deciding[0], fields[deciding[0]], codes, kinds)
     elif deciding:
-        message += f"{' and '.join(deciding)} decide which: select one part by sel"
+        verb = "decides" if len(deciding) == 1 else "decide"
+        message += f"{' and '.join(deciding)} {verb} which: select one part by sel"
     else:
         message += "No field of the names decides which: leave the odd ones out by exclude"
     if along is not None:
@@ -189,6 +190,8 @@ def _deciding_fields(
         for names in combinations(free, n):
             values = np.stack([*given, *(fields[name] for name in names)])
             n_values = np.unique(values, axis=1).shape[1]
+            if n == 2 and n_values == len(codes):
+                continue  # one value a file decides anything
             if n_values == np.unique(np.vstack([values, codes]), axis=1).shape[1]:
                 found[names] = n_values
         if found:
@@ -214,7 +217,7 @@ def _tell_groups(
         told = [*told[:4], f"and {len(told) - 4} more"]
     largest = positions[codes == np.bincount(codes).argmax()]
     written = grid.written.get(name, {})
-    chosen = [_plain(written.get(values[i], values[i])) for i in np.unique(largest)]
+    chosen = [given_value(written.get(values[i], values[i])) for i in np.unique(largest)]
     sel = f"sel={{{name!r}: {chosen[0] if len(chosen) == 1 else chosen!r}}}"
     return f"{'; '.join(told)}: select one kind" + (
         f" by {sel}" if len(chosen) <= 12 else " by sel"
@@ -224,7 +227,3 @@ def _tell_groups(
 def _field_values(grid: Grid, name: str) -> tuple[Any, ...]:
     known = {axis.name: axis.values for axis in grid.axes}
     return (known | {coord.name: coord.known for coord in grid.coords})[name]
-
-
-def _plain(value: Any) -> Any:
-    return format_value(value) if isinstance(value, np.datetime64) else value

@@ -1,45 +1,28 @@
 """Where files lie: a local folder or any fsspec store, listed one folder at a time.
 
-The only module that asks a store what it holds, with as few requests as the answer takes. What
-stores raise becomes an error of this package that names the URL and the cause.
+The only module that asks a store what it holds, with as few requests as the answer takes.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import stat
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from fsspec import available_protocols, get_filesystem_class
-from fsspec.core import url_to_fs
-
-from .errors import FilesNotFoundError, OptionError, StorageError, TiffStackError
+from .errors import FilesNotFoundError
+from .filesystem import get_filesystem, is_local, storage_errors
 from .filetable import File, split_chain
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = [
-    "LocalStore",
-    "RemoteStore",
-    "Row",
-    "Store",
-    "absolute_url",
-    "get_filesystem",
-    "is_local",
-    "open_store",
-    "stat_file",
-    "storage_errors",
-]
+__all__ = ["LocalStore", "RemoteStore", "Row", "Store", "open_store", "stat_file"]
 
 Row = tuple[str, int, int, str | None]
 """URL, size, mtime_ns and ETag: a File, without the cost of 100,000 objects."""
@@ -51,179 +34,6 @@ R = TypeVar("R")
 
 _CONCURRENCY = 32  # requests at a time; an S3 client holds 10 connections, others more
 _FILTER_BY_PREFIX = frozenset({"s3", "s3a", "gs", "gcs"})  # find(prefix=) is one listing there
-
-
-# --- URLs ---------------------------------------------------------------------------------------
-
-
-def is_local(url: str) -> bool:
-    """Return whether *url* is a file of this machine that is opened without fsspec. Pure.
-
-    Examples
-    --------
-    >>> [is_local(url) for url in ("/data/a.tif", "file:///data/a.tif", "s3://b/a.tif")]
-    [True, True, False]
-    """
-    if url.startswith(("/", "file://", "local://")):
-        return True
-    return "://" not in url and "::" not in url
-
-
-def absolute_url(url: str) -> str:
-    """Return *url* as the listing writes it: local paths absolute, without ``~``, ``//``, ``..``.
-
-    What a ``..`` follows may be a symbolic link, so it is resolved as opening would; no other link
-    is. A local archive at the end of a chain is made absolute too.
-
-    Examples
-    --------
-    >>> absolute_url("file:///data//raw/./x*.tif")
-    '/data/raw/x*.tif'
-    >>> absolute_url("zip://*.tif::/data//x.zip")
-    'zip://*.tif::/data/x.zip'
-    """
-    if not is_local(url):
-        path, chain = split_chain(url)
-        if chain:
-            path = path if "://" in path else f"{path}://"
-            chain = "::" + absolute_url(chain[2:])
-        return path + chain
-    path = re.sub("^(file|local)://", "", url)
-    path = os.path.join(os.getcwd(), os.path.expanduser(path))
-    head, dots, tail = f"{path}/".rpartition("/../")
-    if dots:
-        path = f"{os.path.realpath(head + '/..')}/{tail}"
-    return re.sub(r"/(\.?/)+", "/", f"{path}/").rstrip("/") or "/"
-
-
-def get_filesystem(
-    url: str, storage_options: Mapping[str, Any]
-) -> tuple[AbstractFileSystem, str]:
-    """Return the fsspec filesystem of *url* and the path in it.
-
-    fsspec keeps its filesystems, so a second call is cheap; only archives (``zip://``) are opened
-    each time.
-
-    Raises
-    ------
-    OptionError
-        The protocol is unknown, or the storage options do not fit it.
-    StorageError
-        The package for the protocol is not installed, or the store cannot be reached.
-    FilesNotFoundError
-        The archive is not there.
-    """
-    for protocol in _protocols(url):
-        _require_protocol(protocol, url)
-    with storage_errors(url, storage_options):
-        try:
-            filesystem, path = url_to_fs(url, **storage_options)
-        except (TypeError, ValueError) as exc:
-            given = ", ".join(map(str, storage_options)) or "none"
-            raise OptionError(
-                f"{url}: the storage_options do not fit this store (given: {given}); "
-                f"it says: {_cause_text(exc, storage_options)}",
-                url=url,
-            ) from exc
-    return filesystem, path
-
-
-def _protocols(url: str) -> list[str]:
-    links = [url] if is_local(url) else url.split("::")
-    bare = set(available_protocols())
-    return [
-        link.partition("://")[0] if "://" in link else link if link in bare else "file"
-        for link in links
-    ]
-
-
-def _require_protocol(protocol: str, url: str) -> None:
-    try:
-        get_filesystem_class(protocol)
-    except ValueError as exc:
-        raise OptionError.unknown(
-            "protocol", protocol, available_protocols(), url=url
-        ) from exc
-    except ImportError as exc:
-        extra = "; pip install 'intake-tiffstack[s3]'" if protocol in ("s3", "s3a") else ""
-        raise StorageError(
-            f"{url}: the package for {protocol}:// is not installed ({exc}){extra}", url=url
-        ) from exc
-
-
-# --- what stores raise --------------------------------------------------------------------------
-
-_RAISED_BY = {
-    "aiohttp": ("ClientError",),
-    "azure.core.exceptions": ("AzureError",),
-    "botocore.exceptions": ("BotoCoreError", "ClientError"),
-    "gcsfs.retry": ("HttpError",),
-    "google.auth.exceptions": ("GoogleAuthError",),
-    "tarfile": ("TarError",),
-    "zipfile": ("BadZipFile",),
-}
-
-
-def _store_exceptions() -> tuple[type[BaseException], ...]:
-    # Only a module that is loaded can have raised, so none is imported for this.
-    loaded = ((sys.modules.get(module), names) for module, names in _RAISED_BY.items())
-    return (OSError, *(getattr(m, name) for m, names in loaded if m for name in names))
-
-
-@contextmanager
-def storage_errors(url: str, storage_options: Mapping[str, Any]) -> Iterator[None]:
-    """Turn what a store raises inside the block into an error that names *url* and the cause.
-
-    Raises
-    ------
-    FilesNotFoundError
-        The store says that there is nothing at *url*.
-    StorageError
-        The store refuses, cannot be reached, or is not what it should be.
-    """
-    try:
-        yield
-    except TiffStackError:
-        raise
-    except _store_exceptions() as exc:
-        cause = _first_cause(exc)
-        kind = FilesNotFoundError if _is_not_found(cause) else StorageError
-        text = _cause_text(cause, storage_options)
-        raise kind(f"cannot list or read {url}: {text}", url=url) from exc
-
-
-def _first_cause(exc: BaseException) -> BaseException:
-    # fsspec's HTTP says FileNotFoundError for everything, a refused connection too.
-    hidden = isinstance(exc, FileNotFoundError) and exc.__cause__ is not None
-    return exc.__cause__ if hidden and exc.__cause__ is not None else exc
-
-
-def _is_not_found(exc: BaseException) -> bool:
-    is_missing = isinstance(exc, FileNotFoundError | NotADirectoryError)
-    return is_missing or getattr(exc, "status", None) in (404, 410)
-
-
-def _cause_text(exc: BaseException, storage_options: Mapping[str, Any]) -> str:
-    """Return what *exc* says on one line, with no value of the storage options in it."""
-    text = " ".join(str(exc).split())
-    for secret in _texts(storage_options):
-        text = text.replace(secret, "***")
-    return f"{type(exc).__name__}: {text[:300]}"
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        if len(value) > 3:  # shorter ones are words such as "s3" that messages are made of
-            yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)
-
-
-# --- stores -------------------------------------------------------------------------------------
 
 
 class Store(Protocol):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from numbers import Real
+from typing import Any
 
-__all__ = ["METRES", "SECONDS", "UNCALIBRATED", "fault_of_step", "unit_name"]
+__all__ = ["METRES", "SECONDS", "UNCALIBRATED", "as_number", "fault_of_step", "unit_name"]
 
 _PREFIXES = {
     "Y": ("yotta", 24), "Z": ("zetta", 21), "E": ("exa", 18), "P": ("peta", 15),
@@ -78,3 +80,17 @@ def fault_of_step(step: float, unit: str | None) -> str | None:
         if unit in factors and not low <= step * factors[unit] <= high:
             return "is beyond belief"
     return None
+
+
+def as_number(value: Any) -> float | None:
+    """Return the number that a value is or that a text writes, None for anything else. Pure.
+
+    >>> as_number("0.5"), as_number(2), as_number(True), as_number("0,5")
+    (0.5, 2.0, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, Real | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None

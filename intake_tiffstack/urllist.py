@@ -68,8 +68,7 @@ def parse_list(content: bytes, url: str) -> list[Entry]:
     [Entry(url='a.tif', size=120, mtime_ns=-1, etag=None)]
     """
     if url.lower().endswith(".parquet"):
-        names, rows = _parquet_rows(content, url)
-        entries = _entries(names, rows, url)
+        entries = _entries(*_parquet_table(content, url), url)
     elif url.lower().endswith(".csv"):
         names, *rows = list(csv.reader(io.StringIO(_text(content, url), newline=""))) or [[]]
         if names and has_tiff_suffix(names[0]):
@@ -93,7 +92,7 @@ def _text(content: bytes, url: str) -> str:
         raise OptionError(f"{url} must be UTF-8 text, but {exc.reason}", url=url) from exc
 
 
-def _parquet_rows(content: bytes, url: str) -> tuple[list[str], list[Sequence[Any]]]:
+def _parquet_table(content: bytes, url: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     try:
         import pyarrow
         from pyarrow import parquet

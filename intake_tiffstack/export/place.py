@@ -70,7 +70,7 @@ class Place:
             If the store cannot be asked.
         """
         with self.write_errors():
-            self.filesystem.invalidate_cache()
+            self.filesystem.invalidate_cache(self.path)
             if not self.filesystem.exists(self.path):
                 return
             found = "a file"

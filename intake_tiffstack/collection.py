@@ -1,0 +1,379 @@
+"""From options to an opened collection: listing, names, grid, a few headers, layout.
+
+No pixel is read. :func:`open_collection` is the whole way in one page; each step is a function of
+the room it belongs to. :func:`survey` goes the same way for the report and keeps going where
+opening would stop.
+"""
+
+from __future__ import annotations
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import dask
+import numpy as np
+from dask.utils import parse_bytes
+
+from intake_tiffstack.array import ReadOptions, StackArray
+from intake_tiffstack.chunks import choose_chunks
+from intake_tiffstack.columns import few, select_files
+from intake_tiffstack.errors import (
+    LayoutError,
+    OptionError,
+    StorageError,
+    TiffStackError,
+    TiffStackWarning,
+    UnreadableFileError,
+)
+from intake_tiffstack.file_metadata import describe_file
+from intake_tiffstack.grid import Grid, place_files
+from intake_tiffstack.header import Structure, read_raw_metadata, rename_dims
+from intake_tiffstack.headers import get_header
+from intake_tiffstack.holes import apply_missing
+from intake_tiffstack.infer import no_match_error
+from intake_tiffstack.layout import Layout, combine
+from intake_tiffstack.listing import list_files
+from intake_tiffstack.metadata import merge
+from intake_tiffstack.outliers import MAX_PROBED_HEADERS, choose_headers
+from intake_tiffstack.pattern import Matches, Pattern, compile_pattern, match_paths, role_of
+from intake_tiffstack.store import is_local
+from intake_tiffstack.urllist import has_tiff_suffix
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from intake_tiffstack.filetable import FileTable
+    from intake_tiffstack.options import Options
+
+__all__ = ["Collection", "Found", "Survey", "open_collection", "survey"]
+
+CONCURRENT_HEADERS = 16
+"""Headers of remote files read at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The files that take part, and those that do not."""
+
+    files: FileTable
+    """What the pattern matches and ``sel`` keeps; rows of the grid count in it."""
+    pattern: Pattern | None
+    """How names are read, None where they are not."""
+    matches: Matches | None
+    """What the pattern read in each of `files`."""
+    is_single: bool
+    """Whether the urlpath is one file given by its name."""
+    listed: int
+    """How many files were listed."""
+    strays: tuple[str, ...]
+    """TIFFs that the pattern does not match."""
+    left_out: int
+    """How many files ``sel`` left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Headers:
+    """What the headers that were read say."""
+
+    structures: Mapping[int, Structure]
+    """By row, with ``file_dims`` applied."""
+    unreadable: Mapping[int, TiffStackError]
+    """Why a row could not be read, where ``on_error`` is ``fill``."""
+    notes: tuple[str, ...]
+    """What tifffile logged, one line a kind."""
+    is_proven: bool
+    """Whether the listed sizes prove that the files not read are like the template."""
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """All that was found, whether or not it makes an array."""
+
+    found: Found
+    grid: Grid | None
+    headers: Headers | None
+    layout: Layout | None
+    problems: tuple[TiffStackError, ...] = ()
+    """What opening would raise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """An opened collection: the array, what it is made of, and what is known of it."""
+
+    survey: Survey
+    layout: Layout
+    array: StackArray
+    chunks: tuple[tuple[int, ...], ...]
+    metadata: dict[str, Any]
+
+
+def open_collection(options: Options) -> Collection:
+    """Return the opened collection; lists the files and reads headers as ``validate`` says.
+
+    Raises
+    ------
+    TiffStackError
+        The files are not there, are not on one grid, or do not fit together; each error names the
+        file or field, what was found and what to do.
+    """
+    found = find_files(options)
+    grid = apply_missing(_place(found, options), missing=options.missing)
+    headers = read_headers(found.files, grid, options)
+    layout = _combine(found, grid, headers, options)
+    structure = headers.structures[_template_row(grid, headers)]
+    return Collection(
+        survey=Survey(found, grid, headers, layout),
+        layout=layout,
+        array=StackArray(found.files, layout, _read_options(options)),
+        chunks=choose_chunks(
+            options.chunks,
+            layout,
+            page_ndim=structure.page_ndim,
+            segment_shape=structure.segment_shape,
+            dask_chunk_bytes=int(parse_bytes(dask.config.get("array.chunk-size"))),
+        ),
+        metadata=_describe(found.files, grid, headers, layout, options),
+    )
+
+
+def survey(options: Options) -> Survey:
+    """Return what is there, with what would keep it from opening as ``problems``.
+
+    Raises
+    ------
+    TiffStackError
+        Nothing was found at all, or an option is wrong: then there is nothing to tell.
+    """
+    found = find_files(replace(options, unmatched="ignore"))
+    problems: list[TiffStackError] = []
+    try:
+        grid = _place(found, options)
+    except LayoutError as exc:
+        problems.append(exc)
+        try:
+            grid = _place(found, replace(options, duplicates="first"))
+        except LayoutError:
+            return Survey(found, None, None, None, tuple(problems))
+    try:
+        grid = apply_missing(grid, missing=options.missing)
+    except LayoutError as exc:
+        problems.append(exc)
+    headers = read_headers(found.files, grid, replace(options, on_error="fill"))
+    if options.on_error == "raise":
+        problems += headers.unreadable.values()
+    layout = None
+    try:
+        layout = _combine(found, grid, headers, replace(options, missing="fill"))
+    except LayoutError as exc:
+        problems.append(exc)
+    return Survey(found, grid, headers, layout, tuple(problems))
+
+
+# -- the steps ---------------------------------------------------------------------------------
+
+
+def find_files(options: Options) -> Found:
+    """Return the files that the urlpath, the pattern and ``sel`` leave, warning of strays."""
+    listing = list_files(
+        options.urlpath, storage_options=options.storage_options, exclude=options.exclude
+    )
+    if options.pattern is not None and listing.pattern is not None:
+        raise OptionError(
+            f"the urlpath has fields of its own ({listing.pattern}) and there is a pattern "
+            f"({options.pattern}): keep one of them"
+        )
+    text = options.pattern if options.pattern is not None else listing.pattern
+    count = len(listing.files)
+    if text is None:
+        if options.sel:
+            raise OptionError(f"sel names the field {next(iter(options.sel))!r}, but no pattern")
+        return Found(listing.files, None, None, listing.is_single, count, (), 0)
+    pattern = compile_pattern(text)
+    paths = listing.files.paths
+    matches = match_paths(pattern, paths, listing.root)
+    if not len(matches.indices):
+        raise no_match_error(pattern, paths, listing.root)
+    is_stray = np.ones(count, dtype=bool)
+    is_stray[matches.indices] = False
+    strays = tuple(p for i in np.flatnonzero(is_stray) if has_tiff_suffix(p := paths[i]))
+    if strays:
+        _tell_strays(strays, text, options.unmatched)
+    matched = len(matches.indices)
+    matches = select_files(matches, pattern.fields, options.sel)
+    files = listing.files
+    if len(matches.indices) < count:
+        files = files.take(matches.indices)
+    return Found(files, pattern, matches, False, count, strays, matched - len(matches.indices))
+
+
+def _tell_strays(strays: Sequence[str], pattern: str, unmatched: str) -> None:
+    if unmatched == "ignore":
+        return
+    names = few([path.rpartition("/")[2] for path in strays], 2)
+    text = (
+        f"{len(strays):,} of the TIFFs listed do not match the pattern {pattern!r}: {names}; leave "
+        "them out with `exclude`, or set unmatched='ignore'"
+    )
+    if unmatched == "raise":
+        raise LayoutError(text, paths=list(strays[:8]))
+    warnings.warn(text, TiffStackWarning, stacklevel=5)
+
+
+def _place(found: Found, options: Options) -> Grid:
+    inside = options.file_dims or ()
+    return place_files(
+        found.files.paths,
+        pattern=found.pattern,
+        matches=found.matches,
+        concat_dim=options.concat_dim,
+        labels=options.labels,
+        # what file_dims names is asserted of the files, by combine()
+        sizes={k: v for k, v in options.sizes.items() if k not in inside},
+        duplicates=options.duplicates,
+        is_single=found.is_single,
+    )
+
+
+def _file_dims(options: Options) -> tuple[Any, ...] | None:
+    if isinstance(options.file_dims, dict):
+        return tuple(options.file_dims.items())
+    return None if options.file_dims is None else tuple(options.file_dims)
+
+
+def _read_options(options: Options) -> ReadOptions:
+    return ReadOptions(
+        series=options.series,
+        level=options.level,
+        file_dims=_file_dims(options),
+        fill_value=options.fill_value,
+        on_error=options.on_error,
+        arraytype=options.arraytype,
+    )
+
+
+def read_headers(files: FileTable, grid: Grid, options: Options) -> Headers:
+    """Return the structures of the template and of as many files as ``validate`` asks for."""
+    file_dims = _file_dims(options)
+    notes: dict[str, None] = {}
+    unreadable: dict[int, TiffStackError] = {}
+
+    def read(row: int) -> Structure | None:
+        try:
+            header = get_header(
+                files[row],
+                storage_options=files.storage_options,
+                series=options.series,
+                level=options.level,
+            )
+            notes.update(dict.fromkeys(header.notes[:2]))
+            if file_dims is None:
+                return header.structure
+            return rename_dims(header.structure, file_dims, files[row].url)
+        except (UnreadableFileError, StorageError) as exc:
+            if options.on_error == "raise":
+                raise
+            unreadable[row] = exc
+            return None
+
+    template = _first_structure(grid, read, unreadable)
+    are_local = is_local(files.urls[0])
+    rows = choose_headers(
+        grid,
+        template,
+        byte_sizes=files.sizes,
+        is_local=are_local,
+        validate=options.validate,
+    )
+    if are_local:  # parsing holds the interpreter's lock: threads would not help
+        found = map(read, rows)
+        structures = dict(zip(rows, found, strict=True))
+    else:
+        with ThreadPoolExecutor(CONCURRENT_HEADERS) as pool:
+            structures = dict(zip(rows, pool.map(read, rows), strict=True))
+    sizes = files.sizes[grid.rows]
+    return Headers(
+        structures={row: s for row, s in structures.items() if s is not None},
+        unreadable=unreadable,
+        notes=tuple(notes),
+        is_proven=not template.is_compressed and sizes[0] >= 0 and bool((sizes == sizes[0]).all()),
+    )
+
+
+def _first_structure(grid: Grid, read: Any, unreadable: Mapping[int, TiffStackError]) -> Structure:
+    """Return the structure of the first file that can be read."""
+    for row in grid.rows.tolist():
+        structure: Structure | None = read(row)
+        if structure is not None:
+            return structure
+    raise next(iter(unreadable.values()))
+
+
+def _template_row(grid: Grid, headers: Headers) -> int:
+    first = grid.template_row
+    return first if first in headers.structures else next(iter(headers.structures))
+
+
+def _combine(found: Found, grid: Grid, headers: Headers, options: Options) -> Layout:
+    structures = dict(headers.structures)
+    # a first file that cannot be read and is filled is taken to be like the next one
+    structures.setdefault(grid.template_row, structures[_template_row(grid, headers)])
+    axes = {axis.name for axis in grid.axes}
+    return combine(
+        grid,
+        structures,
+        paths=found.files.paths,
+        concat_dim=options.concat_dim,
+        dims=options.dims,
+        coords=options.coords,
+        sizes={k: v for k, v in options.sizes.items() if k not in axes},
+        missing=options.missing,
+    )
+
+
+def _describe(
+    files: FileTable, grid: Grid, headers: Headers, layout: Layout, options: Options
+) -> dict[str, Any]:
+    """Return the metadata of the collection, from the template and one file a channel."""
+    rows = list(headers.structures) if options.validate == "all" else _telling_rows(grid, headers)
+    base = None
+    if options.level:
+        row = rows[0]
+        base = get_header(
+            files[row], storage_options=files.storage_options, series=options.series, level=0
+        ).structure.shape
+    described = {}
+    for row in rows:
+        raw = read_raw_metadata(files[row], storage_options=files.storage_options)
+        structure = headers.structures.get(row, headers.structures[_template_row(grid, headers)])
+        fits = base is not None and len(base) == len(structure.shape)
+        described[row] = describe_file(
+            raw,
+            structure.dims,
+            structure.shape,
+            url=files[row].url,
+            series=options.series,
+            base_shape=base if fits else None,
+        )
+    return merge(
+        layout,
+        described,
+        channel_names=options.channel_names,
+        scale=options.scale,
+        translation=options.translation,
+        units=options.units,
+    )
+
+
+def _telling_rows(grid: Grid, headers: Headers) -> list[int]:
+    """Return the template's row and the first file of each channel: each may name its own."""
+    rows = {_template_row(grid, headers): None}
+    for axis, name in enumerate(grid.names):
+        if role_of(name) == "channel":
+            lines = np.moveaxis(grid.cells, axis, 0).reshape(grid.cells.shape[axis], -1)
+            for line in lines[:MAX_PROBED_HEADERS]:
+                filled = [r for r in line[line >= 0][:1].tolist() if r not in headers.unreadable]
+                rows.update(dict.fromkeys(filled))
+    return list(rows)

@@ -1,0 +1,142 @@
+"""Named parts of paths: what kind of value they hold and what they are for.
+
+Everything here is pure.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from intake_tiffstack.errors import OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ROLES", "Field", "Kind", "Role", "natural_key", "parse_value", "read_text", "role_of"]
+
+Kind = Literal["int", "float", "time", "text"]
+Role = Literal["plate", "position", "time", "channel", "z", "y", "x"]
+
+#: What a dim is for, told by its name; in the order that dims take by default.
+ROLES: Mapping[Role, tuple[str, ...]] = {
+    "plate": ("well", "row", "column"),
+    "position": ("position", "pos", "p", "field", "site", "fov", "s"),
+    "time": ("t", "time", "timepoint", "frame"),
+    "channel": ("c", "ch", "channel", "wave", "band"),
+    "z": ("z", "slice"),
+    "y": ("y",),
+    "x": ("x",),
+}
+_ROLE_OF: dict[str, Role] = {word: role for role, words in ROLES.items() for word in words}
+
+
+def role_of(dim: str) -> Role | None:
+    """Return what a dim of this name is for, None where the name does not tell; pure.
+
+    >>> role_of("Time"), role_of("slice"), role_of("sample")
+    ('time', 'z', None)
+    """
+    return _ROLE_OF.get(dim.lower())
+
+
+@dataclass(frozen=True)
+class Field:
+    """A named part of a path."""
+
+    #: The name as the pattern writes it.
+    name: str
+    #: What its texts are converted to: int, float, numpy.datetime64 or str.
+    kind: Kind
+    #: What a format string has after the colon; empty for none, and in a regex.
+    spec: str = ""
+
+
+_DIGIT_RUN = re.compile(r"([0-9]+)")
+
+
+def natural_key(text: str) -> tuple[Any, ...]:
+    """Return a sort key by which runs of digits count as numbers; pure.
+
+    >>> sorted(["B10", "B09", "B8A", "B08"], key=natural_key)
+    ['B08', 'B8A', 'B09', 'B10']
+    """
+    # Odd places hold the digits, so text never meets a number; the text itself breaks ties (8, 08).
+    parts = _DIGIT_RUN.split(text)
+    return tuple(int(part) if i % 2 else part for i, part in enumerate(parts)), text
+
+
+def read_text(field: Field, text: str) -> Any:
+    """Return a field's text as a value of its kind; pure.
+
+    Raises
+    ------
+    ValueError
+        Where the text is no such value.
+    """
+    match field.kind:
+        case "int":
+            return int(text)
+        case "float":
+            return float(text)
+        case "time":
+            return np.datetime64(datetime.strptime(text, field.spec), "us")
+        case "text":
+            return text
+
+
+def parse_value(field: Field, value: object) -> Any:
+    """Return a value that an option gives for a field, in the field's kind; pure.
+
+    Text is read as in a name; a time also as ISO 8601. Numbers and dates pass where the field
+    holds such.
+
+    Raises
+    ------
+    OptionError
+        Where the value is of another kind.
+
+    Examples
+    --------
+    >>> parse_value(Field("t", "int", "d"), "007"), parse_value(Field("dose", "float", "f"), 2)
+    (7, 2.0)
+    >>> str(parse_value(Field("day", "time", "%Y%m%d"), "2020-03-01"))
+    '2020-03-01T00:00:00.000000'
+    """
+    try:
+        match value:
+            case str():
+                return _read_option(field, value)
+            case bool():  # an int to Python; in YAML an unquoted NO
+                pass
+            case date() | np.datetime64() if field.kind == "time":
+                return np.datetime64(str(value), "us")
+            case int() | float() | np.number() if field.kind == "float":
+                return float(value)
+            case int() | float() | np.number() if field.kind == "int" and int(value) == value:
+                return int(value)
+    except (ValueError, OverflowError) as exc:
+        raise _wrong_value(field, value) from exc
+    raise _wrong_value(field, value)
+
+
+def _read_option(field: Field, text: str) -> Any:
+    if field.kind != "time":
+        return read_text(field, text)
+    try:
+        return read_text(field, text)
+    except ValueError:
+        return np.datetime64(text, "us")
+
+
+def _wrong_value(field: Field, value: object) -> OptionError:
+    holds = {"int": "an integer", "float": "a number", "time": "a time", "text": "text"}[field.kind]
+    quote = "; quote it, so that YAML leaves it as written" if field.kind == "text" else ""
+    return OptionError(
+        f"field {field.name!r} is {holds}, but got {value!r} ({type(value).__name__}){quote}",
+        field=field.name,
+    )

@@ -1,0 +1,86 @@
+"""The same pixels with names: an xarray.DataArray over dask, or over files directly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+    from intake_tiffstack.array import StackArray
+    from intake_tiffstack.collection import Collection
+
+__all__ = ["to_dataarray"]
+
+ATTRIBUTES = ("scale", "translation", "units", "channel_names", "time_interval")
+"""What of the metadata goes into ``attrs``; dims and coords are the array's own."""
+
+
+class LazyStack(BackendArray):  # type: ignore[misc]
+    """A :class:`~intake_tiffstack.array.StackArray` as xarray's lazy indexing wants it.
+
+    xarray composes chained indexes before it asks; one basic index arrives here. What basic
+    indexing cannot say (lists of positions) xarray does in memory on the smallest block.
+    """
+
+    def __init__(self, array: StackArray) -> None:
+        self.array = array
+        self.shape = array.shape
+        self.dtype = array.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.BASIC, self.array.__getitem__
+        )
+
+
+def to_dataarray(collection: Collection, array: da.Array | None) -> xr.DataArray:
+    """Return a DataArray over *array*, or over the files themselves where it is None.
+
+    Index coordinates come from names and options; dims that these do not label carry physical
+    positions where the scale is known, with their unit.
+    """
+    layout, metadata = collection.layout, collection.metadata
+    data: Any = array
+    if data is None:
+        data = indexing.LazilyIndexedArray(LazyStack(collection.array))
+    variable = xr.Variable(layout.names, data)
+    coords: dict[str, Any] = {
+        name: (dims, values) for name, (dims, values) in layout.coords.items()
+    }
+    for dim in layout.dims:
+        position = _physical(collection, dim.name, dim.size)
+        if position is not None and (dim.name not in coords or dim.kind == "extend"):
+            coords[dim.name] = position
+    names = metadata["channel_names"]
+    if names is not None and "channel" not in coords:
+        along = _channel_dim(collection, len(names))
+        if along is not None:
+            coords["channel"] = ((along,), np.asarray(names))
+    attrs = {key: metadata[key] for key in ATTRIBUTES if metadata[key]}
+    return xr.DataArray(variable, coords=coords, attrs=attrs)
+
+
+def _physical(collection: Collection, dim: str, size: int) -> Any:
+    """Return the positions along *dim* in its unit, None where the scale is not known."""
+    metadata = collection.metadata
+    if dim not in metadata["scale"]:
+        return None
+    start = metadata["translation"].get(dim, 0.0)
+    values = start + np.arange(size) * metadata["scale"][dim]
+    unit = metadata["units"].get(dim)
+    return (dim,), values, {} if unit is None else {"units": unit}
+
+
+def _channel_dim(collection: Collection, count: int) -> str | None:
+    from intake_tiffstack.pattern import role_of
+
+    for dim in collection.layout.dims:
+        if role_of(dim.name) == "channel" and dim.size == count:
+            return dim.name
+    return None

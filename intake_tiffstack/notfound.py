@@ -1,0 +1,128 @@
+"""Why a urlpath stands for no file: what is there instead, and what was probably meant."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+
+from .errors import FilesNotFoundError, StorageError
+from .filesystem import is_local
+from .filetable import split_chain
+from .globs import TIFFS, Glob
+from .store import Store
+from .urllist import TIFF_SUFFIXES, has_tiff_suffix
+
+__all__ = ["nothing_found"]
+
+_FOLDERS_TRIED = 20  # a folder of folders is looked into, but not a whole archive
+
+
+def nothing_found(store: Store, path: str, glob: Glob) -> FilesNotFoundError:
+    """Return the error for *path*, after a look at what is in its folder instead.
+
+    Two listings of the fixed folder, and of a few folders in it where it holds no TIFF.
+    """
+    try:
+        rows = store.files(glob.folder, lambda name: True)
+        folders = sorted(store.folders(glob.folder))
+    except (FilesNotFoundError, StorageError) as exc:
+        seen = _missing_folder(glob.folder, exc.message)
+        hints = [*_hints_from_text(path)]
+    else:
+        names = sorted(split_chain(row[0])[0].rpartition("/")[2] for row in rows)
+        seen = f"{glob.folder} holds {_contents(names, folders)}"
+        hints = [
+            *_hints_from_text(path),
+            *_hints_from_names(glob, names, folders),
+            *_hints_from_below(store, glob, names, folders),
+        ]
+    return FilesNotFoundError("; ".join([f"no file found for {path}: {seen}", *hints]), url=path)
+
+
+def _missing_folder(folder: str, cause: str) -> str:
+    if not is_local(folder):
+        return cause
+    parent = name = folder.rstrip("/")
+    while not os.path.isdir(parent):
+        parent, _, name = parent.rpartition("/")
+    near = get_close_matches(name, os.listdir(parent or "/"), n=1)
+    hint = f", did you mean {near[0]!r}?" if near else ""
+    return f"there is no folder {folder} (there is {parent}/{hint})"
+
+
+def _contents(names: Sequence[str], folders: Sequence[str]) -> str:
+    """Return what is in a folder, in a few words. Pure.
+
+    Examples
+    --------
+    >>> _contents(["a.png", "b.png", "README"], ["B02"])
+    "3 files (2 .png, 1 without a suffix) and 1 folder ('B02')"
+    >>> _contents([], [])
+    'nothing'
+    """
+    told = []
+    if names:
+        suffixes = Counter(os.path.splitext(name)[1] or "without a suffix" for name in names)
+        most = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(4))
+        more = ", ..." if len(suffixes) > 4 else ""
+        told.append(f"{len(names)} file{'s' * (len(names) > 1)} ({most}{more})")
+    if folders:
+        more = ", ..." if len(folders) > 1 else ""
+        told.append(f"{len(folders)} folder{'s' * (len(folders) > 1)} ({folders[0]!r}{more})")
+    return " and ".join(told) or "nothing"
+
+
+def _hints_from_text(path: str) -> Iterator[str]:
+    if "{{" in path:
+        yield "'{{ }}' is filled in by a catalog only"
+    elif re.search(r"\{[^{}]*,[^{}]*\}", path):
+        yield "'{a,b}' is not known: give a list of globs"
+
+
+def _hints_from_names(glob: Glob, names: Sequence[str], folders: Sequence[str]) -> Iterator[str]:
+    if len(glob.parts) > 1:
+        return
+    part = glob.parts[0]
+    if part == TIFFS:
+        yield "a TIFF ends in " + " ".join(TIFF_SUFFIXES)
+        return
+    wanted = (part.glob or part.text).lower()
+    cased = [name for name in names if fnmatch.fnmatchcase(name.lower(), wanted)]
+    if cased:
+        yield f"case matters: it would match {_few(cased)} otherwise"
+    elif part.glob is None:
+        near = get_close_matches(part.text, names, n=2)
+        if near:
+            yield f"did you mean {_few(near)}?"
+    matched = [name for name in folders if part.is_match(name)]
+    if matched:
+        yield f"it matches folders, such as {matched[0]!r}: add '/*.tif'"
+
+
+def _hints_from_below(
+    store: Store, glob: Glob, names: Sequence[str], folders: Sequence[str]
+) -> Iterator[str]:
+    if len(glob.parts) > 1 or any(map(has_tiff_suffix, names)):
+        return
+    for name in folders[:_FOLDERS_TRIED]:
+        below = store.files(f"{glob.folder}{name}/", has_tiff_suffix)
+        if below:
+            first = split_chain(min(below)[0])[0]
+            yield f"TIFFs lie below it, such as {first}: try {glob.folder}**/*.tif"
+            return
+
+
+def _few(names: Sequence[str]) -> str:
+    """Return up to two names, and how many more there are. Pure.
+
+    Examples
+    --------
+    >>> _few(["A.TIF", "B.TIF", "C.TIF"])
+    "'A.TIF', 'B.TIF' and 1 more"
+    """
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return ", ".join(map(repr, names[:2])) + more

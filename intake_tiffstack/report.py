@@ -1,0 +1,187 @@
+"""What was found, before any pixel is read: as text, as HTML, and as a dict."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from dask.utils import format_bytes
+
+from intake_tiffstack.columns import few, format_value
+from intake_tiffstack.holes import describe_gaps, describe_holes
+from intake_tiffstack.layout import describe_dims
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from intake_tiffstack.collection import Survey
+
+__all__ = ["Report"]
+
+SHOWN = 3
+"""Names, problems and notes shown of many."""
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a collection holds and what it lacks, told in a few lines however large it is.
+
+    Print it, show it in a notebook, or take :meth:`to_dict`; :meth:`files` goes through all files
+    with their cells.
+    """
+
+    survey: Survey
+    """What was found."""
+    provenance: dict[str, str]
+    """Where each value of the metadata was learnt."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the collection opens as the options have it."""
+        return not self.survey.problems
+
+    def files(self) -> Iterator[dict[str, Any]]:
+        """Yield ``{"url", "size", "cell"}`` for each file, cell None for one that was left out."""
+        grid, table = self.survey.grid, self.survey.found.files
+        cells: dict[int, dict[str, Any]] = {}
+        if grid is not None:
+            for index in np.argwhere(grid.cells >= 0).tolist():
+                cells[int(grid.cells[tuple(index)])] = grid.values_at(index)
+        for row, file in enumerate(table):
+            cell = cells.get(row)
+            yield {
+                "url": file.url,
+                "size": file.size,
+                "cell": None if cell is None else {k: _plain(v) for k, v in cell.items()},
+            }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values that JSON can hold."""
+        survey = self.survey
+        found, grid, headers, layout = survey.found, survey.grid, survey.headers, survey.layout
+        return {
+            "listed": found.listed,
+            "matched": found.listed - len(found.strays) if found.pattern else found.listed,
+            "left_out_by_sel": found.left_out,
+            "files": list(self.files()),
+            "strays": list(found.strays),
+            "pattern": None if found.pattern is None else found.pattern.text,
+            "fields": [] if found.pattern is None else [f.name for f in found.pattern.fields],
+            "dims": [] if layout is None else describe_dims(layout),
+            "shape": None if layout is None else list(layout.shape),
+            "dtype": None if layout is None else str(layout.dtype),
+            "missing": 0 if grid is None else grid.n_holes,
+            "holes": [] if grid is None else describe_holes(grid),
+            "gaps": [] if grid is None else describe_gaps(grid),
+            "duplicates_left_out": []
+            if grid is None
+            else [found.files.urls[row] for row in grid.dropped],
+            "headers_read": 0 if headers is None else len(headers.structures),
+            "headers_assumed": self._assumed(),
+            "unreadable": []
+            if headers is None
+            else [str(error) for error in headers.unreadable.values()],
+            "notes": [] if headers is None else list(headers.notes),
+            "problems": [str(problem) for problem in survey.problems],
+            "provenance": dict(self.provenance),
+        }
+
+    def _assumed(self) -> int:
+        survey = self.survey
+        if survey.grid is None or survey.headers is None:
+            return 0
+        return (
+            len(survey.grid.rows) - len(survey.headers.structures) - len(survey.headers.unreadable)
+        )
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        """Yield what is told and the telling, a line each."""
+        survey = self.survey
+        found, grid, headers, layout = survey.found, survey.grid, survey.headers, survey.layout
+        yield "files", self._tell_files()
+        if found.pattern is not None:
+            names = ", ".join(f"{f.name} ({f.kind})" for f in found.pattern.fields)
+            yield "pattern", f"{found.pattern.text}: {names}"
+        if layout is not None:
+            size = int(np.prod(layout.shape, dtype=object)) * layout.dtype.itemsize
+            sizes = " x ".join(f"{n} {d}" for d, n in zip(layout.names, layout.shape, strict=True))
+            yield "array", f"{sizes}, {layout.dtype}, {format_bytes(size)}"
+            for line in describe_dims(layout):
+                yield "dim", line
+        if grid is not None:
+            yield from self._tell_grid()
+        if headers is not None:
+            total = len(headers.structures) + len(headers.unreadable) + self._assumed()
+            assumed = ""
+            if self._assumed():
+                why = "their listed sizes agree" if headers.is_proven else "each is checked later"
+                assumed = f"; {self._assumed():,} assumed to be alike: {why}"
+            yield "headers", f"read: {len(headers.structures):,} of {total:,}{assumed}"
+            for error in list(headers.unreadable.values())[:SHOWN]:
+                yield "unreadable", str(error)
+            for note in headers.notes[:SHOWN]:
+                yield "tifffile says", note
+        for key, where in self.provenance.items():
+            yield "metadata", f"{key} from {where}"
+        for problem in survey.problems[:SHOWN]:
+            yield "PROBLEM", str(problem)
+
+    def _tell_files(self) -> str:
+        found = self.survey.found
+        size = int(found.files.sizes[found.files.sizes > 0].sum())
+        text = f"{len(found.files):,} taking part ({format_bytes(size)}) of {found.listed:,} listed"
+        if found.left_out:
+            text += f"; {found.left_out:,} left out by sel"
+        if found.strays:
+            names = few([path.rpartition("/")[2] for path in found.strays], 2)
+            text += f"; {len(found.strays):,} TIFFs do not match: {names}"
+        return text
+
+    def _tell_grid(self) -> Iterator[tuple[str, str]]:
+        grid, found = self.survey.grid, self.survey.found
+        if grid is None:
+            return
+        for axis in grid.axes:
+            yield "axis", f"{axis.name} ({len(axis.values)}): {few(axis.values, 6)}"
+        for coord in grid.coords:
+            along = ", ".join(grid.names[i] for i in coord.axes) or "constant"
+            yield "coordinate", f"{coord.name} ({along})"
+        for line in describe_holes(grid):
+            yield "missing", line
+        for line in describe_gaps(grid):
+            yield "gap", line
+        if grid.dropped:
+            names = few([found.files.urls[row].rpartition("/")[2] for row in grid.dropped], 2)
+            yield "duplicates", f"{len(grid.dropped):,} files left out: {names}"
+        if grid.trimmed:
+            name, before = grid.trimmed
+            yield "trimmed", f"{name} from {before} to {grid.cells.shape[grid.names.index(name)]}"
+
+    def __str__(self) -> str:
+        told: list[str] = []
+        last = None
+        for what, text in self._lines():
+            head = what if what != last else ""
+            first, *rest = text.splitlines()
+            told.append(f"{head:<13} {first}")
+            told += [f"{'':<13} {line}" for line in rest]
+            last = what
+        return "\n".join(told)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left;vertical-align:top'>{html.escape(what)}</th>"
+            f"<td style='text-align:left'><pre style='margin:0'>{html.escape(text)}</pre></td></tr>"
+            for what, text in self._lines()
+        )
+        return f"<table>{rows}</table>"
+
+
+def _plain(value: Any) -> Any:
+    """Return a coordinate as a value that JSON can hold."""
+    return value if isinstance(value, (int, float, str)) else format_value(value)

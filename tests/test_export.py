@@ -1,0 +1,691 @@
+from __future__ import annotations
+
+import errno
+import json
+import pickle
+import subprocess
+import sys
+import textwrap
+import threading
+import uuid
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numcodecs
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+import zarr.codecs
+from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from intake_tiffstack.errors import (
+    FeatureNotAvailableError,
+    FilesNotFoundError,
+    OptionError,
+    StorageError,
+    TargetExistsError,
+    TiffStackError,
+)
+from intake_tiffstack.export import choose_zarr_chunks, open_zarr, write_zarr
+from intake_tiffstack.export.attributes import decode_coords, encode_coords
+from intake_tiffstack.export.chunks import align_chunks, resolve_chunks
+from intake_tiffstack.export.codecs import resolve_compressor
+
+FORMATS = pytest.mark.parametrize("zarr_format", [2, 3], ids=["v2", "v3"])
+PIXELS = np.arange(3 * 5 * 16 * 12, dtype=np.uint16).reshape(3, 5, 16, 12)
+DIMS = ("c", "t", "y", "x")
+COORDS: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
+    "c": (("c",), np.array([0, 1, 4])),
+    "t": (("t",), np.array([0.0, 0.1, np.nan, np.inf, -np.inf], dtype=np.float32)),
+    "channel": (("c",), np.array(["GFP", "mCherry \u03bc", ""])),
+    "wavelength": (("c",), np.array([488, None, "far red"], dtype=object)),
+    "time": (("t",), np.array(["2020-01-01", "NaT", "2021", "2022", "2023"], "datetime64[ms]")),
+    "is_missing": (("c", "t"), np.arange(15).reshape(3, 5) % 4 == 0),
+    "run": ((), np.array(7, dtype=np.int16)),
+}
+ATTRS = {"scale": {"y": 0.1}, "units": {"y": "um", "t": None}, "names": ["a", 1, 2.5, True]}
+
+
+@pytest.fixture(params=["local", "memory"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A URL at which nothing is."""
+    if request.param == "local":
+        return str(tmp_path / "copy.zarr")
+    return f"memory://{uuid.uuid4().hex}/copy.zarr"
+
+
+def write(url: Any, array: da.Array | None = None, **options: Any) -> None:
+    """Write PIXELS, or an array, with as little else as there can be."""
+    if array is None:
+        array = da.from_array(PIXELS, chunks=(1, 2, 16, 12))
+    given_options = {"dims": [*"abcdefgh"[: array.ndim]], "coords": {}, "attrs": {}, **options}
+    write_zarr(array, url, **given_options)
+
+
+# --- what comes back ----------------------------------------------------------------------------
+
+
+@FORMATS
+def test_a_copy_opens_equal_in_one_line_and_with_all_it_was_given(
+    url: str, zarr_format: Any
+) -> None:
+    array = da.from_array(PIXELS, chunks=(1, 2, 16, 12))
+    write_zarr(array, url, dims=DIMS, coords=COORDS, attrs=ATTRS, zarr_format=zarr_format)
+
+    np.testing.assert_array_equal(da.from_zarr(url).compute(), PIXELS)
+    copy = open_zarr(url)
+    assert copy.dims == DIMS
+    assert copy.attrs == ATTRS
+    assert copy.array.dtype == PIXELS.dtype
+    np.testing.assert_array_equal(copy.array.compute(), PIXELS)
+    assert copy.coords.keys() == COORDS.keys()
+    for name, (dims, values) in COORDS.items():
+        assert copy.coords[name][0] == dims
+        assert copy.coords[name][1].dtype == values.dtype
+        np.testing.assert_array_equal(copy.coords[name][1], values)
+
+
+@FORMATS
+def test_other_readers_find_the_dims_where_they_look(tmp_path: Path, zarr_format: Any) -> None:
+    write(tmp_path / "a.zarr", dims=DIMS, zarr_format=zarr_format)
+    if zarr_format == 3:
+        document = json.loads((tmp_path / "a.zarr/zarr.json").read_text())
+        assert document["dimension_names"] == list(DIMS)
+        assert "_ARRAY_DIMENSIONS" not in document["attributes"]
+    else:
+        document = json.loads((tmp_path / "a.zarr/.zattrs").read_text())
+        assert document["_ARRAY_DIMENSIONS"] == list(DIMS)
+    assert zarr.open_array(tmp_path / "a.zarr", mode="r").metadata.zarr_format == zarr_format
+
+
+def test_a_copy_becomes_a_data_array_with_its_coordinates(tmp_path: Path) -> None:
+    write(tmp_path / "a.zarr", dims=DIMS, coords=COORDS)
+    array, dims, coords, attrs = open_zarr(tmp_path / "a.zarr")
+    labelled = xr.DataArray(array, dims=dims, coords=coords, attrs=attrs)
+    np.testing.assert_array_equal(labelled.sel(c=4), PIXELS[2])
+
+
+def test_the_folder_url_and_a_last_slash_are_the_same_place(tmp_path: Path) -> None:
+    write(f"file://{tmp_path}/a.zarr/")
+    np.testing.assert_array_equal(open_zarr(tmp_path / "a.zarr").array.compute(), PIXELS)
+
+
+def test_a_copy_has_one_dask_name_and_another_copy_another(tmp_path: Path) -> None:
+    write(tmp_path / "a.zarr")
+    write(tmp_path / "b.zarr", da.from_array(PIXELS[::-1].copy()))
+    names = [open_zarr(tmp_path / name).array.name for name in ("a.zarr", "a.zarr", "b.zarr")]
+    assert names[0] == names[1] != names[2]
+
+
+@FORMATS
+@pytest.mark.parametrize("dtype", ["?", "i1", "u1", "<i2", ">u2", ">f4", "f8", "f2", ">c8", "u8"])
+def test_every_dtype_of_pixels_comes_back_in_native_byte_order(
+    zarr_format: Any, dtype: str
+) -> None:
+    pixels = (np.arange(60).reshape(3, 20) % 7).astype(dtype)
+    url = f"memory://{uuid.uuid4().hex}"
+    write(url, da.from_array(pixels, chunks=(2, 20)), zarr_format=zarr_format)
+    copy = open_zarr(url).array
+    assert copy.dtype == pixels.dtype.newbyteorder("=")
+    assert copy.dtype.isnative
+    np.testing.assert_array_equal(copy.compute(), pixels)
+
+
+@given(
+    values=st.lists(
+        st.one_of(st.none(), st.text(), st.booleans(), st.integers(), st.floats(allow_nan=False)),
+        min_size=1,
+    )
+)
+def test_labels_of_any_kind_survive_json(values: list[Any]) -> None:
+    labels = np.empty(len(values), dtype=object)
+    labels[:] = values
+    if any(value in (float("inf"), float("-inf")) for value in values):
+        with pytest.raises(OptionError, match=r"coord 'label'.* finite"):
+            round_trip_coord(labels)
+    else:
+        returned = round_trip_coord(labels)
+        assert returned.tolist() == values
+        assert list(map(type, returned.tolist())) == list(map(type, values))
+
+
+@given(values=st.lists(st.floats(width=32), min_size=1), dtype=st.sampled_from(["f4", "f8"]))
+def test_float_coordinates_are_exact(values: list[float], dtype: str) -> None:
+    expected = np.array(values, dtype=dtype)
+    returned = round_trip_coord(expected)
+    assert returned.dtype == expected.dtype
+    np.testing.assert_array_equal(returned, expected)
+
+
+def round_trip_coord(values: np.ndarray) -> np.ndarray:
+    stored = json.dumps(encode_coords({"label": (("t",), values)}, {"t": len(values)}))
+    return decode_coords(json.loads(stored), "memory://copy")["label"][1]
+
+
+# --- chunks, and writes aligned to them ----------------------------------------------------------
+
+
+@given(
+    shape=st.lists(st.integers(1, 3000), min_size=1, max_size=5).map(tuple),
+    itemsize=st.sampled_from([1, 2, 4, 8, 16]),
+    page_ndim=st.integers(0, 5),
+)
+def test_chosen_chunks_hold_1_to_4_mb_along_page_edges(
+    shape: tuple[int, ...], itemsize: int, page_ndim: int
+) -> None:
+    chunks = choose_zarr_chunks(shape, itemsize, page_ndim)
+    nbytes = prod(chunks) * itemsize
+    assert all(1 <= part <= size for part, size in zip(chunks, shape, strict=True))
+    assert nbytes <= 4_000_000
+    assert nbytes >= 1_000_000 or chunks == shape
+    outer = max(len(shape) - page_ndim, 0)
+    if prod(chunks[:outer]) > 1:  # more than a page: then pages are whole
+        assert chunks[outer:] == shape[outer:]
+    cut = [axis for axis in range(outer) if chunks[axis] < shape[axis]]
+    for axis in range(max(cut, default=0)):  # and nothing further out is taken before
+        assert chunks[axis] == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims", "expected"),
+    [
+        ((9, 2, 512, 512), "ctyx", (3, 2, 512, 512)),
+        ((512, 512, 32), "yxz", (512, 512, 4)),
+        ((40, 700, 700, 3), ("z", "y", "x", "sample"), (1, 700, 700, 3)),
+    ],
+    ids=["page last", "page first", "samples"],
+)
+def test_the_page_is_found_by_the_names_of_its_dims(
+    shape: tuple[int, ...], dims: Any, expected: tuple[int, ...]
+) -> None:
+    assert resolve_chunks(shape, 2, tuple(dims), None, None) == (expected, None)
+
+
+@given(data=st.data())
+def test_aligned_chunks_never_cut_a_unit_and_stay_near(data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=12))
+    unit = data.draw(st.integers(1, 50))
+    (aligned,) = align_chunks([sizes], [unit])
+    assert sum(aligned) == sum(sizes)
+    assert all(edge % unit == 0 for edge in np.cumsum(aligned)[:-1])
+    assert all(size > 0 for size in aligned)
+    assert max(aligned) <= max(sizes) + unit
+    assert align_chunks([aligned], [unit]) == (aligned,)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_any_chunks_shards_and_blocks_give_the_same_pixels(data: st.DataObject) -> None:
+    shape = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
+    pixels = np.arange(1, 1 + prod(shape)).reshape(shape)
+    blocks = tuple(data.draw(st.integers(1, size)) for size in shape)
+    chunks = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
+    factors = data.draw(st.none() | st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    shards = factors and tuple(c * f for c, f in zip(chunks, factors, strict=True))
+    zarr_format = 3 if shards else data.draw(st.sampled_from([2, 3]))
+    url = f"memory://{uuid.uuid4().hex}"
+    array = da.from_array(pixels, chunks=blocks)
+    write(url, array, chunks=chunks, shards=shards, zarr_format=zarr_format)
+
+    np.testing.assert_array_equal(da.from_zarr(url).compute(), pixels)
+    opened = zarr.open_array(url, mode="r")
+    assert (opened.chunks, opened.shards) == (chunks, shards)
+    assert open_zarr(url).array.chunksize == tuple(
+        min(n, size) for n, size in zip(shards or chunks, shape, strict=True)
+    )
+
+
+def test_unaligned_blocks_written_by_many_threads_lose_nothing(tmp_path: Path) -> None:
+    pixels = np.arange(200 * 200, dtype=np.int32).reshape(200, 200)
+    array = da.from_array(pixels, chunks=(7, 11))
+    with dask.config.set(scheduler="threads", num_workers=16):
+        for attempt in range(3):
+            write(tmp_path / f"{attempt}.zarr", array, chunks=(8, 16), shards=(32, 32))
+            copy = da.from_zarr(tmp_path / f"{attempt}.zarr").compute()
+            np.testing.assert_array_equal(copy, pixels)
+
+
+class CountedSource:
+    """An array that counts how often each of its pixels is asked for."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels = pixels
+        self.reads = np.zeros(pixels.shape, dtype=int)
+        self.shape, self.dtype, self.ndim = pixels.shape, pixels.dtype, pixels.ndim
+        self.lock = threading.Lock()
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        with self.lock:
+            self.reads[index] += 1
+        return self.pixels[index]
+
+
+@pytest.mark.parametrize("blocks", [(7, 11), (1, 50), (40, 50)])
+def test_the_source_is_read_once(blocks: tuple[int, int]) -> None:
+    source = CountedSource(np.arange(40 * 50).reshape(40, 50))
+    array = da.from_array(source, chunks=blocks, asarray=False, inline_array=True, name=str(blocks))
+    url = f"memory://{uuid.uuid4().hex}"
+    write(url, array, chunks=(4, 6), shards=(8, 12))
+    assert np.all(source.reads == 1)
+    np.testing.assert_array_equal(da.from_zarr(url).compute(), source.pixels)
+
+
+def test_shards_alone_get_chunks_that_divide_them() -> None:
+    chunks, shards = resolve_chunks((10, 30, 1000, 1000), 2, DIMS, None, (1, 30, 1000, 1000))
+    assert shards == (1, 30, 1000, 1000)
+    assert chunks == (1, 2, 1000, 1000)
+
+
+@FORMATS
+def test_a_chunk_of_zeros_is_written_like_any_other(tmp_path: Path, zarr_format: Any) -> None:
+    array = da.zeros((4, 6), chunks=(2, 6), dtype="u2")
+    write(tmp_path / "a.zarr", array, chunks=(2, 3), zarr_format=zarr_format)
+    assert zarr.open_array(tmp_path / "a.zarr", mode="r").nchunks_initialized == 4
+
+
+# --- compressors ---------------------------------------------------------------------------------
+
+
+def compressor_written(zarr_format: Any, **options: Any) -> dict[str, Any]:
+    """Return what the metadata of a copy says about its compressor; its pixels are checked."""
+    url = f"memory://{uuid.uuid4().hex}"
+    write(url, zarr_format=zarr_format, **options)
+    np.testing.assert_array_equal(da.from_zarr(url).compute(), PIXELS)
+    files = MemoryFileSystem()
+    if zarr_format == 2:
+        return json.loads(files.cat_file(f"{url}/.zarray"))["compressor"]
+    codecs = json.loads(files.cat_file(f"{url}/zarr.json"))["codecs"]
+    assert codecs[0] == {"name": "bytes", "configuration": {"endian": "little"}}
+    return codecs[1] if len(codecs) > 1 else None
+
+
+def test_the_default_is_blosc_zstd_3_bitshuffle() -> None:
+    assert compressor_written(2) == {
+        "id": "blosc",
+        "cname": "zstd",
+        "clevel": 3,
+        "shuffle": 2,
+        "blocksize": 0,
+    }
+    assert compressor_written(3) == {
+        "name": "blosc",
+        "configuration": {
+            "cname": "zstd",
+            "clevel": 3,
+            "shuffle": "bitshuffle",
+            "typesize": 2,
+            "blocksize": 0,
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("codec", "expected"),
+    [
+        (numcodecs.Blosc("lz4", 9, numcodecs.Blosc.SHUFFLE, 256), "blosc"),
+        (numcodecs.Zstd(7), "zstd"),
+        (numcodecs.GZip(2), "gzip"),
+    ],
+    ids=["blosc", "zstd", "gzip"],
+)
+def test_a_numcodecs_codec_is_itself_on_format_2_and_native_on_format_3(
+    codec: Any, expected: str
+) -> None:
+    on_2, on_3 = compressor_written(2, compressor=codec), compressor_written(3, compressor=codec)
+    assert on_2.items() <= codec.get_config().items()  # Zarr leaves out Zstd's checksum on 2
+    assert on_3["name"] == on_2["id"] == expected
+    shared = on_3["configuration"].keys() & on_2.keys() - {"shuffle"}
+    assert {key: on_3["configuration"][key] for key in shared} == {key: on_2[key] for key in shared}
+    if expected == "blosc":
+        assert on_3["configuration"]["shuffle"] == "shuffle"
+
+
+@pytest.mark.parametrize(("itemsize", "expected"), [(1, "bitshuffle"), (2, "shuffle")])
+def test_the_automatic_shuffle_of_blosc_is_what_numcodecs_would_do(
+    itemsize: int, expected: str
+) -> None:
+    codec = numcodecs.Blosc(shuffle=numcodecs.Blosc.AUTOSHUFFLE)
+    native = resolve_compressor(codec, zarr_format=3, itemsize=itemsize)
+    assert isinstance(native, zarr.codecs.BloscCodec)
+    assert native.shuffle.name == expected
+
+
+@pytest.mark.parametrize(
+    "codec", [numcodecs.LZ4(5), numcodecs.Zlib(4), numcodecs.BZ2()], ids=lambda c: c.codec_id
+)
+def test_a_numcodecs_codec_that_zarr_has_not_is_wrapped(codec: Any) -> None:
+    assert compressor_written(2, compressor=codec) == codec.get_config()
+    with pytest.warns(UserWarning, match="not in the Zarr version 3 specification"):
+        on_3 = compressor_written(3, compressor=codec)
+    assert {"id": on_3["name"].removeprefix("numcodecs."), **on_3["configuration"]} == (
+        codec.get_config()
+    )
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    "config", [{"id": "zstd", "level": 7}, '{"id": "zstd", "level": 7}'], ids=["dict", "text"]
+)
+def test_a_compressor_may_be_a_config(zarr_format: Any, config: Any) -> None:
+    expected = compressor_written(zarr_format, compressor=numcodecs.Zstd(7))
+    assert compressor_written(zarr_format, compressor=config) == expected
+
+
+@FORMATS
+def test_none_is_no_compression(zarr_format: Any) -> None:
+    assert compressor_written(zarr_format, compressor=None) is None
+
+
+def test_a_zarr_codec_is_for_format_3() -> None:
+    codec = zarr.codecs.ZstdCodec(level=7)
+    assert compressor_written(3, compressor=codec)["configuration"]["level"] == 7
+    with pytest.raises(OptionError, match=r"ZstdCodec.*zarr_format is 2.*numcodecs"):
+        write("memory://never", compressor=codec, zarr_format=2)
+
+
+@pytest.mark.parametrize(
+    ("compressor", "message"),
+    [
+        ("blosc", "no numcodecs config"),
+        ({"id": "nonsense"}, "nonsense.*no numcodecs config"),
+        ({"level": 3}, "it has no 'id'"),
+        ("[1]", "it has no 'id'"),
+        ({"id": "zstd", "depth": 3}, "depth"),
+        (7, "but got 7"),
+        (zarr.codecs.BytesCodec(), "compresses bytes, but got BytesCodec"),
+        (numcodecs.Delta("u2"), "filters arrays"),
+        (numcodecs.Pickle(), "does not exist in Zarr format 3"),
+    ],
+)
+def test_what_is_no_compressor_is_refused(compressor: Any, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        write("memory://never", compressor=compressor)
+    assert not MemoryFileSystem().exists("memory://never")
+
+
+# --- targets that exist, and copies that fail -------------------------------------------------
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("present", ["file", "folder", "zarr", "group"])
+def test_a_local_target_that_exists_is_refused_and_left(tmp_path: Path, present: str) -> None:
+    target = tmp_path / "copy.zarr"
+    match present:
+        case "file":
+            target.write_text("mine")
+        case "folder":
+            (target / "deep" / "er").mkdir(parents=True)
+        case "zarr":
+            write(target)
+        case "group":
+            zarr.create_group(target)
+    before = tree(tmp_path)
+    with pytest.raises(TargetExistsError, match=r"copy\.zarr exists already") as caught:
+        write(target)
+    assert isinstance(caught.value, FileExistsError)
+    assert tree(tmp_path) == before
+
+
+def test_a_remote_target_that_exists_is_refused_and_left() -> None:
+    files = MemoryFileSystem()
+    root = f"memory://{uuid.uuid4().hex}"
+    files.pipe_file(f"{root}/object", b"mine")
+    files.pipe_file(f"{root}/prefix/a/b", b"mine")
+    for name in ("object", "prefix"):
+        with pytest.raises(TargetExistsError, match=f"{root}/{name} exists already"):
+            write(f"{root}/{name}")
+    assert sorted(files.find(root)) == sorted(
+        f"{root.removeprefix('memory:/')}/{name}" for name in ("object", "prefix/a/b")
+    )
+
+
+def test_an_empty_folder_is_no_target_that_exists(tmp_path: Path) -> None:
+    (tmp_path / "copy.zarr").mkdir()
+    write(tmp_path / "copy.zarr")
+    np.testing.assert_array_equal(da.from_zarr(tmp_path / "copy.zarr").compute(), PIXELS)
+
+
+def assert_nothing_opens(url: str) -> None:
+    with pytest.raises(FilesNotFoundError, match="no finished Zarr array"):
+        open_zarr(url)
+    with pytest.raises(FileNotFoundError):
+        da.from_zarr(url)
+    with pytest.raises(FileNotFoundError):
+        zarr.open_array(url, mode="r")
+    with pytest.raises(FileNotFoundError):
+        zarr.open(url, mode="r")
+    with pytest.raises(FileNotFoundError):
+        xr.open_zarr(url)
+
+
+class BrokenSource(CountedSource):
+    """An array that can be read twice, and no more."""
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        if self.reads.sum() == 40:
+            raise OSError("the disk with the raw data is gone")
+        return super().__getitem__(index)
+
+
+@FORMATS
+def test_a_copy_that_fails_midway_does_not_open(url: str, zarr_format: Any) -> None:
+    source = BrokenSource(np.ones((8, 10)))
+    array = da.from_array(source, chunks=(2, 10), asarray=False)
+    with (
+        dask.config.set(scheduler="synchronous"),
+        pytest.raises(OSError, match="raw data is gone") as caught,
+    ):
+        write(url, array, chunks=(2, 5), zarr_format=zarr_format)
+    assert not isinstance(caught.value, TiffStackError)  # it is not the target that failed
+    assert source.reads.sum() == 40
+    with pytest.raises(TargetExistsError):  # it had begun to write
+        write(url)
+    assert_nothing_opens(url)
+
+
+@FORMATS
+def test_a_writer_that_is_killed_leaves_nothing_that_opens(
+    tmp_path: Path, zarr_format: Any
+) -> None:
+    script = f"""
+        import os, signal
+        import dask, dask.array as da, numpy as np
+        from intake_tiffstack.export import write_zarr
+
+        def ones(block_info=None):
+            if block_info[None]["chunk-location"][0] == 5:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return np.ones((1, 4))
+
+        array = da.map_blocks(ones, chunks=((1,) * 8, (4,)), dtype=float, meta=np.ones((0, 0)))
+        with dask.config.set(scheduler="synchronous"):
+            write_zarr(array, {str(tmp_path / "a.zarr")!r}, dims="yx", coords={{}}, attrs={{}},
+                       chunks=(1, 4), zarr_format={zarr_format})
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    assert done.returncode == -9
+    assert tree(tmp_path / "a.zarr")  # it had begun
+    assert_nothing_opens(str(tmp_path / "a.zarr"))
+    with pytest.raises(TargetExistsError, match="a copy that failed"):
+        write(tmp_path / "a.zarr")
+
+
+def test_format_2_becomes_an_array_by_its_last_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[str] = []
+    plain_write = MemoryFileSystem.pipe_file
+
+    def noted_write(self: Any, path: str, value: bytes, **options: Any) -> None:
+        keys.append(path.rpartition("/")[2])
+        plain_write(self, path, value, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", noted_write)
+    write(f"memory://{uuid.uuid4().hex}", chunks=(3, 5, 8, 12), zarr_format=2)
+    assert sorted(keys[:2]) == ["0.0.0.0", "0.0.1.0"]
+    assert keys[2:] == [".zattrs", ".zarray"]
+
+
+@pytest.mark.parametrize("failing", ["chunk", "metadata"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES], ids=["disk full", "permission"])
+def test_a_store_that_refuses_is_named_with_the_cause(
+    monkeypatch: pytest.MonkeyPatch, failing: str, number: int
+) -> None:
+    plain_write = MemoryFileSystem.pipe_file
+
+    def refuse(self: Any, path: str, value: bytes, **options: Any) -> None:
+        if path.endswith("zarr.json") == (failing == "metadata"):
+            raise OSError(number, "sorry, hunter22")
+        plain_write(self, path, value, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse)
+    url = f"memory://{uuid.uuid4().hex}/copy.zarr"
+    with pytest.raises(StorageError, match=rf"cannot write {url}: .*sorry") as caught:
+        write(url, storage_options={"password": "hunter22"})
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno == number
+    assert "hunter22" not in str(caught.value)
+    assert_nothing_opens(url)
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StorageError, match=r"cannot write .*copy\.zarr: NotADirectoryError"):
+        write(tmp_path / "file" / "copy.zarr")
+
+
+# --- what cannot be stored, and what is not there ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dims": "cty"}, r"4 different names.*\(3, 5, 16, 12\).*'y'\]"),
+        ({"dims": "ctxx"}, "4 different names"),
+        ({"zarr_format": 4}, "must be 2 or 3, but got 4"),
+        ({"chunks": (1, 1, 16)}, "chunks must be 4 whole numbers above 0"),
+        ({"chunks": (1, 0, 16, 12)}, r"chunks must be .*\(1, 0, 16, 12\)"),
+        ({"chunks": (1, 1.5, 16, 12)}, "chunks must be"),
+        ({"chunks": (1, 2, 16, 12), "shards": (1, 5, 16, 12)}, r"multiple of chunks \(1, 2"),
+        ({"shards": (3, 5, 16, 12), "zarr_format": 2}, "format 2 cannot hold.*shard"),
+        ({"attrs": {"a": [{"b": 1j}]}}, r"attrs\['a'\]\[0\]\['b'\].*JSON.*complex 1j"),
+        ({"attrs": {"a": {1: 2}}}, r"attrs\['a'\].*but got dict"),
+        ({"attrs": {"a": np.nan}}, r"attrs\['a'\].*finite number.*float nan"),
+        ({"attrs": {"a": np.arange(3)}}, r"attrs\['a'\].*ndarray"),
+        ({"attrs": {"tiffstack": 1}}, "must not have the key 'tiffstack'"),
+        ({"attrs": {"_ARRAY_DIMENSIONS": []}}, "must not have the key '_ARRAY_DIMENSIONS'"),
+        ({"coords": {"k": (("t",), np.arange(4))}}, r"coord 'k' .*shape \(5,\), but got \(4,\)"),
+        ({"coords": {"k": (("tt",), np.arange(5))}}, "unknown dim of coord 'k' 'tt'.*mean 't'"),
+        ({"coords": {"k": (("t",), np.arange(5) * 1j)}}, "coord 'k'.*complex128"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_before_anything_is_written(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(OptionError, match=message):
+        write(tmp_path / "a.zarr", **{"dims": DIMS, **options})
+    assert not (tmp_path / "a.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (da.zeros((3, 0)), r"no pixel to copy: the shape is \(3, 0\)"),
+        (da.from_array(np.array(["a", "b"])), "but got <U1"),
+        (da.from_array(np.zeros(2, "datetime64[s]")), "but got datetime64"),
+    ],
+    ids=["empty", "text", "time"],
+)
+def test_an_array_that_is_no_picture_is_refused(array: da.Array, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        write("memory://never", array)
+
+
+def test_overwrite_is_not_there_yet() -> None:
+    with pytest.raises(FeatureNotAvailableError, match="overwrite=True is not available yet"):
+        write("memory://never", overwrite=True)
+
+
+def test_a_store_that_nobody_knows_is_an_option_error() -> None:
+    with pytest.raises(OptionError, match="unknown protocol 's4'"):
+        write("s4://bucket/a.zarr")
+
+
+def test_what_is_no_copy_of_ours_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FilesNotFoundError, match="no finished Zarr array"):
+        open_zarr(tmp_path / "nowhere.zarr")
+    zarr.create_group(tmp_path / "group.zarr")
+    with pytest.raises((FilesNotFoundError, StorageError), match=r"group\.zarr"):
+        open_zarr(tmp_path / "group.zarr")
+    zarr.create_array(tmp_path / "other.zarr", shape=3, dtype="u1")
+    with pytest.raises(StorageError, match=r"'tiffstack' must be 1, but got None.*from_zarr"):
+        open_zarr(tmp_path / "other.zarr")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda document: document["attributes"]["tiffstack"].update(version=2), "but got 2"),
+        (lambda document: document["attributes"]["tiffstack"].update(coords=[1]), "are damaged"),
+        (lambda document: document.pop("dimension_names"), "names of its dims are missing"),
+        (lambda document: document.clear(), "no readable Zarr array|no finished Zarr array"),
+    ],
+    ids=["later version", "coords", "dims", "metadata"],
+)
+def test_a_copy_with_damaged_metadata_is_a_clear_error(
+    tmp_path: Path, spoil: Any, message: str
+) -> None:
+    write(tmp_path / "a.zarr")
+    path = tmp_path / "a.zarr/zarr.json"
+    document = json.loads(path.read_text())
+    spoil(document)
+    path.write_text(json.dumps(document))
+    with pytest.raises((StorageError, FilesNotFoundError), match=message):
+        open_zarr(tmp_path / "a.zarr")
+
+
+# --- progress, and other processes ------------------------------------------------------------
+
+
+def test_progress_counts_the_blocks_up_to_all() -> None:
+    seen: list[tuple[int, int]] = []
+    write(
+        f"memory://{uuid.uuid4().hex}",
+        da.zeros((8, 4), chunks=(2, 4)),
+        chunks=(2, 2),
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_progress_true_draws_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tqdm")
+    array = da.zeros((8, 4), chunks=(2, 4))
+    write(f"memory://{uuid.uuid4().hex}", array, chunks=(2, 2), progress=True)
+    assert "4/4" in capsys.readouterr().err
+
+
+def test_without_tqdm_a_bar_is_an_error_that_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with pytest.raises(FeatureNotAvailableError, match=r"intake-tiffstack\[all\]"):
+        write(f"memory://{uuid.uuid4().hex}", progress=True)
+
+
+def test_blocks_are_written_by_other_processes_too(tmp_path: Path) -> None:
+    array = da.arange(64, dtype="u2", chunks=5).reshape(8, 8)
+    with dask.config.set(scheduler="processes", num_workers=2):
+        write(tmp_path / "a.zarr", array, chunks=(4, 4))
+    np.testing.assert_array_equal(da.from_zarr(tmp_path / "a.zarr").compute(), array.compute())
+
+
+def test_a_storage_error_comes_home_from_another_process() -> None:
+    error = StorageError("cannot write s3://b/a.zarr: full", url="s3://b/a.zarr")
+    assert pickle.loads(pickle.dumps(error)).details == error.details
