@@ -131,6 +131,8 @@ def select_files(matches: Matches, fields: Sequence[Field], sel: Mapping[str, An
     OptionError
         For an unknown field, a value that no file has, or where no file is left.
     """
+    if not sel:
+        return matches
     keep = np.ones(len(matches.indices), dtype=bool)
     known = {field.name: field for field in fields if field.name in matches.columns}
     for name, wanted in sel.items():
@@ -144,8 +146,6 @@ def select_files(matches: Matches, fields: Sequence[Field], sel: Mapping[str, An
         raise OptionError(
             f"sel: no file has all of {asked}, though each of them has files", sel=dict(sel)
         )
-    if keep.all():
-        return matches
     return replace(
         matches,
         indices=matches.indices[keep],
@@ -174,7 +174,7 @@ def _wanted_values(field: Field, wanted: Any, keys: Sequence[Any]) -> set[Any]:
         if not chosen:
             raise OptionError(f"sel: no file has {field.name} in {dict(wanted)}; {there}")
         return chosen
-    listed = wanted if isinstance(wanted, list | tuple | set | np.ndarray) else [wanted]
+    listed = wanted if isinstance(wanted, list | tuple | range | np.ndarray) else [wanted]
     chosen = {parse_value(field, value) for value in listed}
     absent = chosen.difference(keys)
     if absent or not chosen:
@@ -246,6 +246,9 @@ def _read_labels(field: Field, labels: Sequence[Any] | Mapping[Any, Any]) -> dic
         )
     keys = [parse_value(field, text) for text in labels]
     names = list(labels.values()) if isinstance(labels, Mapping) else keys
+    for name in names:
+        if not isinstance(name, str | int | float | np.datetime64):
+            raise OptionError(f"labels: a label of {field.name} is a text, but got {name!r}")
     for what, values in (("text", keys), ("label", names)):
         if len(set(values)) != len(values):
             twice = next(value for value in values if values.count(value) > 1)

@@ -15,9 +15,9 @@ import numpy as np
 from intake_tiffstack.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-__all__ = ["ROLES", "Field", "Kind", "Role", "natural_key", "parse_value", "read_text", "role_of"]
+__all__ = ["ROLES", "Field", "Kind", "Role", "natural_key", "parse_value", "role_of", "text_reader"]
 
 Kind = Literal["int", "float", "time", "text"]
 Role = Literal["plate", "position", "time", "channel", "z", "y", "x"]
@@ -70,23 +70,23 @@ def natural_key(text: str) -> tuple[Any, ...]:
     return tuple(int(part) if i % 2 else part for i, part in enumerate(parts)), text
 
 
-def read_text(field: Field, text: str) -> Any:
-    """Return a field's text as a value of its kind; pure.
+def text_reader(field: Field) -> Callable[[str], Any]:
+    """Return the function that makes a field's text a value of its kind; pure.
 
-    Raises
-    ------
-    ValueError
-        Where the text is no such value.
+    It raises ``ValueError`` for a text that is no such value.
+
+    >>> text_reader(Field("t", "int", "3d"))("007")
+    7
     """
     match field.kind:
         case "int":
-            return int(text)
+            return int
         case "float":
-            return float(text)
+            return float
         case "time":
-            return np.datetime64(datetime.strptime(text, field.spec), "us")
+            return lambda text: np.datetime64(datetime.strptime(text, field.spec), "us")
         case "text":
-            return text
+            return str
 
 
 def parse_value(field: Field, value: object) -> Any:
@@ -125,11 +125,11 @@ def parse_value(field: Field, value: object) -> Any:
 
 
 def _read_option(field: Field, text: str) -> Any:
-    if field.kind != "time":
-        return read_text(field, text)
     try:
-        return read_text(field, text)
+        return text_reader(field)(text)
     except ValueError:
+        if field.kind != "time":
+            raise
         return np.datetime64(text, "us")
 
 

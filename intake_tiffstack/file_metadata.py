@@ -138,7 +138,7 @@ class _Findings:
         text = str(value)
         unit = unit_name(text)
         if unit is None and text.strip().lower() not in UNCALIBRATED:
-            self.warn(f"{source} has the unit {reprlib.repr(text)}, which is not known; left out")
+            self.warn(f"unit {reprlib.repr(text)} of {source} is not known; left out")
         return unit
 
     def add_step(
@@ -154,7 +154,7 @@ class _Findings:
             else fault_of_step(abs(value) if signed else value, unit)
         )
         if value is None or fault is not None:
-            self.warn(f"{source} has {key} {reprlib.repr(step)}, which {fault}; left out")
+            self.warn(f"{key} of {source} is {reprlib.repr(step)}, which {fault}; left out")
         elif unit is not None or value != 1:
             self.scale[dim] = value
             self.note(f"scale.{dim}", source)
@@ -172,7 +172,7 @@ class _Findings:
             step = interval if value is None else value * SECONDS[name]
             self.add_step("t", step, "second", source, key)
         elif name is not None:
-            self.warn(f"{source} has {key} in {name}, which is no time; left out")
+            self.warn(f"{key} of {source} is in {name}, which is no time; left out")
 
     def add_origin(self, dim: str, origin: float, source: str) -> None:
         """Keep where position 0 is, for a step that is known and an origin that is a number."""
@@ -282,7 +282,7 @@ def _read_imagej(
     if resolution is not None and (x_unit is not None or resolution[2] == "none"):
         for dim, per_unit in zip("xy", resolution[:2], strict=True):
             if per_unit != 0 and not _is_page_setting(per_unit, units[dim]):
-                found.add_step(dim, 1 / per_unit, units[dim], source, "a pixel size of")
+                found.add_step(dim, 1 / per_unit, units[dim], source, "pixel size")
     if "finterval" in tags:
         found.add_interval(tags["finterval"], tags.get("tunit", "s"), source, "finterval")
     for dim in "zyx":
@@ -332,7 +332,7 @@ def _read_geotiff(tags: Mapping[str, Any], found: _Findings) -> None:
     half = 0.0 if tags.get("GTRasterTypeGeoKey") == _PIXEL_IS_POINT else 0.5
     for dim, step in steps.items():
         if dim not in found.scale:
-            found.add_step(dim, step, unit, source, "a pixel size of", signed=True)
+            found.add_step(dim, step, unit, source, "pixel size", signed=True)
             found.add_origin(dim, corner.get(dim, math.nan) + half * step, source)
 
 
@@ -369,7 +369,7 @@ def _read_resolution(resolution: tuple[float, float, str], found: _Findings) -> 
         return
     for dim, per_unit in (("x", x), ("y", y)):
         step = METRES[unit] * 1e6 / per_unit
-        found.add_step(dim, step, "micrometer", "resolution tags", "a pixel size of")
+        found.add_step(dim, step, "micrometer", "resolution tags", "pixel size")
 
 
 def _is_page_setting(per_unit: float, unit: str | None) -> bool:

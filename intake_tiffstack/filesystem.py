@@ -34,6 +34,9 @@ def is_local(url: str) -> bool:
     return "://" not in url and "::" not in url
 
 
+_may_be_untidy = re.compile(r"//|/\.|/$").search
+
+
 def absolute_url(url: str) -> str:
     """Return *url* as the listing writes it: local paths absolute, without ``~``, ``//``, ``..``.
 
@@ -47,6 +50,8 @@ def absolute_url(url: str) -> str:
     >>> absolute_url("zip://*.tif::/data//x.zip")
     'zip://*.tif::/data/x.zip'
     """
+    if url.startswith("/") and not _may_be_untidy(url):
+        return url
     if not is_local(url):
         path, chain = split_chain(url)
         if chain:

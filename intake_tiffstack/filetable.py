@@ -127,8 +127,13 @@ class FileTable(Sequence[File]):
         cls, rows: Sequence[tuple[str, int, int, str | None]], storage_options: Mapping[str, Any]
     ) -> Self:
         """Return a table of (url, size, mtime_ns, etag), in the order given. Pure."""
-        urls, sizes, mtimes, etags = zip(*rows, strict=True) if rows else ((), (), (), ())
-        return cls(urls, _read_only(sizes), _read_only(mtimes), etags, storage_options)
+        return cls(
+            tuple([row[0] for row in rows]),
+            np.array([row[1] for row in rows], dtype=np.int64),
+            np.array([row[2] for row in rows], dtype=np.int64),
+            tuple([row[3] for row in rows]),
+            storage_options,
+        )
 
     def __len__(self) -> int:
         return len(self.urls)

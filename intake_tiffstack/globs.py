@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .errors import FilesNotFoundError, OptionError
 from .filetable import split_chain
-from .urllist import has_tiff_suffix
+from .urllist import TIFF_SUFFIXES
 
 if TYPE_CHECKING:
     from .store import Row, Store
@@ -27,6 +27,8 @@ T = TypeVar("T")
 _FIELD = r"(?<!\{)\{(?:[A-Za-z_]\w*)?(?::[^{}/]*)?\}(?!\})"
 _has_field = re.compile(_FIELD).search
 _WILD = re.compile(rf"{_FIELD}|\*+|[?[]")
+_may_be_glob = re.compile(r"[*?[{]").search
+_TIFF_AHEAD = rf"(?=(?is:.*(?:{'|'.join(map(re.escape, TIFF_SUFFIXES))}))\Z)"
 
 
 @dataclass(frozen=True)
@@ -49,32 +51,36 @@ class Part:
         return self.text if self.glob is None else re.split(r"[*?[]", self.glob, maxsplit=1)[0]
 
     @cached_property
-    def _fits(self) -> Callable[[str], object]:
-        return re.compile(fnmatch.translate(self.glob or "")).match
-
-    def is_match(self, name: str) -> bool:
-        """Return whether a folder or file may be called *name*. Pure.
+    def fits(self) -> Callable[[str], object]:
+        """What says whether a folder may be called so.
 
         Examples
         --------
-        >>> [Part("x[1]*", "x[1]*").is_match(name) for name in ("x1.tif", "x[1]*", "X1.tif")]
+        >>> fits = Part("x[1]*", "x[1]*").fits
+        >>> [bool(fits(name)) for name in ("x1.tif", "x[1]*", "X1.tif")]
         [True, True, False]
         """
-        return name == self.text or (self.glob is not None and bool(self._fits(name)))
+        return re.compile(self._regex).match
 
-    def takes_file(self, name: str) -> bool:
-        """Return whether a file called *name* is meant; behind a last ``*`` only a TIFF. Pure.
+    @cached_property
+    def fits_file(self) -> Callable[[str], object]:
+        """What says whether a file may be called so; behind a last ``*`` only a TIFF may.
 
         Examples
         --------
-        >>> [Part("x*", "x*").takes_file(name) for name in ("x.tif", "x.xml")]
+        >>> fits = Part("x*", "x*").fits_file
+        >>> [bool(fits(name)) for name in ("x.TIF", "x.xml")]
         [True, False]
-        >>> Part("x*.xml", "x*.xml").takes_file("x1.xml")
+        >>> bool(Part("x*.xml", "x*.xml").fits_file("x1.xml"))
         True
         """
-        if self.glob is not None and self.glob[-1] == "*" and not has_tiff_suffix(name):
-            return name == self.text
-        return self.is_match(name)
+        tiff_only = "" if self.glob is None or self.glob[-1] != "*" else _TIFF_AHEAD
+        return re.compile(tiff_only + self._regex).match
+
+    @property
+    def _regex(self) -> str:
+        exact = re.escape(self.text)
+        return rf"(?:{exact}\Z|{fnmatch.translate(self.glob)})" if self.glob else rf"{exact}\Z"
 
 
 TIFFS = Part("*", "*")
@@ -116,6 +122,8 @@ def split_glob(path: str, is_there: Callable[[str], bool]) -> Glob | None:
     >>> glob.pattern
     '{well}_[1]/t{t:d}{}.tif'
     """
+    if not _may_be_glob(path):
+        return None
     protocol, colon, rest = path.partition("://") if "://" in path else ("", "", path)
     texts = rest.split("/")
     signs = "*[" if protocol.endswith(("http", "https")) else "*?["  # "?" begins a URL's query
@@ -182,7 +190,7 @@ def find_files(store: Store, folder: str, parts: Sequence[Part]) -> list[Row]:
         folders = [
             f"{above}{name}/"
             for above, names in zip(folders, inside, strict=True)
-            for name in _literal_first(part, [n for n in names if part.is_match(n)])
+            for name in _literal_first(part, [n for n in names if part.fits(n)])
         ]
     if deep is None:
         look = partial(_files_in, store, part=parts[-1])
@@ -192,11 +200,11 @@ def find_files(store: Store, folder: str, parts: Sequence[Part]) -> list[Row]:
 
 
 def _files_in(store: Store, folder: str, part: Part) -> list[Row]:
-    rows = store.files(folder, part.takes_file, part.start)
+    rows = store.files(folder, part.fits_file, part.start)
     written = folder + part.text
     exact = [r for r in rows if r[0].startswith(written) and split_chain(r[0])[0] == written]
     if not rows and "[" in part.text and part.text in store.folders(folder):
-        return store.files(f"{written}/", TIFFS.takes_file)  # a folder with brackets in its name
+        return store.files(f"{written}/", TIFFS.fits_file)  # a folder with brackets in its name
     return exact or rows
 
 
@@ -222,7 +230,7 @@ def _takes_path(parts: Sequence[Part], names: Sequence[str]) -> bool:
     """
     last = parts[-1]
     above = parts if last.is_deep else parts[:-1]
-    return last.takes_file(names[-1]) and _takes_folders(above, names[:-1])
+    return bool(last.fits_file(names[-1])) and _takes_folders(above, names[:-1])
 
 
 def _takes_folders(parts: Sequence[Part], names: Sequence[str]) -> bool:
@@ -232,4 +240,4 @@ def _takes_folders(parts: Sequence[Part], names: Sequence[str]) -> bool:
         return _takes_folders(parts[1:], names) or (
             bool(names) and _takes_folders(parts, names[1:])
         )
-    return bool(names) and parts[0].is_match(names[0]) and _takes_folders(parts[1:], names[1:])
+    return bool(names and parts[0].fits(names[0])) and _takes_folders(parts[1:], names[1:])

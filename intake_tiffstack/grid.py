@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import chain, combinations
 from os.path import commonprefix
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -142,10 +142,10 @@ class Grid:
 
     def locate(self, rows: Sequence[int] | NDArray[np.intp]) -> tuple[NDArray[np.intp], ...]:
         """Return the positions of *rows* (all on the grid) along each axis."""
-        filled = np.flatnonzero(self.cells >= 0)
         cell_of = np.zeros(int(self.cells.max()) + 1, np.intp)
-        cell_of[self.cells.ravel()[filled]] = filled
-        return np.unravel_index(cell_of[np.asarray(rows, np.intp)], self.cells.shape)
+        cell_of[self.rows] = np.flatnonzero(self.cells >= 0)
+        cells = cell_of[np.asarray(rows, np.intp)]
+        return np.unravel_index(cells, self.cells.shape) if self.axes else ()
 
     def values_at(self, index: Sequence[int]) -> dict[str, Any]:
         """Return {axis: value} of the cell at *index*."""
@@ -202,6 +202,8 @@ def place_files(
         raise OptionError(f"duplicates is 'raise', 'first' or 'last', but got {duplicates!r}")
     if not paths:
         raise FilesNotFoundError("no files to place on a grid")
+    if matches is not None and len(matches.indices) != len(paths):
+        raise ValueError(f"{len(paths)} paths but got {len(matches.indices)} matches")
     asserted = _checked_sizes(sizes or {})
     if pattern is None or matches is None:
         return _place_in_order(paths, concat_dim, labels or {}, asserted, is_single)
@@ -232,11 +234,16 @@ def place_files(
         if duplicates == "raise":
             raise duplicate_error(paths, matches, columns, names, flat, colliding)
         dropped = settle_duplicates(cells, flat, colliding, paths, duplicates)
-    cells = cells.reshape(shape)
+    placed = cells[cells >= 0]
+    index = [column.codes[placed] for column in axes]
     return Grid(
         axes=tuple(Axis(column.name, column.values) for column in axes),
-        cells=cells,
-        coords=tuple(_field_coord(columns[name], cells) for name in fields if name not in names),
+        cells=cells.reshape(shape),
+        coords=tuple(
+            _field_coord(column, column.codes[placed], index, shape)
+            for name, column in columns.items()
+            if name not in names
+        ),
         written={
             name: dict(zip(column.values, column.keys, strict=True))
             for name, column in columns.items()
@@ -294,7 +301,8 @@ def _place_in_order(
             f"sizes: {names[0]} should have {sizes[names[0]]} positions, but there are "
             f"{len(paths)} files, and without a pattern their names do not say which is absent"
         )
-    folder = commonprefix(list(paths)).rfind("/") + 1  # the same in all: need not be compared
+    # The folder they share need not be compared; the prefix is cut at a slash.
+    folder = commonprefix(list(paths)).rfind("/") + 1  # noqa: RUF071
     order = sorted(range(len(paths)), key=lambda row: natural_key(paths[row][folder:]))
     return Grid(
         axes=(Axis(names[0], tuple(range(len(paths)))),), cells=np.array(order, dtype=np.int32)
@@ -308,34 +316,25 @@ def _flat_index(
     return np.ravel_multi_index(tuple(codes), shape) if shape else np.zeros(n, np.intp)
 
 
-def _field_coord(column: Column, cells: NDArray[np.int32]) -> FieldCoord:
-    """Return the coordinate of a field that is no axis, along the fewest axes that decide it."""
-    filled = np.nonzero(cells >= 0)
-    codes = column.codes[cells[cells >= 0]]
-    varying = [axis for axis, size in enumerate(cells.shape) if size > 1]
-    for axes in (chosen for n in range(len(varying)) for chosen in combinations(varying, n)):
-        table = _decided_table(codes, filled, axes, cells.shape)
-        if table is not None:
-            return FieldCoord(column.name, axes, column.values, table)
-    # A cell holds one file, so all axes together decide any field.
-    table = np.full(cells.shape, -1, np.intp)
-    table[filled] = codes
-    table = table.reshape([cells.shape[axis] for axis in varying])
-    return FieldCoord(column.name, tuple(varying), column.values, table)
-
-
-def _decided_table(
+def _field_coord(
+    column: Column,
     codes: NDArray[np.intp],
     index: Sequence[NDArray[np.intp]],
-    axes: tuple[int, ...],
     shape: tuple[int, ...],
-) -> NDArray[np.intp] | None:
-    """Return the code at each position along *axes* (-1: none), None where they do not decide."""
-    sizes = tuple(shape[axis] for axis in axes)
-    flat = _flat_index([index[axis] for axis in axes], sizes, len(codes))
-    table = np.full(math.prod(sizes), -1, np.intp)
-    table[flat] = codes
-    return table.reshape(sizes) if np.array_equal(table[flat], codes) else None
+) -> FieldCoord:
+    """Return the coordinate of a field that is no axis, along the fewest axes that decide it.
+
+    *codes* and *index* are its values and the cells of the files on the grid.
+    """
+    varying = [axis for axis, size in enumerate(shape) if size > 1]
+    for axes in chain.from_iterable(combinations(varying, n) for n in range(len(varying) + 1)):
+        sizes = tuple(shape[axis] for axis in axes)
+        flat = _flat_index([index[axis] for axis in axes], sizes, len(codes))
+        table = np.full(math.prod(sizes), -1, np.intp)
+        table[flat] = codes
+        if np.array_equal(table[flat], codes):
+            return FieldCoord(column.name, axes, column.values, table.reshape(sizes))
+    raise ValueError(f"two files in one cell differ in {column.name}")
 
 
 def _tell_too_many_cells(axes: Sequence[Column], n_files: int) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from .errors import FilesNotFoundError, OptionError
@@ -118,7 +119,7 @@ def list_files(
             f"exclude={exclude!r} leaves out all of the {len(rows)} files at {_shorten(given)}"
         )
     return Listing(
-        files=FileTable.from_rows(sorted(kept), options),
+        files=FileTable.from_rows(sorted(kept, key=itemgetter(0)), options),
         root=root,
         is_single=not is_list and found[0].is_single,
         pattern=patterns.pop(),

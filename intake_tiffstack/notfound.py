@@ -98,7 +98,7 @@ def _hints_from_names(glob: Glob, names: Sequence[str], folders: Sequence[str]) 
         near = get_close_matches(part.text, names, n=2)
         if near:
             yield f"did you mean {_few(near)}?"
-    matched = [name for name in folders if part.is_match(name)]
+    matched = [name for name in folders if part.fits(name)]
     if matched:
         yield f"it matches folders, such as {matched[0]!r}: add '/*.tif'"
 

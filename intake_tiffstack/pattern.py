@@ -22,8 +22,8 @@ from intake_tiffstack.fields import (
     Role,
     natural_key,
     parse_value,
-    read_text,
     role_of,
+    text_reader,
 )
 from intake_tiffstack.format_string import compile_format
 from intake_tiffstack.presets import PRESETS
@@ -185,7 +185,7 @@ def relevant_parts(pattern: Pattern, paths: Sequence[str], root: str) -> list[st
     >>> relevant_parts(compile_pattern("t(?P<t>[0-9])"), paths, "/data/")
     ['a/b/t1.tif']
     """
-    plain = [_innermost(path) for path in paths]
+    plain = [_innermost(path) if "::" in path else path for path in paths]
     if pattern.n_parts is None:
         root = _innermost(root)
         return [path.removeprefix(root) for path in plain]
@@ -196,9 +196,7 @@ def relevant_parts(pattern: Pattern, paths: Sequence[str], root: str) -> list[st
 
 def _innermost(url: str) -> str:
     """Return the file's own URL in a chain such as ``zip://a.tif::s3://bucket/x.zip``."""
-    if "::" not in url or "://" not in url:
-        return url
-    return next(link for link in url.split("::") if "://" in link)
+    return next((link for link in url.split("::") if "://" in link), url)
 
 
 def match_paths(pattern: Pattern, paths: Sequence[str], root: str) -> Matches:
@@ -265,17 +263,12 @@ def _check_single_readings(pattern: Pattern, names: Sequence[str]) -> None:
     """
     if pattern.longest is None:
         return
-    for name in names:
-        if all(name.find(hinge) == name.rfind(hinge) for hinge in pattern.hinges):
-            continue
-        short, long = pattern.regex.fullmatch(name), pattern.longest.fullmatch(name)
-        if short is None or long is None:
-            continue
-        two = [f.name for f in pattern.fields if short.span(f.name) != long.span(f.name)]
+    doubtful = [n for hinge in pattern.hinges for n in names if n.find(hinge) != n.rfind(hinge)]
+    for name in doubtful:
+        found = [m for regex in (pattern.regex, pattern.longest) if (m := regex.fullmatch(name))]
+        two = [f.name for f in pattern.fields if len({m.span(f.name) for m in found}) > 1]
         if two:
-            readings = (
-                ", ".join(f"{field}={found[field]!r}" for field in two) for found in (short, long)
-            )
+            readings = (", ".join(f"{field}={m[field]!r}" for field in two) for m in found)
             raise PatternError(
                 f"the name {name!r} reads two ways under pattern {pattern.text!r}: "
                 f"{' or '.join(readings)}\nSay where the field ends: how many digits it has "
@@ -287,7 +280,7 @@ def _check_single_readings(pattern: Pattern, names: Sequence[str]) -> None:
 
 def _is_present(pattern: Pattern, field: Field, column: list[Any], names: Sequence[str]) -> bool:
     """Return whether a field is in the names at all; refuse one that is in some of them."""
-    n_without = column.count(None)
+    n_without = column.count(None) if pattern.longest is None else 0
     if 0 < n_without < len(column):
         lacking = names[column.index(None)]
         having = next(name for name, text in zip(names, column, strict=True) if text is not None)
@@ -304,16 +297,15 @@ def _is_present(pattern: Pattern, field: Field, column: list[Any], names: Sequen
 
 def _convert(field: Field, texts: list[str], names: Sequence[str]) -> list[Any]:
     """Return the values of texts, each distinct one converted once."""
-    if field.kind == "text":
-        return texts
+    read = text_reader(field)
     values: dict[str, Any] = {}
     for text in set(texts):
         try:
-            values[text] = read_text(field, text)
+            values[text] = read(text)
         except ValueError as exc:
             raise PatternError(
-                f"the name {names[texts.index(text)]!r} has {text!r} where the pattern has "
-                f"{{{field.name}:{field.spec}}}: {exc}",
+                f"the name {names[texts.index(text)]!r} has {text!r} for the field "
+                f"{field.name!r}, which is no such {field.kind}: {exc}",
                 field=field.name,
             ) from exc
     return [values[text] for text in texts]

@@ -14,8 +14,14 @@ import numpy as np
 from intake_tiffstack.array import to_dask_array
 from intake_tiffstack.collection import Collection, open_collection, survey
 from intake_tiffstack.device import get_device
-from intake_tiffstack.errors import LayoutError, OptionError, TiffStackError
+from intake_tiffstack.errors import (
+    FeatureNotAvailableError,
+    LayoutError,
+    OptionError,
+    TiffStackError,
+)
 from intake_tiffstack.options import Options, option_docs, option_signature
+from intake_tiffstack.redact import mask_secrets
 from intake_tiffstack.report import Report
 
 if TYPE_CHECKING:
@@ -196,6 +202,28 @@ class TiffStack:
         OptionError
             The source fills what it cannot read (``on_error``): a copy would hide it for good.
         """
-        from intake_tiffstack.export import export_collection
+        from intake_tiffstack.export import write_zarr
 
-        export_collection(self, url, format=format, **options)
+        if format != "zarr":
+            raise FeatureNotAvailableError(
+                f"format={format!r} is not in this version; 'zarr' writes one Zarr array"
+            )
+        if self.options.on_error != "raise":
+            raise OptionError(
+                "a source with on_error='fill' is not exported: the copy would hide what could "
+                "not be read; leave such files out with `exclude` or `sel`"
+            )
+        named = self.to_xarray()
+        told = {k: v for k, v in self.metadata.items() if k not in _OF_THE_ARRAY}
+        write_zarr(
+            self.to_host_dask(),
+            url,
+            dims=self.dims,
+            coords={str(k): (tuple(map(str, c.dims)), c.values) for k, c in named.coords.items()},
+            attrs={**told, "source": mask_secrets(self.options.urlpath)},
+            **options,
+        )
+
+
+_OF_THE_ARRAY = frozenset({"dims", "shape", "dtype", "coords"})
+"""Keys of the metadata that a Zarr array keeps as its own."""

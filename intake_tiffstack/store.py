@@ -27,8 +27,8 @@ __all__ = ["LocalStore", "RemoteStore", "Row", "Store", "open_store", "stat_file
 Row = tuple[str, int, int, str | None]
 """URL, size, mtime_ns and ETag: a File, without the cost of 100,000 objects."""
 
-Keep = Callable[[str], bool]
-KeepParts = Callable[[Sequence[str]], bool]
+Keep = Callable[[str], object]
+KeepParts = Callable[[Sequence[str]], object]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -89,10 +89,14 @@ def stat_file(url: str, storage_options: Mapping[str, Any]) -> File:
 class LocalStore:
     """The files of this machine, by ``os.scandir``: 20 times as fast as fsspec's glob."""
 
-    def folders(self, folder: str) -> list[str]:
+    def folders(self, folder: str, with_links: bool = True) -> list[str]:
         """Return the names of the folders in *folder*, and of links to folders."""
         with storage_errors(folder, {}), os.scandir(folder) as entries:
-            return [e.name for e in entries if e.name[0] != "." and e.is_dir()]
+            return [
+                entry.name
+                for entry in entries
+                if entry.name[0] != "." and entry.is_dir(follow_symlinks=with_links)
+            ]
 
     def files(self, folder: str, keep: Keep, prefix: str = "") -> list[Row]:
         """Return files and links to files in *folder*; one scan and one stat a file kept."""
@@ -101,25 +105,21 @@ class LocalStore:
             for entry in entries:
                 name = entry.name
                 if name[0] != "." and keep(name) and entry.is_file():
-                    rows += _local_rows(folder, entry)
+                    try:
+                        status = entry.stat()
+                    except FileNotFoundError:  # gone since the scan
+                        continue
+                    rows.append((folder + name, status.st_size, status.st_mtime_ns, None))
         return rows
 
     def find(self, folder: str, keep: KeepParts) -> list[Row]:
         """Return files at any depth; links to folders are not followed, as they may go round."""
         rows: list[Row] = []
         waiting: list[tuple[str, ...]] = [()]
-        while waiting:
-            above = waiting.pop()
+        for above in waiting:
             here = folder + "".join(f"{part}/" for part in above)
-            with storage_errors(here, {}), os.scandir(here) as entries:
-                for entry in entries:
-                    path = (*above, entry.name)
-                    if entry.name[0] == ".":
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(path)
-                    elif keep(path) and entry.is_file():
-                        rows += _local_rows(here, entry)
+            rows += self.files(here, lambda name, above=above: keep((*above, name)))  # type: ignore[misc]
+            waiting += [(*above, name) for name in self.folders(here, with_links=False)]
         return rows
 
     def stat(self, path: str) -> Row | None:
@@ -138,14 +138,6 @@ class LocalStore:
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """Return ``function(item)`` of each, one after the other."""
         return [function(item) for item in items]
-
-
-def _local_rows(folder: str, entry: os.DirEntry[str]) -> tuple[Row, ...]:
-    try:
-        status = entry.stat()
-    except FileNotFoundError:  # gone since the scan: no error, it is not there
-        return ()
-    return ((folder + entry.name, status.st_size, status.st_mtime_ns, None),)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import dask.array as da
@@ -131,7 +130,15 @@ def write_zarr(
     )
     place.refuse_taken()
     store = place.open_store(read_only=False)
-    target = zarr.Array(replace(template.async_array, store_path=StorePath(store)))
+    # The array exists here, and not yet in the store: Zarr writes its metadata where it makes one.
+    target = zarr.Array(
+        zarr.AsyncArray(  # type: ignore[call-overload]  # has an overload a format
+            template.metadata,
+            StorePath(store),
+            # A chunk of zeros is written like any other: one that is missing was never written.
+            config={"write_empty_chunks": True},
+        )
+    )
     # Two blocks that share a chunk (or a shard) would each read it, change their part and write
     # it back, and the later would undo the earlier without a word. So blocks are cut where chunks
     # are, and need no lock. By "tasks", since blocks exchange just their rims.
@@ -248,8 +255,6 @@ def _draft_array(
             zarr_format=zarr_format,
             attributes=attributes,
             dimension_names=dims if zarr_format == 3 else None,
-            # A chunk of zeros is written like any other: one that is missing was never written.
-            config={"write_empty_chunks": True},
         )
     except (TypeError, ValueError) as exc:
         raise OptionError(

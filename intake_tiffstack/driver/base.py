@@ -1,0 +1,281 @@
+"""What every source of this package does alike, where Intake's base does not or does it wrongly."""
+
+from __future__ import annotations
+
+import html
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import yaml
+from dask.base import tokenize
+from intake.source.base import DataSource, Schema
+
+from intake_tiffstack.driver.entries import check_entry, parameter_names, spell_entry
+from intake_tiffstack.errors import OptionError
+from intake_tiffstack.redact import mask_secrets
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import xarray as xr
+
+__all__ = ["ArraySource"]
+
+
+class ArraySource(DataSource):  # type: ignore[misc]
+    """A source that gives one lazy array with metadata.
+
+    Made by a catalog or ``intake.open_...``; a subclass says what :meth:`to_dask`,
+    :meth:`to_xarray` and :meth:`_discovered` give. Nothing is opened before one of these is called.
+    """
+
+    container = "ndarray"
+    partition_access = True
+    version = "1"
+    # Intake would show the YAML; off, so that notebooks see _repr_html_
+    _ipython_display_ = None
+    _signature: ClassVar[inspect.Signature]
+
+    def __init__(self, metadata: Mapping[str, Any] | None = None) -> None:
+        super().__init__(metadata=None)
+        self._given_metadata = dict(metadata or {})
+        self.metadata = dict(self._given_metadata)  # the class attribute is shared by all sources
+        self._overrides: dict[str, Any] = {}
+        self._pmode: str | None = None
+
+    # -- what a subclass gives ---------------------------------------------------------------
+
+    def _array(self) -> da.Array:
+        """Return the array, lazy."""
+        raise NotImplementedError
+
+    def to_xarray(self) -> xr.DataArray:
+        """Return the array with named dims and coordinates, lazy."""
+        raise NotImplementedError
+
+    def _discovered(self) -> dict[str, Any]:
+        """Return the metadata that the data themselves have."""
+        raise NotImplementedError
+
+    def relist(self) -> None:
+        """Forget what was opened, so that the next use sees the data as they are then."""
+        self._schema = None
+        self.metadata = dict(self._given_metadata)
+
+    # -- Intake's interface ------------------------------------------------------------------
+
+    def to_dask(self) -> da.Array:
+        """Return the array, lazy: no pixel is read. Fills ``metadata``."""
+        self._load_metadata()
+        return self._array()
+
+    def _get_schema(self) -> Schema:
+        self._check()
+        array = self._array()
+        # the entry's own keys win over what the data say
+        found = {k: v for k, v in self._discovered().items() if k not in self._given_metadata}
+        return Schema(
+            dtype=array.dtype,
+            shape=array.shape,
+            npartitions=array.npartitions,
+            extra_metadata=found,
+        )
+
+    def _check(self) -> None:
+        """Refuse a catalog entry that contradicts itself; at first use, not when it is listed."""
+        if self._entry is not None:
+            check_entry(self._entry, frozenset(self._signature.parameters))
+
+    def _get_partition(self, i: int) -> Any:
+        return self.read_partition(i)
+
+    def read(self) -> Any:
+        """Return all pixels in memory."""
+        return self.to_dask().compute()
+
+    def read_partition(self, i: int | tuple[int, ...]) -> Any:
+        """Return one chunk in memory.
+
+        Parameters
+        ----------
+        i
+            Place of the chunk: along each dim, or counted in C order.
+
+        Raises
+        ------
+        IndexError
+            There is no such chunk.
+        """
+        array = self.to_dask()
+        if isinstance(i, (int, np.integer)):
+            if not 0 <= i < array.npartitions:
+                raise IndexError(f"partition {i} of {array.npartitions}")
+            i = tuple(int(n) for n in np.unravel_index(i, array.numblocks))
+        blocks = array.numblocks
+        if len(i) != array.ndim or not all(0 <= n < m for n, m in zip(i, blocks, strict=True)):
+            raise IndexError(f"partition {i} of {blocks}")
+        return array.blocks[i].compute()
+
+    def read_chunked(self) -> Iterator[Any]:
+        """Yield the chunks, one after the other, in C order."""
+        for i in range(self.to_dask().npartitions):
+            yield self.read_partition(i)
+
+    def close(self) -> None:
+        """Forget what was opened; no file is ever held open."""
+        self.relist()
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the entry says, or the same for a source that has none; no secret shown."""
+        if self._entry is not None:
+            told: dict[str, Any] = self._entry.describe()
+            return {**told, "args": mask_secrets(told["args"])}
+        return {
+            "name": self.name,
+            "container": self.container,
+            "plugin": [type(self).name],
+            "driver": [type(self).name],
+            "description": self.description or "",
+            "direct_access": "forbid",
+            "user_parameters": [],
+            "metadata": self._given_metadata,
+            "args": mask_secrets(self._given()),
+        }
+
+    # -- overrides ---------------------------------------------------------------------------
+
+    def configure_new(self, **kwargs: Any) -> Self:
+        """Return this source with some options or parameters changed.
+
+        Options given later apply to the arguments as they stand; a parameter renders the entry
+        anew, with all that was given so far. Catalog, entry and name are kept.
+        """
+        overrides = {**self._overrides, **kwargs}
+        if self._entry is not None and self._must_render(kwargs):
+            made: Self = self._entry.get(**overrides)
+        else:
+            made = type(self)(**{**self._given(), "metadata": self._given_metadata, **kwargs})
+        for name in ("name", "description", "cat", "catalog_object", "_entry", "_pmode"):
+            if hasattr(self, name):
+                setattr(made, name, getattr(self, name))
+        made._overrides = overrides
+        made._passed_kwargs = list(overrides)
+        return made
+
+    __call__ = get = configure_new  # Intake binds these to its own, which drops earlier overrides
+
+    def _must_render(self, kwargs: Mapping[str, Any]) -> bool:
+        names = parameter_names(self._entry)
+        return any(name in names or "{{" in str(value) for name, value in kwargs.items())
+
+    def _given(self) -> dict[str, Any]:
+        """Return what the source was made with, by name, less the metadata."""
+        bound = self._signature.bind(*self._captured_init_args, **self._captured_init_kwargs)
+        return {k: v for k, v in bound.arguments.items() if k != "metadata"}
+
+    # -- identity: what was given, never what was discovered -----------------------------------
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other) or not isinstance(other, ArraySource):
+            return NotImplemented
+        return (self._given(), self._given_metadata) == (other._given(), other._given_metadata)
+
+    def __hash__(self) -> int:
+        return hash(self.__dask_tokenize__())
+
+    def __dask_tokenize__(self) -> str:
+        return str(tokenize(type(self).__qualname__, self._given(), self._given_metadata))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "kwargs": {**self._given(), "metadata": self._given_metadata},
+            "name": self.name,
+            "description": self.description,
+            "cat": self.cat,
+            "entry": self._entry,
+            "overrides": self._overrides,
+            "pmode": self.persist_mode,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._captured_init_args = ()
+        self._captured_init_kwargs = state["kwargs"]
+        self.__init__(**state["kwargs"])  # type: ignore[misc]
+        self.name = state["name"]
+        self.description = state["description"]
+        self.cat = self.catalog_object = state["cat"]
+        self._entry = state["entry"]
+        if self._entry is not None:
+            self._entry._catalog = self.cat
+        self._overrides = state["overrides"]
+        self._passed_kwargs = list(self._overrides)
+        self._pmode = state["pmode"]
+
+    @property
+    def persist_mode(self) -> str:
+        """Whether a persisted copy is used: the option, else that of the nearest catalog."""
+        mode = self._given().get("persist_mode") or "default"
+        catalog = self.cat
+        while mode == "default" and catalog is not None:
+            mode = getattr(catalog, "pmode", None) or "default"
+            catalog = getattr(catalog, "cat", None)
+        return self._pmode or "default" if mode == "default" else mode
+
+    # -- text --------------------------------------------------------------------------------
+
+    def _yaml(self) -> dict[str, Any]:
+        if self._entry is None:
+            spelled: dict[str, Any] = {"args": mask_secrets(self._given())}
+        else:
+            spelled = spell_entry(self._entry, self._overrides)
+        metadata = {k: v for k, v in self._given_metadata.items() if k != "catalog_dir"}
+        return {
+            "sources": {
+                self.name: {
+                    "driver": type(self).name,
+                    "description": self.description or "",
+                    "metadata": metadata,
+                    **spelled,
+                }
+            }
+        }
+
+    def yaml(self) -> str:
+        """Return the text of a catalog that opens this source again; no secret is in it."""
+        return yaml.safe_dump(_plain(self._yaml()), default_flow_style=False, sort_keys=False)
+
+    def __repr__(self) -> str:
+        where = mask_secrets(self._given().get("urlpath"))
+        if isinstance(where, list):
+            where = f"{len(where)} urlpaths"
+        opened = "" if self.shape is None else f", {'x'.join(map(str, self.shape))} {self.dtype}"
+        return f"<{type(self).__name__} {self.name!r}: {where}{opened}>"
+
+    def _repr_html_(self) -> str:
+        rows = {"driver": type(self).name, "description": self.description or ""}
+        rows |= {k: str(v) for k, v in mask_secrets(self._given()).items()}
+        if self.shape is not None:
+            rows["array"] = f"{'x'.join(map(str, self.shape))} {self.dtype}"
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(k)}</th>"
+            f"<td style='text-align:left'>{html.escape(v)}</td></tr>"
+            for k, v in rows.items()
+            if v
+        )
+        return f"<b>{html.escape(str(self.name))}</b><table>{cells}</table>"
+
+
+def _plain(value: Any) -> Any:
+    """Return *value* with nothing in it that safe YAML does not know: no tuple, no array scalar."""
+    if isinstance(value, Mapping):
+        return {_plain(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if hasattr(value, "__fspath__"):
+        return value.__fspath__()
+    raise OptionError(f"yaml() cannot spell {value!r} of type {type(value).__name__}")

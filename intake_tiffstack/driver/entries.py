@@ -1,0 +1,111 @@
+"""What a catalog entry says, and whether it agrees with itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from intake_tiffstack.errors import EntryError
+from intake_tiffstack.redact import mask_secrets
+
+__all__ = ["check_entry", "parameter_names", "spell_entry"]
+
+_ALWAYS_KNOWN = frozenset({"CATALOG_DIR", "env", "shell", "client_env", "client_shell"})
+_CATALOG_DIR = re.compile(r"\{\{\s*CATALOG_DIR\s*\}\}")
+
+
+def check_entry(entry: Any, options: frozenset[str]) -> None:
+    """Raise where a template names no parameter, or a parameter is used by no template.
+
+    Both would pass in silence: an undefined name renders to nothing, and a parameter with an
+    option's name has no effect unless a template in ``args`` uses it.
+
+    Parameters
+    ----------
+    entry
+        The catalog entry of a source.
+    options
+        Names of the driver's options.
+
+    Raises
+    ------
+    EntryError
+        Names the entry, the template name or parameter, and what to write.
+    """
+    arguments: Mapping[str, Any] = entry._open_args
+    used = set(_template_names(arguments))
+    parameters = parameter_names(entry)
+    known = _ALWAYS_KNOWN | parameters | set(arguments)
+    for name in sorted(used - known):
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"its parameters: {sorted(parameters)}"
+        raise EntryError(
+            f"entry {entry.name!r} uses the template name {name!r}, which is no parameter and "
+            f"would render to nothing; {hint}",
+            entry=entry.name,
+        )
+    own = {p.name for p in entry._captured_init_kwargs.get("parameters") or []}
+    for name in sorted(own & options - used):
+        raise EntryError(
+            f"entry {entry.name!r} has a parameter {name!r}, which no template uses, so that it "
+            f'has no effect; write {name}: "{{{{ {name} }}}}" under args, or drop the parameter',
+            entry=entry.name,
+        )
+
+
+def parameter_names(entry: Any) -> set[str]:
+    """Return the names of the user parameters that an entry takes, its catalogs' too."""
+    return {p.name for p in entry._user_parameters or []}
+
+
+def spell_entry(entry: Any, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``args`` and ``parameters`` of an entry as YAML has them, with the overrides in.
+
+    Templates stay as written, but for ``CATALOG_DIR``: the YAML may be kept elsewhere.
+    """
+    arguments = _fill_catalog_dir(dict(entry._open_args), entry._catalog_dir)
+    names = parameter_names(entry)
+    arguments.update({k: v for k, v in overrides.items() if k not in names})
+    spelled: dict[str, Any] = {"args": mask_secrets(arguments)}
+    parameters = {}
+    for parameter in entry._user_parameters or []:
+        told = {k: v for k, v in parameter.describe().items() if k != "name"}
+        told["default"] = overrides.get(parameter.name, parameter._default)
+        parameters[parameter.name] = {
+            k: mask_secrets(v, parameter.name if k == "default" else "") for k, v in told.items()
+        }
+    if parameters:
+        spelled["parameters"] = parameters
+    return spelled
+
+
+def _template_names(value: Any) -> Iterator[str]:
+    """Yield the undeclared names in all templates of a value."""
+    from jinja2 import Environment, TemplateSyntaxError, meta
+
+    if isinstance(value, Mapping):
+        for item in value.values():
+            yield from _template_names(item)
+    elif isinstance(value, (list, tuple, set)):
+        for item in value:
+            yield from _template_names(item)
+    elif isinstance(value, str) and ("{{" in value or "{%" in value):
+        try:
+            tree = Environment().parse(value)
+        except TemplateSyntaxError as exc:
+            raise EntryError(f"{value!r} is no Jinja template: {exc}") from exc
+        # env(NAME) takes the bare name of a variable, which is no parameter
+        called = set(re.findall(r"\b(?:client_)?(?:env|shell)\(\s*(\w+)", value))
+        yield from meta.find_undeclared_variables(tree) - called
+
+
+def _fill_catalog_dir(value: Any, folder: str) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _fill_catalog_dir(v, folder) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_fill_catalog_dir(v, folder) for v in value]
+    if isinstance(value, str) and folder:
+        return _CATALOG_DIR.sub(lambda _: folder.rstrip("/"), value)
+    return value
