@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import dask.array as da
@@ -103,6 +104,12 @@ class StackArray:
         sizes = ", ".join(f"{d.name}: {d.size}" for d in self.layout.dims)
         return f"<StackArray ({sizes}) {self.dtype} over {len(self.files)} files>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # coordinates belong to xarray: no read needs them, and along an extended dim they are
+        # 16 MB for 100,000 files
+        layout = replace(self.layout, coords={})
+        return StackArray, (self.files, layout, self.options)
+
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         layout = self.layout
         return (
@@ -186,7 +193,11 @@ def _split(dim: Dim, wanted: range) -> Iterator[_Part]:
         yield _Part(0, wanted, slice(None))
         return
     done = 0
-    for position, (begin, end) in enumerate(itertools.pairwise(dim.offsets)):
+    touched = range(
+        bisect_right(dim.offsets, wanted.start) - 1, bisect_left(dim.offsets, wanted.stop)
+    )
+    for position in touched:
+        begin, end = dim.offsets[position : position + 2]
         # the members of an arithmetic progression that lie in [begin, end)
         first = max(wanted.start, begin)
         first += (wanted.start - first) % wanted.step
@@ -219,7 +230,7 @@ class Index:
         """Return the block as the index asked for it."""
         picks = [i for i, a in enumerate(self.after) if isinstance(a, np.ndarray)]
         for i in picks:
-            block = block.take(self.after[i], axis=i - self.after[:i].count(None))
+            block = block.take(self.after[i], axis=sum(a is not None for a in self.after[:i]))
         basic = tuple(slice(None) if i in picks else a for i, a in enumerate(self.after))
         return block if all(a == slice(None) for a in basic) else block[basic]
 
@@ -260,20 +271,11 @@ def _normalize_part(part: Any, size: int, axis: int) -> tuple[range, Any]:
         if chosen.step < 0:
             return chosen[::-1], slice(None, None, -1)
         return chosen, slice(None)
-    if isinstance(part, (list, np.ndarray)):
-        positions = np.asarray(part)
-        if positions.dtype == bool:
-            if positions.shape != (size,):
-                raise IndexError(f"boolean index of {positions.shape} for axis {axis} of {size}")
-            positions = np.flatnonzero(positions)
-        if positions.ndim != 1 or (positions.size and positions.dtype.kind not in "iu"):
-            raise IndexError(f"axis {axis} takes integers, slices or a list of integers")
-        positions = np.array([_normalize_integer(int(p), size, axis) for p in positions], np.intp)
-        if not len(positions):
-            return range(0), slice(None)
-        low = int(positions.min())
-        return range(low, int(positions.max()) + 1), positions - low
+    if isinstance(part, list) or (isinstance(part, np.ndarray) and part.ndim):
+        return _normalize_list(np.asarray(part), size, axis)
     try:
+        if isinstance(part, bool):  # an integer to Python, a new axis to NumPy
+            raise TypeError
         position = operator.index(part)
     except TypeError:
         raise IndexError(
@@ -281,6 +283,22 @@ def _normalize_part(part: Any, size: int, axis: int) -> tuple[range, Any]:
         ) from None
     position = _normalize_integer(position, size, axis)
     return range(position, position + 1), 0
+
+
+def _normalize_list(positions: NDArray[Any], size: int, axis: int) -> tuple[range, Any]:
+    """Return the shortest ascending range that holds all positions, and what to pick of it."""
+    if positions.dtype == bool:
+        if positions.shape != (size,):
+            raise IndexError(f"boolean index of {positions.shape} for axis {axis} of {size}")
+        positions = np.flatnonzero(positions)
+    if positions.ndim != 1 or (positions.size and positions.dtype.kind not in "iu"):
+        raise IndexError(f"axis {axis} takes integers, slices or a list of integers")
+    if not positions.size:
+        return range(0), slice(None)
+    positions = np.array([_normalize_integer(int(p), size, axis) for p in positions], np.intp)
+    low = int(positions.min())
+    step = int(np.gcd.reduce(positions - low)) or 1
+    return range(low, int(positions.max()) + 1, step), (positions - low) // step
 
 
 def _normalize_integer(position: int, size: int, axis: int) -> int:

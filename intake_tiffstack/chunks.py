@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dask.array.core import normalize_chunks
 from dask.utils import parse_bytes
 
 from intake_tiffstack.errors import OptionError, TiffStackWarning
@@ -41,13 +41,17 @@ class _Units:
     page_ndim: int
     segment_shape: tuple[int, ...]
 
-    def file_extent(self, dim: Dim) -> int:
-        """Largest extent of *dim* inside one file; 1 for a dim made by names."""
+    def file_sizes(self, dim: Dim) -> tuple[int, ...]:
+        """Extent of *dim* inside each file along it; 1 for a dim made by names."""
         if dim.file_dim is None:
-            return 1
+            return (1,) * dim.size
         if dim.offsets is None:
-            return dim.size
-        return max(b - a for a, b in itertools.pairwise(dim.offsets))
+            return (dim.size,)
+        return tuple(b - a for a, b in itertools.pairwise(dim.offsets))
+
+    def page_sizes(self, dim: Dim) -> tuple[int, ...]:
+        """Extent of *dim* inside each page along it."""
+        return (1,) * dim.size if self.page_place(dim) is None else self.file_sizes(dim)
 
     def segment(self, dim: Dim) -> int:
         """Extent of a segment along a dim of the page."""
@@ -72,6 +76,8 @@ def choose_chunks(
 ) -> Chunks:
     """Return the chunks of the result, one tuple of sizes a dim. Pure.
 
+    Warns (TiffStackWarning) of more than 50,000 chunks.
+
     Parameters
     ----------
     spec
@@ -89,64 +95,91 @@ def choose_chunks(
         A dim that is not there, or sizes that do not fit.
     """
     units = _Units(layout, page_ndim, segment_shape)
-    names = [d.name for d in layout.dims]
-    shape = tuple(d.size for d in layout.dims)
-    fixed: dict[str, Any] = {}
-    target = min(dask_chunk_bytes, AUTO_BYTES)
-    if spec == "file":
-        return _warn_many({d.name: units.file_extent(d) for d in layout.dims}, units, spec)
-    if spec == "page":
-        pages = {
-            d.name: 1 if units.page_place(d) is None else units.file_extent(d) for d in layout.dims
-        }
-        return _warn_many(pages, units, spec)
+    if isinstance(spec, str) and spec in ("file", "page"):
+        sizes = units.file_sizes if spec == "file" else units.page_sizes
+        return _warn_of_many(tuple(sizes(dim) for dim in layout.dims), spec)
+    target, most = min(dask_chunk_bytes, AUTO_BYTES), dask_chunk_bytes
     if isinstance(spec, str) and spec != "auto":
-        try:
-            target = dask_chunk_bytes = parse_bytes(spec)
-        except ValueError as exc:
-            raise OptionError(
-                f"chunks must be auto, file, page, a size such as '64 MiB', an int, a tuple or "
-                f"{{dim: n}}, but got {spec!r}"
-            ) from exc
-    elif isinstance(spec, Mapping):
-        for name, value in spec.items():
+        target = most = _parse_size(spec)
+    fixed = {} if isinstance(spec, str) else _fix_sizes(spec, layout)
+    return _warn_of_many(_fit(units, fixed, target, most), spec)
+
+
+def _parse_size(spec: str) -> int:
+    try:
+        nbytes = int(parse_bytes(spec))
+        if nbytes < 1:
+            raise ValueError("no chunk is that small")
+    except ValueError as exc:
+        raise OptionError(
+            "chunks must be auto, file, page, a size such as '64 MiB', an int, a tuple or "
+            f"{{dim: n}}, but got {spec!r}"
+        ) from exc
+    return nbytes
+
+
+def _fix_sizes(spec: Any, layout: Layout) -> dict[str, tuple[int, ...]]:
+    """Return the sizes along each dim that *spec* decides; the others are left to ``auto``."""
+    names = layout.names
+    if isinstance(spec, Mapping):
+        for name in spec:
             if name not in names:
                 raise OptionError.unknown("dim in chunks", str(name), names)
-            if value != "auto":
-                fixed[name] = value
-    elif spec != "auto":
-        return _normalize(spec, shape)
-    numbers = {k: shape[names.index(k)] if v in (-1, None) else v for k, v in fixed.items()}
-    extents = _grow(units, numbers, target)
-    while _count(extents, units) > FEW_CHUNKS and target < dask_chunk_bytes:
-        target = min(2 * target, dask_chunk_bytes)
-        extents = _grow(units, numbers, target)
-    chunks = _split(extents, units)
-    for name, value in fixed.items():
-        place = names.index(name)
-        (chunks[place],) = _normalize((value,), (shape[place],))
-    return tuple(chunks)
+        given = dict(spec)
+    elif isinstance(spec, (tuple, list)):
+        if len(spec) != len(names):
+            raise OptionError(
+                f"chunks has {len(spec)} entries, but the dims are {', '.join(names)}: {spec!r}"
+            )
+        given = dict(zip(names, spec, strict=True))
+    else:
+        given = dict.fromkeys(names, spec)
+    return {
+        dim.name: _sizes_along(dim, given[dim.name])
+        for dim in layout.dims
+        if dim.name in given and given[dim.name] != "auto"
+    }
 
 
-def _normalize(spec: Any, shape: tuple[int, ...]) -> Chunks:
-    if isinstance(spec, list):
-        spec = tuple(tuple(s) if isinstance(s, list) else s for s in spec)
+def _sizes_along(dim: Dim, value: Any) -> tuple[int, ...]:
+    """Return the chunk sizes along *dim*, from one number, -1 or None for all of it, or a list."""
+    sizes: tuple[int, ...] = ()
     try:
-        return tuple(tuple(int(n) for n in c) for c in normalize_chunks(spec, shape=shape))
-    except (ValueError, TypeError) as exc:
-        raise OptionError(f"chunks {spec!r} do not fit the shape {shape}: {exc}") from exc
+        if isinstance(value, (tuple, list)):
+            sizes = tuple(operator.index(n) for n in value)
+        elif value is None or operator.index(value) == -1:
+            sizes = (dim.size,)
+        elif operator.index(value) > 0:
+            sizes = _blocks(dim.size, operator.index(value))
+    except TypeError:  # neither a number nor a list of them: told below
+        pass
+    if sum(sizes) != dim.size or min(sizes) < 1:
+        raise OptionError(
+            f"chunks: {dim.name} takes a positive number, -1, 'auto', or sizes that add up to its "
+            f"{dim.size}, but got {value!r}"
+        )
+    return sizes
 
 
-def _grow(units: _Units, fixed: Mapping[str, Any], target: int) -> dict[str, int]:
+def _fit(units: _Units, fixed: Mapping[str, tuple[int, ...]], target: int, most: int) -> Chunks:
+    """Return chunks of about *target* bytes; of up to *most* where they would be too many."""
+    while True:
+        chunks = _split(_grow(units, fixed, target), fixed, units)
+        if math.prod(map(len, chunks)) <= FEW_CHUNKS or target >= most:
+            return chunks
+        target = min(2 * target, most)
+
+
+def _grow(units: _Units, fixed: Mapping[str, tuple[int, ...]], target: int) -> dict[str, int]:
     """Return the extent of a chunk along each dim, from the pixel's page outwards."""
     dims = units.layout.dims
-    extents = {d.name: 1 for d in dims}
-    extents.update({k: v if isinstance(v, int) else max(v) for k, v in fixed.items()})
+    extents = {d.name: max(fixed.get(d.name, (1,))) for d in dims}
+    whole = {d.name: max(units.file_sizes(d)) for d in dims}
     free = [d for d in dims if d.name not in fixed]
     itemsize = units.layout.dtype.itemsize
     inside = sorted((d for d in free if d.file_dim is not None), key=lambda d: -(d.file_dim or 0))
     page = [d for d in inside if units.page_place(d) is not None]
-    extents.update({d.name: units.file_extent(d) for d in page})
+    extents.update({d.name: whole[d.name] for d in page})
 
     def nbytes() -> int:
         return math.prod(extents.values()) * itemsize
@@ -155,12 +188,12 @@ def _grow(units: _Units, fixed: Mapping[str, Any], target: int) -> dict[str, int
         if nbytes() > target:
             most = max(1, target * extents[dim.name] // nbytes())
             extents[dim.name] = _even(extents[dim.name], most, units.segment(dim))
-    if any(extents[d.name] < units.file_extent(d) for d in page):
+    if any(extents[d.name] < whole[d.name] for d in page):
         return extents
     # then the planes of a file, nearest first, then files: the order they are stored in
     for dim in [d for d in inside if d not in page]:
-        extents[dim.name] = _even(units.file_extent(dim), max(1, target // nbytes()), 1)
-        if extents[dim.name] < units.file_extent(dim):
+        extents[dim.name] = _even(whole[dim.name], max(1, target // nbytes()), 1)
+        if extents[dim.name] < whole[dim.name]:
             return extents
     outside = sorted((d for d in free if d.axis is not None), key=lambda d: -(d.axis or 0))
     for dim in outside:
@@ -185,26 +218,29 @@ def _even(size: int, most: int, unit: int) -> int:
     return min(step, math.ceil(math.ceil(size / blocks) / unit) * unit)
 
 
-def _split(extents: Mapping[str, int], units: _Units) -> list[tuple[int, ...]]:
+def _split(
+    extents: Mapping[str, int], fixed: Mapping[str, tuple[int, ...]], units: _Units
+) -> Chunks:
     """Return the sizes of the chunks along each dim; files of an extended dim are kept whole."""
-    chunks: list[tuple[int, ...]] = []
-    for dim in units.layout.dims:
-        extent = extents[dim.name]
-        if dim.offsets is None:
-            chunks.append(_blocks(dim.size, extent))
-            continue
-        sizes = [b - a for a, b in itertools.pairwise(dim.offsets)]
-        if extent < units.file_extent(dim):
-            chunks.append(tuple(n for size in sizes for n in _blocks(size, extent)))
-            continue
-        groups: list[int] = []
-        for size in sizes:
-            if groups and groups[-1] + size <= extent:
-                groups[-1] += size
-            else:
-                groups.append(size)
-        chunks.append(tuple(groups))
-    return chunks
+    return tuple(
+        fixed.get(dim.name) or _split_dim(dim, extents[dim.name], units)
+        for dim in units.layout.dims
+    )
+
+
+def _split_dim(dim: Dim, extent: int, units: _Units) -> tuple[int, ...]:
+    if dim.offsets is None:
+        return _blocks(dim.size, extent)
+    sizes = units.file_sizes(dim)
+    if extent < max(sizes):
+        return tuple(n for size in sizes for n in _blocks(size, extent))
+    groups: list[int] = []
+    for size in sizes:
+        if groups and groups[-1] + size <= extent:
+            groups[-1] += size
+        else:
+            groups.append(size)
+    return tuple(groups)
 
 
 def _blocks(size: int, extent: int) -> tuple[int, ...]:
@@ -212,17 +248,13 @@ def _blocks(size: int, extent: int) -> tuple[int, ...]:
     return (extent,) * full + ((rest,) if rest else ())
 
 
-def _count(extents: Mapping[str, int], units: _Units) -> int:
-    return math.prod(math.ceil(d.size / extents[d.name]) for d in units.layout.dims)
-
-
-def _warn_many(extents: Mapping[str, int], units: _Units, spec: str) -> Chunks:
-    count = _count(extents, units)
+def _warn_of_many(chunks: Chunks, spec: Any) -> Chunks:
+    count = math.prod(map(len, chunks))
     if count > MANY_CHUNKS:
         warnings.warn(
             f"chunks={spec!r} makes {count:,} chunks; a task costs about 0.5 ms whatever is in "
-            "it, so `auto` will be faster",
+            "it: leave them to `auto`, or make them larger",
             TiffStackWarning,
             stacklevel=3,
         )
-    return tuple(_split(extents, units))
+    return chunks

@@ -103,6 +103,7 @@ class Survey:
 class Collection:
     """An opened collection: the array, what it is made of, and what is known of it."""
 
+    options: Options
     survey: Survey
     layout: Layout
     array: StackArray
@@ -125,9 +126,10 @@ def open_collection(options: Options) -> Collection:
     layout = _combine(found, grid, headers, options)
     structure = headers.structures[_template_row(grid, headers)]
     return Collection(
+        options=options,
         survey=Survey(found, grid, headers, layout),
         layout=layout,
-        array=StackArray(found.files, layout, _read_options(options)),
+        array=StackArray(found.files, layout, _read_options(options, layout.dtype)),
         chunks=choose_chunks(
             options.chunks,
             layout,
@@ -223,15 +225,13 @@ def _tell_strays(strays: Sequence[str], pattern: str, unmatched: str) -> None:
 
 
 def _place(found: Found, options: Options) -> Grid:
-    inside = options.file_dims or ()
     return place_files(
         found.files.paths,
         pattern=found.pattern,
         matches=found.matches,
         concat_dim=options.concat_dim,
         labels=options.labels,
-        # what file_dims names is asserted of the files, by combine()
-        sizes={k: v for k, v in options.sizes.items() if k not in inside},
+        sizes=options.sizes,
         duplicates=options.duplicates,
         is_single=found.is_single,
     )
@@ -243,15 +243,26 @@ def _file_dims(options: Options) -> tuple[Any, ...] | None:
     return None if options.file_dims is None else tuple(options.file_dims)
 
 
-def _read_options(options: Options) -> ReadOptions:
+def _read_options(options: Options, dtype: np.dtype[Any]) -> ReadOptions:
     return ReadOptions(
         series=options.series,
         level=options.level,
         file_dims=_file_dims(options),
-        fill_value=options.fill_value,
+        fill_value=_fitting(options.fill_value, dtype),
         on_error=options.on_error,
         arraytype=options.arraytype,
     )
+
+
+def _fitting(fill_value: Any, dtype: np.dtype[Any]) -> Any:
+    """Return the fill value, having seen that a pixel can be it."""
+    try:
+        fits = dtype.kind not in "iub" or np.full((), fill_value, dtype) == fill_value
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits:
+        raise OptionError(f"fill_value {fill_value!r} is no value of {dtype}, the pixels' type")
+    return fill_value
 
 
 def read_headers(files: FileTable, grid: Grid, options: Options) -> Headers:

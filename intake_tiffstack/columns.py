@@ -164,7 +164,7 @@ def _wanted_values(field: Field, wanted: Any, keys: Sequence[Any]) -> set[Any]:
                 f"sel: a range of {field.name} has the keys 'from' and 'to', but got "
                 f"{', '.join(map(str, wanted)) or 'none'}"
             )
-        ends = {end: _sort_key(field, parse_value(field, value)) for end, value in wanted.items()}
+        ends = {end: _sort_key(field, _read(field, value, "sel")) for end, value in wanted.items()}
         chosen = {
             key
             for key in keys
@@ -175,12 +175,20 @@ def _wanted_values(field: Field, wanted: Any, keys: Sequence[Any]) -> set[Any]:
             raise OptionError(f"sel: no file has {field.name} in {dict(wanted)}; {there}")
         return chosen
     listed = wanted if isinstance(wanted, list | tuple | range | np.ndarray) else [wanted]
-    chosen = {parse_value(field, value) for value in listed}
+    chosen = {_read(field, value, "sel") for value in listed}
     absent = chosen.difference(keys)
     if absent or not chosen:
         what = few(sorted(absent, key=lambda value: _sort_key(field, value))) or "nothing"
         raise OptionError(f"sel: no file has {field.name} = {what}; {there}")
     return chosen
+
+
+def _read(field: Field, value: Any, option: str) -> Any:
+    """Return *value*, given in *option*, as the names would give it."""
+    try:
+        return parse_value(field, value)
+    except OptionError as exc:
+        raise OptionError(f"{option}: {exc}", field=field.name) from exc
 
 
 def _sort_key(field: Field, key: Any) -> Any:
@@ -244,7 +252,7 @@ def _read_labels(field: Field, labels: Sequence[Any] | Mapping[Any, Any]) -> dic
         raise OptionError(
             f"labels: {field.name} takes a list of texts or {{text: label}}, but got {labels!r}"
         )
-    keys = [parse_value(field, text) for text in labels]
+    keys = [_read(field, text, "labels") for text in labels]
     names = list(labels.values()) if isinstance(labels, Mapping) else keys
     for name in names:
         if not isinstance(name, str | int | float | np.datetime64):

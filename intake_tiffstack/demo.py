@@ -7,11 +7,10 @@ like a lattice light-sheet microscope's into ``demo_output/raw``, and everything
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
-import warnings
 from pathlib import Path
+from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
     import xarray
     from numpy.typing import NDArray
 
-CATALOG = Path(__file__).parents[1] / "catalogs" / "lattice.yml"
+# A clone has the catalogs beside the package.
+_CATALOG = Path(__file__).parents[1] / "catalogs" / "lattice.yml"
 
 #: Colours of the channels in the picture: nuclei, membranes, vesicles.
 _COLOURS = np.array([(0.30, 0.62, 1.00), (1.00, 0.28, 0.62), (1.00, 0.85, 0.30)])
@@ -53,17 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser("python -m intake_tiffstack.demo", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="where to write")
-    parser.add_argument("--catalog", type=Path, default=CATALOG, help="one with an entry `lattice`")
-    options = parser.parse_args(arguments)
-    if not options.catalog.exists():
-        parser.error(f"no catalog at {options.catalog}: run this in a clone, or use --catalog")
-    # Intake warns so of every parameter that is text, though none asks for a shell command.
-    warnings.filterwarnings("ignore", "Shell command not executed", UserWarning)
+    output: Path = parser.parse_args(arguments).output
+    if not _CATALOG.exists():
+        parser.error(f"there is no {_CATALOG}: run this in a clone of the repository")
 
-    source = _open_collection(options.output / "raw", options.catalog)
+    source = _open_collection(output / "raw")
     _show_source(source)
-    _draw(source, options.output / "projection.png")
-    is_same = _export(source, options.output / "lattice.zarr")
+    _draw(source, output / "projection.png")
+    is_same = _export(source, output / "lattice.zarr")
     print("\nDone." if is_same else "\nThe copy differs from the collection: please report this.")
     return 0 if is_same else 1
 
@@ -93,24 +90,26 @@ def draw_projection(stack: xarray.DataArray) -> NDArray[np.uint8]:
         top, left = 20 + row * (height + _GAP), _MARGIN + column * (width + _GAP)
         picture[top : top + height, left : left + width] = rows[row, column]
     for column, time in enumerate(stack["t"].to_numpy()):
-        _write_text(picture, f"t={time}", 5, _MARGIN + column * (width + _GAP))
+        left = _MARGIN + column * (width + _GAP) + width // 2 - 12
+        _write_text(picture, f"t={time}", 5, left)
     labels = ["all", *(f"{number} nm" for number in stack["wavelength"].to_numpy())]
     for row, label in enumerate(labels):
-        _write_text(picture, label, 20 + row * (height + _GAP) + 2, 4)
+        _write_text(picture, label, 15 + row * (height + _GAP) + height // 2, 4)
     return np.round(picture * 255).astype(np.uint8)
 
 
-def _open_collection(raw: Path, catalog: Path) -> Any:
+def _open_collection(raw: Path) -> Any:
     _begin(1, f"A collection, one volume a channel and time point, in {raw}")
     paths = make_lattice(raw, channels=3, times=5, shape=(12, 128, 160))
     _show("\n".join([*(path.name for path in paths[:3]), f"... {len(paths)} files"]))
-    _begin(2, f"An entry in {catalog.name} says how to read it")
-    _show(catalog.read_text().partition("sources:\n")[2].strip("\n"))
+    _begin(2, f"A catalog, {_CATALOG.parent.name}/{_CATALOG.name}, says how to read it")
+    _show(_CATALOG.read_text().partition("sources:\n")[2].strip("\n"))
+    urlpath = f"{raw.as_posix()}/*.tif"
     _type(
-        f"cat = intake.open_catalog({str(catalog)!r})",
-        f"src = cat.lattice(folder={str(raw)!r})",
+        f'cat = intake.open_catalog("{_CATALOG.parent.name}/{_CATALOG.name}")',
+        f'src = cat.lattice(urlpath="{urlpath}")',
     )
-    return intake.open_catalog(str(catalog)).lattice(folder=str(raw))
+    return intake.open_catalog(str(_CATALOG)).lattice(urlpath=urlpath)
 
 
 def _show_source(source: Any) -> None:
@@ -121,7 +120,7 @@ def _show_source(source: Any) -> None:
     _type("src.to_dask()")
     _show(repr(source.to_dask()))
     _type("src.metadata")
-    _show(json.dumps(source.metadata, indent=2))
+    _show(pformat(source.metadata, width=100, compact=True, sort_dicts=False))
     _type("src.to_xarray()")
     _show(repr(source.to_xarray()))
 
@@ -139,11 +138,11 @@ def _export(source: Any, target: Path) -> bool:
     if target.exists():  # from an earlier run; export() refuses to write over anything
         shutil.rmtree(target)
     url = target.as_posix()
-    _type(f"src.export({url!r})", f"da.from_zarr({url!r})")
+    _type(f'src.export("{url}")', f'da.from_zarr("{url}")')
     source.export(url)
     copy = da.from_zarr(url)
     _show(repr(copy))
-    _type(f"intake.open_tiffstack_zarr({url!r}).to_xarray()")
+    _type(f'intake.open_tiffstack_zarr("{url}").to_xarray()')
     named = intake.open_tiffstack_zarr(url).to_xarray()
     _show(repr(named))
     _begin(7, "Is the copy the same?")

@@ -28,6 +28,8 @@ from intake_tiffstack.units import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from numpy.typing import NDArray
+
     from intake_tiffstack.header import RawMetadata
 
 __all__ = ["FileMetadata", "describe_file"]
@@ -231,7 +233,7 @@ def _read_ome(xml: str, series: int, found: _Findings) -> None:
         return
     pixels = image.pixels
     if not pixels and not image.is_elsewhere:
-        found.warn(f"{source} has no pixels for series {series}, but {image.images} images")
+        found.warn(f"{source} has no pixels for series {series}, its images are {image.images}")
     for dim in "zyx":
         key = f"PhysicalSize{dim.upper()}"
         if key in pixels:
@@ -299,12 +301,23 @@ def _read_stk(tags: Mapping[str, Any], found: _Findings) -> None:
         for dim in "yx":
             key = f"{dim.upper()}Calibration"
             found.add_step(dim, tags.get(key) or None, unit, source, key)
-    distances = np.asarray(tags.get("ZDistance", ()), dtype=float).ravel()
-    distances = distances[distances != 0]
-    if distances.size and np.ptp(distances) > 1e-3 * distances[0]:
+    try:
+        distances = [d for d in _floats(tags, "ZDistance").ravel().tolist() if d != 0]
+    except ValueError as exc:
+        found.warn(f"{source} is left out along z, since {exc}")
+        return
+    if not all(math.isclose(distance, distances[0], rel_tol=1e-3) for distance in distances):
         found.warn(f"{source} has planes at unequal distances along z; left out")
-    elif distances.size:
-        found.add_step("z", float(distances[0]), unit, source, "ZDistance")
+    elif distances:
+        found.add_step("z", distances[0], unit, source, "ZDistance")
+
+
+def _floats(tags: Mapping[str, Any], key: str) -> NDArray[np.float64]:
+    """Return the numbers under a key, none where it is absent; raise ValueError for others."""
+    try:
+        return np.asarray(tags.get(key, ()), dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise ValueError(f"{key} holds no numbers, but {reprlib.repr(tags[key])}") from exc
 
 
 # The codes of EPSG that GeoTIFF 1.1 names in its annex B.
@@ -327,39 +340,41 @@ def _read_geotiff(tags: Mapping[str, Any], found: _Findings) -> None:
     except ValueError as exc:
         found.warn(f"{source} tags are left out, since {exc}")
         return
-    unit_key = _GEO_UNIT_KEYS.get(tags.get("GTModelTypeGeoKey", 0))
-    unit = _GEO_UNITS.get(tags.get(unit_key, 0)) if unit_key else None
-    half = 0.0 if tags.get("GTRasterTypeGeoKey") == _PIXEL_IS_POINT else 0.5
+    unit_key = _GEO_UNIT_KEYS.get(_geo_code(tags, "GTModelTypeGeoKey"), "")
+    unit = _GEO_UNITS.get(_geo_code(tags, unit_key))
+    half = 0.0 if _geo_code(tags, "GTRasterTypeGeoKey") == _PIXEL_IS_POINT else 0.5
     for dim, step in steps.items():
         if dim not in found.scale:
             found.add_step(dim, step, unit, source, "pixel size", signed=True)
             found.add_origin(dim, corner.get(dim, math.nan) + half * step, source)
 
 
+def _geo_code(tags: Mapping[str, Any], key: str) -> int:
+    code = tags.get(key)
+    return int(code) if isinstance(code, int) else 0
+
+
 def _geo_affine(tags: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
     """Return step and origin along x and y; both empty for ground control points alone."""
     if "ModelTransformation" in tags:
-        matrix = np.asarray(tags["ModelTransformation"], dtype=float).reshape(4, 4)
-        if matrix[0, 1] != 0 or matrix[1, 0] != 0:
-            raise ValueError("the image is turned against the map, which no step along x has")
-        diagonal, last = matrix.diagonal(), matrix[:, 3]
-        return (
-            {"x": float(diagonal[0]), "y": float(diagonal[1])},
-            {"x": float(last[0]), "y": float(last[1])},
-        )
+        matrix = _floats(tags, "ModelTransformation")
+        if matrix.size != 16:
+            raise ValueError(f"ModelTransformation should have 16 numbers, but got {matrix.size}")
+        (x_step, x_turn, _, x), (y_turn, y_step, _, y) = matrix.reshape(4, 4)[:2].tolist()
+        if x_turn != 0 or y_turn != 0:
+            raise ValueError("the image is turned against the map, so its axes are not the map's")
+        return {"x": x_step, "y": y_step}, {"x": x, "y": y}
     if "ModelPixelScale" not in tags:
         return {}, {}
-    size = np.asarray(tags["ModelPixelScale"], dtype=float).ravel()
+    size = _floats(tags, "ModelPixelScale").ravel()
     if size.size < 2 or not (size[:2] > 0).all():
-        raise ValueError(f"ModelPixelScale should be positive, but got {size.tolist()[:3]}")
+        raise ValueError(f"ModelPixelScale should be positive, but got {size[:3].tolist()}")
     steps = {"x": float(size[0]), "y": -float(size[1])}
-    tie = np.asarray(tags.get("ModelTiepoint", ()), dtype=float).ravel()
-    if tie.size != 6 or not np.isfinite(tie).all():
+    tie = _floats(tags, "ModelTiepoint").ravel()
+    if tie.size != 6:  # none, or the many of ground control points
         return steps, {}
-    return steps, {
-        "x": float(tie[3] - tie[0] * steps["x"]),
-        "y": float(tie[4] - tie[1] * steps["y"]),
-    }
+    i, j, _, x, y, _ = tie.tolist()
+    return steps, {"x": x - i * steps["x"], "y": y - j * steps["y"]}
 
 
 def _read_resolution(resolution: tuple[float, float, str], found: _Findings) -> None:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from fsspec import available_protocols, get_filesystem_class
@@ -21,25 +22,31 @@ if TYPE_CHECKING:
 __all__ = ["absolute_url", "get_filesystem", "is_local", "storage_errors"]
 
 
+_LOCAL_STARTS = ("/", "./", "../", "~", "file://", "local://")
+
+
 def is_local(url: str) -> bool:
     """Return whether *url* is a file of this machine that is opened without fsspec. Pure.
 
     Examples
     --------
-    >>> [is_local(url) for url in ("/data/a.tif", "file:///data/a.tif", "s3://b/a.tif")]
-    [True, True, False]
+    >>> [is_local(url) for url in ("/data/a.tif", "file:///data/a.tif", "./a::b.tif")]
+    [True, True, True]
+    >>> [is_local(url) for url in ("s3://b/a.tif", "zip://a.tif::/data/x.zip")]
+    [False, False]
     """
-    if url.startswith(("/", "file://", "local://")):
+    if url.startswith(_LOCAL_STARTS):
         return True
     return "://" not in url and "::" not in url
 
 
-_may_be_untidy = re.compile(r"//|/\.|/$").search
+_may_be_untidy = re.compile(r"//|/\.").search
 
 
 def absolute_url(url: str) -> str:
     """Return *url* as the listing writes it: local paths absolute, without ``~``, ``//``, ``..``.
 
+    A slash at the end stays, since it says that a folder is meant.
     What a ``..`` follows may be a symbolic link, so it is resolved as opening would; no other link
     is. A local archive at the end of a chain is made absolute too.
 
@@ -63,7 +70,8 @@ def absolute_url(url: str) -> str:
     head, dots, tail = f"{path}/".rpartition("/../")
     if dots:
         path = f"{os.path.realpath(head + '/..')}/{tail}"
-    return re.sub(r"/(\.?/)+", "/", f"{path}/").rstrip("/") or "/"
+    tidy = re.sub(r"/(\.?/)+", "/", f"{path}/")
+    return tidy if url.endswith("/") else tidy.rstrip("/") or "/"
 
 
 def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[AbstractFileSystem, str]:
@@ -84,15 +92,7 @@ def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[Abstra
     for protocol in _protocols(url):
         _require_protocol(protocol, url)
     with storage_errors(url, storage_options):
-        try:
-            filesystem, path = url_to_fs(url, **storage_options)
-        except (TypeError, ValueError) as exc:
-            given = ", ".join(map(str, storage_options)) or "none"
-            raise OptionError(
-                f"{url}: the storage_options do not fit this store (given: {given}); "
-                f"it says: {_cause_text(exc, storage_options)}",
-                url=url,
-            ) from exc
+        filesystem, path = url_to_fs(url, **storage_options)
     return filesystem, path
 
 
@@ -109,7 +109,9 @@ def _require_protocol(protocol: str, url: str) -> None:
     try:
         get_filesystem_class(protocol)
     except ValueError as exc:
-        raise OptionError.unknown("protocol", protocol, available_protocols(), url=url) from exc
+        near = get_close_matches(protocol.lower(), available_protocols(), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}://?" if near else "fsspec.available_protocols() are known"
+        raise OptionError(f"{url}: unknown protocol {protocol!r}; {hint}", url=url) from exc
     except ImportError as exc:
         extra = "; pip install 'intake-tiffstack[s3]'" if protocol in ("s3", "s3a") else ""
         raise StorageError(
@@ -146,22 +148,30 @@ def storage_errors(url: str, storage_options: Mapping[str, Any]) -> Iterator[Non
         The store says that there is nothing at *url*.
     StorageError
         The store refuses, cannot be reached, or is not what it should be.
+    OptionError
+        The storage options do not fit the store.
     """
     try:
         yield
     except TiffStackError:
         raise
+    except (TypeError, ValueError) as exc:  # many stores look at their options at the first call
+        if is_local(url):
+            raise
+        given = ", ".join(map(str, storage_options)) or "none"
+        raise OptionError(
+            f"{url} or the storage_options (given: {given}) do not fit this store: "
+            f"{_cause_text(exc, storage_options)}",
+            url=url,
+        ) from exc
     except _store_exceptions() as exc:
-        cause = _first_cause(exc)
+        cause = exc
+        if url.startswith(("http://", "https://")) and exc.__cause__ is not None:
+            # fsspec's HTTP says FileNotFoundError for everything, a refused connection too
+            cause = exc.__cause__
         kind = FilesNotFoundError if _is_not_found(cause) else StorageError
         text = _cause_text(cause, storage_options)
-        raise kind(f"cannot list or read {url}: {text}", url=url) from exc
-
-
-def _first_cause(exc: BaseException) -> BaseException:
-    # fsspec's HTTP says FileNotFoundError for everything, a refused connection too.
-    hidden = isinstance(exc, FileNotFoundError) and exc.__cause__ is not None
-    return exc.__cause__ if hidden and exc.__cause__ is not None else exc
+        raise kind(f"cannot list or read {url}: {text}", url=url, cause=text) from exc
 
 
 def _is_not_found(exc: BaseException) -> bool:

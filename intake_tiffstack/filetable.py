@@ -101,11 +101,12 @@ class FileTable(Sequence[File]):
     """What fsspec needs to reach the files; never shown, and no part of the token."""
 
     def __post_init__(self) -> None:
+        etags = tuple(self.etags or ())
         columns = {
             "urls": tuple(self.urls),
             "sizes": _read_only(self.sizes),
             "mtimes": _read_only(self.mtimes),
-            "etags": tuple(self.etags) if self.etags is not None and any(self.etags) else None,
+            "etags": etags if etags.count(None) < len(etags) else None,
         }
         lengths = {name: len(column) for name, column in columns.items() if column is not None}
         if len(set(lengths.values())) > 1:

@@ -105,7 +105,8 @@ def split_glob(path: str, is_there: Callable[[str], bool]) -> Glob | None:
     Parameters
     ----------
     path
-        Absolute local path, or URL without its chain.
+        Absolute local path, or URL without its chain. Where it ends in ``/`` the TIFFs in each
+        of the folders are meant.
     is_there
         Whether something of exactly that path exists: then its brackets and braces are its name.
 
@@ -125,7 +126,7 @@ def split_glob(path: str, is_there: Callable[[str], bool]) -> Glob | None:
     if not _may_be_glob(path):
         return None
     protocol, colon, rest = path.partition("://") if "://" in path else ("", "", path)
-    texts = rest.split("/")
+    texts = f"{rest}*".split("/") if rest.endswith("/") else rest.split("/")
     signs = "*[" if protocol.endswith(("http", "https")) else "*?["  # "?" begins a URL's query
     start = protocol + colon
     first = next(
@@ -201,11 +202,12 @@ def find_files(store: Store, folder: str, parts: Sequence[Part]) -> list[Row]:
 
 def _files_in(store: Store, folder: str, part: Part) -> list[Row]:
     rows = store.files(folder, part.fits_file, part.start)
+    if not any(sign in part.text for sign in "[{"):
+        return rows
     written = folder + part.text
-    exact = [r for r in rows if r[0].startswith(written) and split_chain(r[0])[0] == written]
-    if not rows and "[" in part.text and part.text in store.folders(folder):
-        return store.files(f"{written}/", TIFFS.fits_file)  # a folder with brackets in its name
-    return exact or rows
+    if not rows and part.text in store.folders(folder):  # a folder with brackets in its name
+        return store.files(f"{written}/", TIFFS.fits_file)
+    return [row for row in rows if split_chain(row[0])[0] == written] or rows
 
 
 def _literal_first(part: Part, names: list[str]) -> list[str]:

@@ -66,7 +66,7 @@ def _trim(grid: Grid) -> Grid:
         )
     axis = times[0]
     others = tuple(i for i in range(grid.cells.ndim) if i != axis)
-    incomplete = np.asarray((grid.cells < 0).any(axis=others))
+    incomplete = np.atleast_1d((grid.cells < 0).any(axis=others))
     if not incomplete.any():
         return grid
     n, length = int(incomplete.argmax()), len(incomplete)
@@ -195,9 +195,8 @@ def _tell_decided(grid: Grid) -> str | None:
     filled_without = {}
     for axis, name in enumerate(grid.names):
         others = tuple(i for i in range(is_file.ndim) if i != axis)
-        is_seen = np.asarray(
-            is_file.any(axis=others)
-        )  # a position that only ``sizes`` gives is no evidence
+        is_seen = np.atleast_1d(is_file.any(axis=others))
+        # A position that only ``sizes`` gives is no evidence.
         if len(is_seen) > 1 and is_seen.all() and (is_file.sum(axis=axis) <= 1).all():
             filled_without[name] = is_file.any(axis=axis).mean()
     if not filled_without:

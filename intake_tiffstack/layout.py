@@ -30,6 +30,9 @@ __all__ = ["Dim", "Layout", "combine", "describe_dims"]
 NEVER_EXTENDED_UNASKED = ("y", "x", "sample")
 """Dims of every picture: a field of one of these names is more often something else."""
 
+UNITS: Mapping[str | None, str] = {"z": "planes", "y": "pixels", "x": "pixels"}
+"""What a report counts along a dim of each role."""
+
 
 @dataclass(frozen=True)
 class Dim:
@@ -118,8 +121,8 @@ def combine(
     """Return the layout of the array that the files on *grid* make.
 
     Pure: no file is opened. A file whose header was not read is taken to be like the template, and
-    along an extended dim like the file read at the same position. Where only some files have an
-    extended dim, the others hold one position of it.
+    along an extended dim like the file read at the same position. A file without an extended dim
+    that the template has (a rest of one plane) holds one position of it.
 
     Parameters
     ----------
@@ -153,25 +156,24 @@ def combine(
         For a field named y, x or sample that *concat_dim* does not name.
     """
     rows = list(structures)
-    # Of files with and without an extended dim, those with it tell where it belongs.
-    file_dims = max((structures[row].dims for row in [grid.template_row, *rows]), key=len)
+    template = structures[grid.template_row]
+    file_dims = template.dims
     if len(set(file_dims)) != len(file_dims):
         raise LayoutError(f"dims inside {paths[grid.template_row]} repeat: {', '.join(file_dims)}")
     extended = [name for name in grid.names if name in file_dims]
     if concat_dim is None:
         _refuse_unasked(extended)
     shapes = _check_structures(grid, structures, paths, file_dims, extended)
-    file_shape = tuple(int(n) for n in shapes[rows.index(grid.template_row)])
     made = []
     for axis, (name, size) in enumerate(zip(grid.names, grid.cells.shape, strict=True)):
         if name not in extended:
             made.append(Dim(name, size, axis=axis))
-    for i, (name, size) in enumerate(zip(file_dims, file_shape, strict=True)):
+    for i, (name, size) in enumerate(zip(file_dims, template.shape, strict=True)):
         if name not in extended:
             made.append(Dim(name, size, file_dim=i))
             continue
         axis = grid.names.index(name)
-        extents = _extents(grid, axis, rows, shapes[:, i], file_shape[i], paths)
+        extents = _extents(grid, axis, rows, shapes[:, i], size, paths)
         offsets = (0, *np.cumsum(extents).tolist())
         made.append(Dim(name, offsets[-1], axis=axis, file_dim=i, offsets=offsets))
     _check_sizes(made, sizes or {})
@@ -179,9 +181,9 @@ def combine(
     return Layout(
         dims=ordered,
         cells=grid.cells,
-        file_dims=tuple(file_dims),
-        file_shape=file_shape,
-        dtype=structures[grid.template_row].dtype,
+        file_dims=file_dims,
+        file_shape=template.shape,
+        dtype=template.dtype,
         coords=build_coords(grid, ordered, coords or {}, with_mask=missing == "mask"),
     )
 
@@ -198,9 +200,8 @@ def describe_dims(layout: Layout) -> list[str]:
         elif dim.offsets is None:
             told.append(f"in file: {dim.name} ({dim.size})")
         else:
-            unit = {"z": "planes", "y": "pixels", "x": "pixels"}.get(role_of(dim.name) or "")
-            n = len(dim.offsets) - 1
-            told.append(f"extends {dim.name} ({n} files, {dim.size} {unit or 'positions'})")
+            unit = UNITS.get(role_of(dim.name), "positions")
+            told.append(f"extends {dim.name} ({len(dim.offsets) - 1} files, {dim.size} {unit})")
     return told
 
 

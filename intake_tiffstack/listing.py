@@ -21,7 +21,7 @@ from .errors import FilesNotFoundError, OptionError
 from .filesystem import absolute_url, get_filesystem, is_local, storage_errors
 from .filetable import File, FileTable, split_chain
 from .globs import TIFFS, Glob, Part, find_files, split_glob
-from .notfound import nothing_found
+from .notfound import few_names, nothing_found
 from .store import Row, Store, open_store, stat_file
 from .urllist import LIST_SUFFIXES, parse_list
 
@@ -116,7 +116,7 @@ def list_files(
     kept = _without(rows.values(), [exclude] if isinstance(exclude, str) else exclude, root)
     if not kept:
         raise FilesNotFoundError(
-            f"exclude={exclude!r} leaves out all of the {len(rows)} files at {_shorten(given)}"
+            f"exclude={exclude!r} leaves out all of the {len(rows)} files at {few_names(given)}"
         )
     return Listing(
         files=FileTable.from_rows(sorted(kept, key=itemgetter(0)), options),
@@ -129,19 +129,16 @@ def list_files(
 def _texts(urlpath: Any) -> tuple[list[str], bool]:
     """Return the urlpaths as texts, and whether they came as a list."""
     is_list = isinstance(urlpath, Sequence) and not isinstance(urlpath, str | bytes)
-    texts = [os.fspath(u) for u in urlpath] if is_list else [os.fspath(urlpath)]
-    wrong = [text for text in texts if not isinstance(text, str) or not text.strip()]
-    if wrong or not texts:
-        raise OptionError(
-            "urlpath must be a file, folder, glob or list of these, but got "
-            + (repr(wrong[0]) if wrong else "an empty list")
-        )
+    texts = [
+        os.fspath(u) if isinstance(u, os.PathLike) else u
+        for u in (urlpath if is_list else [urlpath])
+    ]
+    for text in texts or [[]]:
+        if not isinstance(text, str) or not text.strip() or "\0" in text:
+            raise OptionError(
+                f"urlpath must be a file, folder, glob or list of these, but got {text!r}"
+            )
     return texts, is_list
-
-
-def _shorten(urlpaths: Sequence[str]) -> str:
-    more = f" and {len(urlpaths) - 2} more" if len(urlpaths) > 2 else ""
-    return ", ".join(map(repr, urlpaths[:2])) + more
 
 
 def _common_folder(folders: Iterable[str]) -> str:
@@ -262,7 +259,7 @@ def _read_list(store: Store, url: str, options: Mapping[str, Any]) -> _Found:
     if missing:
         raise FilesNotFoundError(
             f"{url} names {len(entries)} files, but {len(missing)} of them are not there: "
-            f"{_shorten(missing)}",
+            f"{few_names(missing)}",
             url=url,
         )
     rows = [

@@ -421,6 +421,7 @@ def _names_of_files(
     index = _index_of(layout, dim)
     is_counted = dim.file_dim is None and _counts_by_one(index) and index[0] in (0, 1)
     chosen: dict[int, tuple[tuple[str, ...], FileMetadata]] = {}
+    dissent: list[str] = []
     for row, file in files.items():
         position, names = positions.get(row), file.channel_names
         if position is None or names is None:
@@ -430,17 +431,19 @@ def _names_of_files(
         if len(names) != sizes[position]:
             continue
         first, first_file = chosen.setdefault(position, (names, file))
-        if first != names:
-            _warn(
-                f"files disagree on the names of channels: {first_file.url} has "
-                f"{reprlib.repr(list(first))} but {file.url} has {reprlib.repr(list(names))}; the "
-                "first are used, give the option channel_names to settle it"
-            )
-            break
+        if first != names and not dissent:
+            dissent = [
+                f"{url} has {reprlib.repr(list(texts))}"
+                for url, texts in ((first_file.url, first), (file.url, names))
+            ]
+    if dissent:
+        _warn(
+            f"files disagree on the names of channels: {' but '.join(dissent)}; the first are "
+            "used, give the option channel_names to settle it"
+        )
     if not chosen:
         return None
-    unknown = [("",) * size for size in sizes]
-    texts = [chosen[i][0] if i in chosen else unknown[i] for i in range(len(sizes))]
+    parts = [chosen[i][0] if i in chosen else ("",) * size for i, size in enumerate(sizes)]
     sources = dict.fromkeys(file.provenance["channel_names"] for _, file in chosen.values())
-    more = f" and {len(sources) - 1} more files" if len(sources) > 1 else ""
-    return _Names(tuple(name for part in texts for name in part), next(iter(sources)) + more)
+    others = " and others" if len(sources) > 1 else ""
+    return _Names(tuple(name for part in parts for name in part), next(iter(sources)) + others)

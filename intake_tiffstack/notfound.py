@@ -13,10 +13,10 @@ from .errors import FilesNotFoundError, StorageError
 from .filesystem import is_local
 from .filetable import split_chain
 from .globs import TIFFS, Glob
-from .store import Store
+from .store import LocalStore, Store
 from .urllist import TIFF_SUFFIXES, has_tiff_suffix
 
-__all__ = ["nothing_found"]
+__all__ = ["few_names", "nothing_found"]
 
 _FOLDERS_TRIED = 20  # a folder of folders is looked into, but not a whole archive
 
@@ -30,7 +30,7 @@ def nothing_found(store: Store, path: str, glob: Glob) -> FilesNotFoundError:
         rows = store.files(glob.folder, lambda name: True)
         folders = sorted(store.folders(glob.folder))
     except (FilesNotFoundError, StorageError) as exc:
-        seen = _missing_folder(glob.folder, exc.message)
+        seen = _missing_folder(glob.folder, exc)
         hints = [*_hints_from_text(path)]
     else:
         names = sorted(split_chain(row[0])[0].rpartition("/")[2] for row in rows)
@@ -43,13 +43,15 @@ def nothing_found(store: Store, path: str, glob: Glob) -> FilesNotFoundError:
     return FilesNotFoundError("; ".join([f"no file found for {path}: {seen}", *hints]), url=path)
 
 
-def _missing_folder(folder: str, cause: str) -> str:
+def _missing_folder(folder: str, exc: FilesNotFoundError | StorageError) -> str:
+    if isinstance(exc, StorageError):
+        return exc.message
     if not is_local(folder):
-        return cause
+        return f"there is nothing at {folder} ({exc.details.get('cause')})"
     parent = name = folder.rstrip("/")
-    while not os.path.isdir(parent):
+    while parent and not os.path.isdir(parent):
         parent, _, name = parent.rpartition("/")
-    near = get_close_matches(name, os.listdir(parent or "/"), n=1)
+    near = get_close_matches(name, LocalStore().folders(f"{parent}/"), n=1)
     hint = f", did you mean {near[0]!r}?" if near else ""
     return f"there is no folder {folder} (there is {parent}/{hint})"
 
@@ -93,11 +95,11 @@ def _hints_from_names(glob: Glob, names: Sequence[str], folders: Sequence[str]) 
     wanted = (part.glob or part.text).lower()
     cased = [name for name in names if fnmatch.fnmatchcase(name.lower(), wanted)]
     if cased:
-        yield f"case matters: it would match {_few(cased)} otherwise"
+        yield f"case matters: it would match {few_names(cased)} otherwise"
     elif part.glob is None:
         near = get_close_matches(part.text, names, n=2)
         if near:
-            yield f"did you mean {_few(near)}?"
+            yield f"did you mean {few_names(near)}?"
     matched = [name for name in folders if part.fits(name)]
     if matched:
         yield f"it matches folders, such as {matched[0]!r}: add '/*.tif'"
@@ -109,19 +111,22 @@ def _hints_from_below(
     if len(glob.parts) > 1 or any(map(has_tiff_suffix, names)):
         return
     for name in folders[:_FOLDERS_TRIED]:
-        below = store.files(f"{glob.folder}{name}/", has_tiff_suffix)
+        try:
+            below = store.files(f"{glob.folder}{name}/", has_tiff_suffix)
+        except (FilesNotFoundError, StorageError):  # no hint from what cannot be listed
+            continue
         if below:
             first = split_chain(min(below)[0])[0]
             yield f"TIFFs lie below it, such as {first}: try {glob.folder}**/*.tif"
             return
 
 
-def _few(names: Sequence[str]) -> str:
+def few_names(names: Sequence[str]) -> str:
     """Return up to two names, and how many more there are. Pure.
 
     Examples
     --------
-    >>> _few(["A.TIF", "B.TIF", "C.TIF"])
+    >>> few_names(["A.TIF", "B.TIF", "C.TIF"])
     "'A.TIF', 'B.TIF' and 1 more"
     """
     more = f" and {len(names) - 2} more" if len(names) > 2 else ""

@@ -12,6 +12,7 @@ import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from numbers import Number
 from typing import Any, Literal, get_args
 
 import yaml
@@ -79,13 +80,13 @@ class Options:
         "order and names of a text field's values, as written; a text that is not listed is an "
         "error",
         default={},
-        kind="mapping",
+        kind="nested",
     )
     sel: dict[str, Any] = _option(
         "{field: value, list, or {from: a, to: b}}",
         "keeps files by the values in their names, both ends included, before the grid is built",
         default={},
-        kind="mapping",
+        kind="nested",
     )
     exclude: list[str] = _option(
         "glob, list", "paths left out at listing (`*_thumb*`)", default=[], kind="texts"
@@ -102,7 +103,7 @@ class Options:
         "dims inside a file, wins over the file's own labels; with sizes it unravels interleaved "
         "pages, slowest first, y and x implied: `{t: -1, z: 10, c: 3}`",
         default=None,
-        kind="dims",
+        kind="file dims",
     )
     dims: list[str] | None = _option(
         "list, or str of one-letter dims",
@@ -121,7 +122,7 @@ class Options:
         "{dim: values} or {dim: field}",
         "labels a dim by hand or by another field",
         default={},
-        kind="mapping",
+        kind="nested",
     )
     channel_names: list[str] | dict[Any, str] | None = _option(
         "list, or {value: name}",
@@ -142,7 +143,7 @@ class Options:
         "{dim: text}",
         "unit of scale and translation; wins over metadata",
         default={},
-        kind="mapping",
+        kind="units",
     )
     series: int = _option("int", "which series inside a file", default=0, kind="int")
     level: int = _option("int", "which pyramid level inside a file", default=0, kind="int")
@@ -152,7 +153,9 @@ class Options:
         "a cell with no file; `mask` fills and adds the boolean coord `is_missing`; `trim` drops "
         "trailing positions of the outermost time-like dim until it is complete",
     )
-    fill_value: Any = _option("scalar", "value of pixels that no file gives", default=0)
+    fill_value: Any = _option(
+        "scalar", "value of pixels that no file gives", default=0, kind="number"
+    )
     duplicates: Duplicates = _choice(
         Duplicates, "raise", "two files in one cell; first and last in natural order of path"
     )
@@ -299,7 +302,7 @@ def _parse(name: str, metadata: Mapping[str, Any], value: Any) -> Any:
         return value
     try:
         return parser(value)
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, OverflowError) as exc:
         raise OptionError(
             f"{name} must be {metadata['values']}, but got {value!r}: {exc}", option=name
         ) from exc
@@ -316,25 +319,35 @@ def _names(value: Any) -> list[str]:
         value = _from_text(value)
     if isinstance(value, str):
         return [value] if value else []
-    return [_text(v) for v in value]
+    return _list_of_texts(value)
 
 
 def _texts(value: Any) -> list[str]:
     if isinstance(value, str):  # a glob may begin with "[" and is no list then
         found = _from_text(value)
-        return [_text(v) for v in found] if isinstance(found, list) else [value]
+        return _list_of_texts(found if isinstance(found, list) else [value])
+    return _list_of_texts(value)
+
+
+def _list_of_texts(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        raise TypeError("this is a mapping")
     return [_text(v) for v in value]
 
 
-def _dims(value: Any) -> list[str] | dict[str, int]:
+def _dims(value: Any) -> list[str]:
     if isinstance(value, str):
         value = _from_text(value)
-    if isinstance(value, Mapping):
-        return {_text(k): _int(v) for k, v in value.items()}
-    names = [_text(v) for v in value]  # a str gives its letters
+    names = _list_of_texts(value)  # a str gives its letters
     if len(set(names)) != len(names):
         raise ValueError("a dim is named twice; a str is read as one letter a dim")
     return names
+
+
+def _file_dims(value: Any) -> list[str] | dict[str, int]:
+    if isinstance(value, str):
+        value = _from_text(value)
+    return _ints(value) if isinstance(value, Mapping) else _dims(value)
 
 
 def _mapping(value: Any) -> dict[Any, Any]:
@@ -346,12 +359,33 @@ def _mapping(value: Any) -> dict[Any, Any]:
     return dict(value)
 
 
+def _nested(value: Any) -> dict[Any, Any]:
+    """Return a mapping whose values may be the text of a list or a mapping, as templates give."""
+    return {
+        k: _from_text(v) if isinstance(v, str) and v.strip()[:1] in ("[", "{") else v
+        for k, v in _mapping(value).items()
+    }
+
+
 def _ints(value: Any) -> dict[str, int]:
     return {_text(k): _int(v) for k, v in _mapping(value).items()}
 
 
 def _floats(value: Any) -> dict[str, float]:
     return {_text(k): float(v) for k, v in _mapping(value).items()}
+
+
+def _units(value: Any) -> dict[str, str]:
+    return {_text(k): _text(v) for k, v in _mapping(value).items()}
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, str):
+        found = _from_text(value)
+        value = float(found) if isinstance(found, str) else found  # "nan" and "inf" are numbers too
+    if not isinstance(value, Number):
+        raise TypeError("this is not a number")
+    return value
 
 
 def _int(value: Any) -> int:
@@ -388,9 +422,13 @@ _PARSERS: dict[str, Any] = {
     "names": _names,
     "texts": _texts,
     "dims": _dims,
+    "file dims": _file_dims,
     "mapping": _mapping,
+    "nested": _nested,
     "ints": _ints,
     "floats": _floats,
+    "units": _units,
+    "number": _number,
     "int": _int,
     "list or dict": _list_or_dict,
     "chunks": _chunks,

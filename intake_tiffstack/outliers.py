@@ -219,9 +219,7 @@ def _tell_groups(
     written = grid.written.get(name, {})
     chosen = [given_value(written.get(values[i], values[i])) for i in np.unique(largest)]
     sel = f"sel={{{name!r}: {chosen[0] if len(chosen) == 1 else chosen!r}}}"
-    return f"{'; '.join(told)}: select one kind" + (
-        f" by {sel}" if len(chosen) <= 12 else " by sel"
-    )
+    return f"{'; '.join(told)}: select one kind by {sel if len(chosen) <= 12 else 'sel'}"
 
 
 def _field_values(grid: Grid, name: str) -> tuple[Any, ...]:

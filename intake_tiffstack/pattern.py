@@ -45,6 +45,7 @@ __all__ = [
     "match_paths",
     "natural_key",
     "parse_value",
+    "parts_below",
     "relevant_parts",
     "role_of",
 ]
@@ -185,13 +186,22 @@ def relevant_parts(pattern: Pattern, paths: Sequence[str], root: str) -> list[st
     >>> relevant_parts(compile_pattern("t(?P<t>[0-9])"), paths, "/data/")
     ['a/b/t1.tif']
     """
-    plain = [_innermost(path) if "::" in path else path for path in paths]
     if pattern.n_parts is None:
-        root = _innermost(root)
-        return [path.removeprefix(root) for path in plain]
+        return parts_below(paths, root)
+    plain = [_innermost(path) if "::" in path else path for path in paths]
     if pattern.n_parts == 1:
         return [path[path.rfind("/") + 1 :] for path in plain]
     return ["/".join(path.rsplit("/", pattern.n_parts)[-pattern.n_parts :]) for path in plain]
+
+
+def parts_below(paths: Sequence[str], root: str) -> list[str]:
+    """Return the part of each path below the root; pure.
+
+    >>> parts_below(["zip://a/t1.tif::s3://bucket/x.zip"], "zip://::s3://bucket/x.zip")
+    ['a/t1.tif']
+    """
+    root = _innermost(root)
+    return [(_innermost(path) if "::" in path else path).removeprefix(root) for path in paths]
 
 
 def _innermost(url: str) -> str:
@@ -268,7 +278,9 @@ def _check_single_readings(pattern: Pattern, names: Sequence[str]) -> None:
         found = [m for regex in (pattern.regex, pattern.longest) if (m := regex.fullmatch(name))]
         two = [f.name for f in pattern.fields if len({m.span(f.name) for m in found}) > 1]
         if two:
-            readings = (", ".join(f"{field}={m[field]!r}" for field in two) for m in found)
+            readings = [", ".join(f"{field}={m[field]!r}" for field in two) for m in found]
+            if readings[0] == readings[1]:  # the same text, but at another place
+                readings = [f"{two[0]}={m[two[0]]!r} at character {m.start(two[0])}" for m in found]
             raise PatternError(
                 f"the name {name!r} reads two ways under pattern {pattern.text!r}: "
                 f"{' or '.join(readings)}\nSay where the field ends: how many digits it has "
@@ -299,7 +311,7 @@ def _convert(field: Field, texts: list[str], names: Sequence[str]) -> list[Any]:
     """Return the values of texts, each distinct one converted once."""
     read = text_reader(field)
     values: dict[str, Any] = {}
-    for text in set(texts):
+    for text in dict.fromkeys(texts):
         try:
             values[text] = read(text)
         except ValueError as exc:

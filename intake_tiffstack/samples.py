@@ -31,7 +31,7 @@ Metadata = Literal["imagej", "ome", "none"]
 #: Excitation of the channels, as lattice light-sheet microscopes have them, in nm.
 WAVELENGTHS = (488, 560, 642, 405, 592)
 #: Edge of a pixel and distance of two planes of the microscope's collections, in um.
-PIXEL_UM, PLANE_UM = 0.104, 0.3
+PIXEL_UM, PLANE_UM = 0.1, 0.3
 #: Time from one frame to the next, in ms.
 FRAME_MSEC = 2500
 

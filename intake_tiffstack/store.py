@@ -9,11 +9,13 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from urllib.parse import unquote
 
 from .errors import FilesNotFoundError
 from .filesystem import get_filesystem, is_local, storage_errors
@@ -33,7 +35,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _CONCURRENCY = 32  # requests at a time; an S3 client holds 10 connections, others more
-_FILTER_BY_PREFIX = frozenset({"s3", "s3a", "gs", "gcs"})  # find(prefix=) is one listing there
 
 
 class Store(Protocol):
@@ -204,8 +205,13 @@ class RemoteStore:
         with storage_errors(folder + self.chain, self.storage_options):
             base = self._path(folder)
             self.filesystem.invalidate_cache(base)
-            if prefix and not _FILTER_BY_PREFIX.isdisjoint(_as_tuple(self.filesystem.protocol)):
-                return list(self.filesystem.find(base, prefix=prefix, detail=True).values())
+            if prefix and "s3" in self.filesystem.protocol:
+                # The server filters: few requests though the folder holds a million others.
+                with suppress(
+                    ValueError
+                ):  # s3fs before 2026.3 says that it cannot, and asks nothing
+                    found = self.filesystem.find(base, maxdepth=1, prefix=prefix, detail=True)
+                    return list(found.values())
             return list(self.filesystem.ls(base, detail=True))
 
     def _below(
@@ -221,6 +227,8 @@ class RemoteStore:
             path = name[len(start) :]
             if info["type"] == "directory":
                 path = path.rstrip("/")
+            if folder.startswith(("http://", "https://")):
+                path = _unquote(path)
             # S3 has empty objects that stand for folders; their names end in a slash
             if path and path[-1] != "/" and path[0] != "." and "/." not in path:
                 yield path, info
@@ -232,6 +240,18 @@ class RemoteStore:
             etag = f"crc32:{info['CRC']:08x}"  # a ZIP keeps one a member
         mtime_ns = -1 if etag else _mtime_ns(info)
         return path + self.chain, -1 if size is None else size, mtime_ns, etag
+
+
+def _unquote(path: str) -> str:
+    """Return a path as a page links to it in plain text, where the text still means it. Pure.
+
+    Examples
+    --------
+    >>> [_unquote(path) for path in ("a%20%5B1%5D.tif", "a%23b.tif")]
+    ['a [1].tif', 'a%23b.tif']
+    """
+    plain = unquote(path)
+    return plain if plain.count("/") == path.count("/") and not set(plain) & set("%?#") else path
 
 
 def _mtime_ns(info: Mapping[str, Any]) -> int:
@@ -252,7 +272,3 @@ def _http_date(text: str) -> datetime | None:
         return parsedate_to_datetime(text)
     except ValueError:  # a server's own idea of a date is no date
         return None
-
-
-def _as_tuple(protocol: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (protocol,) if isinstance(protocol, str) else protocol

@@ -20,6 +20,7 @@ import pytest
 import xarray as xr
 import zarr
 import zarr.codecs
+from fsspec import AbstractFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -35,6 +36,8 @@ from intake_tiffstack.export import choose_zarr_chunks, open_zarr, write_zarr
 from intake_tiffstack.export.attributes import decode_coords, encode_coords
 from intake_tiffstack.export.chunks import align_chunks, resolve_chunks
 from intake_tiffstack.export.codecs import resolve_compressor
+
+from servers import S3Server, serve_folder
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3], ids=["v2", "v3"])
 PIXELS = np.arange(3 * 5 * 16 * 12, dtype=np.uint16).reshape(3, 5, 16, 12)
@@ -241,7 +244,7 @@ def test_any_chunks_shards_and_blocks_give_the_same_pixels(data: st.DataObject) 
 
 
 def test_unaligned_blocks_written_by_many_threads_lose_nothing(tmp_path: Path) -> None:
-    pixels = np.arange(200 * 200, dtype=np.int32).reshape(200, 200)
+    pixels = np.arange(120 * 120, dtype=np.int32).reshape(120, 120)
     array = da.from_array(pixels, chunks=(7, 11))
     with dask.config.set(scheduler="threads", num_workers=16):
         for attempt in range(3):
@@ -560,6 +563,63 @@ def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None
         write(tmp_path / "file" / "copy.zarr")
 
 
+# --- S3 -------------------------------------------------------------------------------------------
+
+
+def writes_seen(server: S3Server) -> list[str]:
+    """Return the paths of all requests that changed anything, in order."""
+    return [r.path for r in server.requests if r.method not in ("GET", "HEAD")]
+
+
+@FORMATS
+def test_a_copy_on_s3_is_equal_and_its_metadata_is_the_last_request(
+    s3_server: S3Server, zarr_format: Any
+) -> None:
+    s3_server.put("exports", {})
+    url, options = f"s3://exports/{uuid.uuid4().hex}.zarr", s3_server.storage_options
+    s3_server.requests.clear()
+    write(url, dims=DIMS, coords=COORDS, storage_options=options, zarr_format=zarr_format)
+
+    written = [path.rpartition(".zarr/")[2] for path in writes_seen(s3_server)]
+    assert written[0] in ("c/0/0/0/0", "0.0.0.0")
+    assert written[1:] == (["zarr.json"] if zarr_format == 3 else [".zattrs", ".zarray"])
+    copy = open_zarr(url, options)
+    np.testing.assert_array_equal(copy.array.compute(), PIXELS)
+    assert copy.dims == DIMS
+    np.testing.assert_array_equal(copy.coords["time"][1], COORDS["time"][1])
+    np.testing.assert_array_equal(da.from_zarr(url, storage_options=options).compute(), PIXELS)
+
+
+@pytest.mark.parametrize("key", ["taken.zarr", "taken.zarr/c/0/0"], ids=["object", "prefix"])
+def test_a_target_on_s3_that_exists_is_refused_with_no_write(s3_server: S3Server, key: str) -> None:
+    bucket = f"b{uuid.uuid4().hex}"
+    s3_server.put(bucket, {key: b"mine"})
+    s3_server.requests.clear()
+    with pytest.raises(TargetExistsError, match=r"taken\.zarr exists already"):
+        write(f"s3://{bucket}/taken.zarr", storage_options=s3_server.storage_options)
+    assert writes_seen(s3_server) == []
+
+
+def test_a_bucket_that_is_not_there_is_a_storage_error(s3_server: S3Server) -> None:
+    url = "s3://no-such-bucket-here/a.zarr"
+    with pytest.raises(StorageError, match=f"cannot write {url}: .*bucket") as caught:
+        write(url, storage_options=s3_server.storage_options)
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_a_web_server_that_takes_no_writes_is_a_storage_error(tmp_path: Path) -> None:
+    with serve_folder(tmp_path) as server:
+        url = f"{server.url}/a.zarr"
+        with pytest.raises(StorageError, match=rf"cannot write {url}: ClientResponseError: 501"):
+            write(url)
+
+
+def test_a_store_without_writes_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", AbstractFileSystem._open)
+    with pytest.raises(StorageError, match=r"cannot write memory://\S+: .* read-only"):
+        write(f"memory://{uuid.uuid4().hex}")
+
+
 # --- what cannot be stored, and what is not there ----------------------------------------------
 
 
@@ -572,6 +632,7 @@ def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None
         ({"chunks": (1, 1, 16)}, "chunks must be 4 whole numbers above 0"),
         ({"chunks": (1, 0, 16, 12)}, r"chunks must be .*\(1, 0, 16, 12\)"),
         ({"chunks": (1, 1.5, 16, 12)}, "chunks must be"),
+        ({"chunks": (2048, 2048, 256, 1)}, "hold less than 2 GiB, but got 2,147,483,648 bytes"),
         ({"chunks": (1, 2, 16, 12), "shards": (1, 5, 16, 12)}, r"multiple of chunks \(1, 2"),
         ({"shards": (3, 5, 16, 12), "zarr_format": 2}, "format 2 cannot hold.*shard"),
         ({"attrs": {"a": [{"b": 1j}]}}, r"attrs\['a'\]\[0\]\['b'\].*JSON.*complex 1j"),
@@ -617,15 +678,37 @@ def test_a_store_that_nobody_knows_is_an_option_error() -> None:
         write("s4://bucket/a.zarr")
 
 
-def test_what_is_no_copy_of_ours_says_so(tmp_path: Path) -> None:
+def test_where_no_array_is_nothing_opens(tmp_path: Path) -> None:
     with pytest.raises(FilesNotFoundError, match="no finished Zarr array"):
         open_zarr(tmp_path / "nowhere.zarr")
     zarr.create_group(tmp_path / "group.zarr")
     with pytest.raises((FilesNotFoundError, StorageError), match=r"group\.zarr"):
         open_zarr(tmp_path / "group.zarr")
-    zarr.create_array(tmp_path / "other.zarr", shape=3, dtype="u1")
-    with pytest.raises(StorageError, match=r"'tiffstack' must be 1, but got None.*from_zarr"):
-        open_zarr(tmp_path / "other.zarr")
+
+
+@FORMATS
+def test_an_array_that_something_else_wrote_opens_by_its_dims(
+    tmp_path: Path, zarr_format: Any
+) -> None:
+    names = {"dimension_names": ["y", "x"]} if zarr_format == 3 else {}
+    attributes = {"made": "elsewhere"} | ({"_ARRAY_DIMENSIONS": ["y", "x"]} if not names else {})
+    made = zarr.create_array(
+        tmp_path / "a.zarr",
+        data=PIXELS[0, 0],
+        zarr_format=zarr_format,
+        attributes=attributes,
+        **names,
+    )
+    array, dims, coords, attrs = open_zarr(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(array.compute(), made[:])
+    assert (dims, coords, attrs) == (("y", "x"), {}, {"made": "elsewhere"})
+
+
+@pytest.mark.parametrize("names", [None, ["y", None]], ids=["none", "one"])
+def test_an_array_with_a_dim_that_has_no_name_is_refused(tmp_path: Path, names: Any) -> None:
+    zarr.create_array(tmp_path / "a.zarr", data=PIXELS[0, 0], dimension_names=names)
+    with pytest.raises(StorageError, match=r"dims of this Zarr array have no names.*from_zarr"):
+        open_zarr(tmp_path / "a.zarr")
 
 
 @pytest.mark.parametrize(
@@ -633,7 +716,7 @@ def test_what_is_no_copy_of_ours_says_so(tmp_path: Path) -> None:
     [
         (lambda document: document["attributes"]["tiffstack"].update(version=2), "but got 2"),
         (lambda document: document["attributes"]["tiffstack"].update(coords=[1]), "are damaged"),
-        (lambda document: document.pop("dimension_names"), "names of its dims are missing"),
+        (lambda document: document.pop("dimension_names"), "have no names, but got None"),
         (lambda document: document.clear(), "no readable Zarr array|no finished Zarr array"),
     ],
     ids=["later version", "coords", "dims", "metadata"],

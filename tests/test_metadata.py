@@ -210,7 +210,7 @@ def test_a_series_is_its_own_image() -> None:
     assert (found.scale, found.channel_names) == ({"x": 0.5}, ("yes",))
     missing = describe(ome_xml=xml, series=2)
     assert not missing.scale
-    assert missing.warnings == (f"{URL}: OME-XML has no pixels for series 2, but 2 images",)
+    assert missing.warnings == (f"{URL}: OME-XML has no pixels for series 2, its images are 2",)
 
 
 def test_prefixes_and_older_schemas_read_alike() -> None:
@@ -508,10 +508,11 @@ def test_the_unit_of_a_map_is_known_or_absent(keys: dict[str, Any], unit: str | 
         ({"ModelPixelScale": [0.0, 1.0, 0]}, "should be positive, but got [0.0, 1.0, 0.0]"),
         ({"ModelPixelScale": [math.nan, 1.0, 0]}, "should be positive"),
         ({"ModelPixelScale": [1.0]}, "should be positive"),
-        ({"ModelTransformation": [1.0, 2.0]}, "cannot reshape"),
+        ({"ModelTransformation": [1.0, 2.0]}, "should have 16 numbers, but got 2"),
         ({"ModelTransformation": np.ones((4, 4)).tolist()}, "turned against the map"),
+        ({"ModelPixelScale": "wide"}, "ModelPixelScale holds no numbers, but 'wide'"),
     ],
-    ids=["zero", "nan", "short", "short-matrix", "turned"],
+    ids=["zero", "nan", "short", "short-matrix", "turned", "text"],
 )
 def test_a_map_that_cannot_be_is_left_out_and_told(tags: dict[str, Any], fault: str) -> None:
     found = describe(geotiff=UTM | tags)
@@ -570,6 +571,32 @@ def test_a_file_in_an_archive_is_named_by_its_own_name() -> None:
 def test_file_metadata_refuse_what_cannot_be(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="but got"):
         FileMetadata(URL, **values)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.binary(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+
+
+def dict_of(*keys: str) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=dict.fromkeys(keys, anything))
+
+
+@given(
+    micromanager=st.fixed_dictionaries(
+        {"Summary": anything | dict_of("PixelSizeUm", "z-step_um", "Interval_ms", "ChNames")}
+    ),
+    imagej=dict_of("unit", "yunit", "spacing", "finterval", "tunit", "xorigin", "zorigin"),
+    stk=dict_of("SpatialCalibration", "XCalibration", "CalibrationUnits", "ZDistance"),
+    geotiff=dict_of("GTModelTypeGeoKey", "GTRasterTypeGeoKey", "ProjLinearUnitsGeoKey")
+    | dict_of("ModelPixelScale", "ModelTiepoint", "ModelTransformation"),
+    resolution=st.tuples(st.floats(), st.floats(), st.sampled_from(["none", "inch", "centimeter"])),
+)
+def test_no_value_of_any_key_stops_the_pixels(**raw: Any) -> None:
+    found = describe(**raw)
+    assert all(fault.startswith(f"{URL}: ") for fault in found.warnings)
 
 
 # -- real files --------------------------------------------------------------------------------
@@ -844,7 +871,7 @@ def test_channels_of_stacked_files_are_named_file_by_file() -> None:
     files = {i: said(i, channel_names=("GFP" if i % 2 else "DAPI",)) for i in range(4)}
     known = merge(stacked(t=[0, 1], c=[0, 1]), files)
     assert known["channel_names"] == ["DAPI", "GFP"]
-    assert known["provenance"]["channel_names"] == "OME-XML of f0.tif and 1 more files"
+    assert known["provenance"]["channel_names"] == "OME-XML of f0.tif and others"
 
 
 def test_a_channel_that_no_file_names_has_no_name() -> None:
@@ -880,11 +907,12 @@ def test_an_extended_channel_dim_joins_the_names_of_its_files() -> None:
 
 
 def test_files_that_name_a_channel_differently_are_told() -> None:
-    files = {0: said(0, channel_names=("a",)), 1: said(1, channel_names=("b",))}
-    with pytest.warns(TiffStackWarning, match=r"/d/f0.tif has \['a'\] but /d/f1.tif has \['b'\]"):
-        known = merge(stacked(t=[0, 1], c=[0]), files)
-    assert known["channel_names"] == ["a"]
-    merge(stacked(t=[0, 1], c=[0]), files, channel_names=["a"])
+    layout = stacked(t=[0, 1], c=[4, 5])
+    files = {row: said(row, channel_names=(name,)) for row, name in ((0, "a"), (2, "b"), (3, "c"))}
+    with pytest.warns(TiffStackWarning, match=r"/d/f0.tif has \['a'\] but /d/f2.tif has \['b'\]"):
+        known = merge(layout, files)
+    assert known["channel_names"] == ["a", "c"]
+    merge(layout, files, channel_names=["a", "b"])
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_imagej_calibration_is_in_the_files(tmp_path: Path) -> None:
         assert file.imagej_metadata["spacing"] == 0.3
         assert file.imagej_metadata["unit"] == "um"
         resolution = file.pages[0].tags["XResolution"].value  # type: ignore[union-attr]
-    assert resolution[1] / resolution[0] == pytest.approx(0.104, rel=1e-4)
+    assert resolution[1] / resolution[0] == pytest.approx(0.1, rel=1e-4)
 
 
 def test_ome_calibration_is_in_the_files(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_ome_calibration_is_in_the_files(tmp_path: Path) -> None:
     with tifffile.TiffFile(path) as file:
         assert file.ome_metadata is not None
         assert 'PhysicalSizeZ="0.3" PhysicalSizeZUnit="µm"' in file.ome_metadata
-        assert 'PhysicalSizeX="0.104"' in file.ome_metadata
+        assert 'PhysicalSizeX="0.1"' in file.ome_metadata
 
 
 def test_plate_writes_one_plane_a_file_and_strays_on_request(tmp_path: Path) -> None:

@@ -12,7 +12,12 @@ import yaml
 from dask.base import tokenize
 from intake.source.base import DataSource, Schema
 
-from intake_tiffstack.driver.entries import check_entry, parameter_names, spell_entry
+from intake_tiffstack.driver.entries import (
+    check_entry,
+    parameter_names,
+    render_overrides,
+    spell_entry,
+)
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.redact import mask_secrets
 
@@ -151,8 +156,10 @@ class ArraySource(DataSource):  # type: ignore[misc]
         Options given later apply to the arguments as they stand; a parameter renders the entry
         anew, with all that was given so far. Catalog, entry and name are kept.
         """
+        if self._entry is not None:
+            kwargs = render_overrides(self._entry, kwargs, self._overrides)
         overrides = {**self._overrides, **kwargs}
-        if self._entry is not None and self._must_render(kwargs):
+        if self._entry is not None and parameter_names(self._entry) & set(kwargs):
             made: Self = self._entry.get(**overrides)
         else:
             made = type(self)(**{**self._given(), "metadata": self._given_metadata, **kwargs})
@@ -164,10 +171,6 @@ class ArraySource(DataSource):  # type: ignore[misc]
         return made
 
     __call__ = get = configure_new  # Intake binds these to its own, which drops earlier overrides
-
-    def _must_render(self, kwargs: Mapping[str, Any]) -> bool:
-        names = parameter_names(self._entry)
-        return any(name in names or "{{" in str(value) for name, value in kwargs.items())
 
     def _given(self) -> dict[str, Any]:
         """Return what the source was made with, by name, less the metadata."""

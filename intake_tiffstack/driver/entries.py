@@ -10,7 +10,7 @@ from typing import Any
 from intake_tiffstack.errors import EntryError
 from intake_tiffstack.redact import mask_secrets
 
-__all__ = ["check_entry", "parameter_names", "spell_entry"]
+__all__ = ["check_entry", "parameter_names", "render_overrides", "spell_entry"]
 
 _ALWAYS_KNOWN = frozenset({"CATALOG_DIR", "env", "shell", "client_env", "client_shell"})
 _CATALOG_DIR = re.compile(r"\{\{\s*CATALOG_DIR\s*\}\}")
@@ -58,6 +58,24 @@ def check_entry(entry: Any, options: frozenset[str]) -> None:
 def parameter_names(entry: Any) -> set[str]:
     """Return the names of the user parameters that an entry takes, its catalogs' too."""
     return {p.name for p in entry._user_parameters or []}
+
+
+def render_overrides(
+    entry: Any, given: Mapping[str, Any], before: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return overrides with their templates rendered, from the entry's folder and parameters.
+
+    Intake renders them only from what no argument of the entry uses, so that ``CATALOG_DIR``
+    would mostly become nothing.
+    """
+    from intake.catalog.utils import expand_templates
+
+    parameters = {p.name: p.expanded_default for p in entry._user_parameters or []}
+    context = {"CATALOG_DIR": entry._catalog_dir, **parameters, **before, **given}
+    rendered: dict[str, Any] = expand_templates(
+        dict(given), context, getenv=entry.getenv, getshell=entry.getshell
+    )
+    return rendered
 
 
 def spell_entry(entry: Any, overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -132,21 +132,22 @@ def decode_coords(stored: Any, url: str) -> dict[str, tuple[tuple[str, ...], NDA
     Parameters
     ----------
     stored
-        The attribute ``tiffstack``; None where there is none.
+        The attribute ``tiffstack``; None in a Zarr that something else wrote, which has none.
     url
         Of the copy, for an error.
 
     Raises
     ------
     StorageError
-        If it is not there, is of a later version, or cannot be understood.
+        If it is of a later version, or cannot be understood.
     """
+    if stored is None:
+        return {}
     version = stored.get("version") if isinstance(stored, dict) else None
     if version != _VERSION:
         raise StorageError(
-            f"{url} is no Zarr copy that this version of intake-tiffstack wrote: the version in "
-            f"its attribute {OWN_KEY!r} must be {_VERSION}, but got {version!r}; "
-            "dask.array.from_zarr opens the pixels of any Zarr",
+            f"{url}: this version of intake-tiffstack reads version {_VERSION} of the attribute "
+            f"{OWN_KEY!r}, but got {version!r}; dask.array.from_zarr opens the pixels of any Zarr",
             url=url,
         )
     try:

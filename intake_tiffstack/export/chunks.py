@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["align_chunks", "choose_zarr_chunks", "resolve_chunks"]
 
 _PAGE_DIMS = frozenset({"y", "x", "sample"})
-
-_MAX_CHUNK_BYTES = 4_000_000  # encodes and writes faster than 16 MB, and is one request to read
+_MOST_CHUNK_BYTES = 2**31 - 1 - 16  # what Blosc takes
+_AIM_BYTES = 4_000_000  # encodes and writes faster than 16 MB, and is one request to read
 
 
 def choose_zarr_chunks(shape: Sequence[int], itemsize: int, page_ndim: int) -> tuple[int, ...]:
@@ -54,11 +54,11 @@ def choose_zarr_chunks(shape: Sequence[int], itemsize: int, page_ndim: int) -> t
     """
     outer = max(len(shape) - page_ndim, 0)
     chunks = [1] * outer + [max(size, 1) for size in shape[outer:]]
-    while prod(chunks) * itemsize > _MAX_CHUNK_BYTES:
+    while prod(chunks) * itemsize > _AIM_BYTES:
         longest = chunks.index(max(chunks))
         chunks[longest] = ceil(chunks[longest] / 2)
     for axis in reversed(range(outer)):
-        chunks[axis] = _even_part(shape[axis], _MAX_CHUNK_BYTES // (prod(chunks) * itemsize))
+        chunks[axis] = _even_part(shape[axis], _AIM_BYTES // (prod(chunks) * itemsize))
         if chunks[axis] < shape[axis]:
             break
     return tuple(chunks)
@@ -137,7 +137,8 @@ def resolve_chunks(
     Raises
     ------
     OptionError
-        If one has a wrong length or a number below 1, or shards are no multiple of chunks.
+        If one has a wrong length or a number below 1, a chunk is too large to be compressed, or
+        shards are no multiple of chunks.
 
     Examples
     --------
@@ -147,6 +148,9 @@ def resolve_chunks(
     whole = None if shards is None else _checked("shards", shards, shape)
     if chunks is not None:
         parts = _checked("chunks", chunks, shape)
+        nbytes = prod(parts) * itemsize
+        if nbytes > _MOST_CHUNK_BYTES:
+            raise OptionError(f"a chunk must hold less than 2 GiB, but got {nbytes:,} bytes")
         if whole is not None and any(n % part for n, part in zip(whole, parts, strict=True)):
             raise OptionError(f"shards must be a multiple of chunks {parts}, but got {whole}")
         return parts, whole

@@ -153,9 +153,10 @@ def write_zarr(
 def open_zarr(
     url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
 ) -> ZarrCopy:
-    """Return the lazy array, dims, coordinates and attributes of a copy that this package wrote.
+    """Return the lazy array, dims, coordinates and attributes of a Zarr copy.
 
-    Only the metadata is read: a few small requests.
+    Only the metadata is read: a few small requests. Any Zarr array that names its dims opens; one
+    that something else wrote has no coordinates.
 
     Parameters
     ----------
@@ -169,7 +170,7 @@ def open_zarr(
     FilesNotFoundError
         If there is no finished copy.
     StorageError
-        If the store cannot be read, or holds a Zarr that something else wrote.
+        If the store cannot be read, or the array does not name its dims.
     """
     place = Place.at(url, storage_options)
     with place.read_errors():
@@ -189,8 +190,12 @@ def open_zarr(
         dims: Any = attrs.pop(ARRAY_DIMENSIONS, None)
     else:
         dims = source.metadata.dimension_names
-    if dims is None:
-        raise StorageError(f"{place.url}: the names of its dims are missing", url=place.url)
+    if dims is None or None in dims:
+        raise StorageError(
+            f"{place.url}: the dims of this Zarr array have no names, but got {dims!r}; "
+            "dask.array.from_zarr opens the pixels of any Zarr",
+            url=place.url,
+        )
     array = da.from_zarr(source, chunks=source.shards or source.chunks, inline_array=True)
     return ZarrCopy(array, tuple(dims), coords, attrs)
 

@@ -70,6 +70,10 @@ class SegmentedFrames:
     nodata: float
     """Value of sparse segments."""
 
+    def __post_init__(self) -> None:
+        if not self.offsets.shape[1] == self.counts.shape[1] == math.prod(self.grid):
+            raise ValueError(f"{self.offsets.shape[1]} segments cannot make a grid of {self.grid}")
+
     @property
     def nbytes(self) -> int:
         """Bytes this table takes in memory."""
@@ -104,7 +108,8 @@ def locate_frames(
     """
     keyframe = image.keyframe
     stored = np.dtype(keyframe.parent.byteorder + keyframe.dtype.char)
-    if image.dataoffset is not None and np.dtype(image.dtype).char == stored.char:
+    # an offset of 0 is where the file's own header lies: GDAL writes it for a page left out
+    if image.dataoffset and np.dtype(image.dtype).char == stored.char:
         raw = RawFrames(tuple(image.shape), stored, np.array([image.dataoffset], np.int64))
         _refuse_outside(raw.offsets, image.size * stored.itemsize, file, "the pixels")
         return raw
@@ -117,9 +122,9 @@ def locate_frames(
         )
     offsets, counts = _segment_table(pages, keyframe, file)
     # tifffile looks at the first page alone; a later one may be laid out differently
-    is_run = (offsets[:, :-1] + counts[:, :-1] == offsets[:, 1:]).all()
+    first = offsets[:, 0].copy()
+    is_run = (offsets[:, :-1] + counts[:, :-1] == offsets[:, 1:]).all() and first.all()
     if keyframe.is_final and (is_run or keyframe.is_stk or keyframe.is_lsm):
-        first = offsets[:, 0].copy()
         raw = RawFrames(tuple(keyframe.shape), stored, first)
         _refuse_outside(first, keyframe.nbytes, file, "page {}")
         return raw
@@ -152,17 +157,17 @@ def _segment_table(
     """Return offsets and byte counts of all segments of all pages, -1 and 0 for absent pages."""
     is_single_run = keyframe.is_final and (keyframe.is_stk or keyframe.is_lsm)
     count = 1 if is_single_run else math.prod(keyframe.chunked)
-    offsets = np.full((len(pages), count), -1, np.int64)
-    counts = np.zeros((len(pages), count), np.int64)
-    for i, page in enumerate(pages):
-        if page is None:
-            continue
+    present = [(i, page) for i, page in enumerate(pages) if page is not None]
+    for i, page in present:  # all of them before the tables are made, which may be declared huge
         found = min(len(page.dataoffsets), len(page.databytecounts))
         if found < count:
             raise UnreadableFileError(
                 f"{file.url}: page {i} has {found} of its {count} segments; {advice_for(file.url)}",
                 url=file.url,
             )
+    offsets = np.full((len(pages), count), -1, np.int64)
+    counts = np.zeros((len(pages), count), np.int64)
+    for i, page in present:
         offsets[i] = page.dataoffsets[:count]
         counts[i] = page.databytecounts[:count]
     return offsets, counts
@@ -174,13 +179,15 @@ def _refuse_outside(
     """Raise where bytes are said to lie outside the file; absent and sparse ones are fine."""
     if file.size < 0:
         return
-    ends = np.where((offsets > 0) & (np.asarray(counts) > 0), offsets + counts, 0)
-    if ends.max(initial=0) <= file.size and not (np.asarray(counts) < 0).any():
+    # not offsets + counts > size: in BigTIFF that sum may be more than 64 bits
+    is_outside = (offsets > 0) & (np.asarray(counts) > 0) & (offsets > file.size - counts)
+    if not is_outside.any():
         return
-    where = int(np.argmax(ends.reshape(len(ends), -1).max(axis=1)))
+    first = np.argwhere(is_outside)[0]
+    end = int(offsets[tuple(first)]) + int(np.broadcast_to(counts, offsets.shape)[tuple(first)])
     raise UnreadableFileError(
-        f"{file.url} is truncated or corrupt: {what.format(where)} should reach byte "
-        f"{int(ends.max()):,}, but the file ends at {file.size:,}; copy it again",
+        f"{file.url} is truncated or corrupt: {what.format(first[0])} should reach byte "
+        f"{end:,}, but the file ends at {file.size:,}; copy it again",
         url=file.url,
     )
 

@@ -158,7 +158,8 @@ def _refuse_impossible(image: Any, url: str, notes: list[str], limit: int | None
             f"not supported{said}",
             url=url,
         )
-    if 0 in image.shape or 0 in keyframe.shaped or len(image.shape) == 0:
+    extents = (*image.shape, *keyframe.shaped)
+    if not image.shape or any(n < 1 or n != int(n) for n in extents):  # a tag may hold a float
         raise UnreadableFileError(
             f"{url} declares an empty image of shape {image.shape}{said}; {advice_for(url)}",
             url=url,

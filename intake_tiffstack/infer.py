@@ -1,0 +1,149 @@
+"""A pattern proposed from names, for messages: what a user could have written.
+
+Everything here is pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from intake_tiffstack.errors import PatternError
+from intake_tiffstack.pattern import compile_pattern, match_paths, parts_below, relevant_parts
+from intake_tiffstack.presets import PRESETS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from intake_tiffstack.pattern import Pattern
+
+__all__ = ["infer_pattern", "no_match_error"]
+
+# Enough to see which parts of a name differ, and quick.
+_MAX_SAMPLE = 200
+
+# Runs first; where names differ in their kinds of runs (GUIDs), what stands between separators.
+_TOKENS = (
+    re.compile(r"[0-9]+|[^\W\d_]+|[\W_]"),
+    re.compile(r"[^-_./ ()\[\]]+|[-_./ ()\[\]]"),
+)
+_NUMBERED = re.compile(r"([^\W\d_]*)([0-9]+)")
+
+
+def infer_pattern(names: Sequence[str]) -> str | None:
+    """Return a pattern that reads most of the names, None where none is found; pure.
+
+    A preset where one fits, else a format string: what differs becomes a field named after the
+    letters before it.
+
+    Parameters
+    ----------
+    names
+        Paths, best relative to what they have in common.
+
+    Examples
+    --------
+    >>> infer_pattern(["cells_P1_T008.tif", "cells_P1_T009.tif", "cells_P2_T010.tif"])
+    'cells_P{p:d}_T{t:03d}.tif'
+    >>> infer_pattern(["r01c01f01p01-ch1sk1fk1fl1.tiff", "r01c01f01p01-ch2sk1fk1fl1.tiff"])
+    'harmony'
+    """
+    sample = list(names[:: len(names) // _MAX_SAMPLE + 1])
+    # Two fields, since a preset whose parts are optional fits much by chance.
+    for preset in PRESETS:
+        if _count_fields(preset, sample) > 1:
+            return preset
+    if len({name.rpartition("/")[0] for name in sample}) == 1:
+        sample = [name.rpartition("/")[2] for name in sample]
+    for tokens in _TOKENS:
+        proposal = _propose([tokens.findall(name) for name in sample])
+        if _count_fields(proposal, sample):
+            return proposal
+    return None
+
+
+def no_match_error(pattern: Pattern, paths: Sequence[str], root: str) -> PatternError:
+    """Return the error for a pattern that matches none of the paths; pure.
+
+    It shows the pattern and two of the names, says where only the case differs, and proposes a
+    pattern where one is found.
+
+    Parameters
+    ----------
+    pattern
+        The compiled pattern.
+    paths
+        URLs, or local paths with forward slashes.
+    root
+        What all of them begin with, ending in ``/``.
+    """
+    names = relevant_parts(pattern, paths, root)
+    shown = " and ".join(repr(name) for name in names[:2]) or "none"
+    where = f"searched below {root}" if pattern.n_parts is None else "matched whole"
+    lines = [f"pattern {pattern.text!r} matches none of {len(names)} names ({where}): {shown}"]
+    caseless = re.compile(pattern.regex.pattern, re.IGNORECASE)
+    if any(map(caseless.search if pattern.n_parts is None else caseless.fullmatch, names)):
+        lines.append("Only the case differs: write the pattern as the names are written.")
+    elif proposal := infer_pattern(parts_below(paths, root)):
+        lines.append(f"Names like these are read by the pattern {proposal!r}.")
+    return PatternError("\n".join(lines), pattern=pattern.text, names=names[:2])
+
+
+def _count_fields(text: str, names: Sequence[str]) -> int:
+    """Return how many fields a pattern reads in most of the names, 0 where it does not."""
+    try:
+        found = match_paths(compile_pattern(text), names, "")
+    except PatternError:  # no field, ambiguous, or mixed kinds of names: no proposal
+        return 0
+    return len(found.columns) if 2 * len(found.indices) > len(names) else 0
+
+
+def _propose(rows: Sequence[Sequence[str]]) -> str:
+    """Return the format string of the most frequent make of names, each given as tokens."""
+    makes = [tuple("a" if token.isalnum() else token for token in row) for row in rows]
+    if not makes:
+        return ""
+    make = Counter(makes).most_common(1)[0][0]
+    columns = list(zip(*(r for r, m in zip(rows, makes, strict=True) if m == make), strict=True))
+    taken: set[str] = set()
+    text = ""
+    for i, column in enumerate(columns):
+        before = columns[i - 1][0] if i else ""
+        text += _describe(column, before, taken)
+    return text
+
+
+def _describe(column: Sequence[str], before: str, taken: set[str]) -> str:
+    """Return what a format string has for a column of tokens: itself, a field, or ``{}``."""
+    if len(set(column)) == 1:
+        return column[0].replace("{", "{{").replace("}", "}}")
+    numbered = [found for token in column if (found := _NUMBERED.fullmatch(token))]
+    letters = {found[1] for found in numbered}
+    if len(numbered) == len(column) and len(letters) == 1:
+        prefix = letters.pop()
+        name = _name_field(prefix or before, taken)
+        return f"{prefix}{{{name}:{_integer_format([found[2] for found in numbered])}}}"
+    if len(set(column)) == len(column):  # differs from file to file, as a GUID does
+        return "{}"
+    return f"{{{_name_field('label', taken)}}}"
+
+
+def _name_field(letters: str, taken: set[str]) -> str:
+    stem = letters.lower() if letters.isidentifier() and letters.isalpha() else "i"
+    name = next(
+        n for k in range(len(taken) + 1) if (n := f"{stem}{k + 1}" if k else stem) not in taken
+    )
+    taken.add(name)
+    return name
+
+
+def _integer_format(texts: Sequence[str]) -> str:
+    """Return ``d``, or ``03d`` where the texts are padded with zeros.
+
+    >>> _integer_format(["8", "9", "10"]), _integer_format(["08", "09", "10"])
+    ('d', '02d')
+    """
+    width = min(map(len, texts))
+    is_padded = width > 1 and any(text.startswith("0") for text in texts)
+    return f"0{width}d" if is_padded else "d"

@@ -1,0 +1,398 @@
+"""The Intake source: catalogs, overrides, identity, secrets."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from pathlib import Path
+from textwrap import dedent
+
+import dask.array as da
+import intake
+import numpy as np
+import pytest
+import tifffile
+import xarray as xr
+
+from intake_tiffstack import TiffStackSource, open_stack
+from intake_tiffstack.errors import (
+    EntryError,
+    FeatureNotAvailableError,
+    OptionError,
+    TargetExistsError,
+    TiffStackError,
+)
+
+# Intake says so of every parameter whose default is text, though none asks for a shell command.
+pytestmark = pytest.mark.filterwarnings("ignore:Shell command not executed:UserWarning")
+
+CATALOG = """
+metadata:
+  version: 1
+sources:
+  scan:
+    driver: tiffstack
+    description: a scan
+    metadata: {owner: lab, dims: [mine]}
+    parameters:
+      sensor:
+        description: which sensor
+        type: str
+        default: S1
+        allowed: [S1, S2]
+    args:
+      urlpath: "{{ CATALOG_DIR }}/raw/{{ sensor }}/*.tif"
+      pattern: "c{c:d}_t{t:d}.tif"
+      concat_dim: [c, t]
+"""
+
+
+def write_scan(folder: Path, first: int) -> np.ndarray:
+    """Write 2 channels x 3 times of 4 x 5 pixels, and return them stacked."""
+    folder.mkdir(parents=True)
+    pixels = np.arange(first, first + 120, dtype=np.uint16).reshape(2, 3, 4, 5)
+    for c, t in np.ndindex(2, 3):
+        tifffile.imwrite(folder / f"c{c}_t{t}.tif", pixels[c, t])
+    return pixels
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> dict[str, np.ndarray]:
+    (tmp_path / "catalog.yml").write_text(CATALOG)
+    return {name: write_scan(tmp_path / "raw" / name, i) for i, name in enumerate(["S1", "S2"])}
+
+
+@pytest.fixture
+def catalog(scans: dict[str, np.ndarray], tmp_path: Path) -> intake.Catalog:
+    return intake.open_catalog(str(tmp_path / "catalog.yml"))
+
+
+def test_an_entry_opens_as_one_dask_array(catalog, scans):
+    array = catalog.scan.to_dask()
+    assert isinstance(array, da.Array)
+    np.testing.assert_array_equal(array.compute(), scans["S1"])
+
+
+def test_open_tiffstack_takes_the_same_options(scans, tmp_path):
+    source = intake.open_tiffstack(f"{tmp_path}/raw/S2/*.tif", pattern="c{c:d}_t{t:d}.tif")
+    assert source.to_xarray().dims == ("t", "c", "y", "x")
+    np.testing.assert_array_equal(source.read(), scans["S2"].swapaxes(0, 1))
+
+
+def test_the_signature_is_that_of_open_stack_and_metadata():
+    ours = inspect.signature(TiffStackSource).parameters
+    assert [n for n in ours if n != "metadata"] == list(inspect.signature(open_stack).parameters)
+    assert {n: p.default for n, p in ours.items() if n != "metadata"} == {
+        n: p.default for n, p in inspect.signature(open_stack).parameters.items()
+    }
+
+
+def test_discover_fills_the_metadata_of_this_instance_alone(catalog):
+    source = catalog.scan
+    assert "scale" not in source.metadata
+    found = source.discover()
+    assert found["shape"] == (2, 3, 4, 5)
+    assert found["dtype"] == np.uint16
+    assert found["npartitions"] == 1
+    assert source.metadata["dims"] == ["mine"], "the entry's own key should win"
+    assert source.metadata["owner"] == "lab"
+    assert source.metadata["shape"] == [2, 3, 4, 5]
+    assert "shape" not in catalog.scan(sensor="S2").metadata
+    assert TiffStackSource.metadata == {}
+
+
+def test_to_dask_fills_the_metadata_too(catalog):
+    source = catalog.scan
+    source.to_dask()
+    assert source.metadata["dtype"] == "uint16"
+
+
+def test_overrides_chain(catalog, scans):
+    source = catalog.scan(sensor="S2")(chunks="file")
+    array = source.to_dask()
+    assert array.numblocks == (2, 3, 1, 1)
+    np.testing.assert_array_equal(array.compute(), scans["S2"])
+
+
+@pytest.mark.parametrize("method", ["__call__", "get", "configure_new"])
+def test_every_way_to_override_keeps_what_was_given_before(catalog, scans, method):
+    source = getattr(catalog.scan(sensor="S2"), method)(sel={"c": 1})
+    np.testing.assert_array_equal(source.read(), scans["S2"][1:])
+    assert (source.name, source.cat.name, source.entry.name) == ("scan", catalog.name, "scan")
+
+
+def test_a_parameter_given_later_keeps_the_options_given_before(catalog, scans):
+    source = catalog.scan(chunks="file", sel={"t": 2})(sensor="S2")
+    assert source.to_dask().numblocks == (2, 1, 1, 1)
+    np.testing.assert_array_equal(source.read(), scans["S2"][:, 2:])
+
+
+def test_an_override_may_use_a_template(catalog, scans):
+    source = catalog.scan(urlpath="{{ CATALOG_DIR }}/raw/S2/*.tif")
+    np.testing.assert_array_equal(source.read(), scans["S2"])
+
+
+def test_a_value_outside_a_parameters_bounds_is_refused(catalog):
+    with pytest.raises(ValueError, match="S9"):
+        catalog.scan(sensor="S9")
+
+
+def test_nested_catalogs_and_environment(scans, tmp_path, monkeypatch):
+    monkeypatch.setenv("SCAN_FOLDER", str(tmp_path / "raw"))
+    (tmp_path / "inner.yml").write_text(
+        dedent("""
+        sources:
+          scan:
+            driver: tiffstack
+            args: {urlpath: "{{ env(SCAN_FOLDER) }}/S1/*.tif", pattern: "c{c:d}_t{t:d}.tif"}
+        """)
+    )
+    (tmp_path / "outer.yml").write_text(
+        dedent("""
+        sources:
+          lab: {driver: yaml_file_cat, args: {path: "{{ CATALOG_DIR }}/inner.yml"}}
+        """)
+    )
+    source = intake.open_catalog(str(tmp_path / "outer.yml")).lab.scan
+    np.testing.assert_array_equal(source.read(), scans["S1"].swapaxes(0, 1))
+    assert source.cat.cat is not None
+
+
+# -- entries that contradict themselves -----------------------------------------------------------
+
+
+def open_entry(tmp_path: Path, body: str) -> TiffStackSource:
+    path = tmp_path / "other.yml"
+    path.write_text("sources:\n  scan:\n    driver: tiffstack\n" + body)
+    return intake.open_catalog(str(path)).scan
+
+
+def test_a_template_name_that_is_no_parameter_is_named(scans, tmp_path):
+    source = open_entry(
+        tmp_path,
+        """
+    parameters: {sensor: {description: s, type: str, default: S1}}
+    args: {urlpath: "{{ CATALOG_DIR }}/raw/{{ sensr }}/*.tif"}
+""",
+    )
+    with pytest.raises(EntryError, match="'sensr'.*did you mean 'sensor'"):
+        source.to_dask()
+
+
+def test_a_parameter_without_effect_is_named(scans, tmp_path):
+    source = open_entry(
+        tmp_path,
+        """
+    parameters: {chunks: {description: s, type: str, default: file}}
+    args: {urlpath: "{{ CATALOG_DIR }}/raw/S1/*.tif"}
+""",
+    )
+    with pytest.raises(EntryError, match=r"parameter 'chunks'.*chunks: \"\{\{ chunks \}\}\""):
+        source.discover()
+
+
+def test_a_parameter_that_templates_use_gives_numbers_lists_and_dicts(scans, tmp_path):
+    source = open_entry(
+        tmp_path,
+        """
+    parameters:
+      chunks: {description: s, type: dict, default: {t: 1}}
+      which: {description: s, type: list, default: [0, 2]}
+    args:
+      urlpath: "{{ CATALOG_DIR }}/raw/S1/*.tif"
+      pattern: "c{c:d}_t{t:d}.tif"
+      chunks: "{{ chunks }}"
+      sel: {t: "{{ which }}"}
+""",
+    )
+    array = source.to_dask()
+    assert array.numblocks == (2, 1, 1, 1)
+    np.testing.assert_array_equal(array.compute(), scans["S1"].swapaxes(0, 1)[[0, 2]])
+
+
+def test_an_unknown_option_suggests_the_near_one(tmp_path):
+    with pytest.raises(OptionError, match="'patern'; did you mean 'pattern'"):
+        intake.open_tiffstack(str(tmp_path), patern="x")
+
+
+# -- identity -------------------------------------------------------------------------------------
+
+
+def test_equality_hash_and_token_use_what_was_given(catalog):
+    one, two = catalog.scan(sensor="S1"), catalog.scan(sensor="S1")
+    one.discover()
+    assert one == two
+    assert hash(one) == hash(two)
+    assert one.__dask_tokenize__() == two.__dask_tokenize__()
+    assert one != catalog.scan(sensor="S2")
+
+
+def test_a_positional_and_a_named_urlpath_are_equal(tmp_path):
+    assert TiffStackSource(str(tmp_path)) == TiffStackSource(urlpath=str(tmp_path))
+
+
+def test_a_pickled_source_is_the_same_and_can_still_be_overridden(catalog, scans):
+    source = catalog.scan(sensor="S2")(chunks="file")
+    copy = pickle.loads(pickle.dumps(source))
+    assert copy == source
+    assert hash(copy) == hash(source)
+    assert (copy.name, copy.cat.name, copy.persist_mode) == ("scan", catalog.name, "default")
+    assert copy.to_dask().name == source.to_dask().name
+    np.testing.assert_array_equal(copy(sel={"c": 0}).read(), scans["S2"][:1])
+    np.testing.assert_array_equal(copy(sensor="S1").read(), scans["S1"])
+
+
+@pytest.mark.parametrize(
+    ("of_catalog", "of_source", "expected"),
+    [
+        ("default", "default", "default"),
+        ("never", "default", "never"),
+        ("never", "always", "always"),
+    ],
+)
+def test_persist_mode_is_the_nearest_that_is_given(
+    scans, tmp_path, of_catalog, of_source, expected
+):
+    catalog = intake.open_catalog(str(tmp_path / "catalog.yml"), persist_mode=of_catalog)
+    source = catalog.scan(persist_mode=of_source)
+    assert source.persist_mode == expected
+    assert pickle.loads(pickle.dumps(source)).persist_mode == expected
+
+
+# -- YAML and secrets -----------------------------------------------------------------------------
+
+
+def test_yaml_opens_again_wherever_it_is_kept(catalog, scans, tmp_path_factory):
+    source = catalog.scan(sensor="S2", sel={"c": 1})
+    before = source.yaml()
+    source.discover()
+    assert source.yaml() == before, "discovered values have no place in it"
+    path = tmp_path_factory.mktemp("elsewhere") / "again.yml"
+    path.write_text(before)
+    again = intake.open_catalog(str(path)).scan
+    np.testing.assert_array_equal(again.read(), scans["S2"][1:])
+    np.testing.assert_array_equal(again(sensor="S1").read(), scans["S1"][1:])
+
+
+SECRETS = {
+    "key": "AKIAverysecret",
+    "secret": "shhh-verysecret",
+    "client_kwargs": {"password": "verysecret", "region_name": "eu"},
+    "headers": {"Authorization": "Bearer verysecret"},
+    "anon": False,
+}
+
+
+def test_no_secret_is_shown(tmp_path):
+    source = intake.open_tiffstack("s3://bucket/*.tif", storage_options=SECRETS)
+    shown = "".join(
+        [source.yaml(), repr(source), source._repr_html_(), str(source.describe()), str(source)]
+    )
+    assert "verysecret" not in shown
+    assert "{{ env(AWS_SECRET_ACCESS_KEY) }}" in source.yaml()
+    assert "region_name: eu" in source.yaml()
+
+
+def test_no_secret_of_an_entry_is_shown(tmp_path):
+    source = open_entry(
+        tmp_path,
+        """
+    args:
+      urlpath: https://me:verysecret@host/a.tif
+      storage_options: {token: "{{ env(MY_TOKEN) }}", secret: verysecret}
+""",
+    )
+    shown = source.yaml() + repr(source) + source._repr_html_() + str(source.describe())
+    assert "verysecret" not in shown
+    assert "{{ env(MY_TOKEN) }}" in source.yaml()
+
+
+def test_a_secret_of_an_override_is_not_shown(catalog):
+    assert "verysecret" not in catalog.scan(storage_options=SECRETS).yaml()
+
+
+def test_the_ipython_hook_is_off_so_that_html_is_seen(catalog):
+    assert catalog.scan._ipython_display_ is None
+    assert "<table>" in catalog.scan._repr_html_()
+
+
+def test_describe_works_with_and_without_an_entry(catalog, tmp_path):
+    assert catalog.scan.describe()["args"]["pattern"] == "c{c:d}_t{t:d}.tif"
+    told = TiffStackSource(str(tmp_path)).describe()
+    assert told["driver"] == ["tiffstack"]
+    assert told["args"] == {"urlpath": str(tmp_path)}
+
+
+# -- partitions -----------------------------------------------------------------------------------
+
+
+def test_partitions_by_number_and_by_place(catalog, scans):
+    source = catalog.scan(chunks="file")
+    assert source.discover()["npartitions"] == 6
+    np.testing.assert_array_equal(source.read_partition(4)[0, 0], scans["S1"][1, 1])
+    np.testing.assert_array_equal(source.read_partition((1, 1, 0, 0))[0, 0], scans["S1"][1, 1])
+    chunks = [chunk[0, 0] for chunk in source.read_chunked()]
+    np.testing.assert_array_equal(np.reshape(chunks, (2, 3, 4, 5)), scans["S1"])
+
+
+@pytest.mark.parametrize("wrong", [6, -1, (2, 0, 0, 0), (0, 0, 0)])
+def test_a_partition_that_is_not_there_is_an_index_error(catalog, wrong):
+    with pytest.raises(IndexError, match="partition"):
+        catalog.scan(chunks="file").read_partition(wrong)
+
+
+def test_a_source_is_a_context(catalog, scans):
+    with catalog.scan as source:
+        assert source.shape == (2, 3, 4, 5)
+        np.testing.assert_array_equal(source.read(), scans["S1"])
+
+
+def test_relist_sees_new_files_and_a_new_source_shares_the_listing(catalog, scans, tmp_path):
+    source = catalog.scan
+    assert source.to_dask().shape[1] == 3
+    for c in range(2):
+        tifffile.imwrite(tmp_path / f"raw/S1/c{c}_t3.tif", scans["S1"][0, 0])
+    fresh = intake.open_catalog(str(tmp_path / "catalog.yml")).scan
+    assert fresh.to_dask().shape[1] == 3
+    source.relist()
+    assert source.to_dask().shape[1] == 4
+    assert source.metadata["shape"] == [2, 4, 4, 5]
+
+
+# -- xarray, copies, what is not there yet --------------------------------------------------------
+
+
+def test_to_xarray_is_named_after_the_entry(catalog, scans):
+    named = catalog.scan.to_xarray()
+    assert isinstance(named, xr.DataArray)
+    assert named.name == "scan"
+    np.testing.assert_array_equal(named.sel(c=1, t=2).values, scans["S1"][1, 2])
+
+
+def test_export_gives_a_source_over_an_equal_copy(catalog, scans, tmp_path):
+    copy = catalog.scan.export(str(tmp_path / "scan.zarr"))
+    np.testing.assert_array_equal(copy.read(), scans["S1"])
+    np.testing.assert_array_equal(da.from_zarr(str(tmp_path / "scan.zarr")), scans["S1"])
+    xr.testing.assert_equal(copy.to_xarray(), catalog.scan.to_xarray())
+    again = intake.open_tiffstack_zarr(str(tmp_path / "scan.zarr"))
+    assert again.discover()["shape"] == (2, 3, 4, 5)
+    assert again.metadata["provenance"] == catalog.scan.discover()["metadata"]["provenance"]
+    assert pickle.loads(pickle.dumps(again)) == again
+    with pytest.raises(TargetExistsError, match=r"scan\.zarr"):
+        catalog.scan.export(str(tmp_path / "scan.zarr"))
+
+
+def test_what_is_not_there_says_so(catalog, tmp_path):
+    with pytest.raises(FeatureNotAvailableError, match="export"):
+        catalog.scan.persist()
+    with pytest.raises(FeatureNotAvailableError, match="ome-zarr"):
+        catalog.scan.export(str(tmp_path / "x"), format="ome-zarr")
+    assert not catalog.scan.is_persisted
+    assert not catalog.scan.has_been_persisted
+
+
+def test_a_missing_folder_is_our_error_and_the_built_in(tmp_path):
+    source = intake.open_tiffstack(str(tmp_path / "nowhere" / "*.tif"))
+    with pytest.raises(FileNotFoundError, match="nowhere") as caught:
+        source.to_dask()
+    assert isinstance(caught.value, TiffStackError)
