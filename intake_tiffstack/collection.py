@@ -28,9 +28,10 @@ from intake_tiffstack.errors import (
     UnreadableFileError,
 )
 from intake_tiffstack.file_metadata import describe_file
+from intake_tiffstack.filesystem import is_local
 from intake_tiffstack.grid import Grid, place_files
-from intake_tiffstack.header import Structure, read_raw_metadata, rename_dims
-from intake_tiffstack.headers import get_header
+from intake_tiffstack.header import Structure, rename_dims
+from intake_tiffstack.headers import get_header, get_raw_metadata
 from intake_tiffstack.holes import apply_missing
 from intake_tiffstack.infer import no_match_error
 from intake_tiffstack.layout import Layout, combine
@@ -38,7 +39,6 @@ from intake_tiffstack.listing import list_files
 from intake_tiffstack.metadata import merge
 from intake_tiffstack.outliers import MAX_PROBED_HEADERS, choose_headers
 from intake_tiffstack.pattern import Matches, Pattern, compile_pattern, match_paths, role_of
-from intake_tiffstack.store import is_local
 from intake_tiffstack.urllist import has_tiff_suffix
 
 if TYPE_CHECKING:
@@ -151,6 +151,8 @@ def survey(options: Options) -> Survey:
     """
     found = find_files(replace(options, unmatched="ignore"))
     problems: list[TiffStackError] = []
+    if found.pattern is not None and found.strays and options.unmatched == "raise":
+        problems.append(_stray_error(found.strays, found.pattern.text))
     try:
         grid = _place(found, options)
     except LayoutError as exc:
@@ -163,14 +165,17 @@ def survey(options: Options) -> Survey:
         grid = apply_missing(grid, missing=options.missing)
     except LayoutError as exc:
         problems.append(exc)
-    headers = read_headers(found.files, grid, replace(options, on_error="fill"))
-    if options.on_error == "raise":
-        problems += headers.unreadable.values()
+    try:
+        headers = read_headers(found.files, grid, replace(options, on_error="fill"))
+    except (UnreadableFileError, StorageError) as exc:  # not one of them can be read
+        return Survey(found, grid, None, None, (*problems, exc))
     layout = None
     try:
         layout = _combine(found, grid, headers, replace(options, missing="fill"))
     except LayoutError as exc:
         problems.append(exc)
+    if options.on_error == "raise":
+        problems += headers.unreadable.values()
     return Survey(found, grid, headers, layout, tuple(problems))
 
 
@@ -201,8 +206,10 @@ def find_files(options: Options) -> Found:
     is_stray = np.ones(count, dtype=bool)
     is_stray[matches.indices] = False
     strays = tuple(p for i in np.flatnonzero(is_stray) if has_tiff_suffix(p := paths[i]))
-    if strays:
-        _tell_strays(strays, text, options.unmatched)
+    if strays and options.unmatched == "raise":
+        raise _stray_error(strays, text)
+    if strays and options.unmatched == "warn":
+        warnings.warn(str(_stray_error(strays, text)), TiffStackWarning, stacklevel=4)
     matched = len(matches.indices)
     matches = select_files(matches, pattern.fields, options.sel)
     files = listing.files
@@ -211,17 +218,13 @@ def find_files(options: Options) -> Found:
     return Found(files, pattern, matches, False, count, strays, matched - len(matches.indices))
 
 
-def _tell_strays(strays: Sequence[str], pattern: str, unmatched: str) -> None:
-    if unmatched == "ignore":
-        return
-    names = few([path.rpartition("/")[2] for path in strays], 2)
-    text = (
+def _stray_error(strays: Sequence[str], pattern: str) -> LayoutError:
+    names = few([path.rpartition("/")[2] for path in strays], 3)
+    return LayoutError(
         f"{len(strays):,} of the TIFFs listed do not match the pattern {pattern!r}: {names}; leave "
-        "them out with `exclude`, or set unmatched='ignore'"
+        "them out with `exclude`, or set unmatched='ignore'",
+        paths=list(strays[:8]),
     )
-    if unmatched == "raise":
-        raise LayoutError(text, paths=list(strays[:8]))
-    warnings.warn(text, TiffStackWarning, stacklevel=5)
 
 
 def _place(found: Found, options: Options) -> Grid:
@@ -255,14 +258,15 @@ def _read_options(options: Options, dtype: np.dtype[Any]) -> ReadOptions:
 
 
 def _fitting(fill_value: Any, dtype: np.dtype[Any]) -> Any:
-    """Return the fill value, having seen that a pixel can be it."""
+    """Return the fill value as pixels have it; the dtype never changes to suit it."""
     try:
-        fits = dtype.kind not in "iub" or np.full((), fill_value, dtype) == fill_value
-    except (TypeError, ValueError, OverflowError):
-        fits = False
-    if not fits:
-        raise OptionError(f"fill_value {fill_value!r} is no value of {dtype}, the pixels' type")
-    return fill_value
+        with np.errstate(over="ignore"):
+            fitted = dtype.type(fill_value)
+        if dtype.kind in "iub" and fitted != fill_value:
+            raise ValueError("it would be rounded")
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise OptionError(f"fill_value {fill_value!r} is no {dtype}, as the pixels are") from exc
+    return fitted.item()
 
 
 def read_headers(files: FileTable, grid: Grid, options: Options) -> Headers:
@@ -279,17 +283,17 @@ def read_headers(files: FileTable, grid: Grid, options: Options) -> Headers:
                 series=options.series,
                 level=options.level,
             )
-            notes.update(dict.fromkeys(header.notes[:2]))
-            if file_dims is None:
-                return header.structure
-            return rename_dims(header.structure, file_dims, files[row].url)
         except (UnreadableFileError, StorageError) as exc:
             if options.on_error == "raise":
                 raise
             unreadable[row] = exc
             return None
+        notes.update(dict.fromkeys(header.notes[:2]))
+        return header.structure
 
-    template = _first_structure(grid, read, unreadable)
+    first, template = _first_structure(grid, read, unreadable)
+    if file_dims is not None:
+        template = rename_dims(template, file_dims, files.urls[first])
     are_local = is_local(files.urls[0])
     rows = choose_headers(
         grid,
@@ -298,27 +302,44 @@ def read_headers(files: FileTable, grid: Grid, options: Options) -> Headers:
         is_local=are_local,
         validate=options.validate,
     )
+    rows = [row for row in rows if row != first and row not in unreadable]
     if are_local:  # parsing holds the interpreter's lock: threads would not help
-        found = map(read, rows)
-        structures = dict(zip(rows, found, strict=True))
+        found = list(map(read, rows))
     else:
         with ThreadPoolExecutor(CONCURRENT_HEADERS) as pool:
-            structures = dict(zip(rows, pool.map(read, rows), strict=True))
+            found = list(pool.map(read, rows))
+    structures = {first: template}
+    for row, structure in zip(rows, found, strict=True):
+        if structure is not None:
+            structures[row] = _rename_alike(structure, file_dims, files.urls[row])
     sizes = files.sizes[grid.rows]
     return Headers(
-        structures={row: s for row, s in structures.items() if s is not None},
+        structures=structures,
         unreadable=unreadable,
         notes=tuple(notes),
         is_proven=not template.is_compressed and sizes[0] >= 0 and bool((sizes == sizes[0]).all()),
     )
 
 
-def _first_structure(grid: Grid, read: Any, unreadable: Mapping[int, TiffStackError]) -> Structure:
-    """Return the structure of the first file that can be read."""
+def _rename_alike(structure: Structure, file_dims: tuple[Any, ...] | None, url: str) -> Structure:
+    """Return the structure with ``file_dims``; as it is where these fit the template alone.
+
+    What sets it apart is then told as for any file that differs, or is a rest of one plane.
+    """
+    try:
+        return structure if file_dims is None else rename_dims(structure, file_dims, url)
+    except OptionError:
+        return structure
+
+
+def _first_structure(
+    grid: Grid, read: Any, unreadable: Mapping[int, TiffStackError]
+) -> tuple[int, Structure]:
+    """Return the row and the structure of the first file that can be read."""
     for row in grid.rows.tolist():
         structure: Structure | None = read(row)
         if structure is not None:
-            return structure
+            return row, structure
     raise next(iter(unreadable.values()))
 
 
@@ -357,7 +378,12 @@ def _describe(
         ).structure.shape
     described = {}
     for row in rows:
-        raw = read_raw_metadata(files[row], storage_options=files.storage_options)
+        try:
+            raw = get_raw_metadata(files[row], storage_options=files.storage_options)
+        except (UnreadableFileError, StorageError):
+            if options.on_error == "raise":
+                raise
+            continue  # filled, and told, once its pixels are wanted
         structure = headers.structures.get(row, headers.structures[_template_row(grid, headers)])
         fits = base is not None and len(base) == len(structure.shape)
         described[row] = describe_file(

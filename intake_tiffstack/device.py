@@ -99,9 +99,10 @@ def _load_device(name: str) -> Device:
     """Return the device of a dotted name; the import runs code of that package."""
     module, _, attribute = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)()
-    except (ImportError, AttributeError) as exc:
+        made = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as exc:
         raise OptionError(f"arraytype {name!r} cannot be imported: {exc}") from exc
+    found = made() if callable(made) else made
     if not isinstance(found, Device):
         raise OptionError(
             f"arraytype {name!r} must have empty_host, to_device, to_host and meta, as "
@@ -125,10 +126,16 @@ def get_device(name: str) -> Device:
     ImportError
         CuPy is not installed; the message names the extra.
     """
+    _check_name(name)
     if name == "numpy":
         return NumpyDevice()
-    if name == "cupy":
-        return _cupy_device()
+    return _cupy_device() if name == "cupy" else _load_device(name)
+
+
+def _check_name(name: str) -> None:
+    """Raise for a name that means nothing, or may not be asked for."""
+    if name in ("numpy", "cupy"):
+        return
     if ":" not in name:
         raise OptionError.unknown("arraytype", name, ["numpy", "cupy", "package.module:Class"])
     if not setting("allow_code"):
@@ -136,7 +143,6 @@ def get_device(name: str) -> Device:
             f"arraytype {name!r} runs code of that package: a catalog may not ask for it unless "
             "tiffstack.allow_code is true in dask's config"
         )
-    return _load_device(name)
 
 
 def require_device(name: str, ndim: int, dtype: DTypeLike) -> Any:
@@ -145,6 +151,7 @@ def require_device(name: str, ndim: int, dtype: DTypeLike) -> Any:
     With ``require_device`` off a NumPy meta stands in: this process then has no device of its own,
     its workers do.
     """
+    _check_name(name)
     if name != "numpy" and not setting("require_device"):
         return NumpyDevice().meta(ndim, dtype)
     return get_device(name).meta(ndim, dtype)

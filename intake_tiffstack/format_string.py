@@ -17,7 +17,28 @@ from intake_tiffstack.fields import Field
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["CompiledFormat", "compile_format"]
+__all__ = ["CompiledFormat", "Hinge", "compile_format"]
+
+
+@dataclass(frozen=True)
+class Hinge:
+    """A literal behind a variable that could end at several places."""
+
+    #: The literal; empty where another variable follows at once, which nothing settles.
+    literal: str
+    #: How often its first character is in the literals of the format string.
+    n_first: int
+
+    def is_settled_in(self, name: str) -> bool:
+        """Return whether the variable before it has one end in this name.
+
+        It has where the literal is at one place only, or where all of its first character in the
+        name are taken by literals, so that no variable holds one.
+        """
+        return (
+            name.find(self.literal) == name.rfind(self.literal)
+            or name.count(self.literal[:1]) == self.n_first
+        )
 
 
 @dataclass(frozen=True)
@@ -30,8 +51,8 @@ class CompiledFormat:
     shortest: re.Pattern[str]
     #: Gives the reading whose variables are as long as can be, from the left.
     longest: re.Pattern[str]
-    #: A name that holds each of these exactly once has one reading (:func:`_find_hinges`).
-    hinges: tuple[str, ...]
+    #: A name that is settled at each of these has one reading.
+    hinges: tuple[Hinge, ...]
 
 
 @dataclass(frozen=True)
@@ -193,17 +214,17 @@ def _build_regex(parts: Sequence[str | _Variable], lazy: str) -> re.Pattern[str]
     return re.compile(regex)
 
 
-def _find_hinges(parts: Sequence[str | _Variable]) -> tuple[str, ...]:
-    """Return the literals that settle how a name is read, if each is in it once.
+def _find_hinges(parts: Sequence[str | _Variable]) -> tuple[Hinge, ...]:
+    """Return where a name has to be looked at to know that it reads one way.
 
     Nothing crosses a ``/``, so each part of the path stands alone, and both its ends are known.
     From a known start a variable has one end where its length is fixed, or where the literal
     behind it begins with a character that it cannot hold; likewise its start from a known end.
     Going inwards from both sides settles most variables, and a single one that is left takes
-    what is left. Where more are left, the literal behind the first settles its end in names that
-    hold that literal at one place only; then on from there.
+    what is left. Where more are left, the end of the first hinges on the name; then on from there.
     """
-    hinges: list[str] = []
+    literals = "".join(part for part in parts if isinstance(part, str))
+    hinges: list[Hinge] = []
     for segment in _split_at_slashes(parts):
         left = [i for i, part in enumerate(segment) if isinstance(part, _Variable)]
         while len(left) > 1 and any(_is_named(segment[i]) for i in left):
@@ -213,8 +234,9 @@ def _find_hinges(parts: Sequence[str | _Variable]) -> tuple[str, ...]:
                 del left[-1]
             else:
                 behind = segment[left.pop(0) + 1]
-                hinges.append(behind if isinstance(behind, str) else "")
-    return tuple(hinges)
+                literal = behind if isinstance(behind, str) else ""
+                hinges.append(Hinge(literal, literals.count(literal[0]) if literal else -1))
+    return tuple(dict.fromkeys(hinges))
 
 
 def _is_named(part: str | _Variable) -> bool:

@@ -6,15 +6,27 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from intake_tiffstack.header import Header, read_header
+from intake_tiffstack.header import (
+    Header,
+    HeaderBytes,
+    RawMetadata,
+    Templates,
+    open_header,
+    read_header,
+    read_raw_metadata,
+)
 from intake_tiffstack.settings import setting_bytes
+from intake_tiffstack.store import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
     from intake_tiffstack.filetable import File
 
-__all__ = ["get_header"]
+__all__ = ["clear_headers", "get_header", "get_raw_metadata"]
+
+REMOTE_HEADERS = 64
+"""Remote files whose header bytes are kept, so that their metadata cost no more requests."""
 
 
 class HeaderCache:
@@ -25,11 +37,13 @@ class HeaderCache:
         self._nbytes = 0
         self._lock = threading.Lock()
         self._parsing: dict[Hashable, threading.Lock] = {}
+        self._templates: dict[tuple[int, int], Templates] = {}
+        self._remote: OrderedDict[File, HeaderBytes] = OrderedDict()
 
     def get(
         self, file: File, *, storage_options: Mapping[str, Any], series: int, level: int
     ) -> Header:
-        """Return the header of *file*, parsed now if it is not here."""
+        """Return the header of *file*, read now if it is not here."""
         key = (file, series, level)
         found = self._look_up(key)
         if found is not None:
@@ -41,18 +55,47 @@ class HeaderCache:
             if found is not None:
                 return found
             try:
-                header = read_header(
-                    file,
-                    storage_options=storage_options,
-                    series=series,
-                    level=level,
-                    max_image_bytes=setting_bytes("max_image_bytes"),
-                )
+                header = self._read(file, storage_options, series, level)
                 self._keep(key, header)
             finally:
                 with self._lock:
                     self._parsing.pop(key, None)
         return header
+
+    def get_raw_metadata(self, file: File, *, storage_options: Mapping[str, Any]) -> RawMetadata:
+        """Return what *file* says of its pixels; remote bytes fetched before serve again."""
+        return read_raw_metadata(file, data=self._open(file, storage_options))
+
+    def _read(
+        self, file: File, storage_options: Mapping[str, Any], series: int, level: int
+    ) -> Header:
+        """Return a header by the cheapest way that is certain: see :mod:`.header.twins`."""
+        data = self._open(file, storage_options)
+        templates = self._templates.setdefault((series, level), Templates())
+        found = templates.find(file, data)
+        if found is not None:
+            return found
+        data.touched.clear()
+        header = read_header(
+            file,
+            series=series,
+            level=level,
+            max_image_bytes=setting_bytes("max_image_bytes"),
+            data=data,
+        )
+        templates.add(header, data)
+        return header
+
+    def _open(self, file: File, storage_options: Mapping[str, Any]) -> HeaderBytes:
+        if is_local(file.url):
+            return open_header(file)
+        with self._lock:
+            data = self._remote.get(file)
+            if data is None:
+                data = self._remote[file] = open_header(file, storage_options)
+                while len(self._remote) > REMOTE_HEADERS:
+                    self._remote.popitem(last=False)
+            return data
 
     def _look_up(self, key: Hashable) -> Header | None:
         with self._lock:
@@ -74,9 +117,12 @@ class HeaderCache:
         """Forget all headers."""
         with self._lock:
             self._headers.clear()
+            self._templates.clear()
+            self._remote.clear()
             self._nbytes = 0
 
 
 _CACHE = HeaderCache()
 get_header = _CACHE.get
+get_raw_metadata = _CACHE.get_raw_metadata
 clear_headers = _CACHE.clear

@@ -6,7 +6,7 @@ Everything here is pure.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from intake_tiffstack.errors import PatternError
@@ -56,11 +56,7 @@ def infer_pattern(names: Sequence[str]) -> str | None:
             return preset
     if len({name.rpartition("/")[0] for name in sample}) == 1:
         sample = [name.rpartition("/")[2] for name in sample]
-    for tokens in _TOKENS:
-        proposal = _propose([tokens.findall(name) for name in sample])
-        if _count_fields(proposal, sample):
-            return proposal
-    return None
+    return next(filter(None, (_propose(sample, tokens) for tokens in _TOKENS)), None)
 
 
 def no_match_error(pattern: Pattern, paths: Sequence[str], root: str) -> PatternError:
@@ -99,19 +95,19 @@ def _count_fields(text: str, names: Sequence[str]) -> int:
     return len(found.columns) if 2 * len(found.indices) > len(names) else 0
 
 
-def _propose(rows: Sequence[Sequence[str]]) -> str:
-    """Return the format string of the most frequent make of names, each given as tokens."""
-    makes = [tuple("a" if token.isalnum() else token for token in row) for row in rows]
-    if not makes:
-        return ""
-    make = Counter(makes).most_common(1)[0][0]
-    columns = list(zip(*(r for r, m in zip(rows, makes, strict=True) if m == make), strict=True))
+def _propose(names: Sequence[str], tokens: re.Pattern[str]) -> str | None:
+    """Return the format string of the names of one make, where that is the make of most."""
+    makes: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for name in names:
+        makes[tuple("a" if t.isalnum() else t for t in tokens.findall(name))].append(name)
+    alike = max(makes.values(), key=len, default=[])
+    if 2 * len(alike) <= len(names):
+        return None
+    columns = list(zip(*map(tokens.findall, alike), strict=True))
+    before = ("", *(column[0] for column in columns))
     taken: set[str] = set()
-    text = ""
-    for i, column in enumerate(columns):
-        before = columns[i - 1][0] if i else ""
-        text += _describe(column, before, taken)
-    return text
+    text = "".join(_describe(column, before[i], taken) for i, column in enumerate(columns))
+    return text if _count_fields(text, alike) else None
 
 
 def _describe(column: Sequence[str], before: str, taken: set[str]) -> str:

@@ -9,6 +9,8 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from intake_tiffstack.pattern import role_of
+
 if TYPE_CHECKING:
     import dask.array as da
 
@@ -21,11 +23,11 @@ ATTRIBUTES = ("scale", "translation", "units", "channel_names", "time_interval")
 """What of the metadata goes into ``attrs``; dims and coords are the array's own."""
 
 
-class LazyStack(BackendArray):  # type: ignore[misc]
+class LazyStack(BackendArray):
     """A :class:`~intake_tiffstack.array.StackArray` as xarray's lazy indexing wants it.
 
-    xarray composes chained indexes before it asks; one basic index arrives here. What basic
-    indexing cannot say (lists of positions) xarray does in memory on the smallest block.
+    xarray composes chained indexes before it asks; one index arrives here, a list of positions
+    along a dim at most. What that cannot say (points) xarray picks from the smallest block.
     """
 
     def __init__(self, array: StackArray) -> None:
@@ -35,7 +37,7 @@ class LazyStack(BackendArray):  # type: ignore[misc]
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         return indexing.explicit_indexing_adapter(
-            key, self.shape, indexing.IndexingSupport.BASIC, self.array.__getitem__
+            key, self.shape, indexing.IndexingSupport.OUTER, self.array.__getitem__
         )
 
 
@@ -55,7 +57,9 @@ def to_dataarray(collection: Collection, array: da.Array | None) -> xr.DataArray
     }
     for dim in layout.dims:
         position = _physical(collection, dim.name, dim.size)
-        if position is not None and (dim.name not in coords or dim.kind == "extend"):
+        # along an extended dim the layout only counts, where no option labels it
+        is_counted = dim.kind == "extend" and dim.name not in collection.options.coords
+        if position is not None and (is_counted or dim.name not in coords):
             coords[dim.name] = position
     names = metadata["channel_names"]
     if names is not None and "channel" not in coords:
@@ -78,8 +82,6 @@ def _physical(collection: Collection, dim: str, size: int) -> Any:
 
 
 def _channel_dim(collection: Collection, count: int) -> str | None:
-    from intake_tiffstack.pattern import role_of
-
     for dim in collection.layout.dims:
         if role_of(dim.name) == "channel" and dim.size == count:
             return dim.name

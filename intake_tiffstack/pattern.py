@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from intake_tiffstack.format_string import Hinge
+
 __all__ = [
     "ROLES",
     "Field",
@@ -66,8 +68,8 @@ class Pattern:
     n_parts: int | None = None
     #: The regex of a format string's longest reading; None for a regex.
     longest: re.Pattern[str] | None = None
-    #: A name that holds each of these exactly once can be read in one way only.
-    hinges: tuple[str, ...] = ()
+    #: A name that is settled at each of these can be read in one way only.
+    hinges: tuple[Hinge, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a pattern without a field, which tells no file from another."""
@@ -273,7 +275,7 @@ def _check_single_readings(pattern: Pattern, names: Sequence[str]) -> None:
     """
     if pattern.longest is None:
         return
-    doubtful = [n for hinge in pattern.hinges for n in names if n.find(hinge) != n.rfind(hinge)]
+    doubtful = [n for hinge in pattern.hinges for n in names if not hinge.is_settled_in(n)]
     for name in doubtful:
         found = [m for regex in (pattern.regex, pattern.longest) if (m := regex.fullmatch(name))]
         two = [f.name for f in pattern.fields if len({m.span(f.name) for m in found}) > 1]

@@ -7,17 +7,21 @@ A file that is not the one that was listed is an error, never bytes.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from intake_tiffstack.errors import FileChangedError, StorageError, UnreadableFileError
+from intake_tiffstack.errors import (
+    FileChangedError,
+    FilesNotFoundError,
+    StorageError,
+    UnreadableFileError,
+)
+from intake_tiffstack.filesystem import get_filesystem, is_local, storage_errors
 from intake_tiffstack.filetable import File
-from intake_tiffstack.store import get_filesystem, is_local, stat_file
+from intake_tiffstack.store import stat_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    Buffer = memoryview
 
 __all__ = ["ByteSource", "open_bytes"]
 
@@ -49,7 +53,7 @@ class LocalBytes:
     read_cost: int = 4096  # a page of the page cache: a read of 4 kB takes 13 us, mostly overhead
 
     def fill(self, spans: Sequence[tuple[int, memoryview]]) -> None:
-        """Fill each buffer; one open, one fstat and one positional read a span."""
+        """Fill each buffer; one open, two fstat and one positional read a span."""
         url = self.file.url
         try:
             descriptor = os.open(url, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -63,6 +67,7 @@ class LocalBytes:
             _refuse_changed(self.file, os.fstat(descriptor))
             for start, buffer in spans:
                 _read_at(descriptor, start, buffer, url)
+            _refuse_changed(self.file, os.fstat(descriptor))  # nor was it written to meanwhile
         finally:
             os.close(descriptor)
 
@@ -115,27 +120,21 @@ class RemoteBytes:
     """An object of any fsspec filesystem, read by ranges."""
 
     file: File
-    storage_options: Mapping[str, Any]
+    storage_options: Mapping[str, Any] = field(repr=False)
     read_cost: int = 2**18  # a request takes about as long as 256 kB at 10 MB/s and 25 ms
 
     def fill(self, spans: Sequence[tuple[int, memoryview]]) -> None:
-        """Fill each buffer; one request to see that the object is the listed one, one a span."""
+        """Fill each buffer; one request a span, one to see that the object is the listed one."""
         url = self.file.url
-        now = stat_file(url, self.storage_options)
-        if not self.file.agrees_with(now):
-            raise FileChangedError(
-                f"{url} changed since it was listed (size {self.file.size:,}, now {now.size:,}); "
-                "call relist() and open again",
-                url=url,
-            )
-        filesystem, path = get_filesystem(url, self.storage_options)
         starts = [start for start, _ in spans]
         ends = [start + buffer.nbytes for start, buffer in spans]
         try:
-            # on_error: fsspec's default hands exceptions back as values
-            parts = filesystem.cat_ranges([path] * len(spans), starts, ends, on_error="raise")
-        except OSError as exc:
-            raise StorageError(f"{url} cannot be read: {exc}", url=url) from exc
+            with storage_errors(url, self.storage_options):
+                filesystem, path = get_filesystem(url, self.storage_options)
+                # on_error: fsspec's default hands exceptions back as values
+                parts = filesystem.cat_ranges([path] * len(spans), starts, ends, on_error="raise")
+        finally:  # not before: it could be replaced between the two requests
+            self._refuse_changed()
         for (start, buffer), part in zip(spans, parts, strict=True):
             if len(part) != buffer.nbytes:
                 raise StorageError(
@@ -144,3 +143,18 @@ class RemoteBytes:
                     url=url,
                 )
             buffer.cast("B")[:] = part
+
+    def _refuse_changed(self) -> None:
+        url = self.file.url
+        try:
+            now = stat_file(url, self.storage_options)
+        except FilesNotFoundError as exc:
+            raise FileChangedError(
+                f"{url} was listed but is not there any more; call relist()", url=url
+            ) from exc
+        if not self.file.agrees_with(now):
+            raise FileChangedError(
+                f"{url} changed since it was listed (size {self.file.size:,}, now {now.size:,}); "
+                "call relist() and open again",
+                url=url,
+            )

@@ -48,7 +48,7 @@ Region = tuple[range, ...]
 """The part of a file that a read asks for: one ascending range a dim."""
 
 BATCH_BYTES = 2**26
-"""Compressed bytes held at once while a region is decoded."""
+"""Bytes of a file held at once beside the result; a page's compressed segments may be more."""
 
 
 @dataclass(frozen=True)
@@ -185,10 +185,12 @@ def read_part(
         structure = header.structure
         if options.file_dims is not None:
             structure = rename_dims(structure, options.file_dims, file.url)
+        lacking = _lacking_dims(structure, expected, layout)
+        kept = [i for i in range(len(expected)) if i not in lacking]
         if (structure.shape, structure.dtype, structure.dims) != (
-            expected,
+            tuple(expected[i] for i in kept),
             layout.dtype,
-            layout.file_dims,
+            tuple(layout.file_dims[i] for i in kept),
         ):
             shape = "x".join(map(str, expected))
             raise StructureMismatchError(
@@ -197,12 +199,25 @@ def read_part(
                 "file at open, `sel` or `exclude` leave it out",
                 url=file.url,
             )
-        read_region(header, structure, region, out, storage_options=files.storage_options)
+        region = tuple(region[i] for i in kept)
+        target = out.squeeze(lacking)  # a view: a file lacks a dim only where it has one place of it
+        read_region(header, structure, region, target, storage_options=files.storage_options)
     except (UnreadableFileError, StorageError, StructureMismatchError) as exc:
         if options.on_error == "raise":
             raise
         _warn_once(file.url, exc)
         out[...] = options.fill_value
+
+
+def _lacking_dims(
+    structure: Structure, expected: Sequence[int], layout: Layout
+) -> tuple[int, ...]:
+    """Return the dims of one place that the file has not got: a rest of a single plane."""
+    return tuple(
+        i
+        for i, (name, size) in enumerate(zip(layout.file_dims, expected, strict=True))
+        if size == 1 and name not in structure.dims
+    )
 
 
 _WARNED: set[str] = set()
@@ -235,6 +250,11 @@ def _read_raw(
     n_lead = 0 if len(frames.offsets) == 1 else len(structure.shape) - structure.page_ndim
     shape, inner = structure.shape[n_lead:], region[n_lead:]
     plan = plan_spans(shape, frames.dtype.itemsize, inner, read_cost=source.read_cost)
+    held = math.prod(map(len, region[:n_lead])) * len(plan.starts) * plan.nbytes
+    if held > BATCH_BYTES and not plan.is_exact:
+        for half, part in _halves(region, out):
+            _read_raw(frames, structure, half, part, source)
+        return
     walked = [range(len(r)) for r in inner[: plan.split]]
     spans: list[tuple[int, memoryview]] = []
     direct: list[NDArray[Any]] = []
@@ -259,6 +279,15 @@ def _read_raw(
             part.byteswap(inplace=True)
     for part, buffer in copies:
         part[...] = _view_region(buffer, shape[plan.split :], inner[plan.split :], frames.dtype)
+
+
+def _halves(region: Region, out: NDArray[Any]) -> Iterator[tuple[Region, NDArray[Any]]]:
+    """Yield the two halves of a region of more than one pixel, and their places in *out*."""
+    dim = next(i for i, r in enumerate(region) if len(r) > 1)
+    middle = len(region[dim]) // 2
+    for half in (slice(0, middle), slice(middle, None)):
+        place = (*[slice(None)] * dim, half)
+        yield (*region[:dim], region[dim][half], *region[dim + 1 :]), out[place]
 
 
 def _view_region(
@@ -293,7 +322,7 @@ def _read_segments(
     page_region = whole if axes is None else _spread_region(inner, axes)
     wanted = np.array(list(_touched_segments(frames, page_region)), np.intp)
     pages = list(_walk_frames(structure, region[:n_lead]))
-    for batch in _batches(pages, frames, wanted):
+    for batch in _batches(pages, frames, wanted, source.read_cost):
         segments = _fetch_segments(frames, [n for n, _ in batch], wanted, source)
         for number, place in batch:
             page = out[(*place, ...)]
@@ -352,12 +381,16 @@ def _batches(
     pages: Sequence[tuple[int, tuple[int, ...]]],
     frames: SegmentedFrames,
     wanted: NDArray[np.intp],
+    gap: int,
 ) -> Iterator[list[tuple[int, tuple[int, ...]]]]:
-    """Yield runs of pages whose segments together stay within the bytes held at once."""
+    """Yield runs of pages whose segments, up to *gap* between them, stay within BATCH_BYTES."""
+    numbers = np.array([number for number, _ in pages])[:, None]
+    starts, counts = frames.offsets[numbers, wanted], frames.counts[numbers, wanted]
+    reaches = (starts + counts).max(axis=1) - starts.min(axis=1)
+    sizes = gap + np.minimum(reaches, counts.sum(axis=1) + len(wanted) * gap)
     batch: list[tuple[int, tuple[int, ...]]] = []
     held = 0
-    for page in pages:
-        nbytes = int(frames.counts[page[0]][wanted].sum())
+    for page, nbytes in zip(pages, sizes.tolist(), strict=True):
         if batch and held + nbytes > BATCH_BYTES:
             yield batch
             batch, held = [], 0

@@ -14,7 +14,7 @@ from intake_tiffstack.holes import describe_gaps, describe_holes
 from intake_tiffstack.layout import describe_dims
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from intake_tiffstack.collection import Survey
 
@@ -63,7 +63,7 @@ class Report:
         found, grid, headers, layout = survey.found, survey.grid, survey.headers, survey.layout
         return {
             "listed": found.listed,
-            "matched": found.listed - len(found.strays) if found.pattern else found.listed,
+            "matched": len(found.files) + found.left_out,
             "left_out_by_sel": found.left_out,
             "files": list(self.files()),
             "strays": list(found.strays),
@@ -119,14 +119,15 @@ class Report:
                 why = "their listed sizes agree" if headers.is_proven else "each is checked later"
                 assumed = f"; {self._assumed():,} assumed to be alike: {why}"
             yield "headers", f"read: {len(headers.structures):,} of {total:,}{assumed}"
-            for error in list(headers.unreadable.values())[:SHOWN]:
-                yield "unreadable", str(error)
-            for note in headers.notes[:SHOWN]:
-                yield "tifffile says", note
+            filled = [e for e in headers.unreadable.values() if e not in set(survey.problems)]
+            yield from _tell_some("unreadable", filled)
+            yield from _tell_some("tifffile says", headers.notes)
+        by_source: dict[str, list[str]] = {}
         for key, where in self.provenance.items():
-            yield "metadata", f"{key} from {where}"
-        for problem in survey.problems[:SHOWN]:
-            yield "PROBLEM", str(problem)
+            by_source.setdefault(where, []).append(key)
+        for where, keys in by_source.items():
+            yield "metadata", f"{', '.join(keys)} from {where}"
+        yield from _tell_some("PROBLEM", survey.problems)
 
     def _tell_files(self) -> str:
         found = self.survey.found
@@ -135,7 +136,7 @@ class Report:
         if found.left_out:
             text += f"; {found.left_out:,} left out by sel"
         if found.strays:
-            names = few([path.rpartition("/")[2] for path in found.strays], 2)
+            names = few([path.rpartition("/")[2] for path in found.strays], 3)
             text += f"; {len(found.strays):,} TIFFs do not match: {names}"
         return text
 
@@ -153,7 +154,7 @@ class Report:
         for line in describe_gaps(grid):
             yield "gap", line
         if grid.dropped:
-            names = few([found.files.urls[row].rpartition("/")[2] for row in grid.dropped], 2)
+            names = few([found.files.urls[row].rpartition("/")[2] for row in grid.dropped], 3)
             yield "duplicates", f"{len(grid.dropped):,} files left out: {names}"
         if grid.trimmed:
             name, before = grid.trimmed
@@ -180,6 +181,14 @@ class Report:
             for what, text in self._lines()
         )
         return f"<table>{rows}</table>"
+
+
+def _tell_some(what: str, told: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    """Yield a line for each of the first, and the count of the others."""
+    for one in told[:SHOWN]:
+        yield what, str(one)
+    if len(told) > SHOWN:
+        yield what, f"and {len(told) - SHOWN:,} more: to_dict() has all"
 
 
 def _plain(value: Any) -> Any:

@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 import threading
+from copy import deepcopy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from intake_tiffstack.array import to_dask_array
+from intake_tiffstack.array import StackArray, to_dask_array
 from intake_tiffstack.collection import Collection, open_collection, survey
-from intake_tiffstack.device import get_device
 from intake_tiffstack.errors import (
     FeatureNotAvailableError,
     LayoutError,
@@ -26,6 +25,7 @@ from intake_tiffstack.report import Report
 
 if TYPE_CHECKING:
     import dask.array as da
+    import numpy as np
     import xarray as xr
     from numpy.typing import NDArray
 
@@ -78,7 +78,10 @@ class TiffStack:
 
     def __repr__(self) -> str:
         if self._collection is None:
-            return f"<TiffStack {self.options.urlpath!r}, not opened yet>"
+            where = mask_secrets(self.options.urlpath)
+            if isinstance(where, list):
+                where = f"{len(where)} urlpaths"
+            return f"<TiffStack {where}, not opened yet>"
         layout = self._collection.layout
         sizes = ", ".join(f"{d.name}: {d.size}" for d in layout.dims)
         return f"<TiffStack ({sizes}) {layout.dtype}>"
@@ -121,8 +124,11 @@ class TiffStack:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What is known of the pixels: plain values, see ``docs/metadata.md`` for the keys."""
-        return self.collection.metadata
+        """What is known of the pixels: plain values, see ``docs/metadata.md`` for the keys.
+
+        A copy, to change at will.
+        """
+        return deepcopy(self.collection.metadata)
 
     def to_dask(self) -> da.Array:
         """Return the stitched array, lazy; no pixel is read.
@@ -162,14 +168,10 @@ class TiffStack:
         return pixels
 
     def to_host_dask(self) -> da.Array:
-        """Return :meth:`to_dask` with NumPy chunks, whatever ``arraytype`` is."""
-        if self.options.arraytype == "numpy":
-            return self.to_dask()
-        device = get_device(self.options.arraytype)
-        array = self.to_dask()
-        return array.map_blocks(
-            device.to_host, dtype=array.dtype, meta=np.empty((0,) * array.ndim, array.dtype)
-        )
+        """Return the array with NumPy chunks whatever ``arraytype`` is; needs no device."""
+        array, options = self.collection.array, self.collection.array.options
+        on_host = StackArray(array.files, array.layout, replace(options, arraytype="numpy"))
+        return to_dask_array(on_host, self.collection.chunks)
 
     def report(self) -> Report:
         """Return what was found and what is missing; headers are read, no pixel is."""
@@ -213,7 +215,7 @@ class TiffStack:
                 "a source with on_error='fill' is not exported: the copy would hide what could "
                 "not be read; leave such files out with `exclude` or `sel`"
             )
-        named = self.to_xarray()
+        named = self.to_xarray(chunks=None)
         told = {k: v for k, v in self.metadata.items() if k not in _OF_THE_ARRAY}
         write_zarr(
             self.to_host_dask(),

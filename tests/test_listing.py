@@ -16,7 +16,7 @@ from typing import Any
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from intake_tiffstack import filesystem
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
@@ -342,7 +342,6 @@ def forest() -> Iterator[str]:
         yield top
 
 
-@settings(deadline=None)
 @given(parts=st.lists(GLOB_TEXT | st.just("**"), max_size=3), last=GLOB_TEXT)
 def test_glob_finds_what_the_standard_library_finds(
     forest: str, parts: list[str], last: str

@@ -10,15 +10,20 @@ from intake_tiffstack.header.frames import RawFrames, SegmentedFrames, decode_se
 from intake_tiffstack.header.metadata import RawMetadata, read_raw_metadata
 from intake_tiffstack.header.parsing import Header, read_header
 from intake_tiffstack.header.structure import Structure, name_dims, rename_dims
+from intake_tiffstack.header.twins import Templates
+from intake_tiffstack.header.window import HeaderBytes, open_header
 
 __all__ = [
     "Header",
+    "HeaderBytes",
     "RawFrames",
     "RawMetadata",
     "SegmentedFrames",
     "Structure",
+    "Templates",
     "decode_segment",
     "name_dims",
+    "open_header",
     "read_header",
     "read_raw_metadata",
     "rename_dims",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from intake_tiffstack.filetable import File
 
-__all__ = ["RawFrames", "SegmentedFrames", "decode_segment", "locate_frames"]
+__all__ = ["RawFrames", "SegmentedFrames", "decode_segment", "locate_frames", "refuse_outside"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ def locate_frames(
     # an offset of 0 is where the file's own header lies: GDAL writes it for a page left out
     if image.dataoffset and np.dtype(image.dtype).char == stored.char:
         raw = RawFrames(tuple(image.shape), stored, np.array([image.dataoffset], np.int64))
-        _refuse_outside(raw.offsets, image.size * stored.itemsize, file, "the pixels")
+        refuse_outside(raw.offsets, image.size * stored.itemsize, file, "the pixels")
         return raw
     pages = list(image)
     if math.prod(image.shape) != len(pages) * math.prod(keyframe.shape):
@@ -126,9 +126,9 @@ def locate_frames(
     is_run = (offsets[:, :-1] + counts[:, :-1] == offsets[:, 1:]).all() and first.all()
     if keyframe.is_final and (is_run or keyframe.is_stk or keyframe.is_lsm):
         raw = RawFrames(tuple(keyframe.shape), stored, first)
-        _refuse_outside(first, keyframe.nbytes, file, "page {}")
+        refuse_outside(first, keyframe.nbytes, file, "page {}")
         return raw
-    _refuse_outside(offsets, counts, file, "page {}")
+    refuse_outside(offsets, counts, file, "page {}")
     _check_decoder(keyframe)
     is_jpeg = keyframe.compression in {6, 7, 34892, 33007}
     return SegmentedFrames(
@@ -167,13 +167,13 @@ def _segment_table(
             )
     offsets = np.full((len(pages), count), -1, np.int64)
     counts = np.zeros((len(pages), count), np.int64)
-    for i, page in present:
-        offsets[i] = page.dataoffsets[:count]
-        counts[i] = page.databytecounts[:count]
+    for i, page in present:  # safe: in a corrupt file they may be floats, or more than 63 bits
+        np.copyto(offsets[i], page.dataoffsets[:count], casting="safe")
+        np.copyto(counts[i], page.databytecounts[:count], casting="safe")
     return offsets, counts
 
 
-def _refuse_outside(
+def refuse_outside(
     offsets: NDArray[np.int64], counts: NDArray[np.int64] | int, file: File, what: str
 ) -> None:
     """Raise where bytes are said to lie outside the file; absent and sparse ones are fine."""
@@ -181,6 +181,7 @@ def _refuse_outside(
         return
     # not offsets + counts > size: in BigTIFF that sum may be more than 64 bits
     is_outside = (offsets > 0) & (np.asarray(counts) > 0) & (offsets > file.size - counts)
+    is_outside |= (np.asarray(counts) < 0) | (offsets < -1)
     if not is_outside.any():
         return
     first = np.argwhere(is_outside)[0]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from intake_tiffstack.header.opening import FILE_FAULTS, open_tiff, short_text
+from intake_tiffstack.header.window import HeaderBytes, open_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,13 +37,18 @@ class RawMetadata:
 
 
 def read_raw_metadata(
-    file: File, *, storage_options: Mapping[str, Any] | None = None
+    file: File,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    data: HeaderBytes | None = None,
 ) -> RawMetadata:
     """Return what the file says of its pixels, unparsed but for tifffile's own parsers.
 
     A part that cannot be read is left out and told in ``notes``: bad metadata never stop pixels.
     """
-    with open_tiff(file, storage_options or {}) as (tif, notes):
+    if data is None:
+        data = open_header(file, storage_options)
+    with open_tiff(data, file.url) as (tif, notes):
         values: dict[str, Any] = {}
         for name, get in _METADATA_GETTERS.items():
             try:

@@ -7,7 +7,7 @@ import struct
 import threading
 import zlib
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import imagecodecs
 import tifffile
@@ -18,11 +18,11 @@ from intake_tiffstack.errors import (
     UnreadableFileError,
     UnsupportedFileError,
 )
-from intake_tiffstack.filetable import File
-from intake_tiffstack.store import get_filesystem, is_local
+from intake_tiffstack.header.window import HeaderBytes, HeaderFile
+from intake_tiffstack.store import is_local
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 __all__ = ["FILE_FAULTS", "file_faults_named", "open_tiff"]
 
@@ -44,26 +44,17 @@ FILE_FAULTS: tuple[type[Exception], ...] = (
 
 
 @contextmanager
-def open_tiff(
-    file: File, storage_options: Mapping[str, Any]
-) -> Iterator[tuple[tifffile.TiffFile, list[str]]]:
+def open_tiff(data: HeaderBytes, url: str) -> Iterator[tuple[tifffile.TiffFile, list[str]]]:
     """Open a file for parsing, with what tifffile logs collected instead of printed."""
     with _captured_log() as notes:
-        if is_local(file.url):
-            with file_faults_named(file.url):
-                # _multifile=False: siblings named in OME-XML are other cells, not this file
-                tif = tifffile.TiffFile(file.url, _multifile=False)
-        else:
-            filesystem, path = get_filesystem(file.url, storage_options)
-            with file_faults_named(file.url):
-                handle = filesystem.open(path, "rb", block_size=2**16, cache_type="blockcache")
-                tif = tifffile.TiffFile(handle, name=path, _multifile=False)
+        with file_faults_named(url):
+            # _multifile=False: siblings named in OME-XML are other cells, not this file
+            tif = tifffile.TiffFile(HeaderFile(data, url), name=url, _multifile=False)
         try:
             yield tif, notes
         finally:
             tif.close()
-            if not is_local(file.url):
-                handle.close()
+            data.raise_error()
 
 
 @contextmanager
@@ -71,12 +62,12 @@ def file_faults_named(url: str) -> Iterator[None]:
     """Turn what nonsense in a file raises into an error of ours that names the file."""
     try:
         yield
-    except TiffStackError:
-        raise
-    except FileNotFoundError as exc:
+    except FileNotFoundError as exc:  # a missing archive too, which has an error of ours
         raise FileChangedError(
             f"{url} was listed but is not there any more; call relist()", url=url
         ) from exc
+    except TiffStackError:
+        raise
     except OSError as exc:
         raise UnreadableFileError(f"{url} cannot be read: {short_text(exc)}", url=url) from exc
     except NotImplementedError as exc:

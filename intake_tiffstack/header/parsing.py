@@ -18,6 +18,7 @@ from intake_tiffstack.errors import (
 from intake_tiffstack.header.frames import RawFrames, SegmentedFrames, locate_frames
 from intake_tiffstack.header.opening import advice_for, file_faults_named, open_tiff
 from intake_tiffstack.header.structure import Structure, name_dims
+from intake_tiffstack.header.window import HeaderBytes, open_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,6 +67,7 @@ def read_header(
     series: int = 0,
     level: int = 0,
     max_image_bytes: int | None = None,
+    data: HeaderBytes | None = None,
 ) -> Header:
     """Return the structure of a file and where its segments lie; no pixel is read.
 
@@ -79,6 +81,9 @@ def read_header(
         Which image series, and which level of its pyramid.
     max_image_bytes
         Refuse a page that declares more than this, decoded; None for no bound.
+    data
+        What to read the file through, for a caller that has read from it or wants to know what was
+        read; None makes one.
 
     Raises
     ------
@@ -93,7 +98,9 @@ def read_header(
     OptionError
         There is no such series or level.
     """
-    with open_tiff(file, storage_options or {}) as (tif, notes), file_faults_named(file.url):
+    if data is None:
+        data = open_header(file, storage_options)
+    with open_tiff(data, file.url) as (tif, notes), file_faults_named(file.url):
         image = _choose_series(tif, series, level, file.url)
         page_ndim, axes = _align_pages(image, file.url)
         keyframe = image.keyframe
@@ -116,6 +123,8 @@ def read_header(
 
 def _choose_series(tif: Any, series: int, level: int, url: str) -> Any:
     images = tif.series
+    if not images:
+        raise UnreadableFileError(f"{url} holds no image; {advice_for(url)}", url=url)
     if not 0 <= series < len(images):
         raise OptionError(f"series={series}, but {url} has {len(images)} series", url=url)
     levels = images[series].levels

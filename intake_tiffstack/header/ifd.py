@@ -1,0 +1,147 @@
+"""A small reader of image file directories: which tags, and where the segments lie.
+
+It knows TIFF 6.0 and BigTIFF and nothing of what tags mean, but for two questions: is this file
+built like one that tifffile has parsed (then its structure is known), and where are its segments.
+Five times faster than a full parse; a file that it does not find equal goes to tifffile.
+
+References
+----------
+TIFF 6.0, section 2 (file header, IFD); the BigTIFF design.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from intake_tiffstack.errors import UnreadableFileError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from intake_tiffstack.header.window import HeaderBytes
+
+__all__ = ["Directory", "read_directories"]
+
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_SIZES |= {16: 8, 17: 8, 18: 8}
+_INTEGERS = {3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
+
+_OFFSETS = frozenset({273, 324})  # StripOffsets, TileOffsets
+_COUNTS = frozenset({279, 325})  # StripByteCounts, TileByteCounts
+
+# Tags that say when, where and by whom, or what a pixel means, and nothing of where pixels are or
+# how they are stored. ImageDescription is none of them: OME-XML, ImageJ and others keep the shape
+# of the series in it.
+_NEUTRAL = frozenset(
+    {
+        269,  # DocumentName
+        271,  # Make
+        272,  # Model
+        285,  # PageName
+        305,  # Software
+        306,  # DateTime
+        315,  # Artist
+        316,  # HostComputer
+        36867,  # DateTimeOriginal
+        36868,  # DateTimeDigitized
+    }
+)
+
+MOST_DIRECTORIES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Directory:
+    """One page as its directory has it."""
+
+    structure: tuple[tuple[int, int, int, bytes], ...]
+    """Tag, type, count and value of all but the neutral tags and the segment table."""
+    offsets: NDArray[np.int64]
+    """First byte of each segment."""
+    counts: NDArray[np.int64]
+    """Bytes of each segment."""
+
+
+def read_directories(
+    data: HeaderBytes, url: str, *, most: int = MOST_DIRECTORIES
+) -> list[Directory]:
+    """Return the directories of the main chain, with the windows that *data* needs for them.
+
+    Parameters
+    ----------
+    data
+        The file's bytes.
+    url
+        Names the file in errors.
+    most
+        Stop after so many, one more than wanted tells that there are more.
+
+    Raises
+    ------
+    UnreadableFileError
+        What is there is no TIFF that this reader knows, or ends too early.
+    """
+    start = data.read(0, 16)
+    order = {b"II": "<", b"MM": ">"}.get(start[:2])
+    if order is None or len(start) < 8:
+        raise UnreadableFileError(f"{url} is no TIFF: it begins with {start[:4]!r}", url=url)
+    version = struct.unpack_from(order + "H", start, 2)[0]
+    is_big = version == 43
+    if version not in (42, 43) or (is_big and start[4:8] != struct.pack(order + "HH", 8, 0)):
+        raise UnreadableFileError(f"{url} is a TIFF of version {version}", url=url)
+    at = struct.unpack_from(order + ("Q" if is_big else "I"), start, 8 if is_big else 4)[0]
+    found: list[Directory] = []
+    seen: set[int] = set()
+    while at and len(found) < most:
+        if at in seen:
+            raise UnreadableFileError(f"{url}: its pages run in a circle at byte {at}", url=url)
+        seen.add(at)
+        directory, at = _read_directory(data, order, is_big, at, url)
+        found.append(directory)
+    return found
+
+
+def _read_directory(
+    data: HeaderBytes, order: str, is_big: bool, at: int, url: str
+) -> tuple[Directory, int]:
+    """Return one directory and where the next one is, 0 after the last."""
+    head, entry, pointer = (8, 20, 8) if is_big else (2, 12, 4)
+    raw = data.read(at, head)
+    if len(raw) < head:
+        raise UnreadableFileError(f"{url} ends before the page at byte {at:,}", url=url)
+    count = struct.unpack(order + ("Q" if is_big else "H"), raw)[0]
+    if not 0 < count <= 4096:
+        raise UnreadableFileError(f"{url} has {count} tags at byte {at:,}", url=url)
+    body = data.read(at + head, count * entry + pointer)
+    if len(body) < count * entry + pointer:
+        raise UnreadableFileError(f"{url} ends inside the page at byte {at:,}", url=url)
+    layout = struct.Struct(order + ("HHQ8s" if is_big else "HHI4s"))
+    structure: list[tuple[int, int, int, bytes]] = []
+    table: dict[str, NDArray[np.int64]] = {}
+    for tag, kind, n, value in layout.iter_unpack(body[: count * entry]):
+        if tag in _NEUTRAL:
+            continue
+        length = _SIZES.get(kind, 0) * n
+        if length > pointer:
+            where = struct.unpack(order + ("Q" if is_big else "I"), value)[0]
+            value = data.read(where, length)
+            if len(value) < length:
+                raise UnreadableFileError(f"{url} ends inside tag {tag}", url=url)
+        else:
+            value = value[:length]
+        name = "offsets" if tag in _OFFSETS else "counts" if tag in _COUNTS else None
+        if name is not None and kind in _INTEGERS:
+            table[name] = np.frombuffer(value, order + _INTEGERS[kind]).astype(np.int64)
+            structure.append((tag, 0, n, b""))
+        else:
+            structure.append((tag, kind, n, value))
+    following = struct.unpack(order + ("Q" if is_big else "I"), body[count * entry :])[0]
+    empty = np.empty(0, np.int64)
+    return (
+        Directory(tuple(structure), table.get("offsets", empty), table.get("counts", empty)),
+        following,
+    )

@@ -1,0 +1,155 @@
+"""Files built like one that tifffile has parsed: their structure is known without parsing.
+
+Most files of a collection come from one program in one go. Two cheap tiers see it, each tested
+against tifffile on every file: the bytes that tifffile's parse touched are equal (then all of the
+header is), or all tags that tell structure are equal (then this file's own segment table serves).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from intake_tiffstack.errors import UnreadableFileError
+from intake_tiffstack.header.frames import RawFrames, SegmentedFrames, refuse_outside
+from intake_tiffstack.header.ifd import Directory, read_directories
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from intake_tiffstack.filetable import File
+    from intake_tiffstack.header.parsing import Header
+    from intake_tiffstack.header.window import HeaderBytes
+
+__all__ = ["Templates"]
+
+# Series that tifffile makes from the tags of the main chain alone. Others (Micro-Manager's index
+# map, MetaMorph, ScanImage ...) are read from elsewhere in the file too.
+_FROM_TAGS = frozenset({"uniform", "shaped", "imagej", "ome", "generic"})
+
+MOST_TEMPLATES = 64
+
+Structures = tuple[tuple[tuple[int, int, int, bytes], ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Template:
+    """A parsed file, and what another one has to share with it."""
+
+    header: Header
+    touched: tuple[tuple[int, bytes], ...]
+    """What the parse read: first byte, bytes."""
+    directories: tuple[Directory, ...] = ()
+    """Its directories; none where they do not tell all of its structure."""
+
+
+class Templates:
+    """Files parsed in this process that others may be built like; any number of threads may ask."""
+
+    def __init__(self) -> None:
+        self._by_size: dict[int, _Template] = {}
+        self._by_tags: dict[Structures, _Template] = {}
+
+    def find(self, file: File, data: HeaderBytes) -> Header | None:
+        """Return the header of *file* if it is built like a known one, else None.
+
+        Raises
+        ------
+        UnreadableFileError
+            It is built like one and its segments lie outside of it: it is truncated.
+        """
+        template = self._by_size.get(file.size)
+        if template is not None and all(
+            data.read(start, len(piece)) == piece for start, piece in template.touched
+        ):
+            return replace(template.header, file=file)
+        if not self._by_tags:
+            return None
+        try:
+            directories = tuple(read_directories(data, file.url))
+        except UnreadableFileError:
+            return None  # tifffile finds the words for what is wrong
+        template = self._by_tags.get(tuple(d.structure for d in directories))
+        return None if template is None else _with_table(template, file, directories)
+
+    def add(self, header: Header, data: HeaderBytes) -> None:
+        """Take a parsed file as a template; *data* is what the parse read through."""
+        if len(self._by_size) >= MOST_TEMPLATES:
+            self.clear()  # no two files alike: nothing is lost
+        touched = tuple((start, data.read(start, count)) for start, count in data.merged())
+        self._by_size[header.file.size] = _Template(header, touched)
+        if header.structure.kind not in _FROM_TAGS:
+            return
+        try:
+            directories = tuple(read_directories(data, header.file.url))
+        except UnreadableFileError:
+            return  # odd in a way that tifffile forgives and the small reader does not
+        template = _Template(header, (), directories)
+        if _agrees(template):
+            self._by_tags[tuple(d.structure for d in directories)] = template
+
+    def clear(self) -> None:
+        """Forget all templates."""
+        self._by_size.clear()
+        self._by_tags.clear()
+
+
+def _with_table(
+    template: _Template, file: File, directories: tuple[Directory, ...]
+) -> Header | None:
+    """Return the template's header with the segment table of other directories, if it fits."""
+    frames = template.header.frames
+    pages = _pages_of(frames, directories)
+    if pages is None:
+        return None
+    offsets, counts = pages
+    if isinstance(frames, SegmentedFrames):
+        if not ((counts > 0) == (frames.counts > 0)).all():
+            return None  # a sparse segment here or there: tifffile settles what it means
+        refuse_outside(offsets, counts, file, "page {}")
+        tables = replace(frames, offsets=offsets, counts=counts)
+        return replace(template.header, file=file, frames=tables)
+    expected = _pages_of(frames, template.directories)
+    if expected is None or not np.array_equal(counts, expected[1]):
+        return None  # of pixels that lie as they are, the counts are structure
+    if not (offsets[:, :-1] + counts[:, :-1] == offsets[:, 1:]).all():
+        return None
+    first = offsets[:, 0].copy()
+    nbytes = int(np.prod(frames.shape, dtype=object)) * frames.dtype.itemsize
+    if len(frames.offsets) == 1 and len(first) > 1:  # the pages are one run
+        if not (first[1:] - first[:-1] == counts[:-1].sum(axis=1)).all():
+            return None
+        first = first[:1]
+    refuse_outside(first, nbytes, file, "page {}")
+    return replace(template.header, file=file, frames=replace(frames, offsets=first))
+
+
+def _pages_of(
+    frames: RawFrames | SegmentedFrames, directories: tuple[Directory, ...]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Return offsets and counts, a row a page, None where pages have unequal tables."""
+    lengths = {len(d.offsets) for d in directories} | {len(d.counts) for d in directories}
+    if len(lengths) != 1 or 0 in lengths:
+        return None
+    offsets = np.stack([d.offsets for d in directories])
+    counts = np.stack([d.counts for d in directories])
+    if isinstance(frames, SegmentedFrames) and offsets.shape != frames.offsets.shape:
+        return None
+    return offsets, counts
+
+
+def _agrees(template: _Template) -> bool:
+    """Whether the small reader's table of the template's own file is the one tifffile gave."""
+    theirs = template.header.frames
+    try:
+        ours = _with_table(template, template.header.file, template.directories)
+    except UnreadableFileError:
+        return False
+    if ours is None or not np.array_equal(ours.frames.offsets, theirs.offsets):
+        return False
+    mine = ours.frames
+    return not (
+        isinstance(mine, SegmentedFrames) and isinstance(theirs, SegmentedFrames)
+    ) or np.array_equal(mine.counts, theirs.counts)

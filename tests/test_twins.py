@@ -1,0 +1,152 @@
+"""The cheap ways to a header give what a full parse gives, or nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from intake_tiffstack.errors import TiffStackError, UnreadableFileError
+from intake_tiffstack.filetable import File
+from intake_tiffstack.header import Header, Templates, open_header, read_header
+from intake_tiffstack.header.frames import SegmentedFrames
+
+from shared_data import SHARED, needs_shared, read_rows
+
+
+def as_file(path: Path | str) -> File:
+    status = os.stat(path)
+    return File(str(path), status.st_size, status.st_mtime_ns, None)
+
+
+def find(templates: Templates, path: Path | str) -> Header | None:
+    file = as_file(path)
+    return templates.find(file, open_header(file))
+
+
+def learn(templates: Templates, path: Path | str) -> Header:
+    file = as_file(path)
+    data = open_header(file)
+    header = read_header(file, data=data)
+    templates.add(header, data)
+    return header
+
+
+def assert_same(ours: Header, theirs: Header) -> None:
+    assert ours.structure == theirs.structure
+    assert type(ours.frames) is type(theirs.frames)
+    np.testing.assert_array_equal(ours.frames.offsets, theirs.frames.offsets)
+    if isinstance(ours.frames, SegmentedFrames):
+        assert isinstance(theirs.frames, SegmentedFrames)
+        np.testing.assert_array_equal(ours.frames.counts, theirs.frames.counts)
+        assert ours.frames.tables == theirs.frames.tables
+        assert ours.frames.shape == theirs.frames.shape
+        assert ours.frames.nodata == theirs.frames.nodata
+
+
+@needs_shared
+def test_a_twin_is_what_tifffile_says_for_every_file():
+    templates = Templates()
+    twins = parsed = 0
+    for row in read_rows("MANIFEST.csv"):
+        path = SHARED / row["path"]
+        if not path.stat().st_size:
+            continue
+        try:
+            found = find(templates, path)
+        except UnreadableFileError:
+            found = None
+        if found is not None:
+            assert_same(found, read_header(as_file(path)))
+            twins += 1
+            continue
+        try:
+            learn(templates, path)
+        except TiffStackError:
+            continue
+        parsed += 1
+    assert twins > 200, "most files of a sequence are twins of its first"
+    assert parsed > 100
+
+
+def write(path: Path, pixels: np.ndarray, **options: object) -> Path:
+    tifffile.imwrite(path, pixels, **{"photometric": "minisblack", **options})
+    return path
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compression": "zlib"},
+        {"compression": "zlib", "predictor": True, "tile": (16, 16)},
+        {"byteorder": ">"},
+        {"bigtiff": True, "compression": "zlib"},
+        {"imagej": True},
+        {"compression": "zlib", "rowsperstrip": 5},
+    ],
+    ids=lambda options: " ".join(map(str, options)) or "plain",
+)
+@pytest.mark.parametrize("pages", [1, 3])
+def test_files_of_one_kind_are_twins(tmp_path, options, pages):
+    rng = np.random.default_rng(0)
+    templates = Templates()
+    stamps = ["2024:01:01 00:00:00", "2024:01:01 00:00:01"]
+    paths = [
+        write(
+            tmp_path / f"{i}.tif",
+            rng.integers(0, 50 * (i + 1), (pages, 32, 48)).astype("u2"),
+            datetime=stamp,
+            **options,
+        )
+        for i, stamp in enumerate(stamps)
+    ]
+    learn(templates, paths[0])
+    found = find(templates, paths[1])
+    assert found is not None
+    assert_same(found, read_header(as_file(paths[1])))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options"),
+    [
+        (np.zeros((32, 40), "u2"), {}),
+        (np.zeros((32, 48), "i2"), {}),
+        (np.zeros((32, 48), "u2"), {"compression": "lzw"}),
+        (np.zeros((2, 32, 48), "u2"), {"compression": "zlib"}),
+        (np.zeros((32, 48), "u2"), {"compression": "zlib", "predictor": True}),
+        (np.zeros((32, 48), "u2"), {"compression": "zlib", "description": "other"}),
+        (np.zeros((32, 48), "u2"), {"compression": "zlib", "byteorder": ">"}),
+    ],
+    ids=["shape", "dtype", "codec", "pages", "predictor", "description", "byte order"],
+)
+def test_a_file_of_another_kind_is_no_twin(tmp_path, pixels, options):
+    templates = Templates()
+    learn(templates, write(tmp_path / "0.tif", np.zeros((32, 48), "u2"), compression="zlib"))
+    assert find(templates, write(tmp_path / "1.tif", pixels, **options)) is None
+
+
+def test_a_truncated_twin_is_an_error_that_names_it(tmp_path):
+    templates = Templates()
+    pixels = np.random.default_rng(0).integers(0, 9999, (32, 48)).astype("u2")
+    learn(templates, write(tmp_path / "0.tif", pixels, compression="zlib"))
+    cut = write(tmp_path / "cut.tif", pixels[::-1].copy(), compression="zlib")
+    with cut.open("r+b") as handle:
+        handle.truncate(cut.stat().st_size - 100)
+    with pytest.raises(UnreadableFileError, match=r"cut\.tif is truncated"):
+        find(templates, cut)
+
+
+def test_equal_bytes_cost_one_read(tmp_path, monkeypatch):
+    templates = Templates()
+    paths = [
+        write(tmp_path / f"{i}.tif", np.full((32, 32), i, "u2"), metadata=None) for i in range(2)
+    ]
+    learn(templates, paths[0])
+    reads = []
+    preadv = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda *a: reads.append(a) or preadv(*a))
+    assert find(templates, paths[1]) is not None
+    assert len(reads) == 1
