@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -184,7 +184,7 @@ class _Part:
 
 
 def _split(dim: Dim, wanted: range) -> Iterator[_Part]:
-    """Yield what *wanted* takes of each file along *dim*. Pure."""
+    """Yield what *wanted*, which is not empty, takes of each file along *dim*. Pure."""
     if dim.file_dim is None:
         for i, position in enumerate(wanted):
             yield _Part(position, range(0), i)
@@ -193,15 +193,13 @@ def _split(dim: Dim, wanted: range) -> Iterator[_Part]:
         yield _Part(0, wanted, slice(None))
         return
     done = 0
-    touched = range(
-        bisect_right(dim.offsets, wanted.start) - 1, bisect_left(dim.offsets, wanted.stop)
-    )
-    for position in touched:
+    first, last = (bisect_right(dim.offsets, place) - 1 for place in (wanted[0], wanted[-1]))
+    for position in range(first, last + 1):
         begin, end = dim.offsets[position : position + 2]
         # the members of an arithmetic progression that lie in [begin, end)
-        first = max(wanted.start, begin)
-        first += (wanted.start - first) % wanted.step
-        inside = range(first - begin, min(end, wanted.stop) - begin, wanted.step)
+        start = max(wanted.start, begin)
+        start += (wanted.start - start) % wanted.step
+        inside = range(start - begin, min(end, wanted.stop) - begin, wanted.step)
         if len(inside):
             yield _Part(position, inside, slice(done, done + len(inside)))
             done += len(inside)

@@ -15,6 +15,7 @@ from intake_tiffstack.header import (
     read_header,
     read_raw_metadata,
 )
+from intake_tiffstack.ranges import ByteSource, open_bytes
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.store import is_local
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from intake_tiffstack.filetable import File
 
-__all__ = ["clear_headers", "get_header", "get_raw_metadata"]
+__all__ = ["clear_headers", "get_header", "get_raw_metadata", "open_file"]
 
 REMOTE_HEADERS = 64
 """Remote files whose header bytes are kept, so that their metadata cost no more requests."""
@@ -44,33 +45,40 @@ class HeaderCache:
         self, file: File, *, storage_options: Mapping[str, Any], series: int, level: int
     ) -> Header:
         """Return the header of *file*, read now if it is not here."""
+        return self.open(file, storage_options=storage_options, series=series, level=level)[0]
+
+    def open(
+        self, file: File, *, storage_options: Mapping[str, Any], series: int, level: int
+    ) -> tuple[Header, ByteSource]:
+        """Return the header of *file*, and where to read its pixels.
+
+        Of a file whose header is read now, what was fetched with it serves the pixels too.
+        """
         key = (file, series, level)
         found = self._look_up(key)
         if found is not None:
-            return found
+            return found, open_bytes(file, storage_options)
         with self._lock:
             parsing = self._parsing.setdefault(key, threading.Lock())
         with parsing:  # whoever comes second finds the header of whoever came first
             found = self._look_up(key)
             if found is not None:
-                return found
+                return found, open_bytes(file, storage_options)
             try:
-                header = self._read(file, storage_options, series, level)
+                data = self._fetched(file, storage_options)
+                header = self._read(file, data, series, level)
                 self._keep(key, header)
             finally:
                 with self._lock:
                     self._parsing.pop(key, None)
-        return header
+        return header, data
 
     def get_raw_metadata(self, file: File, *, storage_options: Mapping[str, Any]) -> RawMetadata:
         """Return what *file* says of its pixels; remote bytes fetched before serve again."""
-        return read_raw_metadata(file, data=self._open(file, storage_options))
+        return read_raw_metadata(file, data=self._fetched(file, storage_options))
 
-    def _read(
-        self, file: File, storage_options: Mapping[str, Any], series: int, level: int
-    ) -> Header:
+    def _read(self, file: File, data: HeaderBytes, series: int, level: int) -> Header:
         """Return a header by the cheapest way that is certain: see :mod:`.header.twins`."""
-        data = self._open(file, storage_options)
         templates = self._templates.setdefault((series, level), Templates())
         found = templates.find(file, data)
         if found is not None:
@@ -86,7 +94,7 @@ class HeaderCache:
         templates.add(header, data)
         return header
 
-    def _open(self, file: File, storage_options: Mapping[str, Any]) -> HeaderBytes:
+    def _fetched(self, file: File, storage_options: Mapping[str, Any]) -> HeaderBytes:
         if is_local(file.url):
             return open_header(file)
         with self._lock:
@@ -124,5 +132,6 @@ class HeaderCache:
 
 _CACHE = HeaderCache()
 get_header = _CACHE.get
+open_file = _CACHE.open
 get_raw_metadata = _CACHE.get_raw_metadata
 clear_headers = _CACHE.clear

@@ -239,32 +239,50 @@ def match_paths(pattern: Pattern, paths: Sequence[str], root: str) -> Matches:
     ([0], {'t': [7]}, {'t': ['07']}, [('a',)])
     """
     names = relevant_parts(pattern, paths, root)
-    apply = pattern.regex.search if pattern.n_parts is None else pattern.regex.fullmatch
-    # The groups at once, not the match objects: 100,000 of those cost more than the matching.
-    rows = [found and found.groups() for found in map(apply, names)]
-    indices = np.array([i for i, row in enumerate(rows) if row], dtype=np.intp)
+    indices, groups = _read_groups(pattern, names)
     names = [names[i] for i in indices]
     _check_single_readings(pattern, names)
-    columns = [[row[i] for row in rows if row] for i in range(pattern.regex.groups)]
     places = pattern.regex.groupindex
     texts = {
         field.name: column
         for field in pattern.fields
-        if _is_present(pattern, field, column := columns[places[field.name] - 1], names)
+        if _is_present(pattern, field, column := groups[places[field.name] - 1], names)
     }
-    values = {
+    columns = {
         field.name: _convert(field, texts[field.name], names)
         for field in pattern.fields
         if field.name in texts
     }
     unnamed = [
-        column
-        for number, column in enumerate(columns, 1)
+        group
+        for number, group in enumerate(groups, 1)
         if pattern.n_parts is not None and number not in places.values()
     ]
     return Matches(
-        indices, values, texts, list(zip(*unnamed, strict=True)) if unnamed else [()] * len(names)
+        np.array(indices, dtype=np.intp),
+        columns,
+        texts,
+        list(zip(*unnamed, strict=True)) if unnamed else [()] * len(names),
     )
+
+
+def _read_groups(pattern: Pattern, names: Sequence[str]) -> tuple[list[int], list[list[Any]]]:
+    """Return which names match, and what each group of the regex took in those.
+
+    In blocks, so that what belongs to a name is gone before caches and the garbage collector feel
+    it, and equal texts become one object: two thirds of the time, half the memory.
+    """
+    apply = pattern.regex.search if pattern.n_parts is None else pattern.regex.fullmatch
+    indices: list[int] = []
+    groups: list[list[Any]] = [[] for _ in range(pattern.regex.groups)]
+    known: list[dict[Any, Any]] = [{} for _ in groups]
+    for start in range(0, len(names), 512):
+        rows = [found and found.groups() for found in map(apply, names[start : start + 512])]
+        indices += [i for i, row in enumerate(rows, start) if row]
+        block = zip(*filter(None, rows), strict=True)  # empty where nothing in it matches
+        for group, one, texts in zip(groups, known, block, strict=False):
+            group += map(one.setdefault, texts, texts)
+    return indices, groups
 
 
 def _check_single_readings(pattern: Pattern, names: Sequence[str]) -> None:

@@ -31,8 +31,9 @@ _PREADV_MOST = 2**30  # Linux returns at most 2,147,479,552 bytes a call; stay w
 class ByteSource(Protocol):
     """Bytes of one file, by position."""
 
-    read_cost: int
-    """What one more read costs, in bytes that could have been read meanwhile."""
+    @property
+    def read_cost(self) -> int:
+        """What one more read costs, in bytes that could have been read meanwhile."""
 
     def fill(self, spans: Sequence[tuple[int, memoryview]]) -> None:
         """Fill each buffer from its first byte in the file on, or raise."""

@@ -6,6 +6,7 @@ number (what a read costs) as the whole policy. Only :func:`read_region` touches
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import math
@@ -28,11 +29,11 @@ from intake_tiffstack.header import (
     decode_segment,
     rename_dims,
 )
-from intake_tiffstack.headers import get_header
+from intake_tiffstack.headers import open_file
 from intake_tiffstack.ranges import ByteSource, open_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -65,6 +66,7 @@ class SpanPlan:
     """True where a span holds the region's bytes and no others, in order."""
 
 
+@functools.lru_cache(maxsize=1024)  # a chunk of many small files asks the same of each
 def plan_spans(shape: Sequence[int], itemsize: int, region: Region, *, read_cost: int) -> SpanPlan:
     """Return the cheapest equal spans that cover a region. Pure.
 
@@ -120,7 +122,7 @@ def read_region(
     region: Region,
     out: NDArray[Any],
     *,
-    storage_options: Mapping[str, Any] | None = None,
+    source: ByteSource | None = None,
 ) -> None:
     """Fill *out* with a region of a file; reads only the bytes that the region needs.
 
@@ -135,15 +137,16 @@ def read_region(
         One ascending range a dim of `structure`, none empty.
     out
         Any writable view of the region's shape and the structure's dtype.
-    storage_options
-        Handed to fsspec for a remote file.
+    source
+        Where the file's bytes come from; None opens it, with no storage options.
 
     Raises
     ------
     UnreadableFileError, FileChangedError, StorageError
         The bytes cannot be had, are not those of the listed file, or cannot be decoded.
     """
-    source = open_bytes(header.file, storage_options or {})
+    if source is None:
+        source = open_bytes(header.file, {})
     frames = header.frames
     target = out
     if header.transform is not None:
@@ -179,7 +182,7 @@ def read_part(
     """
     file = files[row]
     try:
-        header = get_header(
+        header, source = open_file(
             file, storage_options=files.storage_options, series=options.series, level=options.level
         )
         structure = header.structure
@@ -200,8 +203,10 @@ def read_part(
                 url=file.url,
             )
         region = tuple(region[i] for i in kept)
-        target = out.squeeze(lacking)  # a view: a file lacks a dim only where it has one place of it
-        read_region(header, structure, region, target, storage_options=files.storage_options)
+        target = out.squeeze(
+            lacking
+        )  # a view: a file lacks a dim only where it has one place of it
+        read_region(header, structure, region, target, source=source)
     except (UnreadableFileError, StorageError, StructureMismatchError) as exc:
         if options.on_error == "raise":
             raise
@@ -209,9 +214,7 @@ def read_part(
         out[...] = options.fill_value
 
 
-def _lacking_dims(
-    structure: Structure, expected: Sequence[int], layout: Layout
-) -> tuple[int, ...]:
+def _lacking_dims(structure: Structure, expected: Sequence[int], layout: Layout) -> tuple[int, ...]:
     """Return the dims of one place that the file has not got: a rest of a single plane."""
     return tuple(
         i
@@ -265,14 +268,19 @@ def _read_raw(
             out[place] = 0
             continue
         for start, within in zip(plan.starts.tolist(), itertools.product(*walked), strict=True):
-            part = out[(*place, *within, ...)]
+            index: tuple[Any, ...] = (
+                *place,
+                *within,
+                ...,
+            )  # an ellipsis: a view, be it of one pixel
+            part = out[index]
             if plan.is_exact and part.flags.c_contiguous:
                 buffer = part.reshape(-1).view(np.uint8)
                 direct.append(part)
             else:
                 buffer = np.empty(plan.nbytes, np.uint8)
                 copies.append((part, buffer))
-            spans.append((offset + start, memoryview(buffer)))
+            spans.append((offset + start, buffer.data))
     source.fill(spans)
     if not frames.dtype.isnative:
         for part in direct:
@@ -325,14 +333,15 @@ def _read_segments(
     for batch in _batches(pages, frames, wanted, source.read_cost):
         segments = _fetch_segments(frames, [n for n, _ in batch], wanted, source)
         for number, place in batch:
-            page = out[(*place, ...)]
+            index: tuple[Any, ...] = (*place, ...)
+            page = out[index]
             if frames.offsets[number, 0] < 0:
                 page[...] = 0
                 continue
             target = np.empty(frames.shape, frames.dtype) if axes is None else _as_page(page, axes)
-            for index in wanted.tolist():
+            for segment in wanted.tolist():
                 pixels, position, extent = decode_segment(
-                    frames, number, index, segments.pop((number, index)), url
+                    frames, number, segment, segments.pop((number, segment)), url
                 )
                 _place_segment(target, page_region, pixels, position, extent, frames.nodata)
             if axes is None:

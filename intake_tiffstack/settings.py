@@ -6,6 +6,7 @@ Set them with ``dask.config.set({"tiffstack.header_cache": "128 MiB"})``, in a Y
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import dask
@@ -39,10 +40,13 @@ def setting(name: str) -> Any:
     return dask.config.get(f"tiffstack.{name}", DEFAULTS[name])
 
 
+_parse_bytes = functools.lru_cache(lambda value: int(parse_bytes(value)))  # asked for every file
+
+
 def setting_bytes(name: str) -> int:
     """Return the value of a setting in bytes; texts such as ``64 MiB`` are understood."""
     value = setting(name)
     try:
-        return int(parse_bytes(value))
+        return _parse_bytes(value)
     except (ValueError, TypeError) as exc:
         raise OptionError(f"tiffstack.{name} must be a size, but got {value!r}") from exc

@@ -15,7 +15,7 @@ from intake_tiffstack.ranges import open_bytes
 from intake_tiffstack.store import is_local, stat_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from intake_tiffstack.filetable import File
     from intake_tiffstack.ranges import ByteSource
@@ -63,6 +63,24 @@ class HeaderBytes:
                 return bytes(window[start - begin : stop - begin])
         begin, window = self._fetch(start, stop)
         return bytes(window[start - begin : stop - begin])
+
+    @property
+    def read_cost(self) -> int:
+        """What one more read costs, as its source has it."""
+        return self._source.read_cost
+
+    def fill(self, spans: Sequence[tuple[int, memoryview]]) -> None:
+        """Fill each buffer, from what was fetched where it is there: a small file is read once."""
+        rest = []
+        for start, buffer in spans:
+            for begin, window in self._windows:
+                if begin <= start and start + buffer.nbytes <= begin + len(window):
+                    buffer.cast("B")[:] = window[start - begin : start - begin + buffer.nbytes]
+                    break
+            else:
+                rest.append((start, buffer))
+        if rest:
+            self._source.fill(rest)
 
     def _fetch(self, start: int, stop: int) -> tuple[int, bytearray]:
         """Fetch a window from *start* on: twice the spacing of misses, in bounds."""
