@@ -76,7 +76,7 @@ _SPECS = (
     "{name:f} number, {name:%Y%m%dT%H%M%S} time"
 )
 _DIGITS = "0123456789"
-_DIGITS_SPEC = re.compile(r"(0?)([1-9][0-9]*)d")
+_DIGITS_SPEC = re.compile(r"(0?)([1-9][0-9]?)d")
 
 # Strict, where strptime also takes one digit for two, so that glued numbers part.
 _DIRECTIVES = {

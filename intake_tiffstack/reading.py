@@ -10,6 +10,7 @@ import functools
 import itertools
 import logging
 import math
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,9 @@ logger = logging.getLogger("intake_tiffstack.reading")
 
 Region = tuple[range, ...]
 """The part of a file that a read asks for: one ascending range a dim."""
+
+Place = tuple[int, tuple[int, ...]]
+"""A page: its number in the file, and its place in the result."""
 
 BATCH_BYTES = 2**26
 """Bytes of a file held at once beside the result; a page's compressed segments may be more."""
@@ -98,22 +102,83 @@ def plan_spans(shape: Sequence[int], itemsize: int, region: Region, *, read_cost
     return SpanPlan(split, starts.ravel(), nbytes, nbytes == math.prod(counts[split:]) * itemsize)
 
 
-def merge_ranges(
-    starts: NDArray[np.int64], counts: NDArray[np.int64], *, gap: int
-) -> list[NDArray[np.intp]]:
-    """Return the ranges grouped into runs with at most *gap* bytes between neighbours. Pure.
+def merge_ranges(ranges: Sequence[tuple[int, int]], *, gap: int) -> list[list[int]]:
+    """Return ranges of (start, count) in runs with at most *gap* bytes between neighbours. Pure.
 
     Each run holds positions in the input, by ascending start.
 
-    >>> merge_ranges(np.array([0, 100, 10]), np.array([10, 5, 10]), gap=8)
-    [array([0, 2]), array([1])]
+    >>> merge_ranges([(0, 10), (100, 5), (10, 10)], gap=8)
+    [[0, 2], [1]]
     """
-    if not len(starts):
-        return []
-    order = np.argsort(starts, kind="stable")
-    ends = np.maximum.accumulate(starts[order] + counts[order])
-    breaks = np.flatnonzero(starts[order][1:] - ends[:-1] > gap) + 1
-    return np.split(order, breaks)
+    runs: list[list[int]] = []
+    end = 0
+    for i in sorted(range(len(ranges)), key=ranges.__getitem__):
+        start, count = ranges[i]
+        if runs and start - end <= gap:
+            runs[-1].append(i)
+            end = max(end, start + count)
+        else:
+            runs.append([i])
+            end = start + count
+    return runs
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One strip or tile that a region touches, and where its pixels go."""
+
+    index: int
+    """Its number in the page."""
+    into: tuple[slice, ...]
+    """Where in the region, in TIFF's five dims."""
+    taken: tuple[slice, ...]
+    """What of the segment: depth, length, width, sample."""
+
+
+@functools.lru_cache(maxsize=1024)  # a chunk of many small files asks the same of each
+def plan_segments(
+    shape: tuple[int, ...], segment: tuple[int, int, int], region: Region
+) -> tuple[Segment, ...]:
+    """Return the segments that hold a pixel of a region, in their order in the page. Pure.
+
+    Parameters
+    ----------
+    shape
+        Of a page: planar sample, depth, length, width, contiguous sample.
+    segment
+        Depth, length and width of a strip or tile.
+    region
+        One ascending range for each of the five.
+
+    >>> [s.index for s in plan_segments((1, 1, 8, 8, 1), (1, 4, 4),
+    ...     (range(1), range(1), range(2), range(3, 5), range(1)))]
+    [0, 1]
+    """
+    extents = (1, *segment)
+    grid = [math.ceil(n / m) for n, m in zip(shape[:4], extents, strict=True)]
+    touched = [
+        [(i, *_overlap(r, i * n, n)) for i in dict.fromkeys(place // n for place in r)]
+        for r, n in zip(region[:4], extents, strict=True)
+    ]
+    sample = region[4]
+    last = slice(0, len(sample)), slice(sample.start, sample.stop, sample.step)
+    planned = []
+    for parts in itertools.product(*touched):
+        index = 0
+        for (i, _, _), n in zip(parts, grid, strict=True):
+            index = index * n + i
+        into = (*(into for _, into, _ in parts), last[0])
+        taken = (*(taken for _, _, taken in parts[1:]), last[1])
+        planned.append(Segment(index, into, taken))
+    return tuple(planned)
+
+
+def _overlap(wanted: range, begin: int, size: int) -> tuple[slice, slice]:
+    """Return where the places of *wanted* in [begin, begin + size) go, and which they are there."""
+    low = max(0, -(-(begin - wanted.start) // wanted.step))
+    high = min(len(wanted), -(-(begin + size - wanted.start) // wanted.step))
+    taken = slice(wanted[low] - begin, wanted[high - 1] - begin + 1, wanted.step)
+    return slice(low, high), taken
 
 
 def read_region(
@@ -233,7 +298,7 @@ def _warn_once(url: str, exc: TiffStackError) -> None:
         logger.warning("filled instead of read: %s", exc)
 
 
-def _walk_frames(structure: Structure, lead: Region) -> Iterator[tuple[int, tuple[int, ...]]]:
+def _walk_frames(structure: Structure, lead: Region) -> Iterator[Place]:
     """Yield each page's number in the file, and its place in the result."""
     shape = structure.shape[: len(lead)]
     for place in itertools.product(*(range(len(r)) for r in lead)):
@@ -325,25 +390,26 @@ def _read_segments(
     """Decode each segment that the region touches once, and copy its part into place."""
     n_lead = len(structure.shape) - structure.page_ndim
     inner = region[n_lead:]
-    whole: Region = tuple(range(n) for n in frames.shape)
     axes = _page_axes(frames, structure)
+    whole: Region = tuple(range(n) for n in frames.shape)
     page_region = whole if axes is None else _spread_region(inner, axes)
-    wanted = np.array(list(_touched_segments(frames, page_region)), np.intp)
+    plan = plan_segments(frames.shape, frames.segment, page_region)
+    wanted = [segment.index for segment in plan]
     pages = list(_walk_frames(structure, region[:n_lead]))
-    for batch in _batches(pages, frames, wanted, source.read_cost):
-        segments = _fetch_segments(frames, [n for n, _ in batch], wanted, source)
-        for number, place in batch:
+    for batch in _batches(pages, frames, wanted, source):
+        for (number, place), pieces in batch:
             index: tuple[Any, ...] = (*place, ...)
             page = out[index]
             if frames.offsets[number, 0] < 0:
                 page[...] = 0
                 continue
             target = np.empty(frames.shape, frames.dtype) if axes is None else _as_page(page, axes)
-            for segment in wanted.tolist():
-                pixels, position, extent = decode_segment(
-                    frames, number, segment, segments.pop((number, segment)), url
-                )
-                _place_segment(target, page_region, pixels, position, extent, frames.nodata)
+            for segment, data in zip(plan, pieces, strict=True):
+                pixels = decode_segment(frames, number, segment.index, data, url)
+                if pixels is None:
+                    target[segment.into] = frames.nodata
+                else:
+                    target[segment.into] = pixels[segment.taken]
             if axes is None:
                 page[...] = target.reshape(structure.page_shape)[_as_slices(inner)]
 
@@ -377,82 +443,41 @@ def _as_slices(region: Region) -> tuple[slice, ...]:
     return tuple(slice(r.start, r.stop, r.step) for r in region)
 
 
-def _touched_segments(frames: SegmentedFrames, region: Region) -> Iterator[int]:
-    """Yield the index of each segment that holds a pixel of the region. Pure."""
-    extents = (1, *frames.segment)
-    touched = [sorted({i // n for i in r}) for r, n in zip(region[:4], extents, strict=True)]
-    _, depth, length, width = frames.grid
-    for s, d, h, w in itertools.product(*touched):
-        yield ((s * depth + d) * length + h) * width + w
-
-
 def _batches(
-    pages: Sequence[tuple[int, tuple[int, ...]]],
-    frames: SegmentedFrames,
-    wanted: NDArray[np.intp],
-    gap: int,
-) -> Iterator[list[tuple[int, tuple[int, ...]]]]:
-    """Yield runs of pages whose segments, up to *gap* between them, stay within BATCH_BYTES."""
-    numbers = np.array([number for number, _ in pages])[:, None]
-    starts, counts = frames.offsets[numbers, wanted], frames.counts[numbers, wanted]
-    reaches = (starts + counts).max(axis=1) - starts.min(axis=1)
-    sizes = gap + np.minimum(reaches, counts.sum(axis=1) + len(wanted) * gap)
-    batch: list[tuple[int, tuple[int, ...]]] = []
+    pages: Sequence[Place], frames: SegmentedFrames, wanted: Sequence[int], source: ByteSource
+) -> Iterator[list[tuple[Place, list[memoryview]]]]:
+    """Yield pages with the bytes of their wanted segments, about BATCH_BYTES at a time."""
+    batch: list[Place] = []
+    ranges: list[tuple[int, int]] = []
     held = 0
-    for page, nbytes in zip(pages, sizes.tolist(), strict=True):
+    for page in pages:
+        starts = frames.offsets[page[0]].take(wanted).tolist()
+        counts = frames.counts[page[0]].take(wanted).tolist()
+        reach = max(map(operator.add, starts, counts)) - min(starts)
+        nbytes = min(reach, sum(counts) + len(wanted) * source.read_cost) + source.read_cost
         if batch and held + nbytes > BATCH_BYTES:
-            yield batch
-            batch, held = [], 0
+            yield list(zip(batch, _fetch(ranges, len(wanted), source), strict=True))
+            batch, ranges, held = [], [], 0
         batch.append(page)
+        ranges += zip(starts, counts, strict=True)
         held += nbytes
-    if batch:
-        yield batch
+    yield list(zip(batch, _fetch(ranges, len(wanted), source), strict=True))
 
 
-def _fetch_segments(
-    frames: SegmentedFrames, numbers: list[int], wanted: NDArray[np.intp], source: ByteSource
-) -> dict[tuple[int, int], memoryview]:
-    """Return the bytes of the wanted segments of some pages; neighbours share a read."""
-    keys = list(itertools.product(numbers, wanted.tolist()))
-    rows, columns = np.array(numbers)[:, None], wanted[None, :]
-    starts = frames.offsets[rows, columns].ravel()
-    counts = np.where(starts > 0, frames.counts[rows, columns].ravel(), 0)
-    found = {key: memoryview(b"") for key in keys}
-    stored = np.flatnonzero(counts)
+def _fetch(
+    ranges: Sequence[tuple[int, int]], a_page: int, source: ByteSource
+) -> list[list[memoryview]]:
+    """Return the bytes of ranges, *a_page* together; neighbours share a read, sparse are empty."""
+    found = [memoryview(b"")] * len(ranges)
     spans: list[tuple[int, memoryview]] = []
-    for run in merge_ranges(starts[stored], counts[stored], gap=source.read_cost):
-        members = stored[run]
-        first = int(starts[members].min())
-        last = int((starts[members] + counts[members]).max())
-        buffer = memoryview(bytearray(last - first))
+    stored = [i for i, (start, count) in enumerate(ranges) if start > 0 and count > 0]
+    for run in merge_ranges([ranges[i] for i in stored], gap=source.read_cost):
+        members = [stored[i] for i in run]
+        first = ranges[members[0]][0]
+        buffer = memoryview(bytearray(max(sum(ranges[i]) for i in members) - first))
         spans.append((first, buffer))
-        for member in members.tolist():
-            begin = int(starts[member]) - first
-            found[keys[member]] = buffer[begin : begin + int(counts[member])]
+        for i in members:
+            start, count = ranges[i]
+            found[i] = buffer[start - first : start - first + count]
     source.fill(spans)
-    return found
-
-
-def _place_segment(
-    target: NDArray[Any],
-    region: Region,
-    pixels: NDArray[Any] | None,
-    position: tuple[int, ...],
-    extent: tuple[int, ...],
-    nodata: float,
-) -> None:
-    """Copy the part of a decoded segment that lies in the region to its place."""
-    shape = (1, *extent)
-    into: list[slice] = []
-    taken: list[slice] = []
-    for r, begin, size in zip(region, position, shape, strict=True):
-        low = max(0, -(-(begin - r.start) // r.step))
-        high = min(len(r), -(-(begin + size - r.start) // r.step))
-        if low >= high:
-            return
-        into.append(slice(low, high))
-        taken.append(slice(r[low] - begin, r[high - 1] - begin + 1, r.step))
-    if pixels is None:
-        target[tuple(into)] = nodata
-    else:
-        target[tuple(into)] = pixels[tuple(taken[1:])][None]
+    return [found[i : i + a_page] for i in range(0, len(found), a_page)]

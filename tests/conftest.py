@@ -27,3 +27,13 @@ def s3_server(_s3_session: S3Server) -> S3Server:
     """Return an S3 server on this machine, with its count of requests at nought."""
     _s3_session.requests.clear()
     return _s3_session
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what is opt-in unless it is asked for by name, and say so."""
+    for mark in ("gpu", "slow"):
+        if mark not in config.getoption("-m"):
+            skip = pytest.mark.skip(reason=f"opt-in: make test-{mark}")
+            for item in items:
+                if mark in item.keywords:
+                    item.add_marker(skip)

@@ -274,6 +274,29 @@ def test_yaml_opens_again_wherever_it_is_kept(catalog, scans, tmp_path_factory):
     np.testing.assert_array_equal(again(sensor="S1").read(), scans["S1"][1:])
 
 
+def test_yaml_keeps_the_folder_within_a_longer_expression(scans, tmp_path, tmp_path_factory):
+    source = open_entry(
+        tmp_path,
+        """
+    parameters: {folder: {description: s, type: str, default: ""}}
+    args:
+      urlpath: "{{ folder or CATALOG_DIR ~ '/raw/S1' }}/*.tif"
+""",
+    )
+    path = tmp_path_factory.mktemp("elsewhere") / "again.yml"
+    path.write_text(source.yaml())
+    np.testing.assert_array_equal(intake.open_catalog(str(path)).scan.read(), source.read())
+
+
+def test_relist_of_a_source_that_was_not_opened_yet(catalog, scans, tmp_path):
+    assert catalog.scan.to_dask().shape[1] == 3
+    for c in range(2):
+        tifffile.imwrite(tmp_path / f"raw/S1/c{c}_t3.tif", scans["S1"][0, 0])
+    fresh = intake.open_catalog(str(tmp_path / "catalog.yml")).scan
+    fresh.relist()
+    assert fresh.to_dask().shape[1] == 4
+
+
 SECRETS = {
     "key": "AKIAverysecret",
     "secret": "shhh-verysecret",

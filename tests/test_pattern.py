@@ -129,6 +129,7 @@ def test_a_day_that_is_not_in_the_calendar_is_an_error() -> None:
         ("{t:s}", "'s' is none of"),
         ("{t:0d}", "'0d' is none of"),
         ("{t:5}", "'5' is none of"),
+        ("{t:9999999999d}", "'9999999999d' is none of"),
         ("{:d}", "has {:d}, but"),
         ("{0}", r"has \{0\}, but"),
         ("{t!r}", "has {t!r}, but"),

@@ -222,29 +222,25 @@ def pyramid_of_stacks(path: Path) -> Image:
 @writer
 def ome_with_a_page_missing(path: Path) -> None:
     """The second of three time points is named in the OME-XML, but no page is."""
-    data = "".join(
-        f'<TiffData FirstT="{t}" IFD="{i}" PlaneCount="1"/>' for i, t in [(0, 0), (1, 2)]
-    )
-    xml = (
-        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels '
-        'ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="17" SizeY="23" SizeZ="1" '
-        f'SizeC="1" SizeT="3"><Channel ID="Channel:0"/>{data}</Pixels></Image></OME>'
-    )
-    with tifffile.TiffWriter(path) as tif:
-        for i in range(2):
-            description = xml if i == 0 else None
-            tif.write(ZYX[i], contiguous=False, metadata=None, description=description)
+    _write_ome_with_a_page_missing(path)
 
 
 @writer
 def zlib_ome_with_a_page_missing(path: Path) -> None:
-    ome_with_a_page_missing(path)
-    with tifffile.TiffFile(path) as tif:
-        xml = tif.ome_metadata
+    _write_ome_with_a_page_missing(path, compression="zlib", rowsperstrip=8)
+
+
+def _write_ome_with_a_page_missing(path: Path, **options: Any) -> None:
+    xml = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="17" SizeY="23" '
+        'SizeZ="1" SizeC="1" SizeT="3"><Channel ID="Channel:0"/>'
+        '<TiffData FirstT="0" IFD="0" PlaneCount="1"/><TiffData FirstT="2" IFD="1" PlaneCount="1"/>'
+        "</Pixels></Image></OME>"
+    )
     with tifffile.TiffWriter(path) as tif:
-        for i in range(2):
-            options: dict[str, Any] = {"metadata": None, "compression": "zlib", "rowsperstrip": 8}
-            tif.write(ZYX[i], contiguous=False, description=xml if i == 0 else None, **options)
+        tif.write(ZYX[0], contiguous=False, metadata=None, description=xml, **options)
+        tif.write(ZYX[1], contiguous=False, metadata=None, **options)
 
 
 @writer

@@ -125,5 +125,7 @@ def _fill_catalog_dir(value: Any, folder: str) -> Any:
     if isinstance(value, (list, tuple)):
         return [_fill_catalog_dir(v, folder) for v in value]
     if isinstance(value, str) and folder:
-        return _CATALOG_DIR.sub(lambda _: folder.rstrip("/"), value)
+        value = _CATALOG_DIR.sub(lambda _: folder.rstrip("/"), value)
+        if "CATALOG_DIR" in value:  # within a longer expression
+            return f"{{% set CATALOG_DIR = {folder.rstrip('/')!r} %}}{value}"
     return value

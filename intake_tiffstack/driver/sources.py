@@ -104,8 +104,7 @@ class TiffStackSource(ArraySource):
     def relist(self) -> None:
         """Forget the listing, so that the next use sees the files as they are then."""
         super().relist()
-        if self._opened is not None:
-            self._opened.relist()
+        self.stack.relist()  # sources with the same options share it
 
     def export(self, url: str, *, format: str = "zarr", **options: Any) -> TiffStackZarrSource:
         """Write a copy, and return a source over it.
@@ -202,7 +201,11 @@ class TiffStackZarrSource(ArraySource):
             for name, (dims, values) in self.copy.coords.items()
         }
         return xr.DataArray(
-            self._array(), dims=list(self.copy.dims), coords=coords, attrs=dict(self.copy.attrs)
+            self._array(),
+            dims=list(self.copy.dims),
+            coords=coords,
+            attrs=dict(self.copy.attrs),
+            name=None if self._entry is None else self.name,
         )
 
     def _discovered(self) -> dict[str, Any]:

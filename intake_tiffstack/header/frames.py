@@ -195,8 +195,8 @@ def refuse_outside(
 
 def decode_segment(
     frames: SegmentedFrames, frame: int, index: int, data: bytes | memoryview, url: str
-) -> tuple[NDArray[Any] | None, tuple[int, ...], tuple[int, ...]]:
-    """Return the pixels of one segment, their position and their shape in the 5-D page.
+) -> NDArray[Any] | None:
+    """Return the pixels of one segment (depth, length, width, sample), None for a sparse one.
 
     Pure but for the processor's time. Raises UnreadableFileError or UnsupportedFileError, naming
     file, page and segment.
@@ -205,7 +205,7 @@ def decode_segment(
     if frames.tables is not None:
         arguments = {"jpegtables": frames.tables[frame], "jpegheader": frames.header}
     try:
-        return frames.decode(bytes(data) if len(data) else None, index, **arguments)
+        return frames.decode(bytes(data) if len(data) else None, index, **arguments)[0]
     except NotImplementedError as exc:
         raise UnsupportedFileError(f"{url} is not supported: {short_text(exc)}", url=url) from exc
     except FILE_FAULTS as exc:

@@ -12,26 +12,21 @@ TIFF 6.0, section 2 (file header, IFD); the BigTIFF design.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from intake_tiffstack.errors import UnreadableFileError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from intake_tiffstack.header.window import HeaderBytes
 
 __all__ = ["Directory", "read_directories"]
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIZES |= {16: 8, 17: 8, 18: 8}
-_INTEGERS = {3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
+_INTEGERS = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
 _OFFSETS = frozenset({273, 324})  # StripOffsets, TileOffsets
-_COUNTS = frozenset({279, 325})  # StripByteCounts, TileByteCounts
+_TABLE = _OFFSETS | {279, 325}  # and StripByteCounts, TileByteCounts
 
 # Tags that say when, where and by whom, or what a pixel means, and nothing of where pixels are or
 # how they are stored. ImageDescription is none of them: OME-XML, ImageJ and others keep the shape
@@ -54,15 +49,14 @@ _NEUTRAL = frozenset(
 MOST_DIRECTORIES = 1_000_000
 
 
-@dataclass(frozen=True)
-class Directory:
+class Directory(NamedTuple):
     """One page as its directory has it."""
 
     structure: tuple[tuple[int, int, int, bytes], ...]
     """Tag, type, count and value of all but the neutral tags and the segment table."""
-    offsets: NDArray[np.int64]
+    offsets: tuple[int, ...]
     """First byte of each segment."""
-    counts: NDArray[np.int64]
+    counts: tuple[int, ...]
     """Bytes of each segment."""
 
 
@@ -121,7 +115,8 @@ def _read_directory(
         raise UnreadableFileError(f"{url} ends inside the page at byte {at:,}", url=url)
     layout = struct.Struct(order + ("HHQ8s" if is_big else "HHI4s"))
     structure: list[tuple[int, int, int, bytes]] = []
-    table: dict[str, NDArray[np.int64]] = {}
+    offsets: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
     for tag, kind, n, value in layout.iter_unpack(body[: count * entry]):
         if tag in _NEUTRAL:
             continue
@@ -133,15 +128,13 @@ def _read_directory(
                 raise UnreadableFileError(f"{url} ends inside tag {tag}", url=url)
         else:
             value = value[:length]
-        name = "offsets" if tag in _OFFSETS else "counts" if tag in _COUNTS else None
-        if name is not None and kind in _INTEGERS:
-            table[name] = np.frombuffer(value, order + _INTEGERS[kind]).astype(np.int64)
-            structure.append((tag, 0, n, b""))
-        else:
-            structure.append((tag, kind, n, value))
+        if tag in _TABLE and kind in _INTEGERS:
+            numbers = struct.unpack(f"{order}{n}{_INTEGERS[kind]}", value)
+            if tag in _OFFSETS:
+                offsets = numbers
+            else:
+                counts = numbers
+            kind, value = 0, b""
+        structure.append((tag, kind, n, value))
     following = struct.unpack(order + ("Q" if is_big else "I"), body[count * entry :])[0]
-    empty = np.empty(0, np.int64)
-    return (
-        Directory(tuple(structure), table.get("offsets", empty), table.get("counts", empty)),
-        following,
-    )
+    return Directory(tuple(structure), offsets, counts), following

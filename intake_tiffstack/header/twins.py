@@ -30,6 +30,7 @@ __all__ = ["Templates"]
 _FROM_TAGS = frozenset({"uniform", "shaped", "imagej", "ome", "generic"})
 
 MOST_TEMPLATES = 64
+MOST_OFFSET = 2**62  # a BigTIFF can claim more than an int64 holds
 
 Structures = tuple[tuple[tuple[int, int, int, bytes], ...], ...]
 
@@ -133,8 +134,10 @@ def _pages_of(
     lengths = {len(d.offsets) for d in directories} | {len(d.counts) for d in directories}
     if len(lengths) != 1 or 0 in lengths:
         return None
-    offsets = np.stack([d.offsets for d in directories])
-    counts = np.stack([d.counts for d in directories])
+    if max(map(max, (d.offsets for d in directories))) > MOST_OFFSET:
+        return None
+    offsets = np.array([d.offsets for d in directories], np.int64)
+    counts = np.array([d.counts for d in directories], np.int64)
     if isinstance(frames, SegmentedFrames) and offsets.shape != frames.offsets.shape:
         return None
     return offsets, counts
