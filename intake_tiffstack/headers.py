@@ -6,18 +6,19 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from intake_tiffstack.filesystem import is_local
 from intake_tiffstack.header import (
     Header,
     HeaderBytes,
     RawMetadata,
     Templates,
+    Windows,
     open_header,
     read_header,
     read_raw_metadata,
 )
 from intake_tiffstack.ranges import ByteSource, open_bytes
 from intake_tiffstack.settings import setting_bytes
-from intake_tiffstack.store import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["clear_headers", "get_header", "get_raw_metadata", "open_file"]
 
-REMOTE_HEADERS = 64
-"""Remote files whose header bytes are kept, so that their metadata cost no more requests."""
+REMOTE_FILES = 64
+"""Remote files whose header bytes are kept, so that their metadata cost no more requests; fewer
+where they take more than ``header_cache``."""
 
 
 class HeaderCache:
@@ -39,7 +41,7 @@ class HeaderCache:
         self._lock = threading.Lock()
         self._parsing: dict[Hashable, threading.Lock] = {}
         self._templates: dict[tuple[int, int], Templates] = {}
-        self._remote: OrderedDict[File, HeaderBytes] = OrderedDict()
+        self._remote: OrderedDict[File, Windows] = OrderedDict()
 
     def get(
         self, file: File, *, storage_options: Mapping[str, Any], series: int, level: int
@@ -97,13 +99,15 @@ class HeaderCache:
     def _fetched(self, file: File, storage_options: Mapping[str, Any]) -> HeaderBytes:
         if is_local(file.url):
             return open_header(file)
+        limit = setting_bytes("header_cache")
         with self._lock:
-            data = self._remote.get(file)
-            if data is None:
-                data = self._remote[file] = open_header(file, storage_options)
-                while len(self._remote) > REMOTE_HEADERS:
-                    self._remote.popitem(last=False)
-            return data
+            windows = self._remote.setdefault(file, [])
+            self._remote.move_to_end(file)
+            while len(self._remote) > REMOTE_FILES or (
+                len(self._remote) > 1 and sum(map(_nbytes, self._remote.values())) > limit
+            ):
+                self._remote.popitem(last=False)
+        return open_header(file, storage_options, windows)
 
     def _look_up(self, key: Hashable) -> Header | None:
         with self._lock:
@@ -128,6 +132,10 @@ class HeaderCache:
             self._templates.clear()
             self._remote.clear()
             self._nbytes = 0
+
+
+def _nbytes(windows: Windows) -> int:
+    return sum(len(window) for _, window in windows)
 
 
 _CACHE = HeaderCache()

@@ -203,14 +203,15 @@ class Options:
         for name, value in values.items():
             if name not in known:
                 raise OptionError.unknown("option", name, known)
-            parsed[name] = _parse(name, known[name].metadata, value)
-        if parsed.get("urlpath") in (None, [], ""):
+            if value is not None:  # as a YAML key without a value has it: the default
+                parsed[name] = _parse(name, known[name].metadata, value)
+        if not parsed.get("urlpath"):
             raise OptionError("urlpath is missing: give a file, folder, glob, or a list of these")
         for name, literal in _CHOICES.items():
             if name in parsed and parsed[name] not in get_args(literal):
                 allowed = ", ".join(map(repr, get_args(literal)))
                 raise OptionError(f"{name} must be one of {allowed}, but got {parsed[name]!r}")
-        return cls(**{k: v for k, v in parsed.items() if not _is_default(known[k], v)})
+        return cls(**parsed)
 
 
 _CHOICES = {
@@ -222,11 +223,6 @@ _CHOICES = {
     "persist_mode": PersistMode,
     "on_stale": OnStale,
 }
-
-
-def _is_default(spec: Any, value: Any) -> bool:
-    """Whether None stands for the option's default, as a YAML key without a value does."""
-    return value is None and spec.default is not None
 
 
 def option_signature(*, extra: Sequence[inspect.Parameter] = ()) -> inspect.Signature:
@@ -295,8 +291,6 @@ def _from_text(text: str) -> Any:
 
 
 def _parse(name: str, metadata: Mapping[str, Any], value: Any) -> Any:
-    if value is None:
-        return None
     parser = _PARSERS.get(metadata["kind"])
     if parser is None:
         return value

@@ -21,7 +21,7 @@ from intake_tiffstack import reading
 from intake_tiffstack.filetable import File
 from intake_tiffstack.header import Header, SegmentedFrames, Structure, read_header, rename_dims
 from intake_tiffstack.ranges import LocalBytes, open_bytes
-from intake_tiffstack.reading import Region, merge_ranges, plan_spans, read_region
+from intake_tiffstack.reading import Region, merge_ranges, plan_segments, plan_spans, read_region
 from numpy.typing import NDArray
 
 from shared_data import SHARED, needs_shared, read_rows
@@ -323,19 +323,36 @@ RANGES = st.lists(st.tuples(st.integers(0, 500), st.integers(1, 60)), max_size=3
 def test_ranges_are_merged_over_gaps_and_no_further(
     ranges: list[tuple[int, int]], gap: int
 ) -> None:
-    starts = np.array([start for start, _ in ranges], np.int64)
-    counts = np.array([count for _, count in ranges], np.int64)
-    runs = merge_ranges(starts, counts, gap=gap)
-    assert sorted(np.concatenate([[], *runs]).tolist()) == list(range(len(ranges)))
-    ends = []
+    runs = merge_ranges(ranges, gap=gap)
+    assert sorted(itertools.chain(*runs)) == list(range(len(ranges)))
+    end = -gap - 1
     for run in runs:
-        assert len(run)
-        assert (np.diff(starts[run]) >= 0).all()
-        reached = np.maximum.accumulate(starts[run] + counts[run])
-        assert (starts[run][1:] - reached[:-1] <= gap).all()
-        ends.append(reached[-1])
-    for run, end in zip(runs[1:], ends, strict=False):
-        assert starts[run[0]] - end > gap
+        assert ranges[run[0]][0] - end > gap
+        end = ranges[run[0]][0]
+        for start, count in [ranges[i] for i in run]:
+            assert start - end <= gap
+            end = max(end, start + count)
+
+
+@given(st.data(), st.tuples(*[st.integers(1, 7)] * 5), st.tuples(*[st.integers(1, 4)] * 3))
+def test_segments_make_up_the_region(
+    data: st.DataObject, shape: tuple[int, int, int, int, int], segment: tuple[int, int, int]
+) -> None:
+    """Each pixel of the region comes from one segment, and each segment has one for it."""
+    region = (*data.draw(regions(shape[:4])), range(shape[4]))
+    page = np.arange(math.prod(shape)).reshape(shape)
+    grid = [math.ceil(n / m) for n, m in zip(shape, (1, *segment), strict=False)]
+    padding = [(0, n * m - k) for n, m, k in zip(grid, (1, *segment), shape, strict=False)]
+    padded = np.pad(page, [*padding, (0, 0)], constant_values=-1)
+    out = np.full([len(r) for r in region], -1)
+    for planned in plan_segments(shape, segment, region):
+        s, *corner = np.unravel_index(planned.index, grid)
+        place = tuple(slice(i * n, (i + 1) * n) for i, n in zip(corner, segment, strict=True))
+        taken = padded[(s, *place)][planned.taken]
+        assert taken.size
+        assert (out[planned.into] == -1).all()
+        out[planned.into] = taken
+    np.testing.assert_array_equal(out, page[slices(region)])
 
 
 # -- what is read --------------------------------------------------------------------------------

@@ -17,9 +17,9 @@ from intake_tiffstack.errors import OptionError
 __all__ = ["resolve_compressor"]
 
 _SHUFFLES = {
-    numcodecs.Blosc.NOSHUFFLE: zarr.codecs.BloscShuffle.noshuffle,
-    numcodecs.Blosc.SHUFFLE: zarr.codecs.BloscShuffle.shuffle,
-    numcodecs.Blosc.BITSHUFFLE: zarr.codecs.BloscShuffle.bitshuffle,
+    numcodecs.Blosc.NOSHUFFLE: "noshuffle",
+    numcodecs.Blosc.SHUFFLE: "shuffle",
+    numcodecs.Blosc.BITSHUFFLE: "bitshuffle",
 }
 
 

@@ -11,7 +11,7 @@ from intake_tiffstack.header.metadata import RawMetadata, read_raw_metadata
 from intake_tiffstack.header.parsing import Header, read_header
 from intake_tiffstack.header.structure import Structure, name_dims, rename_dims
 from intake_tiffstack.header.twins import Templates
-from intake_tiffstack.header.window import HeaderBytes, open_header
+from intake_tiffstack.header.window import HeaderBytes, Windows, open_header
 
 __all__ = [
     "Header",
@@ -21,6 +21,7 @@ __all__ = [
     "SegmentedFrames",
     "Structure",
     "Templates",
+    "Windows",
     "decode_segment",
     "name_dims",
     "open_header",

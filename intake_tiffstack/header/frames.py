@@ -205,7 +205,7 @@ def decode_segment(
     if frames.tables is not None:
         arguments = {"jpegtables": frames.tables[frame], "jpegheader": frames.header}
     try:
-        return frames.decode(bytes(data) if len(data) else None, index, **arguments)[0]
+        return frames.decode(data if len(data) else None, index, **arguments)[0]
     except NotImplementedError as exc:
         raise UnsupportedFileError(f"{url} is not supported: {short_text(exc)}", url=url) from exc
     except FILE_FAULTS as exc:

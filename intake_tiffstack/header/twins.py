@@ -134,7 +134,7 @@ def _pages_of(
     lengths = {len(d.offsets) for d in directories} | {len(d.counts) for d in directories}
     if len(lengths) != 1 or 0 in lengths:
         return None
-    if max(map(max, (d.offsets for d in directories))) > MOST_OFFSET:
+    if max(max(*d.offsets, *d.counts) for d in directories) > MOST_OFFSET:
         return None
     offsets = np.array([d.offsets for d in directories], np.int64)
     counts = np.array([d.counts for d in directories], np.int64)

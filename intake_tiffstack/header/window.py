@@ -11,8 +11,9 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from intake_tiffstack.errors import StorageError, TiffStackError, UnreadableFileError
+from intake_tiffstack.filesystem import is_local
 from intake_tiffstack.ranges import open_bytes
-from intake_tiffstack.store import is_local, stat_file
+from intake_tiffstack.store import stat_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
     from intake_tiffstack.filetable import File
     from intake_tiffstack.ranges import ByteSource
 
-__all__ = ["HeaderBytes", "HeaderFile", "open_header"]
+__all__ = ["HeaderBytes", "HeaderFile", "Windows", "open_header"]
 
 LARGEST = 2**22
+
+Windows = list[tuple[int, bytearray]]
+"""Pieces of a file: first byte, bytes."""
 
 
 class HeaderBytes:
@@ -36,21 +40,25 @@ class HeaderBytes:
         Of the file, in bytes.
     smallest
         The least to fetch at a time.
+    windows
+        What was fetched of the file before, if it is kept; what is fetched now is added.
     """
 
-    def __init__(self, source: ByteSource, size: int, *, smallest: int = 2**14) -> None:
+    def __init__(
+        self,
+        source: ByteSource,
+        size: int,
+        *,
+        smallest: int = 2**14,
+        windows: Windows | None = None,
+    ) -> None:
         self.size = size
         self.touched: list[tuple[int, int]] = []
         self.error: TiffStackError | None = None
         self._source = source
         self._smallest = smallest
-        self._windows: list[tuple[int, bytearray]] = []
+        self._windows: Windows = [] if windows is None else windows
         self._last_miss = 0
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return sum(len(window) for _, window in self._windows)
 
     def read(self, start: int, count: int) -> bytes:
         """Return up to *count* bytes from *start* on; fewer at the end of the file."""
@@ -122,7 +130,11 @@ def _merge(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def open_header(file: File, storage_options: Mapping[str, Any] | None = None) -> HeaderBytes:
+def open_header(
+    file: File,
+    storage_options: Mapping[str, Any] | None = None,
+    windows: Windows | None = None,
+) -> HeaderBytes:
     """Return the bytes that a header is read through; nothing is fetched yet.
 
     Raises
@@ -140,7 +152,8 @@ def open_header(file: File, storage_options: Mapping[str, Any] | None = None) ->
             url=file.url,
         )
     smallest = 2**12 if is_local(file.url) else 2**14
-    return HeaderBytes(open_bytes(file, storage_options or {}), size, smallest=smallest)
+    source = open_bytes(file, storage_options or {})
+    return HeaderBytes(source, size, smallest=smallest, windows=windows)
 
 
 class HeaderFile(io.RawIOBase):

@@ -1,0 +1,14 @@
+"""All benchmarks by name, those on the same files next to each other."""
+
+from __future__ import annotations
+
+from benchmarks import many_files, object_store, pixels, small_files
+from benchmarks.case import Case
+
+__all__ = ["CASES"]
+
+CASES: dict[str, Case] = {
+    case.name: case
+    for module in (many_files, pixels, small_files, object_store)
+    for case in module.CASES
+}

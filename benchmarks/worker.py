@@ -1,0 +1,102 @@
+"""One contender in a process of its own: gets ready, then works once a line that it is sent.
+
+Run by the harness as ``python -m benchmarks.worker CASE CONTENDER PLACE [WARM]``. What it has to
+say goes to the standard output, one line of JSON a step; what the contender prints does not.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import gc
+import io
+import json
+import os
+import pstats
+import re
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from benchmarks.registry import CASES
+
+__all__ = ["main"]
+
+TRUTH = "truth"
+PROFILED = "profile"
+
+
+def main(arguments: list[str]) -> None:
+    """Work until the standard input ends."""
+    case_name, contender, place, *warm = arguments
+    told = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    case = CASES[case_name]
+    if contender == TRUTH:
+        _tell(told, value=_digest(case.truth(place)))
+        return
+    start = case.contenders[contender]
+    try:
+        if warm:  # so that imports at the first use are no part of the work
+            start(warm[0])()
+        work = start(place)
+        _tell(told)
+        for line in sys.stdin:
+            if line.strip() == PROFILED:
+                _tell(told, profile=_profile(work))
+            else:
+                _tell(told, **_measure(work))
+    except Exception as exc:  # noqa: BLE001  a peer may raise anything, and the report says it
+        first_line = (str(exc).strip().splitlines() or [""])[0]
+        _tell(told, error=f"{type(exc).__name__}: {first_line[:120]}")
+
+
+def _measure(work: Callable[[], Any]) -> dict[str, Any]:
+    gc.collect()
+    begin = time.perf_counter()
+    result = work()
+    seconds = time.perf_counter() - begin
+    value, figures = result if isinstance(result, tuple) else (result, {})
+    figures = {**figures, "peak_bytes": _peak_bytes()}
+    return {"seconds": seconds, "value": _digest(value), "figures": figures}
+
+
+def _profile(work: Callable[[], Any]) -> str:
+    """Return the functions that take most time in themselves, in one thread."""
+    import dask
+
+    profiler = cProfile.Profile()
+    with dask.config.set(scheduler="synchronous"):
+        profiler.runcall(work)
+    text = io.StringIO()
+    pstats.Stats(profiler, stream=text).sort_stats("tottime").print_stats(14)
+    table = text.getvalue()[text.getvalue().index("ncalls") - 3 :]
+    return re.sub(r"/\S*/(?:site-packages|lib/python3\.\d+|(?=intake_tiffstack/))/?", "", table)
+
+
+def _digest(value: Any) -> str:
+    """Return a text that is equal where the values are."""
+    if not hasattr(value, "dtype") or not value.shape:
+        return f"{int(value):,}"
+    return f"{value.dtype} {value.shape} crc32 {zlib.crc32(value.tobytes()):08x}"
+
+
+def _peak_bytes() -> int:
+    """Return the most memory that this process has held at once."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage counts what the parent held before this program was started
+        return 1024 * int(re.findall(r"VmHWM:\s+(\d+)", status.read_text())[0])
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _tell(told: TextIO, **message: Any) -> None:
+    print(json.dumps(message), file=told, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
