@@ -65,6 +65,3 @@ class Case:
     deadline: float = 120
     """One repeat that takes longer is stopped."""
 
-    def folder(self, root: Path) -> Path:
-        """Return where the files of this benchmark lie below *root*."""
-        return root / "main"

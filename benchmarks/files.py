@@ -131,11 +131,11 @@ def _volume(shape: tuple[int, ...], number: int) -> NDArray[np.uint16]:
 
 @cache
 def _scene(rows: int, columns: int) -> NDArray[np.uint16]:
-    """Return 16 planes of soft spots under the noise of a camera: zlib makes them about half."""
+    """Return 16 planes of soft spots under the noise of a camera: zlib makes them 0.6 of it."""
     noise = np.random.default_rng([2019, rows, columns])
     y, x = np.ogrid[:rows, :columns]
     spots = np.zeros((rows, columns))
     for centre_y, centre_x, width in noise.random((12, 3)):
         square = (y - centre_y * rows) ** 2 + (x - centre_x * columns) ** 2
         spots += 800 * np.exp(-square / (2 + rows * width / 20) ** 2)
-    return (100 + spots + noise.normal(0, 6, (16, rows, columns))).astype("uint16")
+    return (200 + spots + noise.normal(0, 20, (16, rows, columns))).astype("uint16")

@@ -10,6 +10,7 @@ import itertools
 import math
 import operator
 from bisect import bisect_right
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,8 @@ import numpy as np
 from dask.base import tokenize
 
 from intake_tiffstack.device import get_device, require_device
+from intake_tiffstack.filesystem import is_local
+from intake_tiffstack.settings import setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,31 +147,74 @@ class StackArray:
         # imported here: a scheduler needs this class, and has neither tifffile nor imagecodecs
         from intake_tiffstack.reading import read_part
 
-        layout = self.layout
-        order = sorted(
-            (i for i, d in enumerate(layout.dims) if d.file_dim is not None),
-            key=lambda i: layout.dims[i].file_dim or 0,
-        )
-        for parts in itertools.product(
-            *(list(_split(d, r)) for d, r in zip(layout.dims, ranges, strict=True))
-        ):
-            cell = [0] * layout.cells.ndim
-            for dim, part in zip(layout.dims, parts, strict=True):
-                if dim.axis is not None:
-                    cell[dim.axis] = part.position
-            view = out[tuple(part.out for part in parts)]
-            kept = [i for i, part in enumerate(parts) if isinstance(part.out, slice)]
-            target = view.transpose([kept.index(i) for i in order])
-            row = int(layout.cells[tuple(cell)])
-            if row < 0:
+        def read(part: FilePart) -> None:
+            target = out[part.into].transpose(part.order)
+            if part.row < 0:
                 target[...] = self.options.fill_value
-                continue
-            region = tuple(parts[i].inside for i in order)
-            expected = tuple(
-                n if layout.dims[i].offsets is None else _extent(layout.dims[i], cell)
-                for i, n in zip(order, layout.file_shape, strict=True)
-            )
-            read_part(self.files, row, region, target, expected, layout, self.options)
+            else:
+                read_part(self.files, part, target, self.layout, self.options)
+
+        parts = list(plan_parts(self.layout, ranges))
+        if len(parts) > 1 and not is_local(self.files.urls[0]):
+            # most of a request is waiting; on this machine's own files threads would only queue
+            with ThreadPoolExecutor(min(len(parts), setting("concurrency"))) as pool:
+                for _ in pool.map(read, parts):
+                    pass
+        else:
+            for part in parts:
+                read(part)
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """What an index takes of one file: the unit of reading."""
+
+    row: int
+    """The file's row in the table, -1 for a cell without one."""
+    region: tuple[range, ...]
+    """One ascending range for each dim inside the file."""
+    expected: tuple[int, ...]
+    """The shape that the file must have."""
+    into: tuple[int | slice, ...]
+    """Where it goes in the block, whose dims are those of the result."""
+    order: tuple[int, ...]
+    """How the dims of that place are transposed to be those of the file."""
+
+
+def plan_parts(layout: Layout, ranges: tuple[range, ...]) -> Iterator[FilePart]:
+    """Yield what a region of the result takes of each file. Pure.
+
+    Parameters
+    ----------
+    layout
+        How files make up the result.
+    ranges
+        One ascending range for each dim of the result, none empty.
+    """
+    dims = layout.dims
+    inside = sorted(
+        (i for i, d in enumerate(dims) if d.file_dim is not None),
+        key=lambda i: dims[i].file_dim or 0,
+    )
+    kept = sorted(inside)  # a stacked dim is an integer in `into`, and so none of the place's dims
+    order = tuple(kept.index(i) for i in inside)
+    axes = [(place, d.axis) for place, d in enumerate(dims) if d.axis is not None]
+    cell = [0] * layout.cells.ndim
+    for parts in itertools.product(
+        *(list(_split(d, r)) for d, r in zip(dims, ranges, strict=True))
+    ):
+        for place, axis in axes:
+            cell[axis] = parts[place].position
+        yield FilePart(
+            row=int(layout.cells[tuple(cell)]),
+            region=tuple(parts[i].inside for i in inside),
+            expected=tuple(
+                n if dims[i].offsets is None else _extent(dims[i], parts[i].position)
+                for i, n in zip(inside, layout.file_shape, strict=True)
+            ),
+            into=tuple(part.out for part in parts),
+            order=order,
+        )
 
 
 @dataclass(frozen=True)
@@ -205,11 +251,10 @@ def _split(dim: Dim, wanted: range) -> Iterator[_Part]:
             done += len(inside)
 
 
-def _extent(dim: Dim, cell: list[int]) -> int:
-    if dim.offsets is None or dim.axis is None:
-        return dim.size
-    position = cell[dim.axis]
-    return dim.offsets[position + 1] - dim.offsets[position]
+def _extent(dim: Dim, position: int) -> int:
+    """Return the extent of a file at a position of an extended dim."""
+    begin, end = (dim.offsets or ())[position : position + 2]
+    return end - begin
 
 
 # -- indexing --------------------------------------------------------------------------------------
@@ -266,9 +311,9 @@ def _normalize_part(part: Any, size: int, axis: int) -> tuple[range, Any]:
         chosen = range(size)[part]
         if len(chosen) == 0:
             return range(0), slice(None)
-        if chosen.step < 0:
-            return chosen[::-1], slice(None, None, -1)
-        return chosen, slice(None)
+        first, last = sorted((chosen[0], chosen[-1]))
+        order = slice(None) if chosen.step > 0 else slice(None, None, -1)
+        return range(first, last + 1, abs(chosen.step)), order
     if isinstance(part, list) or (isinstance(part, np.ndarray) and part.ndim):
         return _normalize_list(np.asarray(part), size, axis)
     try:

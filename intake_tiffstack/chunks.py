@@ -24,9 +24,17 @@ if TYPE_CHECKING:
 __all__ = ["choose_chunks"]
 
 AUTO_BYTES = 2**25 - 2**16
-"""Target of ``auto``: 32 MiB, since a chained index or a difference of planes reads whole chunks and
-is 5 to 14 times faster so than with 128 MiB. A little less than that: glibc maps any larger block
-anew each time, and its page faults made a sum over 1 GB 1.25 times slower."""
+"""Target of ``auto``: 32 MiB, since a chained index or a difference of planes reads whole chunks
+and is 5 to 14 times faster so than with 128 MiB. A little less than that: glibc maps any larger
+block anew each time, and its page faults made a sum over 1 GB 1.25 times slower."""
+
+PAGE_BYTES = 2**25
+"""A page up to this size is never cut by ``auto``."""
+
+ENOUGH_CHUNKS = 16
+SMALL_BYTES = 2**22
+"""An array of less than 16 such chunks gets smaller ones, down to 4 MiB: three chunks keep two
+threads busy for three quarters of the time."""
 
 FEW_CHUNKS = 10_000
 MANY_CHUNKS = 50_000
@@ -99,11 +107,11 @@ def choose_chunks(
     if isinstance(spec, str) and spec in ("file", "page"):
         sizes = units.file_sizes if spec == "file" else units.page_sizes
         return _warn_of_many(tuple(sizes(dim) for dim in layout.dims), spec)
-    target, most = min(dask_chunk_bytes, AUTO_BYTES), dask_chunk_bytes
-    if isinstance(spec, str) and spec != "auto":
-        target = most = _parse_size(spec)
     fixed = {} if isinstance(spec, str) else _fix_sizes(spec, layout)
-    return _warn_of_many(_fit(units, fixed, target, most), spec)
+    if isinstance(spec, str) and spec != "auto":
+        nbytes = _parse_size(spec)
+        return _warn_of_many(_split(_grow(units, fixed, nbytes, nbytes), fixed, units), spec)
+    return _warn_of_many(_fit(units, fixed, dask_chunk_bytes), spec)
 
 
 def _parse_size(spec: str) -> int:
@@ -162,17 +170,27 @@ def _sizes_along(dim: Dim, value: Any) -> tuple[int, ...]:
     return sizes
 
 
-def _fit(units: _Units, fixed: Mapping[str, tuple[int, ...]], target: int, most: int) -> Chunks:
-    """Return chunks of about *target* bytes; of up to *most* where they would be too many."""
+def _fit(units: _Units, fixed: Mapping[str, tuple[int, ...]], most: int) -> Chunks:
+    """Return chunks as ``auto`` has them, of up to *most* bytes where they would be too many."""
+    share = math.prod(units.layout.shape) * units.layout.dtype.itemsize // ENOUGH_CHUNKS
+    target = min(most, AUTO_BYTES, max(share, SMALL_BYTES))
+    page_target = min(most, PAGE_BYTES)
     while True:
-        chunks = _split(_grow(units, fixed, target), fixed, units)
+        chunks = _split(_grow(units, fixed, target, page_target), fixed, units)
         if math.prod(map(len, chunks)) <= FEW_CHUNKS or target >= most:
             return chunks
         target = min(2 * target, most)
+        page_target = max(target, page_target)
 
 
-def _grow(units: _Units, fixed: Mapping[str, tuple[int, ...]], target: int) -> dict[str, int]:
-    """Return the extent of a chunk along each dim, from the pixel's page outwards."""
+def _grow(
+    units: _Units, fixed: Mapping[str, tuple[int, ...]], target: int, page_target: int
+) -> dict[str, int]:
+    """Return the extent of a chunk along each dim, from the pixel's page outwards.
+
+    A page is cut only where it is larger than *page_target*; pages, then files, are put together
+    up to *target*.
+    """
     dims = units.layout.dims
     extents = {d.name: max(fixed.get(d.name, (1,))) for d in dims}
     whole = {d.name: max(units.file_sizes(d)) for d in dims}
@@ -186,8 +204,8 @@ def _grow(units: _Units, fixed: Mapping[str, tuple[int, ...]], target: int) -> d
         return math.prod(extents.values()) * itemsize
 
     for dim in reversed(page):  # too large a page is cut along its outermost dim first
-        if nbytes() > target:
-            most = max(1, target * extents[dim.name] // nbytes())
+        if nbytes() > page_target:
+            most = max(1, page_target * extents[dim.name] // nbytes())
             extents[dim.name] = _even(extents[dim.name], most, units.segment(dim))
     if any(extents[d.name] < whole[d.name] for d in page):
         return extents

@@ -5,21 +5,33 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Self
 
 from fsspec import available_protocols, get_filesystem_class
 from fsspec.core import url_to_fs
+from fsspec.utils import tokenize
 
 from .errors import FilesNotFoundError, OptionError, StorageError, TiffStackError
-from .filetable import split_chain
+from .filetable import WRAPPERS, split_chain
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["absolute_url", "get_filesystem", "is_local", "storage_errors"]
+__all__ = [
+    "absolute_url",
+    "get_filesystem",
+    "http_status",
+    "is_local",
+    "is_transient",
+    "speaks",
+    "storage_errors",
+    "store_exceptions",
+]
 
 
 _LOCAL_STARTS = ("/", "./", "../", "~", "file://", "local://")
@@ -77,8 +89,8 @@ def absolute_url(url: str) -> str:
 def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[AbstractFileSystem, str]:
     """Return the fsspec filesystem of *url* and the path in it.
 
-    fsspec keeps its filesystems, so a second call is cheap; only archives (``zip://``) are opened
-    each time.
+    Cheap from the second call on: fsspec keeps its filesystems, and the few archives used last stay
+    open here for as long as they are what they were; one look at the archive's file a call.
 
     Raises
     ------
@@ -92,8 +104,70 @@ def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[Abstra
     for protocol in _protocols(url):
         _require_protocol(protocol, url)
     with storage_errors(url, storage_options):
-        filesystem, path = url_to_fs(url, **storage_options)
+        shared = _shared_part(url, storage_options)
+        if shared is None:
+            filesystem, path = url_to_fs(url, **storage_options)
+        else:
+            filesystem = _open_once(*shared, os.getpid(), _Options.of(storage_options))
+            path = filesystem._strip_protocol(split_chain(url)[0].rpartition("::")[2])
     return filesystem, path
+
+
+def speaks(filesystem: AbstractFileSystem, *protocols: str) -> bool:
+    """Return whether *filesystem* is the one of one of *protocols*. Pure."""
+    own = filesystem.protocol
+    return not set(protocols).isdisjoint([own] if isinstance(own, str) else own)
+
+
+# --- what fsspec would open again and again -----------------------------------------------------
+
+
+def _shared_part(url: str, storage_options: Mapping[str, Any]) -> tuple[str, Hashable] | None:
+    """Return what all files of an archive or cache share, and what tells that it is the same.
+
+    fsspec opens an archive with each call, and a cache with each thread: then each has its own
+    copies. None for anything else.
+    """
+    path, chain = split_chain(url)
+    protocol = _protocols(url)[0]
+    if chain and not get_filesystem_class(protocol).cachable:
+        return f"{protocol}://{chain}", _stamp(chain.removeprefix("::"), storage_options)
+    if protocol in WRAPPERS and not chain and "?" not in url:  # ?versionId= is an option of S3
+        cache, _, target = path.partition("::")
+        return f"{cache}::" + "/".join(target.split("/")[:3]), None
+    return None
+
+
+def _stamp(url: str, storage_options: Mapping[str, Any]) -> Hashable:
+    """Return what changes with the content of the archive at *url*: one stat, or one request."""
+    if is_local(url):
+        status = os.stat(absolute_url(url))
+        return status.st_ino, status.st_size, status.st_mtime_ns
+    options = {key: storage_options[key] for key in _protocols(url) if key in storage_options}
+    filesystem, path = get_filesystem(url, options)
+    filesystem.invalidate_cache(path)
+    return str(filesystem.info(path))
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Storage options as part of a key: they are dicts of dicts, objects and secrets."""
+
+    token: str
+    values: Mapping[str, Any] = field(compare=False, repr=False)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        return cls(tokenize(values), values)
+
+
+@lru_cache(maxsize=8)
+def _open_once(url: str, stamp: Hashable, pid: int, options: _Options) -> AbstractFileSystem:
+    """Return the filesystem of an archive, open; another *stamp* or process opens it again."""
+    filesystem, _ = url_to_fs(url, **options.values)
+    if stamp is not None:
+        filesystem.ls("")  # reads the table of contents, before two threads do at once
+    return filesystem
 
 
 def _protocols(url: str) -> list[str]:
@@ -130,12 +204,46 @@ _RAISED_BY = {
     "tarfile": ("TarError",),
     "zipfile": ("BadZipFile",),
 }
+_MAY_PASS = {
+    "aiohttp": ("ClientConnectionError", "ClientPayloadError"),
+    "azure.core.exceptions": ("ServiceRequestError", "ServiceResponseError"),
+    "botocore.exceptions": ("ConnectionError", "HTTPClientError", "IncompleteReadError"),
+}
 
 
-def _store_exceptions() -> tuple[type[BaseException], ...]:
+def _loaded(names: Mapping[str, tuple[str, ...]]) -> tuple[type[BaseException], ...]:
     # Only a module that is loaded can have raised, so none is imported for this.
-    loaded = ((sys.modules.get(module), names) for module, names in _RAISED_BY.items())
-    return (OSError, *(getattr(m, name) for m, names in loaded if m for name in names))
+    loaded = ((sys.modules.get(module), of_it) for module, of_it in names.items())
+    return tuple(getattr(m, name) for m, of_it in loaded if m for name in of_it)
+
+
+def store_exceptions() -> tuple[type[BaseException], ...]:
+    """Return the classes of what the stores in use raise."""
+    return (OSError, *_loaded(_RAISED_BY))
+
+
+def http_status(exc: BaseException) -> int | None:
+    """Return the HTTP status in what a store raised, None where it has none. Pure."""
+    response = getattr(exc, "response", None)
+    if isinstance(response, Mapping):  # botocore
+        status: int | None = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return status
+    codes = (getattr(exc, name, None) for name in ("status", "status_code", "code"))
+    return next((code for code in codes if isinstance(code, int)), None)
+
+
+def is_transient(exc: BaseException) -> bool:
+    """Return whether what a store raised may be gone at the next attempt. Pure.
+
+    Examples
+    --------
+    >>> [is_transient(exc) for exc in (TimeoutError(), ConnectionResetError(), PermissionError())]
+    [True, True, False]
+    """
+    status = http_status(exc)
+    if status is not None:
+        return status in (408, 425, 429) or status >= 500
+    return isinstance(exc, (TimeoutError, ConnectionError, *_loaded(_MAY_PASS)))
 
 
 @contextmanager
@@ -164,7 +272,7 @@ def storage_errors(url: str, storage_options: Mapping[str, Any]) -> Iterator[Non
             f"{_cause_text(exc, storage_options)}",
             url=url,
         ) from exc
-    except _store_exceptions() as exc:
+    except store_exceptions() as exc:
         cause = exc
         if url.startswith(("http://", "https://")) and exc.__cause__ is not None:
             # fsspec's HTTP says FileNotFoundError for everything, a refused connection too
@@ -176,7 +284,7 @@ def storage_errors(url: str, storage_options: Mapping[str, Any]) -> Iterator[Non
 
 def _is_not_found(exc: BaseException) -> bool:
     is_missing = isinstance(exc, FileNotFoundError | NotADirectoryError)
-    return is_missing or getattr(exc, "status", None) in (404, 410)
+    return is_missing or http_status(exc) in (404, 410)
 
 
 def _cause_text(exc: BaseException, storage_options: Mapping[str, Any]) -> str:

@@ -19,9 +19,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["File", "FileTable", "split_chain"]
+__all__ = ["WRAPPERS", "File", "FileTable", "split_chain"]
 
-_WRAPPERS = frozenset({"simplecache", "filecache", "blockcache"})
+WRAPPERS = frozenset({"simplecache", "filecache", "blockcache"})
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def split_chain(url: str) -> tuple[str, str]:
     if url.startswith("/") or "::" not in url:
         return url, ""
     first, _, rest = url.partition("::")
-    if first.removesuffix("://") in _WRAPPERS:  # a cache in front of a store: the path comes next
+    if first.removesuffix("://") in WRAPPERS:  # a cache in front of a store: the path comes next
         path, chain = split_chain(rest)
         return f"{first}::{path}", chain
     return first, f"::{rest}"

@@ -191,7 +191,7 @@ def _in_stores(
         groups.setdefault(_store_key(url), []).append(url)
     results: dict[str, T] = {}
     for members in groups.values():
-        store = open_store(members[0], options)
+        store = open_store(members[0], options).expecting([split_chain(m)[0] for m in members])
         results.update(zip(members, store.map(partial(function, store), members), strict=True))
     return [results[url] for url in urls]
 

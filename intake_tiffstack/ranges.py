@@ -1,4 +1,4 @@
-"""Where bytes come from: positional reads of a local file, ranges of a remote object.
+"""Where bytes come from: positional reads of a local file; :mod:`.remote` reads from stores.
 
 One call fills many spans of one file. No handle outlives it, and any number of threads may read.
 A file that is not the one that was listed is an error, never bytes.
@@ -7,18 +7,13 @@ A file that is not the one that was listed is an error, never bytes.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from intake_tiffstack.errors import (
-    FileChangedError,
-    FilesNotFoundError,
-    StorageError,
-    UnreadableFileError,
-)
-from intake_tiffstack.filesystem import get_filesystem, is_local, storage_errors
+from intake_tiffstack.errors import FileChangedError, UnreadableFileError
+from intake_tiffstack.filesystem import is_local
 from intake_tiffstack.filetable import File
-from intake_tiffstack.store import stat_file
+from intake_tiffstack.remote import RemoteBytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,48 +109,3 @@ def _seek_and_read(descriptor: int, start: int, part: memoryview) -> int:
     with os.fdopen(os.dup(descriptor), "rb", buffering=0) as handle:
         handle.seek(start)
         return handle.readinto(part) or 0
-
-
-@dataclass(frozen=True)
-class RemoteBytes:
-    """An object of any fsspec filesystem, read by ranges."""
-
-    file: File
-    storage_options: Mapping[str, Any] = field(repr=False)
-    read_cost: int = 2**18  # a request takes about as long as 256 kB at 10 MB/s and 25 ms
-
-    def fill(self, spans: Sequence[tuple[int, memoryview]]) -> None:
-        """Fill each buffer; one request a span, one to see that the object is the listed one."""
-        url = self.file.url
-        starts = [start for start, _ in spans]
-        ends = [start + buffer.nbytes for start, buffer in spans]
-        try:
-            with storage_errors(url, self.storage_options):
-                filesystem, path = get_filesystem(url, self.storage_options)
-                # on_error: fsspec's default hands exceptions back as values
-                parts = filesystem.cat_ranges([path] * len(spans), starts, ends, on_error="raise")
-        finally:  # not before: it could be replaced between the two requests
-            self._refuse_changed()
-        for (start, buffer), part in zip(spans, parts, strict=True):
-            if len(part) != buffer.nbytes:
-                raise StorageError(
-                    f"{url}: asked for {buffer.nbytes:,} bytes from byte {start:,}, but got "
-                    f"{len(part):,}",
-                    url=url,
-                )
-            buffer.cast("B")[:] = part
-
-    def _refuse_changed(self) -> None:
-        url = self.file.url
-        try:
-            now = stat_file(url, self.storage_options)
-        except FilesNotFoundError as exc:
-            raise FileChangedError(
-                f"{url} was listed but is not there any more; call relist()", url=url
-            ) from exc
-        if not self.file.agrees_with(now):
-            raise FileChangedError(
-                f"{url} changed since it was listed (size {self.file.size:,}, now {now.size:,}); "
-                "call relist() and open again",
-                url=url,
-            )

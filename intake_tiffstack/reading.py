@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from intake_tiffstack.array import ReadOptions
+    from intake_tiffstack.array import FilePart, ReadOptions
     from intake_tiffstack.filetable import FileTable
     from intake_tiffstack.layout import Layout
 
@@ -225,13 +225,7 @@ def read_region(
 
 
 def read_part(
-    files: FileTable,
-    row: int,
-    region: Region,
-    out: NDArray[Any],
-    expected: tuple[int, ...],
-    layout: Layout,
-    options: ReadOptions,
+    files: FileTable, part: FilePart, out: NDArray[Any], layout: Layout, options: ReadOptions
 ) -> None:
     """Fill *out* with a region of one file of a collection, having seen that the file fits.
 
@@ -245,7 +239,7 @@ def read_part(
     UnreadableFileError, FileChangedError, StorageError
         The file cannot be read, and ``on_error`` is ``raise``.
     """
-    file = files[row]
+    file, expected = files[part.row], part.expected
     try:
         header, source = open_file(
             file, storage_options=files.storage_options, series=options.series, level=options.level
@@ -267,7 +261,7 @@ def read_part(
                 "file at open, `sel` or `exclude` leave it out",
                 url=file.url,
             )
-        region = tuple(region[i] for i in kept)
+        region = tuple(part.region[i] for i in kept)
         target = out.squeeze(
             lacking
         )  # a view: a file lacks a dim only where it has one place of it

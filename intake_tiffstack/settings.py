@@ -14,11 +14,14 @@ from dask.utils import parse_bytes
 
 from intake_tiffstack.errors import OptionError
 
-__all__ = ["DEFAULTS", "setting", "setting_bytes"]
+__all__ = ["DEFAULTS", "setting", "setting_bytes", "setting_number"]
 
 DEFAULTS: dict[str, Any] = {
     "max_image_bytes": "64 GiB",  # a page that declares more is refused; slides reach 30 GB
     "header_cache": "64 MiB",  # parsed headers kept a process
+    "retries": 3,  # more attempts after a failure that may pass: 503, a lost connection, no answer
+    "timeout": 30,  # seconds a store may say nothing before an attempt counts as failed
+    "concurrency": 10,  # requests at a time and process; as many connections as an S3 client keeps
     "table_cache": 8,  # opened collections kept a process
     "allow_code": False,  # whether arraytype may name a class to import
     "require_device": True,  # whether to_dask() wants the device of arraytype in this process
@@ -50,3 +53,13 @@ def setting_bytes(name: str) -> int:
         return _parse_bytes(value)
     except (ValueError, TypeError) as exc:
         raise OptionError(f"tiffstack.{name} must be a size, but got {value!r}") from exc
+
+
+def setting_number(name: str, *, least: float) -> float:
+    """Return the value of a setting that is a number of at least *least*."""
+    value = setting(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
+        raise OptionError(
+            f"tiffstack.{name} must be a number of at least {least:g}, but got {value!r}"
+        )
+    return value

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import stat
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import unquote
 
 from .errors import FilesNotFoundError
-from .filesystem import get_filesystem, is_local, storage_errors
+from .filesystem import get_filesystem, is_local, speaks, storage_errors
 from .filetable import File, split_chain
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["LocalStore", "RemoteStore", "Row", "Store", "open_store", "stat_file"]
+__all__ = ["LocalStore", "RemoteStore", "Row", "Store", "mtime_ns", "open_store", "stat_file"]
 
 Row = tuple[str, int, int, str | None]
 """URL, size, mtime_ns and ETag: a File, without the cost of 100,000 objects."""
@@ -34,6 +34,7 @@ KeepParts = Callable[[Sequence[str]], object]
 T = TypeVar("T")
 R = TypeVar("R")
 
+_LISTED_FROM = 10  # so many files of one S3 folder are found sooner by its listing than one by one
 _CONCURRENCY = 32  # requests at a time; an S3 client holds 10 connections, others more
 
 
@@ -55,6 +56,9 @@ class Store(Protocol):
 
     def stat(self, path: str) -> Row | None:
         """Return the file at *path* as it is now, None for a folder; raise where nothing is."""
+
+    def expecting(self, paths: Sequence[str]) -> Store:
+        """Return a store that answers ``stat`` of *paths* with fewer requests, where it can."""
 
     def read(self, path: str) -> bytes:
         """Return what is in the file at *path*."""
@@ -131,6 +135,10 @@ class LocalStore:
             return None
         return path, status.st_size, status.st_mtime_ns, None
 
+    def expecting(self, paths: Sequence[str]) -> Store:
+        """Return this store; a stat is as cheap as it gets."""
+        return self
+
     def read(self, path: str) -> bytes:
         """Return what is in the file at *path*."""
         with storage_errors(path, {}):
@@ -151,6 +159,8 @@ class RemoteStore:
     """What the URL of each file ends in: ``::/x.zip`` for the members of an archive."""
     storage_options: Mapping[str, Any] = field(repr=False)
     """Texts that no error may show."""
+    known: Mapping[str, Row] = field(default_factory=dict, repr=False)
+    """Files that need not be asked for."""
 
     def folders(self, folder: str) -> list[str]:
         """Return the names of the folders in *folder*."""
@@ -177,12 +187,55 @@ class RemoteStore:
 
     def stat(self, path: str) -> Row | None:
         """Return the file at *path*; one request."""
+        if path in self.known:
+            return self.known[path]
         with storage_errors(path + self.chain, self.storage_options):
             inside = self._path(path)
             self.filesystem.invalidate_cache(inside)
             info = self.filesystem.info(inside)
         is_page = info.get("mimetype") == "text/html"  # HTTP shows a folder as a page of links
         return None if info["type"] == "directory" or is_page else self._row(path, info)
+
+    def expecting(self, paths: Sequence[str]) -> Store:
+        """Return the store with many names of one S3 folder looked up by listing it."""
+        if len(paths) < _LISTED_FROM or not speaks(self.filesystem, "s3"):
+            return self
+        folders: dict[tuple[str, str], dict[str, str]] = {}
+        for path in paths:
+            bucket, key, version = self.filesystem.split_path(path)
+            folder, _, name = key.rpartition("/")
+            if "." in name and not version and set("*?[{").isdisjoint(path):  # not one, one file
+                folders.setdefault((bucket, folder), {})[key] = path
+        listed = [item for item in folders.items() if len(item[1]) >= _LISTED_FROM]
+        found = self.map(lambda item: self._list_keys(item[0][0], item[1]), listed)
+        return replace(self, known={row[0]: row for rows in found for row in rows})
+
+    def _list_keys(self, bucket: str, paths: Mapping[str, str]) -> list[Row]:
+        """Return which of these keys of one folder are there; 1,000 names a request.
+
+        Each request begins at the next key wanted: a folder of a million others costs no more than
+        asking for each.
+        """
+        rows: list[Row] = []
+        keys, at = sorted(paths), 0
+        prefix = os.path.commonprefix(keys)  # noqa: RUF071 - by character is what is wanted
+        with storage_errors(f"s3://{bucket}/{prefix}", self.storage_options):
+            while at < len(keys):
+                where = {"Bucket": bucket, "Prefix": prefix, "StartAfter": keys[at][:-1]}
+                try:
+                    page = self.filesystem.call_s3("list_objects_v2", Delimiter="/", **where)
+                except (PermissionError, FileNotFoundError):
+                    break  # who may read a file need not be allowed to list its folder
+                files = {item["Key"]: item for item in page.get("Contents", ())}
+                folders = (item["Prefix"] for item in page.get("CommonPrefixes", ()))
+                rows += [
+                    (paths[key], item["Size"], -1, item["ETag"])
+                    for key, item in files.items()
+                    if key in paths
+                ]
+                seen = bisect_right(keys, max([*files, *folders], default=""))
+                at = max(at + 1, seen) if page["IsTruncated"] else len(keys)
+        return rows
 
     def read(self, path: str) -> bytes:
         """Return what is in the file at *path*."""
@@ -205,13 +258,10 @@ class RemoteStore:
         with storage_errors(folder + self.chain, self.storage_options):
             base = self._path(folder)
             self.filesystem.invalidate_cache(base)
-            if prefix and "s3" in self.filesystem.protocol:
+            if prefix and speaks(self.filesystem, "s3"):
                 # The server filters: few requests though the folder holds a million others.
-                with suppress(
-                    ValueError
-                ):  # s3fs before 2026.3 says that it cannot, and asks nothing
-                    found = self.filesystem.find(base, maxdepth=1, prefix=prefix, detail=True)
-                    return list(found.values())
+                found = self.filesystem.find(base, maxdepth=1, prefix=prefix, detail=True)
+                return list(found.values())
             return list(self.filesystem.ls(base, detail=True))
 
     def _below(
@@ -238,8 +288,8 @@ class RemoteStore:
         etag = info.get("ETag") or info.get("etag")
         if etag is None and "CRC" in info:
             etag = f"crc32:{info['CRC']:08x}"  # a ZIP keeps one a member
-        mtime_ns = -1 if etag else _mtime_ns(info)
-        return path + self.chain, -1 if size is None else size, mtime_ns, etag
+        time = -1 if etag else mtime_ns(info)
+        return path + self.chain, -1 if size is None else size, time, etag
 
 
 def _unquote(path: str) -> str:
@@ -254,7 +304,7 @@ def _unquote(path: str) -> str:
     return plain if plain.count("/") == path.count("/") and not set(plain) & set("%?#") else path
 
 
-def _mtime_ns(info: Mapping[str, Any]) -> int:
+def mtime_ns(info: Mapping[str, Any]) -> int:
     """Return the time of the last change as stores call it, -1 where they say nothing."""
     for key in ("mtime", "LastModified", "Last-Modified", "last_modified", "modified", "created"):
         value = info.get(key)

@@ -26,6 +26,7 @@ def _s3_session() -> Iterator[S3Server]:
 def s3_server(_s3_session: S3Server) -> S3Server:
     """Return an S3 server on this machine, with its count of requests at nought."""
     _s3_session.requests.clear()
+    _s3_session.refuses = lambda request: None
     return _s3_session
 
 

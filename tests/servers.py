@@ -5,15 +5,17 @@ Each keeps what it was asked, so that a test can count requests and bytes.
 
 from __future__ import annotations
 
+import hashlib
 import threading
+import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 KEY, SECRET = "test-key-0123456789", "test-secret-9876543210"
 
@@ -28,6 +30,14 @@ class Request:
     range: str | None
     """The header ``Range``, None without one."""
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes of a file were asked for; 0 where it was no range."""
+        if self.range is None:
+            return 0
+        first, _, last = self.range.removeprefix("bytes=").partition("-")
+        return int(last) - int(first) + 1
+
 
 @dataclass
 class S3Server:
@@ -36,6 +46,13 @@ class S3Server:
     url: str
     requests: list[Request] = field(default_factory=list)
     """All requests since the last ``requests.clear()``."""
+    refuses: Callable[[Request], int | None] = lambda request: None
+    """Gives the status of an error to answer a request with, None where it is to be answered."""
+
+    @property
+    def reads(self) -> list[Request]:
+        """What was asked of objects themselves."""
+        return [request for request in self.requests if request.range is not None]
 
     @property
     def storage_options(self) -> dict[str, Any]:
@@ -65,9 +82,14 @@ def serve_s3() -> Iterator[S3Server]:
     app = DomainDispatcherApplication(create_backend_app)
 
     def counting(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        request = (environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"])
-        server.requests.append(Request(*request, environ.get("HTTP_RANGE")))
-        return app(environ, start_response)
+        asked = (environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"])
+        request = Request(*asked, environ.get("HTTP_RANGE"))
+        server.requests.append(request)
+        status = server.refuses(request)
+        if status is None:
+            return app(environ, start_response)
+        start_response(f"{status} Refused", [("Content-Type", "application/xml")])
+        return [f"<Error><Code>{status}</Code><Message>as the test wants</Message></Error>".encode()]
 
     class Quiet(WSGIRequestHandler):
         def log(self, *args: Any) -> None:
@@ -105,6 +127,109 @@ class _Handler(SimpleHTTPRequestHandler):
             request = Request(self.command, path, query, self.headers.get("Range"))
             self.server.seen.append(request)  # type: ignore[attr-defined]
         return is_good
+
+    def log_message(self, *args: Any) -> None:
+        """Stay silent."""
+
+
+Manner = Literal["good", "whole", "short", "other", "long", "cut", "silent"] | int
+"""How a request is answered. ``whole``: with all of the file, as by a server without ranges;
+``short``: with a byte less than was asked; ``other``: with the bytes before; ``long``: with a byte
+more than promised; ``cut``: with half of the promised bytes; ``silent``: not within a second; a
+number: with this status."""
+
+
+@dataclass
+class FileServer:
+    """A running web server of a few files in memory, with ranges, that may be told to misbehave."""
+
+    files: dict[str, bytes]
+    """What is in the file at each path, without the slash."""
+    url: str = ""
+    requests: list[Request] = field(default_factory=list)
+    manner: Callable[[Request], Manner] = lambda request: "good"
+    """Says how to answer a request."""
+    has_etags: bool = True
+    modified: str = "Wed, 21 Oct 2015 07:28:00 GMT"
+    pause: float = 0.0
+    """Seconds that each answer takes."""
+    most_at_once: int = 0
+    """The most requests that were under way at a time."""
+    _under_way: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def answering(self, request: Request) -> Iterator[None]:
+        """Count a request while it is answered."""
+        with self._lock:
+            self.requests.append(request)
+            self._under_way += 1
+            self.most_at_once = max(self.most_at_once, self._under_way)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+    @property
+    def reads(self) -> list[Request]:
+        """All requests but those that look a file up."""
+        return [request for request in self.requests if request.method == "GET"]
+
+
+@contextmanager
+def serve_files(files: dict[str, bytes], **settings: Any) -> Iterator[FileServer]:
+    """Serve *files* on a free port until the block ends."""
+    http = ThreadingHTTPServer(("127.0.0.1", 0), _FileHandler)
+    server = FileServer(files, f"http://127.0.0.1:{http.server_port}", **settings)
+    http.files = server  # type: ignore[attr-defined]
+    with _running(http):
+        yield server
+
+
+class _FileHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        server: FileServer = self.server.files  # type: ignore[attr-defined]
+        path, _, query = self.path[1:].partition("?")
+        request = Request(self.command, path, query, self.headers.get("Range"))
+        with server.answering(request):
+            time.sleep(server.pause)
+            manner = 404 if path not in server.files else server.manner(request)
+            if manner == "silent":
+                time.sleep(1)
+            self._answer(server, request, manner)
+
+    def _answer(self, server: FileServer, request: Request, manner: Manner) -> None:
+        if isinstance(manner, int):
+            self.send_error(manner)
+            return
+        content = server.files[request.path]
+        start, stop = 0, len(content)
+        if request.range and manner != "whole":
+            start, stop = (int(n) for n in request.range.removeprefix("bytes=").split("-"))
+            stop = min(stop + 1, len(content)) - (manner == "short")
+            start, stop = (start - 1, stop - 1) if manner == "other" else (start, stop)
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(content)}")
+        else:
+            self.send_response(200)
+        body = content[start : stop + (manner == "long")]
+        if manner == "long":  # as many bytes as come until the end
+            self.send_header("Connection", "close")
+        else:
+            self.send_header("Content-Length", str(len(body)))
+        if server.has_etags:
+            self.send_header("ETag", f'"{hashlib.md5(content).hexdigest()}"')
+        self.send_header("Last-Modified", server.modified)
+        self.end_headers()
+        if request.method == "GET":
+            self.wfile.write(body[: len(body) // 2] if manner == "cut" else body)
+        self.close_connection = manner in ("cut", "long")
 
     def log_message(self, *args: Any) -> None:
         """Stay silent."""

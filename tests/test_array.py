@@ -31,7 +31,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import basic_indices
 from intake_tiffstack import open_stack
-from intake_tiffstack.array import ReadOptions, StackArray, normalize_index, to_dask_array
+from intake_tiffstack.array import (
+    FilePart,
+    ReadOptions,
+    StackArray,
+    normalize_index,
+    to_dask_array,
+)
 from intake_tiffstack.filetable import FileTable
 from intake_tiffstack.grid import place_files
 from intake_tiffstack.header import Structure
@@ -139,14 +145,14 @@ def reading_from(parts: dict[str, np.ndarray]) -> Iterator[list[int]]:
     """Read from memory in place of files; yields how many pixels each read asked for."""
     asked: list[int] = []
 
-    def read_part(
-        files: FileTable, row: int, region: Any, out: Any, expected: Any, *_: Any
-    ) -> None:
-        part = parts[files.urls[row]]
-        assert part.shape == expected
-        assert all(len(r) and r.step > 0 for r in region)
-        asked.append(math.prod(map(len, region)))
-        out[...] = part[np.ix_(*region)]
+    def read_part(files: FileTable, part: FilePart, out: np.ndarray, *_: Any) -> None:
+        pixels = parts[files.urls[part.row]]
+        assert pixels.shape == part.expected
+        for wanted, size in zip(part.region, pixels.shape, strict=True):
+            assert wanted
+            assert 0 <= wanted.start < wanted.stop <= size
+        asked.append(math.prod(map(len, part.region)))
+        out[...] = pixels[np.ix_(*part.region)]
 
     with patch("intake_tiffstack.reading.read_part", read_part):
         yield asked
@@ -393,8 +399,8 @@ def test_reading_one_of_many_extended_files_does_not_look_at_all() -> None:
     array = lattice_array(is_extended=True)
     asked: list[tuple[int, Any]] = []
 
-    def read_part(files: FileTable, row: int, region: Any, out: Any, *_: Any) -> None:
-        asked.append((row, region[0]))
+    def read_part(files: FileTable, part: FilePart, out: np.ndarray, *_: Any) -> None:
+        asked.append((part.row, part.region[0]))
         out[...] = 0
 
     with patch("intake_tiffstack.reading.read_part", read_part):

@@ -150,7 +150,7 @@ def test_a_chunk_holds_whole_files_or_lies_within_one_along_an_extended_dim(
 def test_auto_takes_some_planes_of_a_large_file() -> None:
     layout = layout_of(z=201, y=1024, x=768)
     planes, *page = choose("auto", layout)
-    assert planes == (21,) * 9 + (12,)  # 1.5 MiB each, near 32 MiB
+    assert planes == (12,) * 16 + (9,)  # 1.5 MiB each: a sixteenth of the file, under 32 MiB
     assert page == [(1024,), (768,)]
 
 
@@ -184,7 +184,7 @@ def test_auto_cuts_a_large_page_along_its_strips() -> None:
 
 
 def test_auto_has_larger_chunks_rather_than_more_than_ten_thousand() -> None:
-    layout = layout_of("u1", t=("stack", 12_000), y=4096, x=8192)  # 32 MiB a page
+    layout = layout_of("u1", t=("stack", 12_000), y=3072, x=8192)  # 24 MiB a page
     assert count(choose("auto", layout, most=128 * MIB)) == 6_000
     assert count(choose("auto", layout, most=32 * MIB)) == 12_000
 

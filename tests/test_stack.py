@@ -155,9 +155,9 @@ def test_labels_name_the_positions(tmp_path: Path, whole: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sel": {"t": 9}}, "no file has t in 9"),
+        ({"sel": {"t": 9}}, "sel: no file has t = 9; the names have 0, 1, 2, 3"),
         ({"sel": {"T": 1}}, "unknown field .*'T'"),
-        ({"labels": {"c": ["a", "b"]}}, "c"),
+        ({"labels": {"c": ["a", "b"]}}, "labels: c lists a, b, but the names have also c"),
         ({"concat_dim": ["t", "ch"]}, "unknown field in concat_dim 'ch'; did you mean 'c'"),
         ({"dims": "tczy"}, "dims must name each dim of the result once: t, c, z, y, x"),
         ({"chunks": {"zz": 1}}, "unknown dim in chunks 'zz'; did you mean 'z'"),
@@ -305,10 +305,11 @@ def test_a_fill_value_that_no_pixel_can_have_is_refused(
 
 
 def test_a_fill_value_is_what_the_pixels_can_hold(tmp_path: Path) -> None:
-    write(tmp_path / "t0.tif", np.ones((4, 5), "f4"))
-    options: dict[str, Any] = {"pattern": "t{t:d}.tif", "sizes": {"t": 2}, "missing": "fill"}
-    assert np.isnan(open_stack(tmp_path, fill_value="nan", **options).read()[1]).all()
-    assert (open_stack(tmp_path, fill_value=1e300, **options).read()[1] == np.inf).all()
+    for t in range(2):
+        write(tmp_path / f"t{t}.tif", np.ones((4, 5), "f4"))
+    options: dict[str, Any] = {"pattern": "t{t:d}.tif", "sizes": {"t": 3}, "missing": "fill"}
+    assert np.isnan(open_stack(tmp_path, fill_value="nan", **options).read()[2]).all()
+    assert (open_stack(tmp_path, fill_value=1e300, **options).read()[2] == np.inf).all()
 
 
 # ------------------------------------------------------------------------------------- duplicates

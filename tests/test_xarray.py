@@ -17,6 +17,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from intake_tiffstack import open_stack, reading
+from intake_tiffstack.array import FilePart
 from intake_tiffstack.errors import OptionError
 
 LIKE_LATTICE: dict[str, Any] = {
@@ -49,9 +50,9 @@ def regions_read() -> Iterator[list[tuple[str, tuple[range, ...]]]]:
     read: list[tuple[str, tuple[range, ...]]] = []
     read_part = reading.read_part
 
-    def spy(files: Any, row: int, region: tuple[range, ...], *args: Any) -> None:
-        read.append((Path(files.urls[row]).name, region))
-        read_part(files, row, region, *args)
+    def spy(files: Any, part: FilePart, *args: Any) -> None:
+        read.append((Path(files.urls[part.row]).name, part.region))
+        read_part(files, part, *args)
 
     with patch("intake_tiffstack.reading.read_part", spy):
         yield read

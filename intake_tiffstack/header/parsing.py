@@ -167,7 +167,7 @@ def _refuse_impossible(image: Any, url: str, notes: list[str], limit: int | None
             f"not supported{said}",
             url=url,
         )
-    extents = (*image.shape, *keyframe.shaped)
+    extents = (*image.shape, *keyframe.shaped, keyframe.samplesperpixel)
     if not image.shape or any(n < 1 or n != int(n) for n in extents):  # a tag may hold a float
         raise UnreadableFileError(
             f"{url} declares an empty image of shape {image.shape}{said}; {advice_for(url)}",

@@ -1,0 +1,61 @@
+"""Run benchmarks and write the report: ``python -m benchmarks [NAME ...]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.harness import CaseResult, run_cases
+from benchmarks.registry import CASES
+from benchmarks.report import describe_machine, render
+
+_RESULTS = Path(__file__).with_name("results.json")
+_REPORT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+
+
+def main() -> int:
+    """Return 0 where this package gave the right answer each time."""
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which ones; none means all")
+    parser.add_argument("--list", action="store_true", help="list the names and end")
+    parser.add_argument("--render", action="store_true", help="write the report again and end")
+    parser.add_argument("--dry", action="store_true", help="print only, keep results and report")
+    arguments = parser.parse_args()
+    if arguments.list:
+        print("\n".join(f"{case.name:20} {case.work}" for case in CASES.values()))
+        return 0
+    unknown = sorted(set(arguments.names) - CASES.keys())
+    if unknown:
+        parser.error(f"there is no benchmark {', '.join(unknown)}; --list names all")
+    names = [name for name in CASES if name in (arguments.names or CASES)]
+    results = {} if arguments.render else _run(names)
+    if not arguments.dry:
+        _write(results)
+    return int(any(bar.measured == "wrong answer" for r in results.values() for bar in r.bars))
+
+
+def _run(names: list[str]) -> dict[str, CaseResult]:
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    return {result.name: result for result in run_cases([CASES[n] for n in names], say)}
+
+
+def _write(results: dict[str, CaseResult]) -> None:
+    """Keep the results beside those of earlier runs on this machine, and write the report."""
+    kept = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {"machine": {}, "cases": {}}
+    machine = describe_machine() if results else kept["machine"]
+    # figures of different machines or versions do not stand in one table
+    if {**machine, "date": ""} == {**kept["machine"], "date": ""}:
+        earlier = {name: CaseResult.from_json(v) for name, v in kept["cases"].items()}
+        results = {**earlier, **results}
+    results = {name: results[name] for name in CASES if name in results}
+    cases = {name: result.as_json() for name, result in results.items()}
+    _RESULTS.write_text(json.dumps({"machine": machine, "cases": cases}, indent=1) + "\n")
+    _REPORT.write_text(render(machine, list(results.values())))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

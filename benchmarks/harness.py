@@ -1,0 +1,290 @@
+"""Runs contenders side by side: a process each, in turns, medians and ratios of the same rounds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from benchmarks.case import OURS, Bar, Case, Facts
+from benchmarks.server import S3Server, serve_s3
+from benchmarks.worker import PROFILED, TRUTH
+
+__all__ = ["BarResult", "CaseResult", "ContenderResult", "run_cases"]
+
+THREADS = 2
+_ROOT = Path(__file__).parents[1]
+_BUCKET = "benchmarks"
+
+
+@dataclass
+class ContenderResult:
+    """What one contender took, and what it said."""
+
+    seconds: dict[int, float] = field(default_factory=dict)
+    """By round."""
+    figures: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+    value: str | None = None
+    is_right: bool = True
+
+    @property
+    def median(self) -> float:
+        """Return the median of the rounds in seconds."""
+        return statistics.median(self.seconds.values())
+
+
+@dataclass
+class BarResult:
+    """Whether a bar was reached, and with what."""
+
+    text: str
+    measured: str
+    is_reached: bool
+
+
+@dataclass
+class CaseResult:
+    """All there is to tell of one benchmark."""
+
+    name: str
+    work: str
+    truth: str
+    is_remote: bool
+    contenders: dict[str, ContenderResult]
+    bars: list[BarResult]
+    profile: str | None = None
+    """Of this package, where a bar was not reached."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values that :meth:`from_json` understands."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> CaseResult:
+        """Return the result that :meth:`as_json` wrote."""
+        contenders = {k: ContenderResult(**v) for k, v in values["contenders"].items()}
+        for result in contenders.values():
+            result.seconds = {int(k): v for k, v in result.seconds.items()}
+        bars = [BarResult(**bar) for bar in values["bars"]]
+        return cls(**{**values, "contenders": contenders, "bars": bars})
+
+
+def run_cases(cases: Sequence[Case], say: Callable[[str], None]) -> Iterator[CaseResult]:
+    """Yield the result of each case; files are made for cases in a row that share them."""
+    with ExitStack() as stack:
+        server = S3Server()
+        if any(case.is_remote for case in cases):
+            server = stack.enter_context(serve_s3())
+        for dataset, group in groupby(cases, key=lambda case: case.dataset):
+            root = Path(tempfile.mkdtemp(prefix="tiffstack-benchmark-"))
+            try:
+                say(f"writing files: {(dataset.__doc__ or 'compressed volumes').splitlines()[0]}")
+                facts = dataset(root / "main")
+                dataset(root / "warm", count=4)
+                for case in group:
+                    yield _run_case(case, root, facts, server, say)
+            finally:
+                shutil.rmtree(root)
+
+
+def _run_case(
+    case: Case, root: Path, facts: Facts, server: S3Server, say: Callable[[str], None]
+) -> CaseResult:
+    say(f"{case.name}: {case.work}")
+    places = [str(root / "main")]
+    truth = _Worker(case, TRUTH, places, server).hear(case.deadline)["value"]
+    if case.is_remote:
+        places = [server.upload(root / "main", _BUCKET, root.name)]
+    elif case.is_fresh:
+        places.append(str(root / "warm"))
+    results = {name: ContenderResult() for name in case.contenders}
+    with _workers(case, places, server) as go:
+        for number in range(case.repeats):
+            names = [name for name in results if _goes_on(case, name, results[name], number)]
+            turn = number % max(len(names), 1)  # no contender always follows the same other one
+            for name in (*names[turn:], *names[:turn]):
+                _take(results[name], go(name), number, truth)
+                say(f"  {number + 1}/{case.repeats} {name}: {_brief(results[name], number)}")
+        for result in results.values():
+            _drop_warm_up(case, result)
+        bars = [_judge(bar, results, facts) for bar in case.bars]
+        profile = None
+        if not all(bar.is_reached for bar in bars):
+            profile = go(OURS, PROFILED).get("profile")
+            if case.is_remote:
+                profile = "\n".join(r.text for r in server.requests[:20])
+    result = CaseResult(case.name, case.work, truth, case.is_remote, results, bars, profile)
+    for bar in bars:
+        say(f"  {'reached' if bar.is_reached else 'NOT REACHED'}: {bar.text}: {bar.measured}")
+    return result
+
+
+def _take(result: ContenderResult, message: dict[str, Any], number: int, truth: str) -> None:
+    if "error" in message:
+        result.error = message["error"]
+        return
+    result.seconds[number] = message["seconds"]
+    result.figures = message["figures"]
+    result.value = message["value"]
+    result.is_right = result.is_right and result.value == truth
+
+
+def _goes_on(case: Case, name: str, result: ContenderResult, number: int) -> bool:
+    """Return whether a contender is in round *number*; three will do where no bar asks for it."""
+    is_in_bar = name == OURS or any(bar.against == name for bar in case.bars)
+    has_time = sum(result.seconds.values()) < case.patience
+    return result.error is None and has_time and (is_in_bar or number < 3)
+
+
+def _drop_warm_up(case: Case, result: ContenderResult) -> None:
+    """Forget the first round of a process that went on: it had imports in it."""
+    if not case.is_fresh and len(result.seconds) > 1:
+        result.seconds.pop(0, None)
+
+
+def _brief(result: ContenderResult, number: int) -> str:
+    if result.error:
+        return result.error
+    right = "" if result.is_right else f", WRONG: {result.value}"
+    requests = f", {result.figures['requests']:,} requests" if "requests" in result.figures else ""
+    return f"{result.seconds[number]:.4f} s{requests}{right}"
+
+
+# -- bars --------------------------------------------------------------------------------------
+
+
+def _judge(bar: Bar, results: dict[str, ContenderResult], facts: Facts) -> BarResult:
+    limit = bar.limit(facts) if callable(bar.limit) else bar.limit
+    text = _bar_text(bar, limit)
+    ours = results[OURS]
+    if ours.error or not ours.is_right:
+        return BarResult(text, ours.error or "wrong answer", False)
+    if bar.against is None:
+        measured = ours.figures[bar.figure]
+        return BarResult(text, format_figure(bar.figure, measured), measured <= limit)
+    theirs = results[bar.against]
+    if not theirs.seconds:
+        return BarResult(text, f"{bar.against}: {theirs.error}", False)
+    ratio = _speed(ours, theirs)
+    if bar.is_least:
+        return BarResult(text, f"{ratio:.3g} x", ratio >= limit)
+    return BarResult(text, f"{1 / ratio:.3g} x", 1 / ratio <= limit)
+
+
+def _speed(ours: ContenderResult, theirs: ContenderResult) -> float:
+    """Return how many times faster this package is: the median over rounds that both were in."""
+    both = ours.seconds.keys() & theirs.seconds.keys()
+    if len(both) < 2:
+        return theirs.median / ours.median
+    return statistics.median(theirs.seconds[number] / ours.seconds[number] for number in both)
+
+
+def _bar_text(bar: Bar, limit: float) -> str:
+    if bar.figure == "speed":
+        return f"at least {limit:g} x the speed of {bar.against}"
+    if bar.figure == "time":
+        return f"at most {limit:g} x the time of {bar.against}"
+    return f"at most {format_figure(bar.figure, limit)}"
+
+
+def format_figure(name: str, value: float) -> str:
+    """Return a figure in words: ``18.3 MB peak``, ``6 requests``. Pure."""
+    words = name.replace("_", " ")
+    if "bytes" not in words:
+        return f"{value:,.0f} {words}"
+    rest = words.replace("bytes", "").strip()
+    amount = f"{value / 1e6:,.3g} MB" if value >= 1e6 else f"{value / 1e3:,.1f} kB"
+    return f"{amount} {rest}".strip()
+
+
+# -- processes ---------------------------------------------------------------------------------
+
+
+class _Worker:
+    """A contender's process."""
+
+    def __init__(self, case: Case, contender: str, places: Sequence[str], server: S3Server):
+        environment = {
+            **os.environ,
+            "DASK_SCHEDULER": "threads",
+            "DASK_NUM_WORKERS": str(THREADS),
+            "PYTHONWARNINGS": "ignore",
+            **(server.environment if case.is_remote else {}),
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", case.name, contender, *places],
+            cwd=_ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def send(self, line: str) -> None:
+        if self._process.stdin and self._process.poll() is None:
+            self._process.stdin.write(f"{line}\n")
+            self._process.stdin.flush()
+
+    def hear(self, deadline: float) -> dict[str, Any]:
+        """Return what the process says next, or why it says nothing."""
+        if self._process.stdout is None:
+            raise RuntimeError("the process was started without a pipe")
+        timer = threading.Timer(deadline, self._process.kill)
+        begin = time.monotonic()
+        timer.start()
+        line = self._process.stdout.readline()
+        timer.cancel()
+        if line:
+            message: dict[str, Any] = json.loads(line)
+            return message
+        was_stopped = time.monotonic() - begin >= deadline
+        code = self._process.wait()
+        return {"error": f"stopped after {deadline:g} s" if was_stopped else f"ended with {code}"}
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@contextmanager
+def _workers(
+    case: Case, places: Sequence[str], server: S3Server
+) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Hand out a function that has a contender work once, in its process or a fresh one."""
+    workers: dict[str, _Worker] = {}
+
+    def go(name: str, what: str = "go") -> dict[str, Any]:
+        if case.is_fresh and name in workers:
+            workers.pop(name).end()
+        if name not in workers:
+            workers[name] = _Worker(case, name, places, server)
+            is_ready = workers[name].hear(case.deadline)
+            if "error" in is_ready:
+                return is_ready
+        server.requests.clear()
+        workers[name].send(what)
+        message = workers[name].hear(case.deadline)
+        if case.is_remote and "figures" in message:
+            asked = list(server.requests)
+            message["figures"] |= {"requests": len(asked), "bytes": sum(r.nbytes for r in asked)}
+        return message
+
+    try:
+        yield go
+    finally:
+        for worker in workers.values():
+            worker.end()

@@ -1,0 +1,155 @@
+"""The report: ``docs/benchmarks.md`` from results."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from benchmarks.case import OURS
+from benchmarks.harness import THREADS, CaseResult, ContenderResult, format_figure
+
+__all__ = ["describe_machine", "render"]
+
+_PACKAGES = (
+    *("intake-tiffstack", "dask", "numpy", "tifffile", "imagecodecs", "zarr", "fsspec", "s3fs"),
+    *("dask-image", "intake-xarray", "imageio", "bioio", "bioio-tiff-glob", "moto"),
+)
+
+_HEAD = """\
+# Benchmarks
+
+Written by `make bench`; do not edit. This package beside its peers and the floors, on the same
+files in one run: what a bar asks for, and what was measured.
+
+{reached} of {total} bars reached.
+
+## How to run
+
+```sh
+make bench                           # all, some ten minutes on two cores; 3 GB of temporary files
+python -m benchmarks --list          # the names
+python -m benchmarks sum plane       # some; the others stay as they were in the report
+python -m benchmarks --dry sum       # prints only
+```
+
+`python -m benchmarks` needs the extra `bench`: `pip install -e ".[all,bench]"`. Files go below
+`TMPDIR` and are deleted afterwards.
+
+## How it is measured
+
+- Each contender works in a process of its own, and they take turns; a time is the median of its
+  rounds, a ratio the median of the ratios of the same rounds. Dask computes on {threads} threads.
+- Opening, and small files, are timed in a new process each round, after a first use of the same
+  code on four other files: nothing is cached, all is imported. Elsewhere the array is open already
+  and the first round does not count. Files are in the page cache.
+- All must give the same pixels as tifffile alone; who does not is marked wrong, and who fails is
+  there with what it said.
+- Peak is the most memory that the process held, its imports too.
+- The object store is moto's server on 127.0.0.1, which counts the requests it gets and the bytes it
+  sends. Times there say little, since nothing is far away.
+- A contender that takes long has fewer rounds.
+
+The contenders are: the recipe of 2019 (`dask.delayed` a file, put together by `da.block`), reading
+with tifffile and with imageio; dask-image; `dask.array.image`, reading with tifffile; intake-xarray
+with a pattern; tifffile's `TiffSequence` as a Zarr store; bioio-tiff-glob. The floors are the least
+that such work can be, by hand: they know where the pixels lie.
+"""
+
+
+def describe_machine() -> dict[str, str]:
+    """Return what the figures depend on."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB of memory, "
+        f"{platform.system()}",
+        "Python": platform.python_version(),
+        **{name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def render(machine: dict[str, str], results: Sequence[CaseResult]) -> str:
+    """Return the report as Markdown. Pure."""
+    bars = [bar for result in results for bar in result.bars]
+    head = _HEAD.format(
+        reached=sum(bar.is_reached for bar in bars), total=len(bars), threads=THREADS
+    )
+    lines = [*head.splitlines(), "", *_machine(machine), *_bars(results), "## All contenders", ""]
+    for result in results:
+        lines += _contenders(result)
+    if any(result.profile for result in results):
+        lines += _profiles(results)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _machine(machine: dict[str, str]) -> Iterator[str]:
+    versions = ", ".join(f"{k} {v}" for k, v in machine.items() if k not in ("date", "machine"))
+    yield from (f"Measured on {machine['date']}: {machine['machine']}.", f"{versions}.", "")
+
+
+def _bars(results: Sequence[CaseResult]) -> Iterator[str]:
+    yield from ("## Bars", "", "| work | bar | measured | reached |", "|---|---|---|---|")
+    for result in results:
+        for i, bar in enumerate(result.bars):
+            work = f"[{result.work}](#{result.name})" if i == 0 else ""
+            answer = "yes" if bar.is_reached else "**no**"
+            yield f"| {work} | {bar.text} | {bar.measured} | {answer} |"
+    yield ""
+
+
+def _contenders(result: CaseResult) -> Iterator[str]:
+    figures = [n for n in result.contenders[OURS].figures if n != "peak_bytes"]
+    columns = ["contender", "time", "relative", "peak", *(n.replace("_", " ") for n in figures)]
+    yield from (f'### <a id="{result.name}"></a>{result.work[0].upper()}{result.work[1:]}', "")
+    yield from (f"| {' | '.join(columns)} |", "|---" * len(columns) + "|")
+    ours = result.contenders[OURS]
+    for name, contender in result.contenders.items():
+        cells = [name, *_cells(contender, ours, figures)]
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+
+
+def _cells(
+    contender: ContenderResult, ours: ContenderResult, figures: Sequence[str]
+) -> Iterator[str]:
+    if not contender.seconds:
+        yield (contender.error or "").replace("|", "\\|")
+        yield from [""] * (2 + len(figures))
+        return
+    note = "" if contender.is_right else f", wrong: {contender.value}"
+    if contender.error:
+        note += f", then {contender.error}"
+    yield f"{_seconds(contender.median)}{note}"
+    yield f"{contender.median / ours.median:.3g}" if ours.seconds else ""
+    yield format_figure("bytes", contender.figures["peak_bytes"])
+    for name in figures:
+        value = contender.figures.get(name)
+        yield "" if value is None else _amount(name, value)
+
+
+def _amount(name: str, value: float) -> str:
+    return format_figure("bytes", value) if "bytes" in name else f"{value:,.0f}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+
+def _profiles(results: Sequence[CaseResult]) -> Iterator[str]:
+    yield from ("## What stands in the way", "")
+    yield "Where a bar was not reached: the functions of this package's run that took most time in"
+    yield "themselves, on one thread, or the first requests that it made."
+    for result in results:
+        if result.profile:
+            yield from ("", f"### {result.work[0].upper()}{result.work[1:]}", "")
+            yield from ("```", *result.profile.rstrip().splitlines(), "```")
