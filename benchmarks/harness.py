@@ -22,7 +22,16 @@ from benchmarks.case import OURS, Bar, Case, Facts
 from benchmarks.server import S3Server, serve_s3
 from benchmarks.worker import PROFILED, TRUTH
 
-__all__ = ["BarResult", "CaseResult", "ContenderResult", "run_cases"]
+__all__ = [
+    "THREADS",
+    "BarResult",
+    "CaseResult",
+    "ContenderResult",
+    "format_amount",
+    "format_figure",
+    "run_cases",
+    "speed",
+]
 
 THREADS = 2
 _ROOT = Path(__file__).parents[1]
@@ -178,13 +187,13 @@ def _judge(bar: Bar, results: dict[str, ContenderResult], facts: Facts) -> BarRe
     theirs = results[bar.against]
     if not theirs.seconds:
         return BarResult(text, f"{bar.against}: {theirs.error}", False)
-    ratio = _speed(ours, theirs)
+    ratio = speed(ours, theirs)
     if bar.is_least:
         return BarResult(text, f"{ratio:.3g} x", ratio >= limit)
     return BarResult(text, f"{1 / ratio:.3g} x", 1 / ratio <= limit)
 
 
-def _speed(ours: ContenderResult, theirs: ContenderResult) -> float:
+def speed(ours: ContenderResult, theirs: ContenderResult) -> float:
     """Return how many times faster this package is: the median over rounds that both were in."""
     both = ours.seconds.keys() & theirs.seconds.keys()
     if len(both) < 2:
@@ -202,12 +211,15 @@ def _bar_text(bar: Bar, limit: float) -> str:
 
 def format_figure(name: str, value: float) -> str:
     """Return a figure in words: ``18.3 MB peak``, ``6 requests``. Pure."""
-    words = name.replace("_", " ")
-    if "bytes" not in words:
-        return f"{value:,.0f} {words}"
-    rest = words.replace("bytes", "").strip()
-    amount = f"{value / 1e6:,.3g} MB" if value >= 1e6 else f"{value / 1e3:,.1f} kB"
-    return f"{amount} {rest}".strip()
+    words = name.replace("_", " ").replace("bytes", "")
+    return " ".join([format_amount(name, value), *words.split()])
+
+
+def format_amount(name: str, value: float) -> str:
+    """Return a figure with its unit, where it has one. Pure."""
+    if "bytes" not in name:
+        return f"{value:,.0f}"
+    return f"{value / 1e6:,.3g} MB" if value >= 1e6 else f"{value / 1e3:,.1f} kB"
 
 
 # -- processes ---------------------------------------------------------------------------------

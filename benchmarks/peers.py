@@ -64,7 +64,8 @@ def open_recipe_imageio(place: str) -> Any:
     """Open by the recipe, reading with imageio."""
     import imageio.v3
 
-    return open_recipe(place, _remote(place, imageio.v3.imread))
+    imread = functools.partial(imageio.v3.imread, plugin="tifffile")  # else page 0 of an object
+    return open_recipe(place, _remote(place, imread))
 
 
 def open_dask_image(place: str) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from benchmarks.case import OURS
-from benchmarks.harness import THREADS, CaseResult, ContenderResult, format_figure
+from benchmarks.harness import THREADS, CaseResult, ContenderResult, format_amount, speed
 
 __all__ = ["describe_machine", "render"]
 
@@ -49,7 +49,7 @@ python -m benchmarks --dry sum       # prints only
   there with what it said.
 - Peak is the most memory that the process held, its imports too.
 - The object store is moto's server on 127.0.0.1, which counts the requests it gets and the bytes it
-  sends. Times there say little, since nothing is far away.
+  sends; nothing is far away there, so it is not timed.
 - A contender that takes long has fewer rounds.
 
 The contenders are: the recipe of 2019 (`dask.delayed` a file, put together by `da.block`), reading
@@ -108,37 +108,34 @@ def _bars(results: Sequence[CaseResult]) -> Iterator[str]:
 
 
 def _contenders(result: CaseResult) -> Iterator[str]:
-    figures = [n for n in result.contenders[OURS].figures if n != "peak_bytes"]
-    columns = ["contender", "time", "relative", "peak", *(n.replace("_", " ") for n in figures)]
-    yield from (f'### <a id="{result.name}"></a>{result.work[0].upper()}{result.work[1:]}', "")
-    yield from (f"| {' | '.join(columns)} |", "|---" * len(columns) + "|")
-    ours = result.contenders[OURS]
+    figures = {name: None for c in result.contenders.values() for name in c.figures}
+    columns = [*([] if result.is_remote else ["time", "relative"]), *figures]
+    heads = ["contender", *(name.replace("_", " ").replace(" bytes", "") for name in columns)]
+    yield from (f'### <a id="{result.name}"></a>{_sentence(result.work)}', "")
+    yield from (f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
     for name, contender in result.contenders.items():
-        cells = [name, *_cells(contender, ours, figures)]
-        yield f"| {' | '.join(cells)} |"
+        cells = [_cell(contender, result.contenders[OURS], column) for column in columns]
+        cells[0] = "; ".join(filter(None, [cells[0], _trouble(contender)]))
+        yield f"| {' | '.join([name, *cells])} |"
     yield ""
 
 
-def _cells(
-    contender: ContenderResult, ours: ContenderResult, figures: Sequence[str]
-) -> Iterator[str]:
-    if not contender.seconds:
-        yield (contender.error or "").replace("|", "\\|")
-        yield from [""] * (2 + len(figures))
-        return
-    note = "" if contender.is_right else f", wrong: {contender.value}"
-    if contender.error:
-        note += f", then {contender.error}"
-    yield f"{_seconds(contender.median)}{note}"
-    yield f"{contender.median / ours.median:.3g}" if ours.seconds else ""
-    yield format_figure("bytes", contender.figures["peak_bytes"])
-    for name in figures:
-        value = contender.figures.get(name)
-        yield "" if value is None else _amount(name, value)
+def _cell(contender: ContenderResult, ours: ContenderResult, column: str) -> str:
+    if column == "time":
+        return _seconds(contender.median) if contender.seconds else ""
+    if column == "relative":
+        is_known = contender.seconds and ours.seconds
+        return f"{1 / speed(contender, ours):.3g}" if is_known else ""
+    return format_amount(column, contender.figures[column]) if column in contender.figures else ""
 
 
-def _amount(name: str, value: float) -> str:
-    return format_figure("bytes", value) if "bytes" in name else f"{value:,.0f}"
+def _trouble(contender: ContenderResult) -> str:
+    wrong = "" if contender.is_right else f"wrong: {contender.value}"
+    return (contender.error or wrong).replace("|", "\\|")
+
+
+def _sentence(work: str) -> str:
+    return work[0].upper() + work[1:]
 
 
 def _seconds(seconds: float) -> str:
@@ -151,5 +148,5 @@ def _profiles(results: Sequence[CaseResult]) -> Iterator[str]:
     yield "themselves, on one thread, or the first requests that it made."
     for result in results:
         if result.profile:
-            yield from ("", f"### {result.work[0].upper()}{result.work[1:]}", "")
+            yield from ("", f"### {_sentence(result.work)}", "")
             yield from ("```", *result.profile.rstrip().splitlines(), "```")

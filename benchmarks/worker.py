@@ -50,7 +50,8 @@ def main(arguments: list[str]) -> None:
                 _tell(told, **_measure(work))
     except Exception as exc:  # noqa: BLE001  a peer may raise anything, and the report says it
         first_line = (str(exc).strip().splitlines() or [""])[0]
-        _tell(told, error=f"{type(exc).__name__}: {first_line[:120]}")
+        text = first_line.replace(f"{os.getcwd()}/", "").replace(place, "PLACE")
+        _tell(told, error=f"{type(exc).__name__}: {text[:120]}")
 
 
 def _measure(work: Callable[[], Any]) -> dict[str, Any]:

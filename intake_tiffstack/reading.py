@@ -262,9 +262,8 @@ def read_part(
                 url=file.url,
             )
         region = tuple(part.region[i] for i in kept)
-        target = out.squeeze(
-            lacking
-        )  # a view: a file lacks a dim only where it has one place of it
+        # a view: a file lacks a dim only where it has one place of it
+        target = out.squeeze(lacking)
         read_region(header, structure, region, target, source=source)
     except (UnreadableFileError, StorageError, StructureMismatchError) as exc:
         if options.on_error == "raise":
@@ -327,11 +326,8 @@ def _read_raw(
             out[place] = 0
             continue
         for start, within in zip(plan.starts.tolist(), itertools.product(*walked), strict=True):
-            index: tuple[Any, ...] = (
-                *place,
-                *within,
-                ...,
-            )  # an ellipsis: a view, be it of one pixel
+            # with an ellipsis it is a view, be it of one pixel
+            index: tuple[Any, ...] = (*place, *within, ...)
             part = out[index]
             if plan.is_exact and part.flags.c_contiguous:
                 buffer = part.reshape(-1).view(np.uint8)

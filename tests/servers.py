@@ -29,6 +29,8 @@ class Request:
     query: str
     range: str | None
     """The header ``Range``, None without one."""
+    headers: dict[str, str] = field(default_factory=dict, compare=False)
+    """All headers, where the server keeps them."""
 
     @property
     def nbytes(self) -> int:
@@ -89,7 +91,9 @@ def serve_s3() -> Iterator[S3Server]:
         if status is None:
             return app(environ, start_response)
         start_response(f"{status} Refused", [("Content-Type", "application/xml")])
-        return [f"<Error><Code>{status}</Code><Message>as the test wants</Message></Error>".encode()]
+        return [
+            f"<Error><Code>{status}</Code><Message>as the test wants</Message></Error>".encode()
+        ]
 
     class Quiet(WSGIRequestHandler):
         def log(self, *args: Any) -> None:
@@ -180,11 +184,16 @@ class FileServer:
 @contextmanager
 def serve_files(files: dict[str, bytes], **settings: Any) -> Iterator[FileServer]:
     """Serve *files* on a free port until the block ends."""
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _FileHandler)
+    http = _QuietServer(("127.0.0.1", 0), _FileHandler)
     server = FileServer(files, f"http://127.0.0.1:{http.server_port}", **settings)
     http.files = server  # type: ignore[attr-defined]
     with _running(http):
         yield server
+
+
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, *args: Any) -> None:
+        """Stay silent: a client that does not want a body hangs up."""
 
 
 class _FileHandler(BaseHTTPRequestHandler):
@@ -196,7 +205,8 @@ class _FileHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server: FileServer = self.server.files  # type: ignore[attr-defined]
         path, _, query = self.path[1:].partition("?")
-        request = Request(self.command, path, query, self.headers.get("Range"))
+        headers = dict(self.headers)
+        request = Request(self.command, path, query, headers.get("Range"), headers)
         with server.answering(request):
             time.sleep(server.pause)
             manner = 404 if path not in server.files else server.manner(request)
@@ -237,7 +247,7 @@ class _FileHandler(BaseHTTPRequestHandler):
 
 @contextmanager
 def _running(http: Any) -> Iterator[None]:
-    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread = threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
         yield

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import tarfile
-import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -157,13 +158,6 @@ on_http = pytest.mark.parametrize("place", ["http"], indirect=True)
 on_both = pytest.mark.parametrize("place", ["s3", "http"], indirect=True)
 
 
-@pytest.fixture
-def impatient() -> Iterator[None]:
-    """Make pauses and patience short."""
-    with dask.config.set({"tiffstack.retries": 1, "tiffstack.timeout": 5}):
-        yield
-
-
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_PAUSES", (0.01, 0.02))
@@ -216,6 +210,7 @@ def test_stack_has_the_pixels_of_the_files(place: Place) -> None:
             [place.url(file) for file in files],
             pattern=f"{name}_t{{t:d}}.tif",
             storage_options=place.storage_options,
+            file_dims="zyx",
             chunks={"z": 1},
         )
         a = stack.to_dask()
@@ -298,7 +293,7 @@ def child(queue, url, options):
 if __name__ == "__main__":
     url, options = sys.argv[1], eval(sys.argv[2])
     here = read(url, options)
-    for method in ("fork", "forkserver"):
+    for method in sys.argv[3:]:
         context = multiprocessing.get_context(method)
         queue = context.Queue()
         process = context.Process(target=child, args=(queue, url, options))
@@ -310,11 +305,16 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.parametrize("place", ["s3", "http", "zip", "simplecache::http"], indirect=True)
-def test_reading_after_a_fork(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("place", "methods"),
+    [("s3", ["fork", "forkserver"]), ("zip", ["fork"]), ("simplecache::http", ["fork"])],
+    indirect=["place"],
+    ids=["s3", "zip", "simplecache::http"],
+)
+def test_reading_after_a_fork(place: Place, methods: list[str], tmp_path: Path) -> None:
     place.put({"a.tif": CONTENT})
     (tmp_path / "after_fork.py").write_text(_AFTER_FORK)
-    arguments = [place.url("a.tif"), repr(place.storage_options)]
+    arguments = [place.url("a.tif"), repr(place.storage_options), *methods]
     done = subprocess.run(
         [sys.executable, tmp_path / "after_fork.py", *arguments],
         capture_output=True,
@@ -342,15 +342,12 @@ def test_one_request_a_range_and_none_to_look(place: Place) -> None:
     ]
 
 
-@pytest.mark.parametrize("place", ["memory"], indirect=True)
 @given(
     size=st.integers(0, 60),
     part=st.integers(1, 20),
     spans=st.lists(st.tuples(st.integers(0, 50), st.integers(0, 10)), max_size=5),
 )
-def test_parts_cover_the_ranges_once(
-    place: Place, size: int, part: int, spans: list[tuple[int, int]]
-) -> None:
+def test_parts_cover_the_ranges_once(size: int, part: int, spans: list[tuple[int, int]]) -> None:
     file = File("memory://raw/a.tif", size, -1, None)
     ranges = [(start, memoryview(bytearray(count))) for start, count in spans]
     wanted = [at for start, count in spans for at in range(start, start + count)]
@@ -436,3 +433,403 @@ def test_body_that_is_not_wanted_is_not_fetched(place: Place) -> None:
     place.server.manner = _ignore_ranges
     with pytest.raises(StorageError, match="got all 67,108,864"):
         read(file, {}, (0, 10))
+
+
+@on_http
+def test_body_that_breaks_off_is_an_error_after_the_attempts(place: Place) -> None:
+    assert isinstance(place.server, FileServer)
+    place.put({"a.tif": CONTENT})
+    file = place.listed("a.tif")
+    place.server.manner = lambda request: "cut"
+    with (
+        dask.config.set({"tiffstack.retries": 2}),
+        pytest.raises(StorageError, match=r"a\.tif: (ClientPayload|ContentLength)Error"),
+    ):
+        read(file, {}, (1000, 100))
+    assert len(place.server.reads) == 3
+
+
+@on_http
+def test_server_that_says_nothing_is_given_up(place: Place) -> None:
+    assert isinstance(place.server, FileServer)
+    place.put({"a.tif": CONTENT})
+    file = place.listed("a.tif")
+    place.server.manner = lambda request: "silent"
+    with dask.config.set({"tiffstack.retries": 1, "tiffstack.timeout": 0.1}):
+        refuse(place, file, StorageError, "TimeoutError: nothing came for 0.1 seconds")
+    assert len(place.server.reads) == 2
+
+
+@on_http
+def test_other_settings_of_the_store_hold(place: Place) -> None:
+    """What storage_options say of headers and waiting is not overwritten."""
+    aiohttp = pytest.importorskip("aiohttp")
+    assert isinstance(place.server, FileServer)
+    place.put({"a.tif": CONTENT})
+    file = place.listed("a.tif")
+    options: dict[str, Any] = {"headers": {"X-Who": "me"}}
+    assert read(file, options, (5, 10)) == [CONTENT[5:15]]
+    assert place.server.requests[-1].headers["X-Who"] == "me"
+    place.server.manner = lambda request: "silent"
+    options = {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=0.1)}}
+    with dask.config.set({"tiffstack.retries": 0}), pytest.raises(StorageError, match="Timeout"):
+        read(file, options, (5, 10))
+
+
+# --- what may pass ------------------------------------------------------------------------------
+
+
+def _fail_first(count: int, status: int) -> Any:
+    """Return what answers the first *count* reads of a range with *status*."""
+    left = [status] * count
+
+    def manner(request: Request) -> int | None:
+        return left.pop() if left and request.range else None
+
+    return manner
+
+
+def _set_failures(place: Place, count: int, status: int) -> None:
+    fails = _fail_first(count, status)
+    if isinstance(place.server, S3Server):
+        place.server.refuses = fails
+    elif place.server is not None:
+        place.server.manner = lambda request: fails(request) or "good"
+
+
+@pytest.fixture
+def without_inner_retries(place: Place) -> Place:
+    """Make botocore repeat nothing, so that each request seen is an attempt of ours."""
+    if isinstance(place.server, S3Server):
+        place.storage_options["config_kwargs"] = {"retries": {"max_attempts": 0}}
+    return place
+
+
+@on_both
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_failure_that_passes_is_tried_again(without_inner_retries: Place, status: int) -> None:
+    place = without_inner_retries
+    place.put({"a.tif": CONTENT})
+    file = place.listed("a.tif")
+    _set_failures(place, 2, status)
+    assert place.server is not None
+    assert read(file, place.storage_options, (5, 10)) == [CONTENT[5:15]]
+    assert len(place.server.reads) == 3
+
+
+@on_both
+def test_failure_that_stays_ends_after_the_retries(without_inner_retries: Place) -> None:
+    place = without_inner_retries
+    place.put({"a.tif": CONTENT})
+    file = place.listed("a.tif")
+    _set_failures(place, 1000, 503)
+    assert place.server is not None
+    with dask.config.set({"tiffstack.retries": 2}):
+        refuse(place, file, StorageError, r"cannot list or read .*a\.tif: Client.*Error.* 503|503")
+    assert len(place.server.reads) == 3
+
+
+@on_both
+@pytest.mark.parametrize(
+    ("status", "error", "told"),
+    [
+        (403, StorageError, r"cannot list or read .*a\.tif: .*403"),
+        (404, FileChangedError, r"a\.tif was listed but is not there any more"),
+        (412, FileChangedError, r"a\.tif changed since it was listed \(.*412"),
+        (416, FileChangedError, r"a\.tif changed since it was listed \(.*416"),
+    ],
+)
+def test_failure_that_will_not_pass_is_not_tried_again(
+    without_inner_retries: Place, status: int, error: type[TiffStackError], told: str
+) -> None:
+    place = without_inner_retries
+    place.put({"a.tif": CONTENT})
+    file = place.listed("a.tif")
+    _set_failures(place, 1000, status)
+    assert place.server is not None
+    refuse(place, file, error, told)
+    assert len(place.server.reads) == 1
+
+
+@on_both
+def test_one_failed_range_fails_all_and_ends_the_others(without_inner_retries: Place) -> None:
+    place = without_inner_retries
+    place.put({"a.tif": CONTENT})
+    file = place.listed("a.tif")
+    _set_failures(place, 1, 403)
+    with pytest.raises(StorageError, match="403"):
+        read(file, place.storage_options, *[(n, 10) for n in range(40)])
+
+
+def test_store_that_went_away_is_an_error_in_bounded_time() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    options = {"key": KEY, "secret": SECRET, "endpoint_url": url}
+    start = time.monotonic()
+    with dask.config.set({"tiffstack.retries": 1, "tiffstack.timeout": 2}):
+        with pytest.raises(StorageError, match=rf"{url}/a\.tif: .*Connect"):
+            read(File(f"{url}/a.tif", 5000, -1, None), {}, (5, 10))
+        with pytest.raises(StorageError, match=r"s3://bucket/a\.tif: ") as caught:
+            read(File("s3://bucket/a.tif", 5000, -1, '"e"'), options, (5, 10))
+    assert time.monotonic() - start < 10
+    assert SECRET not in repr(caught.value) + str(caught.value) + repr(caught.value.details)
+
+
+# --- S3 -----------------------------------------------------------------------------------------
+
+
+@on_s3
+def test_changed_object_costs_the_refused_read_and_no_look(place: Place) -> None:
+    place.put({"a.tif": CONTENT})
+    file = place.listed("a.tif")
+    place.put({"a.tif": CONTENT[::-1]})
+    refuse(place, file, FileChangedError, r"PreconditionFailed.*call relist\(\)")
+    assert place.server is not None
+    assert [request.method for request in place.server.requests] == ["GET"]
+
+
+@on_s3
+def test_store_that_does_not_know_if_match_is_found_out(place: Place) -> None:
+    place.put({"a.tif": CONTENT})
+    file = place.listed("a.tif")
+    place.put({"a.tif": CONTENT[::-1]})
+    place.storage_options["local_expiry_check"] = True  # s3fs's word for such a store
+    refuse(place, file, FileChangedError, r"ETag .*, now ")
+
+
+@on_s3
+def test_size_alone_is_checked_where_the_list_gave_no_etag(place: Place) -> None:
+    place.put({"a.tif": CONTENT})
+    file = replace(place.listed("a.tif"), etag=None)
+    assert read(file, place.storage_options, (5, 10)) == [CONTENT[5:15]]
+    place.put({"a.tif": CONTENT + b"x"})
+    refuse(place, file, FileChangedError, "size 5,000, now 5,001")
+
+
+@on_s3
+def test_etag_without_quotes_is_the_same(place: Place) -> None:
+    place.put({"a.tif": CONTENT})
+    file = place.listed("a.tif")
+    assert file.etag is not None
+    bare = replace(file, etag=file.etag.strip('"'))
+    assert read(bare, place.storage_options, (5, 10)) == [CONTENT[5:15]]
+
+
+@on_s3
+def test_bucket_that_is_not_there_and_key_that_is_wrong(place: Place) -> None:
+    place.put({"a.tif": CONTENT})
+    file = place.listed("a.tif")
+    nowhere = replace(file, url="s3://no-such-bucket/a.tif")
+    with pytest.raises(
+        FileChangedError, match=r"no-such-bucket/a\.tif was listed but is not there"
+    ):
+        read(nowhere, place.storage_options, (5, 10))
+
+
+@on_s3
+def test_no_text_shows_a_secret(place: Place) -> None:
+    place.put({"a.tif": CONTENT})
+    file = place.listed("a.tif")
+    source = open_bytes(file, place.storage_options)
+    assert SECRET not in repr(source)
+    assert isinstance(place.server, S3Server)
+    place.server.refuses = lambda request: 403 if request.range else None
+    with pytest.raises(StorageError) as caught:
+        read(file, place.storage_options, (5, 10))
+    shown = f"{caught.value} {caught.value!r} {caught.value.details}"
+    assert KEY not in shown
+    assert SECRET not in shown
+
+
+@on_s3
+def test_version_of_an_object_is_read_as_such(place: Place) -> None:
+    import s3fs
+
+    fs = s3fs.S3FileSystem(**place.storage_options, version_aware=True)
+    place.put({"a.tif": CONTENT})
+    bucket = place.start.split("/")[2]
+    fs.call_s3(
+        "put_bucket_versioning", Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
+    )
+    place.put({"b.tif": CONTENT})
+    version = fs.info(f"{bucket}/raw/b.tif")["VersionId"]
+    place.put({"b.tif": CONTENT[::-1]})
+    file = place.listed(f"b.tif?versionId={version}")
+    assert read(file, place.storage_options, (5, 10)) == [CONTENT[5:15]]
+
+
+# --- any other store ----------------------------------------------------------------------------
+
+
+def test_other_asynchronous_store_is_looked_up_once_behind_the_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """HTTP without what is known of HTTP stands for GCS and Azure."""
+    monkeypatch.setattr(remote, "speaks", lambda fs, *protocols: False)
+    with serve_files({"a.tif": CONTENT}) as server:
+        file = stat_file(f"{server.url}/a.tif", {})
+        server.requests.clear()
+        assert read(file, {}, (5, 10), (50, 10)) == [CONTENT[5:15], CONTENT[50:60]]
+        assert [request.method for request in server.requests] == ["GET", "GET", "HEAD"]
+        server.manner = lambda request: "short"
+        with pytest.raises(StorageError, match="asked for 10 bytes from byte 5, but got 9"):
+            read(file, {}, (5, 10))
+        server.files["a.tif"] = CONTENT[::-1]
+        server.manner = lambda request: "good"
+        with pytest.raises(FileChangedError, match=r"ETag .*, now"):
+            read(file, {}, (5, 10))
+
+
+@pytest.mark.parametrize("place", ["memory"], indirect=True)
+def test_file_that_ends_early_is_an_error(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.put({"a.tif": CONTENT[:1050]})
+    file = replace(place.listed("a.tif"), size=5000)
+    monkeypatch.setattr(remote, "stat_file", lambda url, options: file)
+    buffer = bytearray(100)
+    with pytest.raises(StorageError, match="asked for 100 bytes from byte 1,000, but got 50"):
+        get_ranges(file, [(1000, memoryview(buffer))], {})
+
+
+# --- archives and copies ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the URLs of what is opened anew, from now on."""
+    urls: list[str] = []
+    plain = filesystem.url_to_fs
+
+    def counting(url: str, **options: Any) -> Any:
+        urls.append(url)
+        return plain(url, **options)
+
+    filesystem._open_once.cache_clear()
+    monkeypatch.setattr(filesystem, "url_to_fs", counting)
+    return urls
+
+
+@pytest.mark.parametrize("place", ["zip", "tar"], indirect=True)
+def test_archive_is_opened_once_until_it_changes(place: Place, opened: list[str]) -> None:
+    place.put({"a.tif": CONTENT, "b.tif": CONTENT})
+    listing = list_files(place.url("*.tif"))
+    for file in listing.files:
+        read(file, {}, (5, 10))
+    assert len(opened) == 1
+    place.put({"a.tif": CONTENT, "b.tif": CONTENT, "c.tif": CONTENT})
+    assert len(list_files(place.url("*.tif")).files) == 3
+    assert len(opened) == 2
+    if place.start.startswith("zip"):  # a.tif is what it was: a ZIP keeps its checksum
+        assert read(listing.files[0], {}, (5, 10)) == [CONTENT[5:15]]
+    assert len(opened) == 2
+
+
+def test_few_archives_stay_open(tmp_path: Path, opened: list[str]) -> None:
+    for n in range(20):
+        with zipfile.ZipFile(tmp_path / f"{n}.zip", "w") as archive:
+            archive.writestr("a.tif", CONTENT)
+        assert list_files(f"zip://*.tif::{tmp_path}/{n}.zip").files[0].size == 5000
+    assert len(opened) == 20
+    info = filesystem._open_once.cache_info()
+    assert info.currsize == info.maxsize == 8
+
+
+def test_archive_on_s3_is_looked_at_and_not_opened_again(s3_server: S3Server) -> None:
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.tif", CONTENT)
+    s3_server.put("remote-archive", {"x.zip": buffer.getvalue()})
+    options = {"s3": s3_server.storage_options}
+    file = list_files("zip://*.tif::s3://remote-archive/x.zip", storage_options=options).files[0]
+    read(file, options, (5, 10))
+    s3_server.requests.clear()
+    assert read(file, options, (5, 10)) == [CONTENT[5:15]]
+    assert [request.method for request in s3_server.requests] == ["HEAD", "HEAD"]
+
+
+@pytest.mark.parametrize("place", ["simplecache::http"], indirect=True)
+def test_threads_share_one_local_copy(place: Place) -> None:
+    assert isinstance(place.server, FileServer)
+    place.put({"a.tif": CONTENT})
+    place.server.pause = 0.05
+    file = place.listed("a.tif")
+    with ThreadPoolExecutor(6) as pool:
+        got = list(pool.map(lambda n: read(file, {}, (n, 10)), range(6)))
+    assert got == [[CONTENT[n : n + 10]] for n in range(6)]
+    assert len(place.server.reads) == 2  # fsspec sees by a GET whether there is a file to copy
+
+
+@pytest.mark.parametrize("place", ["simplecache::http"], indirect=True)
+def test_local_copy_of_an_older_file_is_not_read(place: Place) -> None:
+    assert isinstance(place.server, FileServer)
+    place.put({"a.tif": CONTENT})
+    assert read(place.listed("a.tif"), {}, (5, 10)) == [CONTENT[5:15]]
+    place.put({"a.tif": CONTENT[::-1]})
+    place.server.modified = "Fri, 31 Dec 2100 23:59:59 GMT"
+    assert read(place.listed("a.tif"), {}, (5, 10)) == [CONTENT[::-1][5:15]]
+
+
+# --- lists of keys ------------------------------------------------------------------------------
+
+
+def _keys(count: int) -> list[str]:
+    return [f"raw/t{n:04d}.tif" for n in range(count)]
+
+
+def test_many_keys_of_a_folder_are_found_by_one_listing(s3_server: S3Server) -> None:
+    extra = ["raw/t0000.zarr/0", "raw/a.tif", "raw/t0000.xml", "top.tif"]
+    s3_server.put("remote-keys", dict.fromkeys([*_keys(30), *extra], b"123"))
+    urls = [f"s3://remote-keys/{key}" for key in [*_keys(30), "top.tif"]]
+    options = s3_server.storage_options
+    listing = list_files(urls, storage_options=options)
+    assert [request.method for request in s3_server.requests] == ["GET", "HEAD"]
+    assert listing.files.urls == tuple(sorted(urls))
+    assert list(listing.files) == [stat_file(url, options) for url in listing.files.urls]
+
+
+def test_few_keys_and_globs_are_asked_for_as_ever(s3_server: S3Server) -> None:
+    s3_server.put("remote-few", dict.fromkeys(_keys(20), b"123"))
+    options = s3_server.storage_options
+    urls = [f"s3://remote-few/{key}" for key in _keys(20)]
+    list_files(urls[:5], storage_options=options)
+    assert [request.method for request in s3_server.requests] == ["HEAD"] * 5
+    s3_server.requests.clear()
+    list_files([url.replace("t0", "t0*") for url in urls], storage_options=options)
+    assert len(s3_server.requests) == 20
+
+
+def test_missing_key_among_many_is_named(s3_server: S3Server) -> None:
+    s3_server.put("remote-missing", dict.fromkeys(_keys(20), b"123"))
+    urls = [f"s3://remote-missing/{key}" for key in [*_keys(20), "raw/t0007.tiff"]]
+    with pytest.raises(FilesNotFoundError, match=r"raw/t0007\.tiff.* did you mean 't0007\.tif'"):
+        list_files(urls, storage_options=s3_server.storage_options)
+
+
+def test_keys_are_asked_for_one_by_one_where_listing_is_not_allowed(s3_server: S3Server) -> None:
+    s3_server.put("remote-closed", dict.fromkeys(_keys(20), b"123"))
+    s3_server.refuses = lambda request: 403 if "list-type" in request.query else None
+    urls = [f"s3://remote-closed/{key}" for key in _keys(20)]
+    listing = list_files(urls, storage_options=s3_server.storage_options)
+    assert len(listing.files) == 20
+    assert [request.method for request in s3_server.requests].count("HEAD") == 20
+
+
+def test_keys_far_apart_cost_no_more_than_asking_for_each(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3_server.put("remote-apart", dict.fromkeys(_keys(100), b"123"))
+    plain = store.RemoteStore._list_keys
+
+    def small_pages(self: store.RemoteStore, bucket: str, paths: dict[str, str]) -> Any:
+        call = self.filesystem.call_s3
+        monkeypatch.setattr(
+            self.filesystem, "call_s3", lambda *args, **kw: call(*args, MaxKeys=3, **kw)
+        )
+        return plain(self, bucket, paths)
+
+    monkeypatch.setattr(store.RemoteStore, "_list_keys", small_pages)
+    urls = [f"s3://remote-apart/{key}" for key in _keys(100)[::9]]
+    options = s3_server.storage_options
+    listing = list_files(urls, storage_options=options)
+    assert [request.method for request in s3_server.requests] == ["GET"] * len(urls)
+    assert list(listing.files) == [stat_file(url, options) for url in sorted(urls)]

@@ -40,7 +40,7 @@ class Decode(Protocol):
     """What tifffile hands out to turn the bytes of a segment into pixels."""
 
     def __call__(
-        self, data: bytes | None, index: int, /, **kwargs: Any
+        self, data: bytes | memoryview | None, index: int, /, **kwargs: Any
     ) -> tuple[NDArray[Any] | None, tuple[int, ...], tuple[int, ...]]:
         """Return pixels (None for an empty segment), position and shape in the 5-D page."""
 

@@ -13,7 +13,6 @@ import imagecodecs
 import tifffile
 
 from intake_tiffstack.errors import (
-    FileChangedError,
     TiffStackError,
     UnreadableFileError,
     UnsupportedFileError,
@@ -62,10 +61,6 @@ def file_faults_named(url: str) -> Iterator[None]:
     """Turn what nonsense in a file raises into an error of ours that names the file."""
     try:
         yield
-    except FileNotFoundError as exc:  # a missing archive too, which has an error of ours
-        raise FileChangedError(
-            f"{url} was listed but is not there any more; call relist()", url=url
-        ) from exc
     except TiffStackError:
         raise
     except OSError as exc:
