@@ -20,7 +20,7 @@ PYTEST := -m pytest -n 2
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu test-newest lint types format clean
+.PHONY: help demo test test-slow test-gpu test-newest lint types format bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{printf "%-20s%s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ types: $(VENV)/.installed-dev ## check types strictly
 format: $(VENV)/.installed-dev ## put code in format
 	$(VENV)/bin/python -m ruff check --fix-only --quiet .
 	$(VENV)/bin/python -m ruff format .
+
+bench: $(VENV)/.installed-bench ## run beside the peers, write docs/benchmarks.md (ARGS="sum plane" for some)
+	$(VENV)/bin/python -m benchmarks $(ARGS)
 
 clean: ## remove environments, caches and what the demo wrote
 	rm -rf $(VENV) $(VENV_NEWEST) demo_output build dist *.egg-info

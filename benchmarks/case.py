@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 __all__ = ["OURS", "Bar", "Case", "Dataset", "Start"]
@@ -61,7 +60,6 @@ class Case:
     is_remote: bool = False
     """Whether the files lie in an object store, where requests and bytes are counted."""
     patience: float = 12
-    """A contender that has taken this many seconds is not repeated."""
+    """A contender that has taken so many seconds is not repeated; three times that in a bar."""
     deadline: float = 120
     """One repeat that takes longer is stopped."""
-

@@ -127,9 +127,8 @@ def _volume(shape: tuple[int, ...], number: int) -> NDArray[np.uint16]:
     *planes, rows, columns = shape
     scene = _scene(rows, columns)
     shifted = np.roll(scene, 3 * number, axis=-1)
-    if not planes:
-        return shifted[0]
-    return np.stack([shifted[k % len(scene)] + np.uint16(k) for k in range(planes[0])])
+    stack = [shifted[k % len(scene)] + np.uint16(k) for k in range(planes[0] if planes else 1)]
+    return np.stack(stack) if planes else stack[0]
 
 
 @cache

@@ -127,8 +127,8 @@ def _run_case(
             for name in (*names[turn:], *names[:turn]):
                 _take(results[name], go(name), number, truth)
                 say(f"  {number + 1}/{case.repeats} {name}: {_brief(results[name], number)}")
-        for result in results.values():
-            _drop_warm_up(case, result)
+        for contender in results.values():
+            _drop_warm_up(case, contender)
         bars = [_judge(bar, results, facts) for bar in case.bars]
         profile = None
         if not all(bar.is_reached for bar in bars):
@@ -154,7 +154,8 @@ def _take(result: ContenderResult, message: dict[str, Any], number: int, truth: 
 def _goes_on(case: Case, name: str, result: ContenderResult, number: int) -> bool:
     """Return whether a contender is in round *number*; three will do where no bar asks for it."""
     is_in_bar = name == OURS or any(bar.against == name for bar in case.bars)
-    has_time = sum(result.seconds.values()) < case.patience
+    patience = (3 if is_in_bar else 1) * case.patience
+    has_time = sum(result.seconds.values()) < patience
     return result.error is None and has_time and (is_in_bar or number < 3)
 
 

@@ -127,9 +127,7 @@ def _strip_tables(place: str) -> list[Table]:
     return tables
 
 
-def _decode_pages(
-    path: str, pages: list[list[tuple[int, int]]], decoder: str
-) -> NDArray[Any]:
+def _decode_pages(path: str, pages: list[list[tuple[int, int]]], decoder: str) -> NDArray[Any]:
     """Return pages, each strip decoded straight to its place; they lie in the file in one run."""
     import imagecodecs
     import numpy as np
@@ -152,7 +150,12 @@ def _decode_pages(
 
 def _start_decoding(place: str, decoder: str) -> Callable[[], int]:
     tables = _strip_tables(place)
-    return lambda: _two_threads(lambda table: int(_decode_pages(*table, decoder).sum()), tables)
+
+    def decode_sum(table: Table) -> int:
+        path, pages = table
+        return int(_decode_pages(path, pages, decoder).sum())
+
+    return lambda: _two_threads(decode_sum, tables)
 
 
 def _start_decoding_plane(place: str, decoder: str) -> Callable[[], Any]:

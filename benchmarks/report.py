@@ -115,7 +115,7 @@ def _contenders(result: CaseResult) -> Iterator[str]:
     yield from (f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
     for name, contender in result.contenders.items():
         cells = [_cell(contender, result.contenders[OURS], column) for column in columns]
-        cells[0] = "; ".join(filter(None, [cells[0], _trouble(contender)]))
+        cells[0] = "; ".join(filter(None, [cells[0], _trouble(contender, result.truth)]))
         yield f"| {' | '.join([name, *cells])} |"
     yield ""
 
@@ -129,8 +129,8 @@ def _cell(contender: ContenderResult, ours: ContenderResult, column: str) -> str
     return format_amount(column, contender.figures[column]) if column in contender.figures else ""
 
 
-def _trouble(contender: ContenderResult) -> str:
-    wrong = "" if contender.is_right else f"wrong: {contender.value}"
+def _trouble(contender: ContenderResult, truth: str) -> str:
+    wrong = "" if contender.is_right else f"wrong: {contender.value}, not {truth}"
     return (contender.error or wrong).replace("|", "\\|")
 
 

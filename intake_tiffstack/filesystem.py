@@ -89,8 +89,8 @@ def absolute_url(url: str) -> str:
 def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[AbstractFileSystem, str]:
     """Return the fsspec filesystem of *url* and the path in it.
 
-    Cheap from the second call on: fsspec keeps its filesystems, and the few archives used last stay
-    open here for as long as they are what they were; one look at the archive's file a call.
+    Cheap from the second call on: the few stores and archives used last are kept, an archive for as
+    long as it is what it was; one look at its file a call.
 
     Raises
     ------
@@ -123,18 +123,20 @@ def speaks(filesystem: AbstractFileSystem, *protocols: str) -> bool:
 
 
 def _shared_part(url: str, storage_options: Mapping[str, Any]) -> tuple[str, Hashable] | None:
-    """Return what all files of an archive or cache share, and what tells that it is the same.
+    """Return what all files of a store or archive share, and what tells that it is the same.
 
-    fsspec opens an archive with each call, and a cache with each thread: then each has its own
-    copies. None for anything else.
+    fsspec opens an archive with each call, and some filesystems with each thread: then each thread
+    has its own connections and its own local copies. None where fsspec does as well by itself.
     """
     path, chain = split_chain(url)
     protocol = _protocols(url)[0]
-    if chain and not get_filesystem_class(protocol).cachable:
+    cls = get_filesystem_class(protocol)
+    if chain and not cls.cachable:
         return f"{protocol}://{chain}", _stamp(chain.removeprefix("::"), storage_options)
-    if protocol in WRAPPERS and not chain and "?" not in url:  # ?versionId= is an option of S3
-        cache, _, target = path.partition("::")
-        return f"{cache}::" + "/".join(target.split("/")[:3]), None
+    if (cls.async_impl or protocol in WRAPPERS) and not chain and "?" not in url:
+        # from ?versionId= s3fs takes an option; from the host some take who asks
+        cache, colons, target = path.rpartition("::")
+        return cache + colons + "/".join(target.split("/")[:3]), None
     return None
 
 
@@ -163,7 +165,7 @@ class _Options:
 
 @lru_cache(maxsize=8)
 def _open_once(url: str, stamp: Hashable, pid: int, options: _Options) -> AbstractFileSystem:
-    """Return the filesystem of an archive, open; another *stamp* or process opens it again."""
+    """Return a filesystem that all threads share; another *stamp* or process opens it again."""
     filesystem, _ = url_to_fs(url, **options.values)
     if stamp is not None:
         filesystem.ls("")  # reads the table of contents, before two threads do at once

@@ -36,6 +36,8 @@ class LazyStack(BackendArray):
         self.dtype = array.dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        if not isinstance(key, indexing.VectorizedIndexer):
+            return self.array[key.tuple]  # the adapter would refuse an empty slice that descends
         return indexing.explicit_indexing_adapter(
             key, self.shape, indexing.IndexingSupport.OUTER, self.array.__getitem__
         )

@@ -11,12 +11,14 @@ import itertools
 import logging
 import math
 import operator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from intake_tiffstack.errors import (
+    OptionError,
     StorageError,
     StructureMismatchError,
     TiffStackError,
@@ -246,7 +248,8 @@ def read_part(
         )
         structure = header.structure
         if options.file_dims is not None:
-            structure = rename_dims(structure, options.file_dims, file.url)
+            with suppress(OptionError):  # a rest of one plane, or a misfit that is told below
+                structure = rename_dims(structure, options.file_dims, file.url)
         lacking = _lacking_dims(structure, expected, layout)
         kept = [i for i in range(len(expected)) if i not in lacking]
         if (structure.shape, structure.dtype, structure.dims) != (

@@ -72,7 +72,7 @@ def get_ranges(
 ) -> None:
     """Fill each buffer from its first byte in *file* on, many requests at a time.
 
-    One request a range and 16 MiB of it. On S3 and HTTP each is checked by its own answer;
+    One request for each 16 MiB of a range. On S3 and HTTP each is checked by its own answer;
     elsewhere the file is looked up once, after all of them.
 
     Parameters

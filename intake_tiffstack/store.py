@@ -223,7 +223,9 @@ class RemoteStore:
             while at < len(keys):
                 where = {"Bucket": bucket, "Prefix": prefix, "StartAfter": keys[at][:-1]}
                 try:
-                    page = self.filesystem.call_s3("list_objects_v2", Delimiter="/", **where)
+                    page = self.filesystem.call_s3(
+                        "list_objects_v2", self.filesystem.req_kw, Delimiter="/", **where
+                    )
                 except (PermissionError, FileNotFoundError):
                     break  # who may read a file need not be allowed to list its folder
                 files = {item["Key"]: item for item in page.get("Contents", ())}

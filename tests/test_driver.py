@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import tifffile
 import xarray as xr
-
 from intake_tiffstack import TiffStackSource, open_stack
 from intake_tiffstack.errors import (
     EntryError,
@@ -175,7 +174,7 @@ def test_a_template_name_that_is_no_parameter_is_named(scans, tmp_path):
     args: {urlpath: "{{ CATALOG_DIR }}/raw/{{ sensr }}/*.tif"}
 """,
     )
-    with pytest.raises(EntryError, match="'sensr'.*did you mean 'sensor'"):
+    with pytest.raises(EntryError, match=r"'sensr'.*did you mean 'sensor'"):
         source.to_dask()
 
 

@@ -188,6 +188,7 @@ def test_nothing_is_read_before_values_are_looked_at(folder: str) -> None:
             [("c0_t0_488nm_0msec.tif", (range(1), range(2, 4), range(5)))],
             id="physical positions",
         ),
+        pytest.param(lambda x: x[0, 0:0:-1], [], id="nothing, backwards"),
     ],
 )
 def test_indexes_are_put_together_into_one_small_read(

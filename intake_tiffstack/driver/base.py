@@ -35,6 +35,7 @@ class ArraySource(DataSource):  # type: ignore[misc]
     :meth:`to_xarray` and :meth:`_discovered` give. Nothing is opened before one of these is called.
     """
 
+    name: str = "tiffstack"
     container = "ndarray"
     partition_access = True
     version = "1"

@@ -16,7 +16,7 @@ from intake_tiffstack.errors import OptionError
 
 __all__ = ["resolve_compressor"]
 
-_SHUFFLES = {
+_SHUFFLES: dict[int, Literal["noshuffle", "shuffle", "bitshuffle"]] = {
     numcodecs.Blosc.NOSHUFFLE: "noshuffle",
     numcodecs.Blosc.SHUFFLE: "shuffle",
     numcodecs.Blosc.BITSHUFFLE: "bitshuffle",
