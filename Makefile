@@ -16,7 +16,7 @@ PYTHON_NEWEST ?= $(call first_usable,12,python3.13 python3.12 \
 TEST_EXTRA := dev
 # Errors only; no question is ever asked.
 PIP_INSTALL := -m pip --disable-pip-version-check --no-input -qq install
-PYTEST := -m pytest -n 2
+PYTEST := -m pytest -n 2 --dist loadfile  # a file's servers and clusters start once
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help

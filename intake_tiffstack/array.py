@@ -20,7 +20,7 @@ from dask.base import tokenize
 
 from intake_tiffstack.device import get_device, require_device
 from intake_tiffstack.filesystem import is_local
-from intake_tiffstack.settings import setting
+from intake_tiffstack.settings import setting_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,7 +157,8 @@ class StackArray:
         parts = list(plan_parts(self.layout, ranges))
         if len(parts) > 1 and not is_local(self.files.urls[0]):
             # most of a request is waiting; on this machine's own files threads would only queue
-            with ThreadPoolExecutor(min(len(parts), setting("concurrency"))) as pool:
+            most = int(setting_number("concurrency", least=1))
+            with ThreadPoolExecutor(min(len(parts), most)) as pool:
                 for _ in pool.map(read, parts):
                     pass
         else:

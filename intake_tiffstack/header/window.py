@@ -69,8 +69,17 @@ class HeaderBytes:
         for begin, window in reversed(self._windows):
             if begin <= start and stop <= begin + len(window):
                 return bytes(window[start - begin : stop - begin])
-        begin, window = self._fetch(start, stop)
-        return bytes(window[start - begin : stop - begin])
+        return self._read_across(start, stop)
+
+    def _read_across(self, start: int, stop: int) -> bytes:
+        """Return bytes that no window holds alone, fetching those that none holds."""
+        pieces: list[bytes] = []
+        while start < stop:
+            held = next((w for w in self._windows if w[0] <= start < w[0] + len(w[1])), None)
+            begin, window = self._fetch(start, stop) if held is None else held
+            pieces.append(bytes(window[start - begin : stop - begin]))
+            start += len(pieces[-1])
+        return b"".join(pieces)
 
     @property
     def read_cost(self) -> int:
@@ -91,11 +100,12 @@ class HeaderBytes:
             self._source.fill(rest)
 
     def _fetch(self, start: int, stop: int) -> tuple[int, bytearray]:
-        """Fetch a window from *start* on: twice the spacing of misses, in bounds."""
+        """Fetch a window from *start* on: twice the spacing of misses, up to the next window."""
         spacing = abs(start - self._last_miss)
         self._last_miss = start
         length = max(stop - start, min(max(2 * spacing, self._smallest), LARGEST))
-        window = bytearray(min(length, self.size - start))
+        end = min([start + length, self.size, *(w[0] for w in self._windows if w[0] > start)])
+        window = bytearray(end - start)
         try:
             self._source.fill([(start, memoryview(window))])
         except TiffStackError as exc:
