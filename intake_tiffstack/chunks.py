@@ -31,10 +31,10 @@ block anew each time, and its page faults made a sum over 1 GB 1.25 times slower
 PAGE_BYTES = 2**25
 """A page up to this size is never cut by ``auto``."""
 
-ENOUGH_CHUNKS = 16
+ENOUGH_CHUNKS = 32
 SMALL_BYTES = 2**22
-"""An array of less than 16 such chunks gets smaller ones, down to 4 MiB: three chunks keep two
-threads busy for three quarters of the time."""
+"""An array of less than 32 such chunks gets smaller ones, down to 4 MiB: three chunks keep two
+threads busy for three quarters of the time, and a chained index reads less."""
 
 FEW_CHUNKS = 10_000
 MANY_CHUNKS = 50_000

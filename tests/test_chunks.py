@@ -150,7 +150,7 @@ def test_a_chunk_holds_whole_files_or_lies_within_one_along_an_extended_dim(
 def test_auto_takes_some_planes_of_a_large_file() -> None:
     layout = layout_of(z=201, y=1024, x=768)
     planes, *page = choose("auto", layout)
-    assert planes == (12,) * 16 + (9,)  # 1.5 MiB each: a sixteenth of the file, under 32 MiB
+    assert planes == (6,) * 33 + (3,)  # 1.5 MiB each: a thirty-second of the file, under 32 MiB
     assert page == [(1024,), (768,)]
 
 
