@@ -97,12 +97,14 @@ def run_cases(cases: Sequence[Case], say: Callable[[str], None]) -> Iterator[Cas
         server = S3Server()
         if any(case.is_remote for case in cases):
             server = stack.enter_context(serve_s3())
-        for dataset, group in groupby(cases, key=lambda case: case.dataset):
+        for (dataset, is_remote), group in groupby(cases, key=lambda c: (c.dataset, c.is_remote)):
             root = Path(tempfile.mkdtemp(prefix="tiffstack-benchmark-"))
             try:
-                say(f"writing files: {(dataset.__doc__ or 'compressed volumes').splitlines()[0]}")
+                say("writing files ...")
                 facts = dataset(root / "main")
                 dataset(root / "warm", count=4)
+                if is_remote:
+                    server.upload(root / "main", _BUCKET, root.name)
                 for case in group:
                     yield _run_case(case, root, facts, server, say)
             finally:
@@ -116,7 +118,7 @@ def _run_case(
     places = [str(root / "main")]
     truth = _Worker(case, TRUTH, places, server).hear(case.deadline)["value"]
     if case.is_remote:
-        places = [server.upload(root / "main", _BUCKET, root.name)]
+        places = [f"s3://{_BUCKET}/{root.name}"]
     elif case.is_fresh:
         places.append(str(root / "warm"))
     results = {name: ContenderResult() for name in case.contenders}

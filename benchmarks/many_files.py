@@ -84,7 +84,7 @@ CASES = (
         is_fresh=True,
         repeats=5,
         patience=8,
-        deadline=40,
+        deadline=30,
     ),
     Case(
         name="send-100000",

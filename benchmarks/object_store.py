@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks.case import Bar, Case, Start
+from benchmarks.case import OURS, Bar, Case, Start
 from benchmarks.files import OBJECT_SHAPE, PAGED_SHAPE, objects, paged
 from benchmarks.many_files import opening
-from benchmarks.peers import ALL
+from benchmarks.peers import ALL, RECIPE_IMAGEIO, RECIPE_TIFFFILE
 from benchmarks.pixels import list_files, plane, summing, true_sum
 
 __all__ = ["CASES"]
@@ -62,17 +63,23 @@ def _true_plane(place: str, time: int, z: int) -> Any:
 
 
 def _count_pixels(place: str) -> int:
-    import math
-
     return len(list_files(place)) * math.prod(OBJECT_SHAPE)
 
 
-def _of_all(work: Callable[[Callable[[str], Any]], Start], **more: Any) -> dict[str, Start]:
-    return {name: work(open_array) for name, open_array in {**ALL, **more}.items()}
+ABLE: dict[str, Callable[[str], Any]] = {
+    name: ALL[name] for name in (OURS, RECIPE_TIFFFILE, RECIPE_IMAGEIO)
+}
+"""Those that open URLs, as opening shows."""
+
+
+def _of(
+    peers: Mapping[str, Callable[[str], Any]], work: Callable[[Callable[[str], Any]], Start]
+) -> dict[str, Start]:
+    return {name: work(open_array) for name, open_array in peers.items()}
 
 
 _remote = functools.partial(Case, is_fresh=True, is_remote=True, repeats=1, deadline=60)
-_single = {TIFFFILE_S3FS: _open_tifffile_store}
+_single = {**ABLE, TIFFFILE_S3FS: _open_tifffile_store}
 
 CASES = (
     _remote(
@@ -80,7 +87,7 @@ CASES = (
         work="S3: open 20 files of 8 MB",
         dataset=objects,
         truth=_count_pixels,
-        contenders=_of_all(opening),
+        contenders=_of(ALL, opening),
         bars=(Bar("requests", 6), Bar("bytes", 300e3)),
     ),
     _remote(
@@ -88,7 +95,7 @@ CASES = (
         work="S3: then one plane, uncompressed",
         dataset=objects,
         truth=functools.partial(_true_plane, time=13, z=5),
-        contenders=_of_all(_reading_plane(13, 5)),
+        contenders=_of(ABLE, _reading_plane(13, 5)),
         bars=(Bar("requests", 3), Bar("bytes", lambda facts: 1.1 * facts["plane_bytes"])),
     ),
     _remote(
@@ -96,7 +103,7 @@ CASES = (
         work="S3: read all of the 20 files",
         dataset=objects,
         truth=true_sum,
-        contenders=_of_all(summing),
+        contenders=_of(ABLE, summing),
         bars=(
             Bar("requests", lambda facts: 4 * facts["files"]),
             Bar("bytes", lambda facts: 1.1 * facts["all_bytes"]),
@@ -108,7 +115,7 @@ CASES = (
         "and read one plane",
         dataset=paged,
         truth=functools.partial(_true_plane, time=0, z=20),
-        contenders=_of_all(_opening_and_reading, **_single),
+        contenders=_of(_single, _opening_and_reading),
         bars=(Bar("requests", 12), Bar("bytes", lambda facts: facts["file_bytes"])),
     ),
     _remote(
@@ -116,7 +123,7 @@ CASES = (
         work="S3: then another plane of that file",
         dataset=paged,
         truth=functools.partial(_true_plane, time=0, z=50),
-        contenders=_of_all(_reading_another, **_single),
+        contenders=_of(_single, _reading_another),
         bars=(Bar("requests", 3), Bar("bytes", lambda facts: facts["plane_bytes"] + 65_536)),
     ),
 )

@@ -128,6 +128,11 @@ PEERS: dict[str, Open] = {
 ALL: dict[str, Open] = {OURS: functools.partial(open_ours, file_dims="zyx"), **PEERS}
 """This package and all peers, for files that hold volumes."""
 
+MAIN: dict[str, Open] = {
+    name: ALL[name] for name in (OURS, RECIPE_TIFFFILE, RECIPE_IMAGEIO, TIFFFILE_STORE)
+}
+"""Fewer of them, for work that tells no more of the others than work that all did before."""
+
 ALL_PLANES: dict[str, Open] = {
     **ALL,
     OURS: functools.partial(open_ours, file_dims="yx"),

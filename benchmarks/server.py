@@ -42,8 +42,8 @@ class S3Server:
             "AWS_DEFAULT_REGION": "us-east-1",
         }
 
-    def upload(self, folder: Path, bucket: str, prefix: str) -> str:
-        """Put the files of a folder into a bucket, made where it is not there; return the URL."""
+    def upload(self, folder: Path, bucket: str, prefix: str) -> None:
+        """Put the files of a folder into a bucket, made where it is not there."""
         import boto3
 
         client = boto3.client(
@@ -56,7 +56,6 @@ class S3Server:
         client.create_bucket(Bucket=bucket)
         for path in folder.iterdir():
             client.put_object(Bucket=bucket, Key=f"{prefix}/{path.name}", Body=path.read_bytes())
-        return f"s3://{bucket}/{prefix}"
 
 
 @contextmanager

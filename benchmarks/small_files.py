@@ -82,7 +82,7 @@ def _case(name: str, work: str, dataset: Any, floor: Start, floor_name: str, lim
         is_fresh=True,
         repeats=5,
         patience=9,
-        deadline=40,
+        deadline=25,
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from intake_tiffstack.errors import UnreadableFileError, UnsupportedFileError
+from intake_tiffstack.header.direct import DirectDecoder, find_direct_decoder
 from intake_tiffstack.header.opening import FILE_FAULTS, advice_for, short_text
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class SegmentedFrames:
     """Which of the five each trailing dim of the file is; None: decode whole and reshape."""
     nodata: float
     """Value of sparse segments."""
+    direct: DirectDecoder | None = None
+    """Decodes a segment to its place without a copy, where codec and layout allow it."""
 
     def __post_init__(self) -> None:
         if not self.offsets.shape[1] == self.counts.shape[1] == math.prod(self.grid):
@@ -142,6 +145,7 @@ def locate_frames(
         header=keyframe.jpegheader if is_jpeg else None,
         axes=axes,
         nodata=keyframe.nodata,
+        direct=find_direct_decoder(keyframe),
     )
 
 
