@@ -65,7 +65,7 @@ class Templates:
         if template is not None and all(
             data.read(start, len(piece)) == piece for start, piece in template.touched
         ):
-            return replace(template.header, file=file)
+            return template.header.of_twin(file)
         if not self._by_tags:
             return None
         try:
@@ -111,7 +111,7 @@ def _with_table(
             return None  # a sparse segment here or there: tifffile settles what it means
         refuse_outside(offsets, counts, file, "page {}")
         tables = replace(frames, offsets=offsets, counts=counts)
-        return replace(template.header, file=file, frames=tables)
+        return template.header.of_twin(file, tables)
     expected = _pages_of(frames, template.directories)
     if expected is None or not np.array_equal(counts, expected[1]):
         return None  # of pixels that lie as they are, the counts are structure
@@ -124,7 +124,7 @@ def _with_table(
             return None
         first = first[:1]
     refuse_outside(first, nbytes, file, "page {}")
-    return replace(template.header, file=file, frames=replace(frames, offsets=first))
+    return template.header.of_twin(file, replace(frames, offsets=first))
 
 
 def _pages_of(
