@@ -6,9 +6,8 @@ read here, before any grid is built.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import compress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
@@ -134,25 +133,19 @@ def select_files(matches: Matches, fields: Sequence[Field], sel: Mapping[str, An
     if not sel:
         return matches
     keep = np.ones(len(matches.indices), dtype=bool)
-    known = {field.name: field for field in fields if field.name in matches.columns}
+    known = {field.name: field for field in fields if field.name in matches.fields}
     for name, wanted in sel.items():
         if name not in known:
             raise OptionError.unknown("field in sel", name, known)
-        column = matches.columns[name]
-        values = _wanted_values(known[name], wanted, _sorted_keys(known[name], column))
-        keep &= np.fromiter((value in values for value in column), bool, len(column))
+        reading = matches.fields[name]
+        chosen = _wanted_values(known[name], wanted, reading.keys)
+        keep &= np.array([key in chosen for key in reading.keys])[reading.codes]
     if not keep.any():
         asked = ", ".join(f"{name}: {wanted}" for name, wanted in sel.items())
         raise OptionError(
             f"sel: no file has all of {asked}, though each of them has files", sel=dict(sel)
         )
-    return replace(
-        matches,
-        indices=matches.indices[keep],
-        columns={name: list(compress(column, keep)) for name, column in matches.columns.items()},
-        texts={name: list(compress(column, keep)) for name, column in matches.texts.items()},
-        unnamed=list(compress(matches.unnamed, keep)),
-    )
+    return matches.take(np.flatnonzero(keep))
 
 
 def _wanted_values(field: Field, wanted: Any, keys: Sequence[Any]) -> set[Any]:
@@ -195,10 +188,6 @@ def _sort_key(field: Field, key: Any) -> Any:
     return natural_key(key) if field.kind == "text" else key
 
 
-def _sorted_keys(field: Field, column: Iterable[Any]) -> list[Any]:
-    return sorted(dict.fromkeys(column), key=lambda key: _sort_key(field, key))
-
-
 def order_column(
     field: Field,
     matches: Matches,
@@ -227,8 +216,8 @@ def order_column(
     MissingFilesError
         For fewer positions than *size* where the absent ones cannot be inferred.
     """
-    column = matches.columns[field.name]
-    keys = _sorted_keys(field, column)
+    reading = matches.fields[field.name]
+    keys, codes = list(reading.keys), reading.codes
     names: dict[Any, Any] = {}
     if labels is not None:
         names = _read_labels(field, labels)
@@ -237,12 +226,14 @@ def order_column(
         keys = [key for key in names if key in present]
     if size is not None and len(keys) != size:
         keys = _complete_keys(field, keys, size, list(names))
-    position = {key: code for code, key in enumerate(keys)}
+    if keys != reading.keys:
+        position = {key: code for code, key in enumerate(keys)}
+        codes = np.array([position[key] for key in reading.keys], np.intp)[codes]
     return Column(
         name=field.name,
         keys=tuple(keys),
         values=tuple(names.get(key, key) for key in keys),
-        codes=np.fromiter(map(position.__getitem__, column), np.intp, len(column)),
+        codes=codes,
     )
 
 
@@ -266,14 +257,15 @@ def _read_labels(field: Field, labels: Sequence[Any] | Mapping[Any, Any]) -> dic
 
 def _check_listed(field: Field, matches: Matches, names: Mapping[Any, Any]) -> None:
     """Raise where the names have a value of *field* that ``labels`` does not list."""
-    column = matches.columns[field.name]
-    unlisted = [row for row, value in enumerate(column) if value not in names]
+    reading = matches.fields[field.name]
+    unlisted = [code for code, key in enumerate(reading.keys) if key not in names]
     if not unlisted:
         return
-    texts = list(dict.fromkeys(matches.texts[field.name][row] for row in unlisted))
+    rows = np.flatnonzero(np.isin(reading.codes, unlisted))
+    texts = list(dict.fromkeys(matches.take(rows).texts[field.name]))
     raise LayoutError(
         f"labels: {field.name} lists {few(list(names))}, but the names have also "
-        f"{few(sorted(texts, key=natural_key))} ({len(unlisted)} files): add to labels what belongs"
+        f"{few(sorted(texts, key=natural_key))} ({len(rows)} files): add to labels what belongs"
         " there and leave the rest out by sel or exclude",
         field=field.name,
         texts=texts[:8],

@@ -29,16 +29,31 @@ class Hinge:
     #: How often its first character is in the literals of the format string.
     n_first: int
 
-    def is_settled_in(self, name: str) -> bool:
-        """Return whether the variable before it has one end in this name.
+    def unsettled_in(self, names: Sequence[str]) -> list[str]:
+        """Return those of the names, which all match, where the variable before it may end twice.
 
-        It has where the literal is at one place only, or where all of its first character in the
-        name are taken by literals, so that no variable holds one.
+        It has one end where the literal is at one place only, or where all of its first character
+        in the name are taken by literals, so that no variable holds one. Every name has the
+        literals, so where all names together have no more of them there is none to look at.
         """
-        return (
-            name.find(self.literal) == name.rfind(self.literal)
-            or name.count(self.literal[:1]) == self.n_first
-        )
+        together = "/".join(names)  # which is in no literal
+        first = self.literal[:1]
+        if self._is_countable and together.count(self.literal) == len(names):
+            return []
+        if together.count(first) == self.n_first * len(names):
+            return []
+        return [
+            name
+            for name in names
+            if name.find(self.literal) != name.rfind(self.literal)
+            and name.count(first) != self.n_first
+        ]
+
+    @property
+    def _is_countable(self) -> bool:
+        """Whether two of it cannot overlap, so that counting finds each."""
+        ends = (self.literal[i:] for i in range(1, len(self.literal)))
+        return not any(self.literal.startswith(end) for end in ends)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from intake_tiffstack.errors import (
     MissingFilesError,
     OptionError,
 )
-from intake_tiffstack.pattern import default_concat_dim, natural_key
+from intake_tiffstack.pattern import default_concat_dim, natural_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -207,7 +207,7 @@ def place_files(
     asserted = _checked_sizes(sizes or {})
     if pattern is None or matches is None:
         return _place_in_order(paths, concat_dim, labels or {}, asserted, is_single)
-    fields = {known.name: known for known in pattern.fields if known.name in matches.columns}
+    fields = {known.name: known for known in pattern.fields if known.name in matches.fields}
     names = _axis_names(concat_dim, default_concat_dim(pattern, fields), fields)
     for name in labels or {}:
         if name not in fields:
@@ -303,7 +303,7 @@ def _place_in_order(
         )
     # The folder they share need not be compared; the prefix is cut at a slash.
     folder = commonprefix(list(paths)).rfind("/") + 1  # noqa: RUF071
-    order = sorted(range(len(paths)), key=lambda row: natural_key(paths[row][folder:]))
+    order = natural_order([path[folder:] for path in paths])
     return Grid(
         axes=(Axis(names[0], tuple(range(len(paths)))),), cells=np.array(order, dtype=np.int32)
     )

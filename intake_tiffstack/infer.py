@@ -92,7 +92,7 @@ def _count_fields(text: str, names: Sequence[str]) -> int:
         found = match_paths(compile_pattern(text), names, "")
     except PatternError:  # no field, ambiguous, or mixed kinds of names: no proposal
         return 0
-    return len(found.columns) if 2 * len(found.indices) > len(names) else 0
+    return len(found.fields) if 2 * len(found.indices) > len(names) else 0
 
 
 def _propose(names: Sequence[str], tokens: re.Pattern[str]) -> str | None:

@@ -6,9 +6,8 @@ Everything here is pure: text in, values out. A pattern is compiled once
 
 from __future__ import annotations
 
-import importlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +20,23 @@ from intake_tiffstack.fields import (
     Kind,
     Role,
     natural_key,
+    natural_order,
     parse_value,
     role_of,
     text_reader,
 )
 from intake_tiffstack.format_string import compile_format
 from intake_tiffstack.presets import PRESETS
+from intake_tiffstack.readings import NumberColumn, TextColumn
+from intake_tiffstack.regex import compile_regex
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from intake_tiffstack.format_string import Hinge
+    from intake_tiffstack.readings import Reading
 
 __all__ = [
     "ROLES",
@@ -46,6 +49,7 @@ __all__ = [
     "default_concat_dim",
     "match_paths",
     "natural_key",
+    "natural_order",
     "parse_value",
     "parts_below",
     "relevant_parts",
@@ -84,27 +88,64 @@ class Pattern:
             pattern=self.text,
         )
 
+    @property
+    def read(self) -> Callable[[str], re.Match[str] | None]:
+        """What reads the part of a path that the pattern is applied to."""
+        return self.regex.search if self.n_parts is None else self.regex.fullmatch
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Matches:
-    """What a pattern read in many paths, a column a field."""
+    """What a pattern reads in many paths; texts as written are read again when asked for."""
 
     #: Which of the given paths match, ascending.
     indices: NDArray[np.intp]
-    #: The converted value of each matched path, by field.
-    columns: dict[str, list[Any]]
-    #: The text as written of each matched path, by field.
-    texts: dict[str, list[str]]
-    #: What each ``{}`` took, by matched path.
-    unnamed: list[tuple[str, ...]]
+    #: What each field says in those.
+    fields: Mapping[str, Reading]
+    #: The pattern.
+    pattern: Pattern
+    #: The given paths.
+    paths: Sequence[str]
+    #: What all of them begin with.
+    root: str = ""
 
     def __post_init__(self) -> None:
         """Refuse columns of different lengths."""
-        lengths = {len(c) for c in (*self.columns.values(), *self.texts.values(), self.unnamed)}
+        lengths = {len(reading.codes) for reading in self.fields.values()}
         if lengths - {len(self.indices)}:
             raise PatternError(
                 f"{len(self.indices)} paths match, but got columns of lengths {sorted(lengths)}"
             )
+
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        """The converted value of each matched path, by field."""
+        return {name: reading.values for name, reading in self.fields.items()}
+
+    @property
+    def texts(self) -> dict[str, list[str]]:
+        """The text as written of each matched path, by field."""
+        found = self._read_again()
+        return {name: [match[name] for match in found] for name in self.fields}
+
+    @property
+    def unnamed(self) -> list[tuple[str, ...]]:
+        """What each ``{}`` took, by matched path."""
+        named = self.pattern.regex.groupindex.values()
+        blanks = [i for i in range(1, self.pattern.regex.groups + 1) if i not in named]
+        if self.pattern.n_parts is None:
+            blanks = []
+        return [tuple(match[i] for i in blanks) for match in self._read_again()]
+
+    def take(self, rows: NDArray[np.intp]) -> Matches:
+        """Return what is read in the matched paths at *rows*."""
+        fields = {name: reading.take(rows) for name, reading in self.fields.items()}
+        return replace(self, indices=self.indices[rows], fields=fields)
+
+    def _read_again(self) -> list[re.Match[str]]:
+        paths = [self.paths[i] for i in self.indices]
+        found = map(self.pattern.read, relevant_parts(self.pattern, paths, self.root))
+        return [match for match in found if match]
 
 
 def default_concat_dim(pattern: Pattern, present: Collection[str] | None = None) -> tuple[str, ...]:
@@ -118,7 +159,7 @@ def default_concat_dim(pattern: Pattern, present: Collection[str] | None = None)
     pattern
         The compiled pattern.
     present
-        The fields to choose from: those that took part (``Matches.columns``), since a regex or
+        The fields to choose from: those that took part (``Matches.fields``), since a regex or
         preset may have optional ones. None means all.
 
     Examples
@@ -156,7 +197,7 @@ def compile_pattern(text: str) -> Pattern:
     preset = PRESETS.get(text)
     source = preset.pattern if preset else text
     if "(?P<" in source:
-        return _compile_regex(text, source)
+        return Pattern(text, *compile_regex(source, text))
     compiled = compile_format(source)
     return Pattern(
         text,
@@ -190,9 +231,9 @@ def relevant_parts(pattern: Pattern, paths: Sequence[str], root: str) -> list[st
     """
     if pattern.n_parts is None:
         return parts_below(paths, root)
-    plain = [_innermost(path) if "::" in path else path for path in paths]
+    plain = (_innermost(path) if "::" in path else path for path in paths)
     if pattern.n_parts == 1:
-        return [path[path.rfind("/") + 1 :] for path in plain]
+        return [path.rpartition("/")[2] for path in plain]
     return ["/".join(path.rsplit("/", pattern.n_parts)[-pattern.n_parts :]) for path in plain]
 
 
@@ -238,51 +279,47 @@ def match_paths(pattern: Pattern, paths: Sequence[str], root: str) -> Matches:
     >>> found.indices.tolist(), found.columns, found.texts, found.unnamed
     ([0], {'t': [7]}, {'t': ['07']}, [('a',)])
     """
-    names = relevant_parts(pattern, paths, root)
-    indices, groups = _read_groups(pattern, names)
-    names = [names[i] for i in indices]
-    _check_single_readings(pattern, names)
-    places = pattern.regex.groupindex
-    texts = {
-        field.name: column
-        for field in pattern.fields
-        if _is_present(pattern, field, column := groups[places[field.name] - 1], names)
-    }
-    columns = {
-        field.name: _convert(field, texts[field.name], names)
-        for field in pattern.fields
-        if field.name in texts
-    }
-    unnamed = [
-        group
-        for number, group in enumerate(groups, 1)
-        if pattern.n_parts is not None and number not in places.values()
-    ]
-    return Matches(
-        np.array(indices, dtype=np.intp),
-        columns,
-        texts,
-        list(zip(*unnamed, strict=True)) if unnamed else [()] * len(names),
-    )
+    indices, columns = _read_columns(pattern, paths, root)
+
+    def name_of(row: np.intp) -> str:
+        return relevant_parts(pattern, [paths[indices[row]]], root)[0]
+
+    fields = {}
+    for field in pattern.fields if indices else ():
+        column = columns[field.name]
+        if isinstance(column, NumberColumn):
+            fields[field.name] = column.reading()
+        elif _is_present(pattern, field, column, name_of):
+            values = _convert(field, column, name_of)
+            fields[field.name] = column.reading(field.kind, values)
+    return Matches(np.array(indices, dtype=np.intp), fields, pattern, paths, root)
 
 
-def _read_groups(pattern: Pattern, names: Sequence[str]) -> tuple[list[int], list[list[Any]]]:
-    """Return which names match, and what each group of the regex took in those.
+def _read_columns(
+    pattern: Pattern, paths: Sequence[str], root: str
+) -> tuple[list[int], dict[str, NumberColumn | TextColumn]]:
+    """Return which paths match, and what each field took in those.
 
     In blocks, so that what belongs to a name is gone before caches and the garbage collector feel
-    it, and equal texts become one object: two thirds of the time, half the memory.
+    it: two thirds of the time, half the memory.
     """
-    apply = pattern.regex.search if pattern.n_parts is None else pattern.regex.fullmatch
     indices: list[int] = []
-    groups: list[list[Any]] = [[] for _ in range(pattern.regex.groups)]
-    known: list[dict[Any, Any]] = [{} for _ in groups]
-    for start in range(0, len(names), 512):
-        rows = [found and found.groups() for found in map(apply, names[start : start + 512])]
-        indices += [i for i, row in enumerate(rows, start) if row]
-        block = zip(*filter(None, rows), strict=True)  # empty where nothing in it matches
-        for group, one, texts in zip(groups, known, block, strict=False):
-            group += map(one.setdefault, texts, texts)
-    return indices, groups
+    columns: dict[str, NumberColumn | TextColumn] = {
+        # In a regex a group may be absent, so that there is no number.
+        field.name: NumberColumn() if field.kind == "int" and pattern.longest else TextColumn()
+        for field in pattern.fields
+    }
+    for start in range(0, len(paths), 512):
+        names = relevant_parts(pattern, paths[start : start + 512], root)
+        found = {i: match for i, match in enumerate(map(pattern.read, names), start) if match}
+        if not found:
+            continue
+        indices += found
+        _check_single_readings(pattern, [match.string for match in found.values()])
+        groups = list(zip(*(match.groups() for match in found.values()), strict=True))
+        for name, column in columns.items():
+            column.add(groups[pattern.regex.groupindex[name] - 1])
+    return indices, columns
 
 
 def _check_single_readings(pattern: Pattern, names: Sequence[str]) -> None:
@@ -293,7 +330,7 @@ def _check_single_readings(pattern: Pattern, names: Sequence[str]) -> None:
     """
     if pattern.longest is None:
         return
-    doubtful = [n for hinge in pattern.hinges for n in names if not hinge.is_settled_in(n)]
+    doubtful = [name for hinge in pattern.hinges for name in hinge.unsettled_in(names)]
     for name in doubtful:
         found = [m for regex in (pattern.regex, pattern.longest) if (m := regex.fullmatch(name))]
         two = [f.name for f in pattern.fields if len({m.span(f.name) for m in found}) > 1]
@@ -310,102 +347,37 @@ def _check_single_readings(pattern: Pattern, names: Sequence[str]) -> None:
             )
 
 
-def _is_present(pattern: Pattern, field: Field, column: list[Any], names: Sequence[str]) -> bool:
+def _is_present(
+    pattern: Pattern, field: Field, column: TextColumn, name_of: Callable[[np.intp], str]
+) -> bool:
     """Return whether a field is in the names at all; refuse one that is in some of them."""
-    n_without = column.count(None) if pattern.longest is None else 0
-    if 0 < n_without < len(column):
-        lacking = names[column.index(None)]
-        having = next(name for name, text in zip(names, column, strict=True) if text is not None)
+    texts = column.texts
+    if None in texts and len(texts) > 1:
+        is_without = column.codes == texts.index(None)
+        n_without = np.count_nonzero(is_without)
         raise PatternError(
             f"pattern {pattern.text!r} finds the field {field.name!r} in "
-            f"{len(column) - n_without} names, such as {having!r}, and not in {n_without}, "
-            f"such as {lacking!r}\nOpen one kind at a time: narrow urlpath, exclude the other, "
-            "or write a pattern that fits only one.",
+            f"{len(is_without) - n_without} names, such as {name_of(is_without.argmin())!r}, and "
+            f"not in {n_without}, such as {name_of(is_without.argmax())!r}\nOpen one kind at a "
+            "time: narrow urlpath, exclude the other, or write a pattern that fits only one.",
             pattern=pattern.text,
             field=field.name,
         )
-    return n_without == 0 and bool(column)
+    return texts != [None]
 
 
-def _convert(field: Field, texts: list[str], names: Sequence[str]) -> list[Any]:
-    """Return the values of texts, each distinct one converted once."""
+def _convert(field: Field, column: TextColumn, name_of: Callable[[np.intp], str]) -> list[Any]:
+    """Return the values of a field's distinct texts."""
     read = text_reader(field)
-    values: dict[str, Any] = {}
-    for text in dict.fromkeys(texts):
-        try:
-            values[text] = read(text)
-        except ValueError as exc:
-            raise PatternError(
-                f"the name {names[texts.index(text)]!r} has {text!r} for the field "
-                f"{field.name!r}, which is no such {field.kind}: {exc}",
-                field=field.name,
-            ) from exc
-    return [values[text] for text in texts]
-
-
-# The parser that ``re`` itself uses has no public name; a second one would come to differ.
-_parse_regex = importlib.import_module("re._parser").parse
-
-
-def _compile_regex(text: str, source: str) -> Pattern:
+    values: list[Any] = []
     try:
-        regex = re.compile(source)
-    except re.error as exc:
+        for text in column.texts:
+            values.append(read(text))
+    except ValueError as exc:
+        row = (column.codes == len(values)).argmax()
         raise PatternError(
-            f"pattern {text!r} is not a valid regex: {exc.msg}, at character {exc.pos}",
-            pattern=text,
+            f"the name {name_of(row)!r} has {text!r} for the field "
+            f"{field.name!r}, which is no such {field.kind}: {exc}",
+            field=field.name,
         ) from exc
-    groups = {
-        argument[0]: argument[-1]
-        for operation, argument in _walk(_parse_regex(source))
-        if operation == "SUBPATTERN"
-    }
-    fields = tuple(
-        Field(name, "int" if _is_number(groups[number]) else "text")
-        for name, number in regex.groupindex.items()
-    )
-    return Pattern(text, fields, regex)
-
-
-def _walk(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the operations of a parsed regex and their arguments, outer ones first."""
-    for operation, argument in tree:
-        yield str(operation), argument
-        for subtree in _subtrees(argument):
-            yield from _walk(subtree)
-
-
-def _subtrees(argument: Any) -> Iterator[Any]:
-    if hasattr(argument, "getwidth"):
-        yield argument
-    elif isinstance(argument, list | tuple):
-        for item in argument:
-            yield from _subtrees(item)
-
-
-def _is_number(tree: Any) -> bool:
-    """Return whether a group admits digits only, and at least one."""
-    return tree.getwidth()[0] > 0 and _is_digits_only(tree)
-
-
-def _is_digits_only(tree: Any) -> bool:
-    return all(_admits_digits_only(str(operation), argument) for operation, argument in tree)
-
-
-def _admits_digits_only(operation: str, argument: Any) -> bool:
-    match operation:
-        case "LITERAL":
-            return chr(argument) in "0123456789"
-        case "RANGE":
-            return all(chr(end) in "0123456789" for end in argument)
-        case "CATEGORY":
-            return str(argument) == "CATEGORY_DIGIT"
-        case "IN":
-            return all(_admits_digits_only(str(kind), item) for kind, item in argument)
-        case "AT" | "ASSERT" | "ASSERT_NOT":  # these take up no text
-            return True
-        case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT" | "ATOMIC_GROUP":
-            return all(map(_is_digits_only, _subtrees(argument)))
-        case "SUBPATTERN" | "BRANCH" | "GROUPREF_EXISTS":
-            return all(map(_is_digits_only, _subtrees(argument)))
-    return False
+    return values

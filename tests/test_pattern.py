@@ -372,8 +372,9 @@ def test_no_match_is_not_an_error_here(text: str, names: tuple[str, ...]) -> Non
 
 
 def test_columns_of_other_lengths_are_refused() -> None:
-    with pytest.raises(PatternError, match=r"1 paths match, but got columns of lengths \[1, 2\]"):
-        Matches(np.array([0]), {"t": [1, 2]}, {"t": ["1", "2"]}, [()])
+    reading = read("{t:d}.tif", "1.tif", "2.tif").fields["t"]
+    with pytest.raises(PatternError, match=r"1 paths match, but got columns of lengths \[2\]"):
+        Matches(np.array([0]), {"t": reading}, compile_pattern("{t:d}.tif"), ["1.tif"])
 
 
 @pytest.mark.parametrize(

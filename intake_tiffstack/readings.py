@@ -1,0 +1,120 @@
+"""What a field says in many names: its distinct values in order, and which of them a name has.
+
+Everything here is pure. 100,000 names hold three channels: what is done for each distinct text, and
+not for each name, costs nothing. Numbers are rather made at once, as they are mostly distinct.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from intake_tiffstack.fields import natural_order
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from intake_tiffstack.fields import Kind
+
+__all__ = ["NumberColumn", "Reading", "TextColumn"]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What one field says in each of many names."""
+
+    #: Its distinct values; numbers and times ascend, text is in natural order.
+    keys: Sequence[Any]
+    #: Which of them each name has.
+    codes: NDArray[np.intp]
+
+    @property
+    def values(self) -> list[Any]:
+        """The value in each name."""
+        return [self.keys[code] for code in self.codes.tolist()]
+
+    def take(self, rows: NDArray[np.intp]) -> Reading:
+        """Return what it says in the names at *rows*."""
+        used, codes = np.unique(self.codes[rows], return_inverse=True)
+        return Reading([self.keys[code] for code in used.tolist()], codes)
+
+
+class _Column:
+    """The texts that one field has in many names, taken in block by block as numbers."""
+
+    def __init__(self) -> None:
+        self._blocks: list[NDArray[Any]] = []
+
+    def add(self, texts: Sequence[Any]) -> None:
+        """Take in the texts of further names, at least one; None where a name has no such part."""
+        is_same = texts.count(texts[0]) == len(texts)  # true of most parts of sorted names
+        block = self._encode(texts[:1] if is_same else texts)
+        self._blocks.append(np.repeat(block, len(texts)) if is_same else block)
+
+    @property
+    def codes(self) -> NDArray[Any]:
+        """The numbers that stand for the texts, by name."""
+        return np.concatenate(self._blocks)
+
+    def _encode(self, texts: Sequence[Any]) -> NDArray[Any]:
+        raise NotImplementedError
+
+
+class NumberColumn(_Column):
+    """Integers that each name has; a number stands for itself."""
+
+    def _encode(self, texts: Sequence[str]) -> NDArray[Any]:
+        return _integers(map(int, texts))
+
+    def reading(self) -> Reading:
+        """Return the distinct numbers and which of them each name has."""
+        keys, codes = np.unique(self.codes, return_inverse=True)
+        return Reading(keys.tolist(), codes)
+
+
+class TextColumn(_Column):
+    """Texts of which each distinct one is converted once.
+
+    >>> column = TextColumn()
+    >>> column.add(("b", "a", "b"))
+    >>> column.texts, column.codes
+    (['b', 'a'], array([0, 1, 0], dtype=int32))
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._code_of: defaultdict[Any, int] = defaultdict()
+        self._code_of.default_factory = self._code_of.__len__  # a new text gets the next number
+
+    def _encode(self, texts: Sequence[Any]) -> NDArray[np.int32]:
+        return np.fromiter(map(self._code_of.__getitem__, texts), np.int32, len(texts))
+
+    @property
+    def texts(self) -> list[Any]:
+        """The distinct texts, in the order in which they were first seen."""
+        return list(self._code_of)
+
+    def reading(self, kind: Kind, values: Sequence[Any]) -> Reading:
+        """Return what the names say, where *values* are what the distinct texts stand for."""
+        if kind == "text":  # each stands for itself, so they are distinct
+            order = natural_order(values)
+            places = np.empty(len(order), np.intp)
+            places[order] = np.arange(len(order))
+            return Reading([values[i] for i in order], places[self.codes])
+        array = _integers(values) if kind == "int" else np.array(values)
+        keys, places = np.unique(array, return_inverse=True)
+        return Reading(list(keys) if kind == "time" else keys.tolist(), places[self.codes])
+
+
+def _integers(values: Iterable[int]) -> NDArray[Any]:
+    """Return integers of any size; NumPy would make floats of those beyond 64 bits."""
+    listed = list(values)
+    try:
+        return np.array(listed, dtype=np.int64)
+    except OverflowError:
+        return np.array(listed, dtype=object)
