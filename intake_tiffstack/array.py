@@ -19,7 +19,7 @@ import numpy as np
 from dask.base import tokenize
 
 from intake_tiffstack.device import get_device, require_device
-from intake_tiffstack.filesystem import is_local
+from intake_tiffstack.listing.filesystem import is_local
 from intake_tiffstack.settings import setting_number
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from intake_tiffstack.filetable import FileTable
-    from intake_tiffstack.layout import Dim, Layout
+    from intake_tiffstack.layout.combining import Dim, Layout
+    from intake_tiffstack.listing.filetable import FileTable
 
 __all__ = ["ReadOptions", "StackArray", "to_dask_array"]
 

@@ -19,7 +19,7 @@ from dask.utils import parse_bytes
 from intake_tiffstack.errors import OptionError, TiffStackWarning
 
 if TYPE_CHECKING:
-    from intake_tiffstack.layout import Dim, Layout
+    from intake_tiffstack.layout.combining import Dim, Layout
 
 __all__ = ["choose_chunks"]
 

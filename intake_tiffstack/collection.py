@@ -18,7 +18,6 @@ from dask.utils import parse_bytes
 
 from intake_tiffstack.array import ReadOptions, StackArray
 from intake_tiffstack.chunks import choose_chunks
-from intake_tiffstack.columns import few, select_files
 from intake_tiffstack.errors import (
     LayoutError,
     OptionError,
@@ -27,24 +26,31 @@ from intake_tiffstack.errors import (
     TiffStackWarning,
     UnreadableFileError,
 )
-from intake_tiffstack.file_metadata import describe_file
-from intake_tiffstack.filesystem import is_local
-from intake_tiffstack.grid import Grid, place_files
 from intake_tiffstack.header import Structure, rename_dims
-from intake_tiffstack.headers import get_header, get_raw_metadata
-from intake_tiffstack.holes import apply_missing
-from intake_tiffstack.infer import no_match_error
-from intake_tiffstack.layout import Layout, combine
-from intake_tiffstack.listing import list_files
-from intake_tiffstack.metadata import merge
-from intake_tiffstack.outliers import MAX_PROBED_HEADERS, choose_headers
-from intake_tiffstack.pattern import Matches, Pattern, compile_pattern, match_paths, role_of
-from intake_tiffstack.urllist import has_tiff_suffix
+from intake_tiffstack.header.cache import get_header, get_raw_metadata
+from intake_tiffstack.layout.columns import few, select_files
+from intake_tiffstack.layout.combining import Layout, combine
+from intake_tiffstack.layout.grid import Grid, place_files
+from intake_tiffstack.layout.holes import apply_missing
+from intake_tiffstack.layout.outliers import MAX_PROBED_HEADERS, choose_headers
+from intake_tiffstack.listing.filesystem import is_local
+from intake_tiffstack.listing.finding import list_files
+from intake_tiffstack.listing.urllist import has_tiff_suffix
+from intake_tiffstack.metadata.file_metadata import describe_file
+from intake_tiffstack.metadata.merging import merge
+from intake_tiffstack.pattern.infer import no_match_error
+from intake_tiffstack.pattern.matching import (
+    Matches,
+    Pattern,
+    compile_pattern,
+    match_paths,
+    role_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from intake_tiffstack.filetable import FileTable
+    from intake_tiffstack.listing.filetable import FileTable
     from intake_tiffstack.options import Options
 
 __all__ = ["Collection", "Found", "Survey", "open_collection", "survey"]

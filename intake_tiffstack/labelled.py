@@ -9,7 +9,7 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from intake_tiffstack.pattern import role_of
+from intake_tiffstack.pattern.matching import role_of
 
 if TYPE_CHECKING:
     import dask.array as da

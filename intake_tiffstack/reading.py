@@ -32,8 +32,8 @@ from intake_tiffstack.header import (
     decode_segment,
     rename_dims,
 )
-from intake_tiffstack.headers import open_file
-from intake_tiffstack.ranges import ByteSource, open_bytes
+from intake_tiffstack.header.cache import open_file
+from intake_tiffstack.ranges.local import ByteSource, open_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from intake_tiffstack.array import FilePart, ReadOptions
-    from intake_tiffstack.filetable import FileTable
-    from intake_tiffstack.layout import Layout
+    from intake_tiffstack.layout.combining import Layout
+    from intake_tiffstack.listing.filetable import FileTable
 
 __all__ = ["Region", "SpanPlan", "merge_ranges", "plan_spans", "read_part", "read_region"]
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from dask.utils import format_bytes
 
-from intake_tiffstack.columns import few, format_value
-from intake_tiffstack.holes import describe_gaps, describe_holes
-from intake_tiffstack.layout import describe_dims
+from intake_tiffstack.layout.columns import few, format_value
+from intake_tiffstack.layout.combining import describe_dims
+from intake_tiffstack.layout.holes import describe_gaps, describe_holes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -30,6 +30,7 @@ from dask.blockwise import Blockwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import basic_indices
+
 from intake_tiffstack import open_stack
 from intake_tiffstack.array import (
     FilePart,
@@ -38,11 +39,11 @@ from intake_tiffstack.array import (
     normalize_index,
     to_dask_array,
 )
-from intake_tiffstack.filetable import FileTable
-from intake_tiffstack.grid import place_files
 from intake_tiffstack.header import Structure
-from intake_tiffstack.layout import Dim, Layout, combine
-from intake_tiffstack.pattern import compile_pattern, match_paths
+from intake_tiffstack.layout.combining import Dim, Layout, combine
+from intake_tiffstack.layout.grid import place_files
+from intake_tiffstack.listing.filetable import FileTable
+from intake_tiffstack.pattern.matching import compile_pattern, match_paths
 
 # ------------------------------------------------------------------------ an array cut into files
 

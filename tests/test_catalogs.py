@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+
 from intake_tiffstack import demo
 from intake_tiffstack.errors import FilesNotFoundError
 from intake_tiffstack.samples import make_lattice, make_movie, make_plate, make_satellite

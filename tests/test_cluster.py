@@ -15,9 +15,10 @@ import pytest
 import tifffile
 from dask.base import collections_to_expr
 from dask.core import flatten
-from intake_tiffstack import TiffStack, filetable, open_stack
-from intake_tiffstack.errors import StorageError
 
+from intake_tiffstack import TiffStack, open_stack
+from intake_tiffstack.errors import StorageError
+from intake_tiffstack.listing import filetable
 from servers import Request, S3Server
 from tiff_files import pixels
 

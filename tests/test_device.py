@@ -12,11 +12,11 @@ import dask
 import numpy as np
 import pytest
 import tifffile
+
+from array_double import DeviceArray, DoubleDevice
 from intake_tiffstack import TiffStack, open_stack
 from intake_tiffstack.device import Device, NumpyDevice, get_device
 from intake_tiffstack.errors import DeviceNotAvailableError, OptionError
-
-from array_double import DeviceArray, DoubleDevice
 
 DOUBLE = "array_double:DoubleDevice"
 

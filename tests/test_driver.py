@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 import xarray as xr
+
 from intake_tiffstack import TiffStackSource, open_stack
 from intake_tiffstack.errors import (
     EntryError,

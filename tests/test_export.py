@@ -24,6 +24,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from intake_tiffstack.errors import (
     FeatureNotAvailableError,
     FilesNotFoundError,
@@ -36,7 +37,6 @@ from intake_tiffstack.export import choose_zarr_chunks, open_zarr, write_zarr
 from intake_tiffstack.export.attributes import decode_coords, encode_coords
 from intake_tiffstack.export.chunks import align_chunks, resolve_chunks
 from intake_tiffstack.export.codecs import resolve_compressor
-
 from servers import S3Server, serve_folder
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3], ids=["v2", "v3"])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from intake_tiffstack.filetable import File, FileTable, split_chain
+
+from intake_tiffstack.listing.filetable import File, FileTable, split_chain
 
 SECRET = "hunter2-hunter2"
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from intake_tiffstack.columns import coordinate_array, select_files
+
 from intake_tiffstack.errors import (
     DuplicateFilesError,
     FilesNotFoundError,
@@ -20,10 +20,10 @@ from intake_tiffstack.errors import (
     MissingFilesError,
     OptionError,
 )
-from intake_tiffstack.grid import Axis, Grid, place_files
-from intake_tiffstack.holes import apply_missing, describe_gaps, describe_holes
-from intake_tiffstack.pattern import compile_pattern, match_paths
-
+from intake_tiffstack.layout.columns import coordinate_array, select_files
+from intake_tiffstack.layout.grid import Axis, Grid, place_files
+from intake_tiffstack.layout.holes import apply_missing, describe_gaps, describe_holes
+from intake_tiffstack.pattern.matching import compile_pattern, match_paths
 from shared_data import SHARED, needs_shared, read_rows
 
 ROOT = "/data/"

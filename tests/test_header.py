@@ -19,7 +19,7 @@ import tifffile
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from intake_tiffstack import headers
+
 from intake_tiffstack.errors import (
     OptionError,
     StorageError,
@@ -28,7 +28,6 @@ from intake_tiffstack.errors import (
     UnreadableFileError,
     UnsupportedFileError,
 )
-from intake_tiffstack.filetable import File
 from intake_tiffstack.header import (
     Header,
     SegmentedFrames,
@@ -37,10 +36,11 @@ from intake_tiffstack.header import (
     read_header,
     rename_dims,
 )
-from intake_tiffstack.headers import HeaderCache
-from intake_tiffstack.ranges import RemoteBytes
+from intake_tiffstack.header import cache as headers
+from intake_tiffstack.header.cache import HeaderCache
+from intake_tiffstack.listing.filetable import File
+from intake_tiffstack.ranges.local import RemoteBytes
 from intake_tiffstack.reading import read_region
-
 from tiff_files import WRITERS, ZYX, listed, pixels, plain_tags, write_case, write_pages, write_raw
 
 

@@ -7,11 +7,11 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from intake_tiffstack.errors import PatternError
-from intake_tiffstack.infer import infer_pattern, no_match_error
-from intake_tiffstack.pattern import compile_pattern, match_paths
-from intake_tiffstack.presets import PRESETS
 
+from intake_tiffstack.errors import PatternError
+from intake_tiffstack.pattern.infer import infer_pattern, no_match_error
+from intake_tiffstack.pattern.matching import compile_pattern, match_paths
+from intake_tiffstack.pattern.presets import PRESETS
 from shared_data import SHARED, needs_shared
 
 

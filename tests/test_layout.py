@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from intake_tiffstack.errors import LayoutError, OptionError, StructureMismatchError
-from intake_tiffstack.grid import Grid, place_files
-from intake_tiffstack.holes import apply_missing
-from intake_tiffstack.layout import Dim, Layout, combine, describe_dims
-from intake_tiffstack.outliers import choose_headers
 
+from intake_tiffstack.errors import LayoutError, OptionError, StructureMismatchError
+from intake_tiffstack.layout.combining import Dim, Layout, combine, describe_dims
+from intake_tiffstack.layout.grid import Grid, place_files
+from intake_tiffstack.layout.holes import apply_missing
+from intake_tiffstack.layout.outliers import choose_headers
 from test_grid import place
 
 

@@ -17,13 +17,19 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
-from intake_tiffstack import filesystem
-from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
-from intake_tiffstack.filetable import File
-from intake_tiffstack.globs import Part, find_files, split_glob
-from intake_tiffstack.listing import Listing, get_filesystem, is_local, list_files, stat_file
-from intake_tiffstack.store import LocalStore
 
+from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
+from intake_tiffstack.listing import filesystem
+from intake_tiffstack.listing.filetable import File
+from intake_tiffstack.listing.finding import (
+    Listing,
+    get_filesystem,
+    is_local,
+    list_files,
+    stat_file,
+)
+from intake_tiffstack.listing.globs import Part, find_files, split_glob
+from intake_tiffstack.listing.store import LocalStore
 from servers import KEY, SECRET, S3Server, serve_folder
 
 TREE = [

@@ -13,14 +13,14 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
-from intake_tiffstack.errors import OptionError, TiffStackWarning
-from intake_tiffstack.file_metadata import FileMetadata
-from intake_tiffstack.header import RawMetadata
-from intake_tiffstack.layout import Dim, Layout
-from intake_tiffstack.metadata import describe_file, merge
-from intake_tiffstack.ome import read_ome_image
-from intake_tiffstack.units import unit_name
 
+from intake_tiffstack.errors import OptionError, TiffStackWarning
+from intake_tiffstack.header import RawMetadata
+from intake_tiffstack.layout.combining import Dim, Layout
+from intake_tiffstack.metadata.file_metadata import FileMetadata
+from intake_tiffstack.metadata.merging import describe_file, merge
+from intake_tiffstack.metadata.ome import read_ome_image
+from intake_tiffstack.metadata.units import unit_name
 from shared_data import SHARED, needs_shared
 
 URL = "/data/a.ome.tif"

@@ -12,6 +12,7 @@ from typing import Any
 import dask
 import numpy as np
 import pytest
+
 from intake_tiffstack import TiffStackSource, open_stack
 from intake_tiffstack.errors import OptionError, TiffStackError
 from intake_tiffstack.options import Options, option_signature, option_table

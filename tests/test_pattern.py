@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+
 from intake_tiffstack.errors import OptionError, PatternError, TiffStackError
-from intake_tiffstack.pattern import (
+from intake_tiffstack.pattern.matching import (
     Field,
     Matches,
     compile_pattern,
@@ -26,8 +27,7 @@ from intake_tiffstack.pattern import (
     parse_value,
     role_of,
 )
-from intake_tiffstack.presets import PRESETS
-
+from intake_tiffstack.pattern.presets import PRESETS
 from shared_data import SHARED, needs_shared, read_rows
 
 ROOT = "/data/"

@@ -17,13 +17,13 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from intake_tiffstack import reading
-from intake_tiffstack.filetable import File
-from intake_tiffstack.header import Header, SegmentedFrames, Structure, read_header, rename_dims
-from intake_tiffstack.ranges import LocalBytes, open_bytes
-from intake_tiffstack.reading import Region, merge_ranges, plan_segments, plan_spans, read_region
 from numpy.typing import NDArray
 
+from intake_tiffstack import reading
+from intake_tiffstack.header import Header, SegmentedFrames, Structure, read_header, rename_dims
+from intake_tiffstack.listing.filetable import File
+from intake_tiffstack.ranges.local import LocalBytes, open_bytes
+from intake_tiffstack.reading import Region, merge_ranges, plan_segments, plan_spans, read_region
 from shared_data import SHARED, needs_shared, read_rows
 from tiff_files import (
     WRITERS,

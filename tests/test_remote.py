@@ -26,7 +26,8 @@ import tifffile
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
-from intake_tiffstack import filesystem, open_stack, remote, store
+
+from intake_tiffstack import open_stack
 from intake_tiffstack.errors import (
     FileChangedError,
     FilesNotFoundError,
@@ -35,11 +36,12 @@ from intake_tiffstack.errors import (
     TiffStackError,
     UnreadableFileError,
 )
-from intake_tiffstack.filetable import File
-from intake_tiffstack.listing import list_files, stat_file
-from intake_tiffstack.ranges import open_bytes
-from intake_tiffstack.remote import RemoteBytes, get_ranges
-
+from intake_tiffstack.listing import filesystem, store
+from intake_tiffstack.listing.filetable import File
+from intake_tiffstack.listing.finding import list_files, stat_file
+from intake_tiffstack.ranges import remote
+from intake_tiffstack.ranges.local import open_bytes
+from intake_tiffstack.ranges.remote import RemoteBytes, get_ranges
 from servers import KEY, SECRET, FileServer, Manner, Request, S3Server, serve_files
 from tiff_files import pixels
 
@@ -277,8 +279,8 @@ def test_reading_inside_an_event_loop(place: Place) -> None:
 
 _AFTER_FORK = """
 import multiprocessing, sys, warnings
-from intake_tiffstack.listing import stat_file
-from intake_tiffstack.remote import get_ranges
+from intake_tiffstack.listing.finding import stat_file
+from intake_tiffstack.ranges.remote import get_ranges
 
 warnings.simplefilter("ignore")  # newer Pythons warn of any fork beside a thread
 

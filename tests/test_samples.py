@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
+
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.samples import make_lattice, make_movie, make_plate, make_satellite
 

@@ -15,6 +15,7 @@ import dask
 import numpy as np
 import pytest
 import tifffile
+
 from intake_tiffstack import TiffStack, open_stack
 from intake_tiffstack.errors import (
     DuplicateFilesError,

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+
 from intake_tiffstack.errors import TiffStackError, UnreadableFileError
-from intake_tiffstack.filetable import File
 from intake_tiffstack.header import Header, Templates, open_header, read_header
 from intake_tiffstack.header.frames import SegmentedFrames
-
+from intake_tiffstack.listing.filetable import File
 from shared_data import SHARED, needs_shared, read_rows
 
 

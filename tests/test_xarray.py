@@ -16,6 +16,7 @@ import tifffile
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+
 from intake_tiffstack import open_stack, reading
 from intake_tiffstack.array import FilePart
 from intake_tiffstack.errors import OptionError

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from intake_tiffstack.filetable import File
-from intake_tiffstack.store import stat_file
 from numpy.typing import DTypeLike, NDArray
+
+from intake_tiffstack.listing.filetable import File
+from intake_tiffstack.listing.store import stat_file
 
 Image = dict[str, int]
 """Which image of a file: ``series`` and ``level``, those that are not 0."""

@@ -13,7 +13,7 @@ from fsspec import AbstractFileSystem
 from zarr.abc.store import Store
 
 from intake_tiffstack.errors import FilesNotFoundError, StorageError, TargetExistsError
-from intake_tiffstack.filesystem import get_filesystem, is_local, storage_errors
+from intake_tiffstack.listing.filesystem import get_filesystem, is_local, storage_errors
 
 __all__ = ["Place"]
 

@@ -15,7 +15,7 @@ from intake_tiffstack.header.opening import FILE_FAULTS, advice_for, short_text
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from intake_tiffstack.filetable import File
+    from intake_tiffstack.listing.filetable import File
 
 __all__ = ["RawFrames", "SegmentedFrames", "decode_segment", "locate_frames", "refuse_outside"]
 

@@ -12,7 +12,7 @@ from intake_tiffstack.header.window import HeaderBytes, open_header
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from intake_tiffstack.filetable import File
+    from intake_tiffstack.listing.filetable import File
 
 __all__ = ["RawMetadata", "read_raw_metadata"]
 

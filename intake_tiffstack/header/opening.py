@@ -17,8 +17,8 @@ from intake_tiffstack.errors import (
     UnreadableFileError,
     UnsupportedFileError,
 )
-from intake_tiffstack.filesystem import is_local
 from intake_tiffstack.header.window import HeaderBytes, HeaderFile
+from intake_tiffstack.listing.filesystem import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

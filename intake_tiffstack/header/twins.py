@@ -19,9 +19,9 @@ from intake_tiffstack.header.ifd import Directory, read_directories
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from intake_tiffstack.filetable import File
     from intake_tiffstack.header.parsing import Header
     from intake_tiffstack.header.window import HeaderBytes
+    from intake_tiffstack.listing.filetable import File
 
 __all__ = ["Templates"]
 

@@ -11,15 +11,15 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from intake_tiffstack.errors import StorageError, TiffStackError, UnreadableFileError
-from intake_tiffstack.filesystem import is_local
-from intake_tiffstack.ranges import open_bytes
-from intake_tiffstack.store import stat_file
+from intake_tiffstack.listing.filesystem import is_local
+from intake_tiffstack.listing.store import stat_file
+from intake_tiffstack.ranges.local import open_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from intake_tiffstack.filetable import File
-    from intake_tiffstack.ranges import ByteSource
+    from intake_tiffstack.listing.filetable import File
+    from intake_tiffstack.ranges.local import ByteSource
 
 __all__ = ["HeaderBytes", "HeaderFile", "Windows", "open_header"]
 

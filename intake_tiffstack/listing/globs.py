@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
-from .errors import FilesNotFoundError, OptionError
-from .filetable import split_chain
-from .urllist import TIFF_SUFFIXES
+from intake_tiffstack.errors import FilesNotFoundError, OptionError
+from intake_tiffstack.listing.filetable import split_chain
+from intake_tiffstack.listing.urllist import TIFF_SUFFIXES
 
 if TYPE_CHECKING:
     from .store import Row, Store

@@ -16,8 +16,8 @@ from fsspec import available_protocols, get_filesystem_class
 from fsspec.core import url_to_fs
 from fsspec.utils import tokenize
 
-from .errors import FilesNotFoundError, OptionError, StorageError, TiffStackError
-from .filetable import WRAPPERS, split_chain
+from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError, TiffStackError
+from intake_tiffstack.listing.filetable import WRAPPERS, split_chain
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from intake_tiffstack.columns import few, format_value, given_value
 from intake_tiffstack.errors import DuplicateFilesError
-from intake_tiffstack.pattern import natural_key
+from intake_tiffstack.layout.columns import few, format_value, given_value
+from intake_tiffstack.pattern.matching import natural_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from intake_tiffstack.columns import Column
-    from intake_tiffstack.pattern import Matches
+    from intake_tiffstack.layout.columns import Column
+    from intake_tiffstack.pattern.matching import Matches
 
 __all__ = ["duplicate_error", "settle_duplicates"]
 

@@ -6,7 +6,6 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from intake_tiffstack.filesystem import is_local
 from intake_tiffstack.header import (
     Header,
     HeaderBytes,
@@ -17,13 +16,14 @@ from intake_tiffstack.header import (
     read_header,
     read_raw_metadata,
 )
-from intake_tiffstack.ranges import ByteSource, open_bytes
+from intake_tiffstack.listing.filesystem import is_local
+from intake_tiffstack.ranges.local import ByteSource, open_bytes
 from intake_tiffstack.settings import setting_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
-    from intake_tiffstack.filetable import File
+    from intake_tiffstack.listing.filetable import File
 
 __all__ = ["clear_headers", "get_header", "get_raw_metadata", "open_file"]
 
@@ -80,7 +80,7 @@ class HeaderCache:
         return read_raw_metadata(file, data=self._fetched(file, storage_options))
 
     def _read(self, file: File, data: HeaderBytes, series: int, level: int) -> Header:
-        """Return a header by the cheapest way that is certain: see :mod:`.header.twins`."""
+        """Return a header by the cheapest way that is certain: see :mod:`~intake_tiffstack.header.twins`."""
         templates = self._templates.setdefault((series, level), Templates())
         found = templates.find(file, data)
         if found is not None:

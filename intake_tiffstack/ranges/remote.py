@@ -27,7 +27,7 @@ from intake_tiffstack.errors import (
     StorageError,
     UnreadableFileError,
 )
-from intake_tiffstack.filesystem import (
+from intake_tiffstack.listing.filesystem import (
     get_filesystem,
     http_status,
     is_transient,
@@ -35,9 +35,9 @@ from intake_tiffstack.filesystem import (
     storage_errors,
     store_exceptions,
 )
-from intake_tiffstack.filetable import File
+from intake_tiffstack.listing.filetable import File
+from intake_tiffstack.listing.store import mtime_ns, stat_file
 from intake_tiffstack.settings import setting_number
-from intake_tiffstack.store import mtime_ns, stat_file
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import unquote
 
-from .errors import FilesNotFoundError
-from .filesystem import get_filesystem, is_local, speaks, storage_errors
-from .filetable import File, split_chain
+from intake_tiffstack.errors import FilesNotFoundError
+from intake_tiffstack.listing.filesystem import get_filesystem, is_local, speaks, storage_errors
+from intake_tiffstack.listing.filetable import File, split_chain
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_tiffstack.fields import natural_order
+from intake_tiffstack.pattern.fields import natural_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from intake_tiffstack.fields import Kind
+    from intake_tiffstack.pattern.fields import Kind
 
 __all__ = ["NumberColumn", "Reading", "TextColumn"]
 

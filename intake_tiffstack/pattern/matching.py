@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intake_tiffstack.errors import PatternError
-from intake_tiffstack.fields import (
+from intake_tiffstack.pattern.fields import (
     ROLES,
     Field,
     Kind,
@@ -25,18 +25,18 @@ from intake_tiffstack.fields import (
     role_of,
     text_reader,
 )
-from intake_tiffstack.format_string import compile_format
-from intake_tiffstack.presets import PRESETS
-from intake_tiffstack.readings import NumberColumn, TextColumn
-from intake_tiffstack.regex import compile_regex
+from intake_tiffstack.pattern.format_string import compile_format
+from intake_tiffstack.pattern.presets import PRESETS
+from intake_tiffstack.pattern.readings import NumberColumn, TextColumn
+from intake_tiffstack.pattern.regex import compile_regex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from intake_tiffstack.format_string import Hinge
-    from intake_tiffstack.readings import Reading
+    from intake_tiffstack.pattern.format_string import Hinge
+    from intake_tiffstack.pattern.readings import Reading
 
 __all__ = [
     "ROLES",

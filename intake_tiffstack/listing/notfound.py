@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
-from .errors import FilesNotFoundError, StorageError
-from .filesystem import is_local
-from .filetable import split_chain
-from .globs import TIFFS, Glob
-from .store import LocalStore, Store
-from .urllist import TIFF_SUFFIXES, has_tiff_suffix
+from intake_tiffstack.errors import FilesNotFoundError, StorageError
+from intake_tiffstack.listing.filesystem import is_local
+from intake_tiffstack.listing.filetable import split_chain
+from intake_tiffstack.listing.globs import TIFFS, Glob
+from intake_tiffstack.listing.store import LocalStore, Store
+from intake_tiffstack.listing.urllist import TIFF_SUFFIXES, has_tiff_suffix
 
 __all__ = ["few_names", "nothing_found"]
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intake_tiffstack.errors import LayoutError, MissingFilesError, OptionError
-from intake_tiffstack.pattern import natural_key, parse_value
+from intake_tiffstack.pattern.matching import natural_key, parse_value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from intake_tiffstack.pattern import Field, Matches
+    from intake_tiffstack.pattern.matching import Field, Matches
 
 __all__ = [
     "Column",

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from intake_tiffstack.errors import FileChangedError, UnreadableFileError
-from intake_tiffstack.filesystem import is_local
-from intake_tiffstack.filetable import File
-from intake_tiffstack.remote import RemoteBytes
+from intake_tiffstack.listing.filesystem import is_local
+from intake_tiffstack.listing.filetable import File
+from intake_tiffstack.ranges.remote import RemoteBytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ from string import Formatter
 from typing import TYPE_CHECKING
 
 from intake_tiffstack.errors import PatternError
-from intake_tiffstack.fields import Field
+from intake_tiffstack.pattern.fields import Field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,13 +10,18 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from intake_tiffstack.errors import PatternError
-from intake_tiffstack.pattern import compile_pattern, match_paths, parts_below, relevant_parts
-from intake_tiffstack.presets import PRESETS
+from intake_tiffstack.pattern.matching import (
+    compile_pattern,
+    match_paths,
+    parts_below,
+    relevant_parts,
+)
+from intake_tiffstack.pattern.presets import PRESETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from intake_tiffstack.pattern import Pattern
+    from intake_tiffstack.pattern.matching import Pattern
 
 __all__ = ["infer_pattern", "no_match_error"]
 

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from intake_tiffstack.coords import build_coords
 from intake_tiffstack.errors import LayoutError, OptionError
-from intake_tiffstack.outliers import mismatch_error
-from intake_tiffstack.pattern import role_of
+from intake_tiffstack.layout.coords import build_coords
+from intake_tiffstack.layout.outliers import mismatch_error
+from intake_tiffstack.pattern.matching import role_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from intake_tiffstack.grid import Grid
-    from intake_tiffstack.outliers import Structure
+    from intake_tiffstack.layout.grid import Grid
+    from intake_tiffstack.layout.outliers import Structure
 
 __all__ = ["Dim", "Layout", "combine", "describe_dims"]
 

@@ -15,26 +15,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from intake_tiffstack.columns import (
-    Column,
-    coordinate_array,
-    order_column,
-)
-from intake_tiffstack.duplicates import duplicate_error, settle_duplicates
 from intake_tiffstack.errors import (
     FilesNotFoundError,
     LayoutError,
     MissingFilesError,
     OptionError,
 )
-from intake_tiffstack.pattern import default_concat_dim, natural_order
+from intake_tiffstack.layout.columns import (
+    Column,
+    coordinate_array,
+    order_column,
+)
+from intake_tiffstack.layout.duplicates import duplicate_error, settle_duplicates
+from intake_tiffstack.pattern.matching import default_concat_dim, natural_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from intake_tiffstack.pattern import Matches, Pattern
+    from intake_tiffstack.pattern.matching import Matches, Pattern
 
 __all__ = ["Axis", "FieldCoord", "Grid", "place_files"]
 
@@ -180,7 +180,7 @@ def place_files(
     labels
         ``{field: [texts in order]}`` or ``{field: {text: label}}``.
     sizes
-        Asserted length of axes; what is no axis here is left to :func:`~.layout.combine`.
+        Asserted length of axes; what is no axis here is left to :func:`~.combining.combine`.
     duplicates
         Which of several files in one cell to take, in natural order of their paths.
     is_single

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from intake_tiffstack.columns import few, given_value
 from intake_tiffstack.errors import OptionError, StructureMismatchError
-from intake_tiffstack.pattern import role_of
+from intake_tiffstack.layout.columns import few, given_value
+from intake_tiffstack.pattern.matching import role_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from intake_tiffstack.grid import Grid
+    from intake_tiffstack.layout.grid import Grid
 
 __all__ = ["Structure", "choose_headers", "mismatch_error"]
 

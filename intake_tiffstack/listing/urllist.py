@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import OptionError
+from intake_tiffstack.errors import OptionError
 
 __all__ = ["LIST_SUFFIXES", "TIFF_SUFFIXES", "Entry", "has_tiff_suffix", "parse_list"]
 

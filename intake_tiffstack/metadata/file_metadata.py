@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_tiffstack.ome import read_ome_image
-from intake_tiffstack.pattern import role_of
-from intake_tiffstack.units import (
+from intake_tiffstack.metadata.ome import read_ome_image
+from intake_tiffstack.metadata.units import (
     METRES,
     SECONDS,
     UNCALIBRATED,
@@ -24,6 +23,7 @@ from intake_tiffstack.units import (
     fault_of_step,
     unit_name,
 )
+from intake_tiffstack.pattern.matching import role_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

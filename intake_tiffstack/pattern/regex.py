@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from intake_tiffstack.errors import PatternError
-from intake_tiffstack.fields import Field
+from intake_tiffstack.pattern.fields import Field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

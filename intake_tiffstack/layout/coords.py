@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_tiffstack.columns import coordinate_array
 from intake_tiffstack.errors import OptionError
+from intake_tiffstack.layout.columns import coordinate_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from intake_tiffstack.grid import FieldCoord, Grid
-    from intake_tiffstack.layout import Dim
+    from intake_tiffstack.layout.combining import Dim
+    from intake_tiffstack.layout.grid import FieldCoord, Grid
 
     Coords = dict[str, tuple[tuple[str, ...], NDArray[Any]]]
 

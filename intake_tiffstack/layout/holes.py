@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from intake_tiffstack.columns import few, format_value, infer_step
 from intake_tiffstack.errors import MissingFilesError, OptionError
-from intake_tiffstack.pattern import role_of
+from intake_tiffstack.layout.columns import few, format_value, infer_step
+from intake_tiffstack.pattern.matching import role_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from intake_tiffstack.grid import Axis, FieldCoord, Grid
+    from intake_tiffstack.layout.grid import Axis, FieldCoord, Grid
 
     Box = tuple[NDArray[np.intp], ...]  # positions on each axis; its cells are their product
 

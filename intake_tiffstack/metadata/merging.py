@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from intake_tiffstack.errors import OptionError, TiffStackWarning
-from intake_tiffstack.file_metadata import FileMetadata, describe_file
-from intake_tiffstack.pattern import role_of
-from intake_tiffstack.units import METRES, SECONDS, as_number, unit_name
+from intake_tiffstack.metadata.file_metadata import FileMetadata, describe_file
+from intake_tiffstack.metadata.units import METRES, SECONDS, as_number, unit_name
+from intake_tiffstack.pattern.matching import role_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,13 +17,18 @@ from itertools import takewhile
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from .errors import FilesNotFoundError, OptionError
-from .filesystem import absolute_url, get_filesystem, is_local, storage_errors
-from .filetable import File, FileTable, split_chain
-from .globs import TIFFS, Glob, Part, find_files, split_glob
-from .notfound import few_names, nothing_found
-from .store import Row, Store, open_store, stat_file
-from .urllist import LIST_SUFFIXES, parse_list
+from intake_tiffstack.errors import FilesNotFoundError, OptionError
+from intake_tiffstack.listing.filesystem import (
+    absolute_url,
+    get_filesystem,
+    is_local,
+    storage_errors,
+)
+from intake_tiffstack.listing.filetable import File, FileTable, split_chain
+from intake_tiffstack.listing.globs import TIFFS, Glob, Part, find_files, split_glob
+from intake_tiffstack.listing.notfound import few_names, nothing_found
+from intake_tiffstack.listing.store import Row, Store, open_store, stat_file
+from intake_tiffstack.listing.urllist import LIST_SUFFIXES, parse_list
 
 __all__ = [
     "File",

@@ -1,0 +1,1 @@
+"""Bytes: ranges of one file, from this machine (``local``) or from a store (``remote``)."""
