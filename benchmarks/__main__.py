@@ -29,6 +29,8 @@ def main() -> int:
     unknown = sorted(set(arguments.names) - CASES.keys())
     if unknown:
         parser.error(f"there is no benchmark {', '.join(unknown)}; --list names all")
+    if arguments.render and not _RESULTS.exists():
+        parser.error("there are no results yet")
     names = [name for name in CASES if name in (arguments.names or CASES)]
     results = {} if arguments.render else _run(names)
     if not arguments.dry:

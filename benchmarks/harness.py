@@ -44,6 +44,8 @@ class ContenderResult:
 
     seconds: dict[int, float] = field(default_factory=dict)
     """By round."""
+    cpu: dict[int, float] = field(default_factory=dict)
+    """Seconds of all threads together, by round: other work on the machine does not add to it."""
     figures: dict[str, float] = field(default_factory=dict)
     error: str | None = None
     value: str | None = None
@@ -87,6 +89,7 @@ class CaseResult:
         contenders = {k: ContenderResult(**v) for k, v in values["contenders"].items()}
         for result in contenders.values():
             result.seconds = {int(k): v for k, v in result.seconds.items()}
+            result.cpu = {int(k): v for k, v in result.cpu.items()}
         bars = [BarResult(**bar) for bar in values["bars"]]
         return cls(**{**values, "contenders": contenders, "bars": bars})
 
@@ -147,7 +150,7 @@ def _take(result: ContenderResult, message: dict[str, Any], number: int, truth: 
     if "error" in message:
         result.error = message["error"]
         return
-    result.seconds[number] = message["seconds"]
+    result.seconds[number], result.cpu[number] = message["seconds"], message["cpu"]
     result.figures = message["figures"]
     result.value = message["value"]
     result.is_right = result.is_right and result.value == truth
@@ -164,7 +167,7 @@ def _goes_on(case: Case, name: str, result: ContenderResult, number: int) -> boo
 def _drop_warm_up(case: Case, result: ContenderResult) -> None:
     """Forget the first round of a process that went on: it had imports in it."""
     if not case.is_fresh and len(result.seconds) > 1:
-        result.seconds.pop(0, None)
+        del result.seconds[0], result.cpu[0]
 
 
 def _brief(result: ContenderResult, number: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import statistics
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
@@ -47,6 +48,7 @@ python -m benchmarks --dry sum       # prints only
   and the first round does not count. Files are in the page cache.
 - All must give the same pixels as tifffile alone; who does not is marked wrong, and who fails is
   there with what it said.
+- CPU is the processor time of all threads: what else the machine does adds nothing to it.
 - Peak is the most memory that the process held, its imports too.
 - The object store is moto's server on 127.0.0.1, which counts the requests it gets and the bytes it
   sends; nothing is far away there, so it is not timed.
@@ -109,7 +111,7 @@ def _bars(results: Sequence[CaseResult]) -> Iterator[str]:
 
 def _contenders(result: CaseResult) -> Iterator[str]:
     figures = {name: None for c in result.contenders.values() for name in c.figures}
-    columns = [*([] if result.is_remote else ["time", "relative"]), *figures]
+    columns = [*([] if result.is_remote else ["time", "relative", "CPU"]), *figures]
     heads = ["contender", *(name.replace("_", " ").replace(" bytes", "") for name in columns)]
     yield from (f'### <a id="{result.name}"></a>{_sentence(result.work)}', "")
     yield from (f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
@@ -123,6 +125,8 @@ def _contenders(result: CaseResult) -> Iterator[str]:
 def _cell(contender: ContenderResult, ours: ContenderResult, column: str) -> str:
     if column == "time":
         return _seconds(contender.median) if contender.seconds else ""
+    if column == "CPU":
+        return _seconds(statistics.median(contender.cpu.values())) if contender.cpu else ""
     if column == "relative":
         is_known = contender.seconds and ours.seconds
         return f"{1 / speed(contender, ours):.3g}" if is_known else ""

@@ -56,12 +56,12 @@ def main(arguments: list[str]) -> None:
 
 def _measure(work: Callable[[], Any]) -> dict[str, Any]:
     gc.collect()
-    begin = time.perf_counter()
+    begin, cpu_begin = time.perf_counter(), time.process_time()
     result = work()
-    seconds = time.perf_counter() - begin
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu_begin
     value, figures = result if isinstance(result, tuple) else (result, {})
     figures = {**figures, "peak_bytes": _peak_bytes()}
-    return {"seconds": seconds, "value": _digest(value), "figures": figures}
+    return {"seconds": seconds, "cpu": cpu, "value": _digest(value), "figures": figures}
 
 
 def _profile(work: Callable[[], Any]) -> str:
