@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from intake_tiffstack import reading
 from intake_tiffstack.header import Header, SegmentedFrames, Structure, read_header, rename_dims
 from intake_tiffstack.listing.filetable import File
+from intake_tiffstack.planning import Region, merge_ranges, plan_segments, plan_spans
 from intake_tiffstack.ranges.local import LocalBytes, open_bytes
-from intake_tiffstack.reading import Region, merge_ranges, plan_segments, plan_spans, read_region
+from intake_tiffstack.reading import read_region
 from shared_data import SHARED, needs_shared, read_rows
 from tiff_files import (
     WRITERS,

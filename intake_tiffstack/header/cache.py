@@ -80,7 +80,7 @@ class HeaderCache:
         return read_raw_metadata(file, data=self._fetched(file, storage_options))
 
     def _read(self, file: File, data: HeaderBytes, series: int, level: int) -> Header:
-        """Return a header by the cheapest way that is certain: see :mod:`~intake_tiffstack.header.twins`."""
+        """Return a header by the cheapest way that is certain, as ``header.twins`` tells."""
         templates = self._templates.setdefault((series, level), Templates())
         found = templates.find(file, data)
         if found is not None:
