@@ -155,7 +155,7 @@ class StackArray:
                 read_part(self.files, part, target, self.layout, self.options)
 
         parts = list(plan_parts(self.layout, ranges))
-        if len(parts) > 1 and not is_local(self.files.urls[0]):
+        if len(parts) > 1 and not all(is_local(self.files.urls[p.row]) for p in parts):
             # most of a request is waiting; on this machine's own files threads would only queue
             most = int(setting_number("concurrency", least=1))
             with ThreadPoolExecutor(min(len(parts), most)) as pool:

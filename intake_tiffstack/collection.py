@@ -300,7 +300,7 @@ def read_headers(files: FileTable, grid: Grid, options: Options) -> Headers:
     first, template = _first_structure(grid, read, unreadable)
     if file_dims is not None:
         template = rename_dims(template, file_dims, files.urls[first])
-    are_local = is_local(files.urls[0])
+    are_local = is_local(files.urls[0]) and is_local(files.urls[-1])  # sorted: remote ones last
     rows = choose_headers(
         grid,
         template,
@@ -374,8 +374,12 @@ def _combine(found: Found, grid: Grid, headers: Headers, options: Options) -> La
 def _describe(
     files: FileTable, grid: Grid, headers: Headers, layout: Layout, options: Options
 ) -> dict[str, Any]:
-    """Return the metadata of the collection, from the template and one file a channel."""
-    rows = list(headers.structures) if options.validate == "all" else _telling_rows(grid, headers)
+    """Return the metadata of the collection, from the files that may tell something new."""
+    rows = (
+        list(headers.structures)
+        if options.validate == "all"
+        else _telling_rows(files, grid, headers)
+    )
     base = None
     if options.level:
         row = rows[0]
@@ -410,13 +414,21 @@ def _describe(
     )
 
 
-def _telling_rows(grid: Grid, headers: Headers) -> list[int]:
-    """Return the template's row and the first file of each channel: each may name its own."""
+def _telling_rows(files: FileTable, grid: Grid, headers: Headers) -> list[int]:
+    """Return the template's row and the first file at each position of every axis but time.
+
+    Each channel may name its own, and each site lie somewhere else. A remote file costs requests:
+    but for channels it is asked only if its header was read anyway.
+    """
     rows = {_template_row(grid, headers): None}
     for axis, name in enumerate(grid.names):
-        if role_of(name) == "channel":
-            lines = np.moveaxis(grid.cells, axis, 0).reshape(grid.cells.shape[axis], -1)
-            for line in lines[:MAX_PROBED_HEADERS]:
-                filled = [r for r in line[line >= 0][:1].tolist() if r not in headers.unreadable]
-                rows.update(dict.fromkeys(filled))
-    return list(rows)
+        role = role_of(name)
+        if role == "time":
+            continue
+        lines = np.moveaxis(grid.cells, axis, 0).reshape(grid.cells.shape[axis], -1)
+        for line in lines[:MAX_PROBED_HEADERS]:
+            for row in line[line >= 0][:1].tolist():
+                is_cheap = row in headers.structures or is_local(files.urls[row])
+                if row not in headers.unreadable and (is_cheap or role == "channel"):
+                    rows[row] = None
+    return list(rows)[:MAX_PROBED_HEADERS]

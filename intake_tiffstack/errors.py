@@ -11,6 +11,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Self
 
+from intake_tiffstack.redact import hide_in_text
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -48,6 +50,7 @@ class TiffStackError(Exception):
     """
 
     def __init__(self, message: str, **details: Any) -> None:
+        message = hide_in_text(message)  # many name a URL, which may hold a password
         super().__init__(message)
         self.message = message
         self.details = details

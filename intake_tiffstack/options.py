@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import inspect
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from numbers import Number
@@ -406,8 +407,13 @@ def _chunks(value: Any) -> Any:
 
 def _urlpath(value: Any) -> str | list[str]:
     if isinstance(value, (str, os.PathLike)):
-        return os.fspath(value)
-    return [os.fspath(v) for v in value]
+        return _collapse(os.fspath(value))
+    return [_collapse(os.fspath(v)) for v in value]
+
+
+def _collapse(path: str) -> str:
+    """Return a local path with single slashes: ``{{ CATALOG_DIR }}/raw`` gives two. Pure."""
+    return path if "://" in path else re.sub(r"(?<!^)/{2,}", "/", path)
 
 
 _PARSERS: dict[str, Any] = {

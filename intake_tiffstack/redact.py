@@ -6,23 +6,24 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["mask_secrets"]
+__all__ = ["hide_in_text", "mask_secrets"]
 
 _SECRET_NAME = re.compile(
-    r"secret|passw|passphrase|credential|authorization|cookie|connection_string|private|"
-    r"(^|_)(key|pwd|token|sas|signature)($|_)|account_key|api_?key|access_key|token$",
-    re.IGNORECASE,
+    r"(^|_)(key|pkey|secret|token|pass|passwd|pwd|auth|sas|sig|cookie|private|connection_string)($|_)"
+    r"|secret|passw|passphrase|authorization|credential|signature|apikey"
 )
-_OPEN_NAME = re.compile(r"key_?(file|path|name)$|^(anon|public|token_type)", re.IGNORECASE)
+_OPEN_NAME = re.compile(r"key_?(file|path|name)$|^(anon|public|token_type)")
 _WELL_KNOWN = {
     "key": "AWS_ACCESS_KEY_ID",
     "secret": "AWS_SECRET_ACCESS_KEY",
     "token": "AWS_SESSION_TOKEN",
 }
-_USER_INFO = re.compile(r"(?P<start>[a-z][a-z0-9+.-]*://)(?P<who>[^/@\s:]*):(?P<word>[^/@\s]+)@")
+_USER_INFO = re.compile(
+    r"(?P<start>[a-z][a-z0-9+.-]*://(?:[^/@:\s?#]*:)?)[^/\s?#]+@", re.IGNORECASE
+)
 _SIGNED = re.compile(
-    r"(?P<start>[?&](?:[a-z-]*signature|sig|[a-z-]*token|[a-z-]*credential|key|awsaccesskeyid)=)"
-    r"(?P<word>[^&\s:]+)",
+    r"(?P<start>[?&][\w.-]*(?:signature|sig|token|credential|key|keyid|password|secret|auth)=)"
+    r"(?:(?!::)[^&\s])+",
     re.IGNORECASE,
 )
 
@@ -30,8 +31,8 @@ _SIGNED = re.compile(
 def mask_secrets(value: Any, name: str = "") -> Any:
     """Return *value* with each secret replaced by ``{{ env(NAME) }}``. Pure.
 
-    A value is a secret by the key it stands under (``secret``, ``password``, ``token`` ...), or as
-    the password or signature inside a URL. What is a template already stays as it is.
+    A value is a secret by the key it stands under (``secret``, ``password``, ``X-Api-Key`` ...), or
+    as the user information or signature inside a URL. What is a template stays as it is.
 
     Examples
     --------
@@ -42,20 +43,33 @@ def mask_secrets(value: Any, name: str = "") -> Any:
     'http://me:{{ env(URL_PASSWORD) }}@host/a.tif'
     """
     if isinstance(value, Mapping):
-        return {k: mask_secrets(v, str(k)) for k, v in value.items()}
+        return {k: mask_secrets(v, name if _is_secret(name) else str(k)) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [mask_secrets(v, name) for v in value]
-    if isinstance(value, (str, bytes)):
-        if value and _SECRET_NAME.search(name) and not _OPEN_NAME.search(name):
-            return value if _is_template(value) else _ask(name)
-        if isinstance(value, str):
-            value = _USER_INFO.sub(r"\g<start>\g<who>:{{ env(URL_PASSWORD) }}@", value)
-            return _SIGNED.sub(r"\g<start>{{ env(URL_SIGNATURE) }}", value)
+    if _is_secret(name) and value is not None and not isinstance(value, bool):
+        return value if isinstance(value, str) and "{{" in value else _ask(name)
+    if isinstance(value, str):
+        return _mask_url(value, "{{ env(URL_PASSWORD) }}", "{{ env(URL_SIGNATURE) }}")
     return value
 
 
-def _is_template(value: Any) -> bool:
-    return isinstance(value, str) and "{{" in value
+def hide_in_text(text: str) -> str:
+    """Return a message with the secrets inside its URLs hidden. Pure.
+
+    >>> hide_in_text("cannot read https://me:word@host/a.tif?sig=x1")
+    'cannot read https://me:***@host/a.tif?sig=***'
+    """
+    return _mask_url(text, "***", "***") if "://" in text else text
+
+
+def _mask_url(text: str, password: str, signature: str) -> str:
+    text = _USER_INFO.sub(lambda found: f"{found['start']}{password}@", text)
+    return _SIGNED.sub(lambda found: f"{found['start']}{signature}", text)
+
+
+def _is_secret(name: str) -> bool:
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").lower()
+    return bool(_SECRET_NAME.search(words)) and not _OPEN_NAME.search(words)
 
 
 def _ask(name: str) -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from copy import deepcopy
 from dataclasses import replace
@@ -215,8 +216,12 @@ class TiffStack:
                 "a source with on_error='fill' is not exported: the copy would hide what could "
                 "not be read; leave such files out with `exclude` or `sel`"
             )
+        known = set(inspect.signature(write_zarr).parameters) - _OURS
+        for name in options:
+            if name not in known:
+                raise OptionError.unknown("option of export()", name, known)
         named = self.to_xarray(chunks=None)
-        told = {k: v for k, v in self.metadata.items() if k not in _OF_THE_ARRAY}
+        told = {k: v for k, v in self.metadata.items() if v and k not in _OF_THE_ARRAY}
         write_zarr(
             self.to_host_dask(),
             url,
@@ -226,6 +231,9 @@ class TiffStack:
             **options,
         )
 
+
+_OURS = frozenset({"array", "url", "dims", "coords", "attrs"})
+"""Parameters of the writer that the collection itself gives."""
 
 _OF_THE_ARRAY = frozenset({"dims", "shape", "dtype", "coords"})
 """Keys of the metadata that a Zarr array keeps as its own."""

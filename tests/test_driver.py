@@ -330,6 +330,67 @@ def test_no_secret_of_an_entry_is_shown(tmp_path):
     assert "{{ env(MY_TOKEN) }}" in source.yaml()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"headers": {"X-Api-Key": "verysecret"}},
+        {"auth": ["me", "verysecret"]},
+        {"client_kwargs": {"auth": {"user": "me", "word": "verysecret"}}},
+        {"s3_additional_kwargs": {"SSECustomerKey": "verysecret"}},
+        {"accountKey": "verysecret"},
+        {"pass": "verysecret", "pkey": "verysecret"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_no_secret_is_shown_whatever_its_key_is_called(options):
+    source = intake.open_tiffstack("s3://bucket/*.tif", storage_options=options)
+    assert "verysecret" not in source.yaml() + source._repr_html_() + str(source.describe())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://verysecret@127.0.0.1:9/a.tif",
+        "https://me:a@verysecret@127.0.0.1:9/a.tif",
+        "http://127.0.0.1:9/a.tif?sig=very:verysecret",
+        "http://127.0.0.1:9/a.tif?x=1&access_token=verysecret",
+        "http://127.0.0.1:9/a.tif?api_key=verysecret",
+    ],
+)
+def test_no_secret_of_a_url_is_shown_in_text_or_errors(url):
+    source = intake.open_tiffstack(url)
+    assert "verysecret" not in source.yaml() + source._repr_html_() + repr(source)
+    assert "verysecret" not in str(TiffStackError(f"cannot read {url}: no answer"))
+
+
+def test_a_source_sees_that_another_one_with_its_options_was_relisted(catalog, scans, tmp_path):
+    one, two = catalog.scan(sensor="S1"), catalog.scan(sensor="S1")
+    assert two.discover()["shape"] == (2, 3, 4, 5)
+    one.to_dask()
+    for c in range(2):
+        tifffile.imwrite(tmp_path / f"raw/S1/c{c}_t3.tif", scans["S1"][0, 0])
+    one.relist()
+    assert two.discover()["shape"] == two.to_dask().shape == (2, 4, 4, 5)
+    assert two.metadata["shape"] == [2, 4, 4, 5]
+
+
+def test_an_option_may_be_an_array(tmp_path):
+    one, two = (TiffStackSource(str(tmp_path), coords={"t": np.arange(3.0)}) for _ in range(2))
+    assert one == two
+    assert "- 2.0" in one.yaml()
+
+
+def test_an_unknown_option_of_export_suggests_the_near_one(catalog, tmp_path):
+    with pytest.raises(OptionError, match="'compresor'; did you mean 'compressor'"):
+        catalog.scan.export(str(tmp_path / "x.zarr"), compresor=None)
+
+
+def test_what_describe_gives_is_a_copy(tmp_path):
+    source = TiffStackSource(str(tmp_path), metadata={"a": {"b": 1}})
+    source.describe()["metadata"]["a"]["b"] = 2
+    assert source == TiffStackSource(str(tmp_path), metadata={"a": {"b": 1}})
+
+
 def test_a_secret_of_an_override_is_not_shown(catalog):
     assert "verysecret" not in catalog.scan(storage_options=SECRETS).yaml()
 
@@ -410,6 +471,8 @@ def test_what_is_not_there_says_so(catalog, tmp_path):
         catalog.scan.persist()
     with pytest.raises(FeatureNotAvailableError, match="ome-zarr"):
         catalog.scan.export(str(tmp_path / "x"), format="ome-zarr")
+    with pytest.raises(FeatureNotAvailableError, match="persist_mode is 'always'"):
+        catalog.scan(persist_mode="always").to_dask()
     assert not catalog.scan.is_persisted
     assert not catalog.scan.has_been_persisted
 

@@ -148,3 +148,9 @@ def test_agrees_with_reads_an_etag_with_or_without_quotes() -> None:
     listed = File("s3://b/k", 10, -1, "e")
     assert listed.agrees_with(File("s3://b/k", 10, -1, '"e"'))
     assert not listed.agrees_with(File("s3://b/k", 10, -1, '"f"'))
+
+
+def test_a_weak_etag_is_the_strong_one():
+    listed = File("http://host/a.tif", 10, -1, '"5d41"')
+    assert listed.agrees_with(File("http://host/a.tif", 10, -1, 'W/"5d41"'))
+    assert not listed.agrees_with(File("http://host/a.tif", 10, -1, 'W/"5d42"'))

@@ -639,3 +639,27 @@ def test_the_bytes_of_a_remote_header_serve_its_metadata_too(
         cache.get_raw_metadata(files[0], storage_options={})
     cache.get_raw_metadata(files[1], storage_options={})
     assert asked
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+@pytest.mark.parametrize(
+    "options", [{"imagej": True}, {"metadata": None}, {"compression": "zlib"}], ids=str
+)
+def test_a_file_cut_between_its_pages_is_no_shorter_stack(tmp_path, options, share):
+    path = tmp_path / "cut.tif"
+    pixels = np.random.default_rng(0).integers(0, 9999, (6, 32, 32)).astype("u2")
+    tifffile.imwrite(path, pixels, photometric="minisblack", **options)
+    with path.open("r+b") as handle:
+        handle.truncate(int(path.stat().st_size * share))
+    status = path.stat()
+    with pytest.raises(UnreadableFileError, match=r"cut\.tif is truncated"):
+        read_header(File(str(path), status.st_size, status.st_mtime_ns, None))
+
+
+def test_a_fork_finds_no_lock_that_another_thread_holds():
+    held = headers._CACHE._lock
+    with held:
+        headers._CACHE.renew_locks()
+        assert headers._CACHE._lock is not held
+        assert headers._CACHE._lock.acquire(timeout=1)
+        headers._CACHE._lock.release()

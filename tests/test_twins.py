@@ -12,6 +12,7 @@ import tifffile
 from intake_tiffstack.errors import TiffStackError, UnreadableFileError
 from intake_tiffstack.header import Header, Templates, open_header, read_header
 from intake_tiffstack.header.frames import SegmentedFrames
+from intake_tiffstack.header.twins import MOST_TEMPLATES
 from intake_tiffstack.listing.filetable import File
 from shared_data import SHARED, needs_shared, read_rows
 
@@ -150,3 +151,12 @@ def test_equal_bytes_cost_one_read(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "preadv", lambda *a: reads.append(a) or preadv(*a))
     assert find(templates, paths[1]) is not None
     assert len(reads) == 1
+
+
+def test_files_of_which_no_two_are_alike_do_not_fill_the_memory(tmp_path):
+    templates = Templates()
+    for i in range(MOST_TEMPLATES + 5):
+        learn(
+            templates, write(tmp_path / f"{i}.tif", np.zeros((8, 8), "u2"), description=f"{i:05}")
+        )
+    assert len(templates._by_tags) <= MOST_TEMPLATES

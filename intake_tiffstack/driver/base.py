@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import html
 import inspect
 from collections.abc import Iterator, Mapping
+from datetime import date, time
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -49,6 +51,7 @@ class ArraySource(DataSource):  # type: ignore[misc]
         self.metadata = dict(self._given_metadata)  # the class attribute is shared by all sources
         self._overrides: dict[str, Any] = {}
         self._pmode: str | None = None
+        self._described: str | None = None  # the array that shape, dtype and metadata are of
 
     # -- what a subclass gives ---------------------------------------------------------------
 
@@ -73,12 +76,23 @@ class ArraySource(DataSource):  # type: ignore[misc]
 
     def to_dask(self) -> da.Array:
         """Return the array, lazy: no pixel is read. Fills ``metadata``."""
+        array = self._array()
+        if array.name != self._described:  # another source with these options was relisted
+            self._schema = None
+            self.metadata = dict(self._given_metadata)
         self._load_metadata()
-        return self._array()
+        return array
+
+    def discover(self) -> dict[str, Any]:
+        """Return dtype, shape, npartitions and metadata; no pixel is read."""
+        self.to_dask()
+        found: dict[str, Any] = super().discover()
+        return found
 
     def _get_schema(self) -> Schema:
         self._check()
         array = self._array()
+        self._described = array.name
         # the entry's own keys win over what the data say
         found = {k: v for k, v in self._discovered().items() if k not in self._given_metadata}
         return Schema(
@@ -145,7 +159,7 @@ class ArraySource(DataSource):  # type: ignore[misc]
             "description": self.description or "",
             "direct_access": "forbid",
             "user_parameters": [],
-            "metadata": self._given_metadata,
+            "metadata": copy.deepcopy(self._given_metadata),
             "args": mask_secrets(self._given()),
         }
 
@@ -183,7 +197,7 @@ class ArraySource(DataSource):  # type: ignore[misc]
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other) or not isinstance(other, ArraySource):
             return NotImplemented
-        return (self._given(), self._given_metadata) == (other._given(), other._given_metadata)
+        return self.__dask_tokenize__() == other.__dask_tokenize__()  # an option may be an array
 
     def __hash__(self) -> int:
         return hash(self.__dask_tokenize__())
@@ -278,8 +292,10 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
-    if isinstance(value, np.generic):
-        return value.item()
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist() if value.dtype.kind != "M" else value.astype(str).tolist())
+    if isinstance(value, (date, time)):
+        return value.isoformat()
     if hasattr(value, "__fspath__"):
         return value.__fspath__()
     raise OptionError(f"yaml() cannot spell {value!r} of type {type(value).__name__}")

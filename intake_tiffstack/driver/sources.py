@@ -76,6 +76,11 @@ class TiffStackSource(ArraySource):
         """The collection without Intake."""
         if self._opened is None:
             self._check()
+            if self.persist_mode == "always":
+                raise FeatureNotAvailableError(
+                    "persist_mode is 'always', but this version has no store of persisted copies; "
+                    "export(url) writes one, and an entry with `driver: tiffstack_zarr` opens it"
+                )
             self._opened = _STACKS.get(self.options)
         return self._opened
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -125,6 +126,11 @@ class HeaderCache:
                 _, dropped = self._headers.popitem(last=False)
                 self._nbytes -= dropped.nbytes
 
+    def renew_locks(self) -> None:
+        """Make new locks: a fork copies those that other threads hold, and none of the threads."""
+        self._lock = threading.Lock()
+        self._parsing = {}
+
     def clear(self) -> None:
         """Forget all headers."""
         with self._lock:
@@ -139,6 +145,8 @@ def _nbytes(windows: Windows) -> int:
 
 
 _CACHE = HeaderCache()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_CACHE.renew_locks)
 get_header = _CACHE.get
 open_file = _CACHE.open
 get_raw_metadata = _CACHE.get_raw_metadata

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,7 @@ def read_header(
         data = open_header(file, storage_options)
     with open_tiff(data, file.url) as (tif, notes), file_faults_named(file.url):
         image = _choose_series(tif, series, level, file.url)
+        _refuse_cut_chain(notes, file.url)
         page_ndim, axes = _align_pages(image, file.url)
         keyframe = image.keyframe
         _refuse_impossible(image, file.url, notes, max_image_bytes)
@@ -126,6 +128,20 @@ def read_header(
             kind=image.kind,
         )
         return Header(file, structure, frames, image.transform, tuple(notes))
+
+
+_CUT_CHAIN = re.compile(r"invalid (?:page offset|offset to page)")
+
+
+def _refuse_cut_chain(notes: list[str], url: str) -> None:
+    """Raise where the chain of pages leads out of the file: tifffile goes on with those before."""
+    for note in notes:
+        if _CUT_CHAIN.search(note):
+            raise UnreadableFileError(
+                f"{url} is truncated or corrupt: the page after the last that can be read lies "
+                f"outside of it ({note}); copy it again, or leave it out with `exclude`",
+                url=url,
+            )
 
 
 def _choose_series(tif: Any, series: int, level: int, url: str) -> Any:

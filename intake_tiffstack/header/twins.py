@@ -77,7 +77,7 @@ class Templates:
 
     def add(self, header: Header, data: HeaderBytes) -> None:
         """Take a parsed file as a template; *data* is what the parse read through."""
-        if len(self._by_size) >= MOST_TEMPLATES:
+        if max(len(self._by_size), len(self._by_tags)) >= MOST_TEMPLATES:
             self.clear()  # no two files alike: nothing is lost
         touched = tuple((start, data.read(start, count)) for start, count in data.merged())
         self._by_size[header.file.size] = _Template(header, touched)

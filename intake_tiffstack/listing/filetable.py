@@ -53,8 +53,13 @@ class File:
             self.url != other.url
             or (min(self.size, other.size) >= 0 and self.size != other.size)
             or (min(self.mtime_ns, other.mtime_ns) >= 0 and self.mtime_ns != other.mtime_ns)
-            or (self.etag and other.etag and self.etag.strip('"') != other.etag.strip('"'))
+            or (self.etag and other.etag and _content(self.etag) != _content(other.etag))
         )
+
+
+def _content(etag: str) -> str:
+    """Return an ETag without its quotes, and whether strong or weak: proxies weaken them."""
+    return etag.removeprefix("W/").strip('"')
 
 
 def split_chain(url: str) -> tuple[str, str]:
