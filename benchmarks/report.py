@@ -30,7 +30,7 @@ files in one run: what a bar asks for, and what was measured.
 ## How to run
 
 ```sh
-make bench                           # all, some ten minutes on two cores; 3 GB of temporary files
+make bench                           # all: some ten minutes on two idle cores, 2 GB of files
 python -m benchmarks --list          # the names
 python -m benchmarks sum plane       # some; the others stay as they were in the report
 python -m benchmarks --dry sum       # prints only
@@ -48,6 +48,7 @@ python -m benchmarks --dry sum       # prints only
   and the first round does not count. Files are in the page cache.
 - All must give the same pixels as tifffile alone; who does not is marked wrong, and who fails is
   there with what it said.
+- Relative is a multiple of the time of this package.
 - CPU is the processor time of all threads: what else the machine does adds nothing to it.
 - Peak is the most memory that the process held, its imports too.
 - The object store is moto's server on 127.0.0.1, which counts the requests it gets and the bytes it

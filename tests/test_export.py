@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import uuid
+import warnings
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -355,7 +356,7 @@ def test_the_automatic_shuffle_of_blosc_is_what_numcodecs_would_do(
     codec = numcodecs.Blosc(shuffle=numcodecs.Blosc.AUTOSHUFFLE)
     native = resolve_compressor(codec, zarr_format=3, itemsize=itemsize)
     assert isinstance(native, zarr.codecs.BloscCodec)
-    assert native.shuffle.name == expected
+    assert native.to_dict()["configuration"]["shuffle"] == expected
 
 
 @pytest.mark.parametrize(
@@ -363,7 +364,8 @@ def test_the_automatic_shuffle_of_blosc_is_what_numcodecs_would_do(
 )
 def test_a_numcodecs_codec_that_zarr_has_not_is_wrapped(codec: Any) -> None:
     assert compressor_written(2, compressor=codec) == codec.get_config()
-    with pytest.warns(UserWarning, match="not in the Zarr version 3 specification"):
+    with warnings.catch_warnings():  # older zarr says that others may not know the codec
+        warnings.filterwarnings("ignore", "Numcodecs codecs are not in", UserWarning)
         on_3 = compressor_written(3, compressor=codec)
     assert {"id": on_3["name"].removeprefix("numcodecs."), **on_3["configuration"]} == (
         codec.get_config()

@@ -454,8 +454,9 @@ def test_a_coordinate_says_none_where_there_is_no_file(spec, texts, expected):
     grid = place(f"t{{t:d}}_{{v{spec}}}.tif", [*names, f"t4_{texts[0]}.tif"], sizes={"t": 4})
     values = grid.coords[0].values
     assert grid.axes[0].values == (0, 2, 4, 6)
-    np.testing.assert_array_equal(values, np.append(expected[[0, 2, 0]], expected[1]))
-    assert values.dtype == expected.dtype
+    wanted = np.append(expected[[0, 2, 0]], expected[1])
+    assert values.dtype == wanted.dtype
+    assert list(map(str, values)) == list(map(str, wanted))  # NaT and NaN equal nothing, themselves
 
 
 def test_coordinate_arrays_lose_nothing():

@@ -97,7 +97,7 @@ def _native_codec(codec: numcodecs.abc.Codec, itemsize: int) -> zarr.abc.codec.B
         return zarr.codecs.GzipCodec(level=codec.level)
     try:
         wrapper = zarr.registry.get_codec_class(f"numcodecs.{codec.codec_id}")
-    except KeyError as exc:
+    except (KeyError, ValueError) as exc:  # older and newer zarr
         raise OptionError(
             f"compressor {codec!r} does not exist in Zarr format 3; "
             "use zarr_format=2, or Blosc, Zstd or GZip"

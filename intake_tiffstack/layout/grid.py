@@ -89,7 +89,7 @@ class FieldCoord:
         if taken.dtype.kind == "f":
             taken[empty] = np.nan
         elif taken.dtype.kind == "M":
-            taken[empty] = np.datetime64("NaT")
+            taken[empty] = np.datetime64("NaT", "us")
         else:
             taken = taken.astype(object)
             taken[empty] = None
