@@ -65,6 +65,8 @@ class Found:
 
     files: FileTable
     """What the pattern matches and ``sel`` keeps; rows of the grid count in it."""
+    paths: Sequence[str]
+    """What their names are read from: each URL without the archive that it is inside of."""
     pattern: Pattern | None
     """How names are read, None where they are not."""
     matches: Matches | None
@@ -200,12 +202,13 @@ def find_files(options: Options) -> Found:
         )
     text = options.pattern if options.pattern is not None else listing.pattern
     count = len(listing.files)
+    # Local files are inside of nothing, and need not be looked at one by one.
+    paths = listing.files.urls if listing.root.startswith("/") else listing.files.paths
     if text is None:
         if options.sel:
             raise OptionError(f"sel names the field {next(iter(options.sel))!r}, but no pattern")
-        return Found(listing.files, None, None, listing.is_single, count, (), 0)
+        return Found(listing.files, paths, None, None, listing.is_single, count, (), 0)
     pattern = compile_pattern(text)
-    paths = listing.files.paths
     matches = match_paths(pattern, paths, listing.root)
     if not len(matches.indices):
         raise no_match_error(pattern, paths, listing.root)
@@ -221,7 +224,9 @@ def find_files(options: Options) -> Found:
     files = listing.files
     if len(matches.indices) < count:
         files = files.take(matches.indices)
-    return Found(files, pattern, matches, False, count, strays, matched - len(matches.indices))
+        paths = tuple([paths[i] for i in matches.indices.tolist()])
+    left_out = matched - len(matches.indices)
+    return Found(files, paths, pattern, matches, False, count, strays, left_out)
 
 
 def _stray_error(strays: Sequence[str], pattern: str) -> LayoutError:
@@ -235,7 +240,7 @@ def _stray_error(strays: Sequence[str], pattern: str) -> LayoutError:
 
 def _place(found: Found, options: Options) -> Grid:
     return place_files(
-        found.files.paths,
+        found.paths,
         pattern=found.pattern,
         matches=found.matches,
         concat_dim=options.concat_dim,
@@ -342,7 +347,7 @@ def _first_structure(
     grid: Grid, read: Any, unreadable: Mapping[int, TiffStackError]
 ) -> tuple[int, Structure]:
     """Return the row and the structure of the first file that can be read."""
-    for row in grid.rows.tolist():
+    for row in map(int, grid.rows):
         structure: Structure | None = read(row)
         if structure is not None:
             return row, structure
@@ -362,7 +367,7 @@ def _combine(found: Found, grid: Grid, headers: Headers, options: Options) -> La
     return combine(
         grid,
         structures,
-        paths=found.files.paths,
+        paths=found.paths,
         concat_dim=options.concat_dim,
         dims=options.dims,
         coords=options.coords,

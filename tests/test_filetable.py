@@ -67,9 +67,10 @@ def test_token_and_equality_see_every_column(change: File) -> None:
     assert table.token() != other.token()
 
 
-def test_token_does_not_depend_on_how_names_are_cut() -> None:
-    one = FileTable.from_files([File("a,b", 1, 1, None), File("c", 1, 1, None)])
-    two = FileTable.from_files([File("a", 1, 1, None), File("b,c", 1, 1, None)])
+@pytest.mark.parametrize("sign", [",", "\0", '", "'])
+def test_token_sees_how_names_are_cut(sign: str) -> None:
+    one = FileTable.from_files([File(f"a{sign}b", 1, 1, None), File("c", 1, 1, None)])
+    two = FileTable.from_files([File("a", 1, 1, None), File(f"b{sign}c", 1, 1, None)])
     assert one.token() != two.token()
 
 

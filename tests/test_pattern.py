@@ -24,6 +24,7 @@ from intake_tiffstack.pattern.matching import (
     default_concat_dim,
     match_paths,
     natural_key,
+    natural_order,
     parse_value,
     role_of,
 )
@@ -31,6 +32,9 @@ from intake_tiffstack.pattern.presets import PRESETS
 from shared_data import SHARED, needs_shared, read_rows
 
 ROOT = "/data/"
+
+ROWS = st.sampled_from([1, 2, 600])
+"""How often a text is repeated; names are read in blocks of 512."""
 
 
 def read(text: str, *names: str) -> Matches:
@@ -362,6 +366,33 @@ def test_columns_are_those_of_the_matched_paths() -> None:
     assert found.unnamed == [("a", "x"), ("b", "")]
 
 
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["7", "07", "+7", "-8", "9", f"{10**19}", f"-{10**30}"]), ROWS),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_integers_are_read_as_one_by_one(runs: list[tuple[str, int]]) -> None:
+    texts = [text for text, length in runs for _ in range(length)]
+    found = read("{t:d}_{}.tif", *(f"{text}_{i}.tif" for i, text in enumerate(texts)))
+    assert found.columns == {"t": [int(text) for text in texts]}
+    assert found.fields["t"].keys == sorted(set(map(int, texts)))
+    assert found.texts == {"t": texts}
+
+
+@settings(deadline=None)
+@given(st.lists(st.text("ab_", min_size=1, max_size=4), min_size=1, max_size=6))
+def test_names_together_are_settled_as_each_alone(names: list[str]) -> None:
+    """``__`` overlaps itself, so that counting misses a place."""
+    texts = [f"{name}__{name}.tif" for name in names]
+    for hinge in compile_pattern("{a}__{b}.tif").hinges:
+        alone = [text for text in texts if hinge.unsettled_in([text])]
+        assert hinge.unsettled_in(texts) == alone
+        assert alone == [text for text in texts if len(re.findall("(?=__)", text)) > 1]
+
+
 @pytest.mark.parametrize("text", ["{t:d}.tif", r"(?P<t>\d)"])
 @pytest.mark.parametrize("names", [(), ("a.tif", "b.tif")], ids=["no path", "no match"])
 def test_no_match_is_not_an_error_here(text: str, names: tuple[str, ...]) -> None:
@@ -544,6 +575,18 @@ def test_natural_order_is_one_order(texts: list[str], random: Random) -> None:
     expected = sorted(texts, key=natural_key)
     random.shuffle(texts)
     assert sorted(texts, key=natural_key) == expected
+
+
+@pytest.mark.parametrize("repeats", [1, 40], ids=["few of a shape", "many of a shape"])
+@settings(deadline=None)
+@given(st.lists(st.text("aé109_²", max_size=6)), st.randoms())
+def test_natural_order_of_many_is_that_of_their_keys(
+    repeats: int, texts: list[str], random: Random
+) -> None:
+    names = [f"{text}{n % 10}" for text in texts for n in range(repeats)]
+    random.shuffle(names)
+    expected = sorted(range(len(names)), key=lambda row: natural_key(names[row]))
+    assert natural_order(names) == expected
 
 
 @settings(deadline=None)

@@ -232,7 +232,7 @@ def order_column(
     return Column(
         name=field.name,
         keys=tuple(keys),
-        values=tuple(names.get(key, key) for key in keys),
+        values=tuple(names.get(key, key) for key in keys) if names else tuple(keys),
         codes=codes,
     )
 

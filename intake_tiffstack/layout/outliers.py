@@ -83,12 +83,13 @@ def choose_headers(
     """
     if validate not in ("auto", "all", "template"):
         raise OptionError(f"validate is 'auto', 'all' or 'template', but got {validate!r}")
-    rows: list[int] = grid.rows.tolist()
+    rows = grid.rows
     first = grid.template_row
     if validate == "template":
         return [first]
     if validate == "all" or (is_local and len(rows) <= MAX_LOCAL_HEADERS):
-        return rows
+        listed: list[int] = rows.tolist()
+        return listed
     sizes = byte_sizes[rows]
     if not template.is_compressed and sizes[0] >= 0 and (sizes == sizes[0]).all():
         return [first]

@@ -12,7 +12,7 @@ import pickle
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
@@ -134,11 +134,13 @@ class FileTable(Sequence[File]):
         cls, rows: Sequence[tuple[str, int, int, str | None]], storage_options: Mapping[str, Any]
     ) -> Self:
         """Return a table of (url, size, mtime_ns, etag), in the order given. Pure."""
+        # Sorted rows lie all over the memory: going through them once takes less than four times.
+        flat: list[Any] = list(chain.from_iterable(rows))
         return cls(
-            tuple([row[0] for row in rows]),
-            np.array([row[1] for row in rows], dtype=np.int64),
-            np.array([row[2] for row in rows], dtype=np.int64),
-            tuple([row[3] for row in rows]),
+            tuple(flat[0::4]),
+            np.array(flat[1::4], dtype=np.int64),
+            np.array(flat[2::4], dtype=np.int64),
+            tuple(flat[3::4]),
             storage_options,
         )
 
@@ -172,11 +174,9 @@ class FileTable(Sequence[File]):
             self.storage_options,
         )
 
-    @cached_property
+    @property
     def paths(self) -> tuple[str, ...]:
         """What names are read from: each URL without the archive it is inside of."""
-        if self.common_prefix.startswith("/"):  # local, and so inside of nothing
-            return self.urls
         return tuple(split_chain(url)[0] for url in self.urls)
 
     @property

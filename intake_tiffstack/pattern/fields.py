@@ -95,16 +95,17 @@ def natural_order(texts: Sequence[str]) -> list[int]:
     >>> natural_order(["t10_c1", "t9_c2", "t10_c0", "t9_c1"])
     [3, 1, 2, 0]
     """
+    rows = range(len(texts))
     shapes = [text.translate(_SHAPE) for text in texts]
+    if len(set(shapes)) > len(texts) // 16:  # as of GUIDs: little to gain
+        return sorted(rows, key=lambda row: natural_key(texts[row]))
     key = cache(lambda row: natural_key(texts[row]))
-    if len(set(shapes)) > len(texts) // 16:  # as of GUIDs: nothing to merge
-        return sorted(range(len(texts)), key=key)
 
     def compare(one: int, two: int) -> int:
         read: Callable[[int], Any] = texts.__getitem__ if shapes[one] == shapes[two] else key
         return -1 if read(one) < read(two) else 1
 
-    by_text = sorted(range(len(texts)), key=texts.__getitem__)
+    by_text = sorted(rows, key=texts.__getitem__)
     return sorted(sorted(by_text, key=shapes.__getitem__), key=cmp_to_key(compare))
 
 

@@ -231,7 +231,7 @@ def relevant_parts(pattern: Pattern, paths: Sequence[str], root: str) -> list[st
     """
     if pattern.n_parts is None:
         return parts_below(paths, root)
-    plain = (_innermost(path) if "::" in path else path for path in paths)
+    plain = _without_chains(paths, root)
     if pattern.n_parts == 1:
         return [path.rpartition("/")[2] for path in plain]
     return ["/".join(path.rsplit("/", pattern.n_parts)[-pattern.n_parts :]) for path in plain]
@@ -243,8 +243,14 @@ def parts_below(paths: Sequence[str], root: str) -> list[str]:
     >>> parts_below(["zip://a/t1.tif::s3://bucket/x.zip"], "zip://::s3://bucket/x.zip")
     ['a/t1.tif']
     """
-    root = _innermost(root)
-    return [(_innermost(path) if "::" in path else path).removeprefix(root) for path in paths]
+    start = _innermost(root)
+    return [path.removeprefix(start) for path in _without_chains(paths, root)]
+
+
+def _without_chains(paths: Sequence[str], root: str) -> Sequence[str]:
+    if root.startswith("/"):  # local files are inside of nothing
+        return paths
+    return [_innermost(path) if "::" in path else path for path in paths]
 
 
 def _innermost(url: str) -> str:
@@ -311,12 +317,12 @@ def _read_columns(
     }
     for start in range(0, len(paths), 512):
         names = relevant_parts(pattern, paths[start : start + 512], root)
-        found = {i: match for i, match in enumerate(map(pattern.read, names), start) if match}
+        found = {i: match.groups() for i, match in enumerate(map(pattern.read, names)) if match}
         if not found:
             continue
-        indices += found
-        _check_single_readings(pattern, [match.string for match in found.values()])
-        groups = list(zip(*(match.groups() for match in found.values()), strict=True))
+        indices += [start + i for i in found]
+        _check_single_readings(pattern, [names[i] for i in found])
+        groups = list(zip(*found.values(), strict=True))
         for name, column in columns.items():
             column.add(groups[pattern.regex.groupindex[name] - 1])
     return indices, columns
@@ -353,7 +359,7 @@ def _is_present(
     """Return whether a field is in the names at all; refuse one that is in some of them."""
     texts = column.texts
     if None in texts and len(texts) > 1:
-        is_without = column.codes == texts.index(None)
+        is_without = column.spread(column.runs) == texts.index(None)
         n_without = np.count_nonzero(is_without)
         raise PatternError(
             f"pattern {pattern.text!r} finds the field {field.name!r} in "
@@ -374,7 +380,7 @@ def _convert(field: Field, column: TextColumn, name_of: Callable[[np.intp], str]
         for text in column.texts:
             values.append(read(text))
     except ValueError as exc:
-        row = (column.codes == len(values)).argmax()
+        row = (column.spread(column.runs) == len(values)).argmax()
         raise PatternError(
             f"the name {name_of(row)!r} has {text!r} for the field "
             f"{field.name!r}, which is no such {field.kind}: {exc}",

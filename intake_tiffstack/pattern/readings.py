@@ -49,17 +49,23 @@ class _Column:
 
     def __init__(self) -> None:
         self._blocks: list[NDArray[Any]] = []
+        self._repeats: list[NDArray[np.intp]] = []
 
     def add(self, texts: Sequence[Any]) -> None:
         """Take in the texts of further names, at least one; None where a name has no such part."""
         is_same = texts.count(texts[0]) == len(texts)  # true of most parts of sorted names
         block = self._encode(texts[:1] if is_same else texts)
-        self._blocks.append(np.repeat(block, len(texts)) if is_same else block)
+        self._blocks.append(block)
+        self._repeats.append(np.full(len(block), len(texts) if is_same else 1))
 
     @property
-    def codes(self) -> NDArray[Any]:
-        """The numbers that stand for the texts, by name."""
+    def runs(self) -> NDArray[Any]:
+        """The numbers that stand for the texts, one a run of equal ones."""
         return np.concatenate(self._blocks)
+
+    def spread(self, runs: NDArray[Any]) -> NDArray[Any]:
+        """Return what belongs to each run for each of its names."""
+        return np.repeat(runs, np.concatenate(self._repeats))
 
     def _encode(self, texts: Sequence[Any]) -> NDArray[Any]:
         raise NotImplementedError
@@ -73,8 +79,8 @@ class NumberColumn(_Column):
 
     def reading(self) -> Reading:
         """Return the distinct numbers and which of them each name has."""
-        keys, codes = np.unique(self.codes, return_inverse=True)
-        return Reading(keys.tolist(), codes)
+        keys, places = np.unique(self.runs, return_inverse=True)
+        return Reading(keys.tolist(), self.spread(places))
 
 
 class TextColumn(_Column):
@@ -82,7 +88,7 @@ class TextColumn(_Column):
 
     >>> column = TextColumn()
     >>> column.add(("b", "a", "b"))
-    >>> column.texts, column.codes
+    >>> column.texts, column.runs
     (['b', 'a'], array([0, 1, 0], dtype=int32))
     """
 
@@ -105,10 +111,12 @@ class TextColumn(_Column):
             order = natural_order(values)
             places = np.empty(len(order), np.intp)
             places[order] = np.arange(len(order))
-            return Reading([values[i] for i in order], places[self.codes])
-        array = _integers(values) if kind == "int" else np.array(values)
-        keys, places = np.unique(array, return_inverse=True)
-        return Reading(list(keys) if kind == "time" else keys.tolist(), places[self.codes])
+            keys = [values[i] for i in order]
+        else:
+            array = _integers(values) if kind == "int" else np.array(values)
+            found, places = np.unique(array, return_inverse=True)
+            keys = list(found) if kind == "time" else found.tolist()
+        return Reading(keys, self.spread(places[self.runs]))
 
 
 def _integers(values: Iterable[int]) -> NDArray[Any]:
