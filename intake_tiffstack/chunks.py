@@ -21,7 +21,7 @@ from intake_tiffstack.errors import OptionError, TiffStackWarning
 if TYPE_CHECKING:
     from intake_tiffstack.layout.combining import Dim, Layout
 
-__all__ = ["choose_chunks"]
+__all__ = ["choose_chunks", "decoded_whole"]
 
 AUTO_BYTES = 2**25 - 2**16
 """Target of ``auto``: 32 MiB, since a chained index or a difference of planes reads whole chunks
@@ -112,6 +112,19 @@ def choose_chunks(
         nbytes = _parse_size(spec)
         return _warn_of_many(_split(_grow(units, fixed, nbytes, nbytes), fixed, units), spec)
     return _warn_of_many(_fit(units, fixed, dask_chunk_bytes), spec)
+
+
+def decoded_whole(
+    layout: Layout, *, page_ndim: int, segment_shape: tuple[int, ...], is_compressed: bool
+) -> tuple[int, ...]:
+    """Return the extent, along each dim of the result, of what is decoded as a whole. Pure.
+
+    1 along each where nothing is compressed: then any region costs what it holds.
+    """
+    if not is_compressed:
+        return (1,) * len(layout.dims)
+    units = _Units(layout, page_ndim, segment_shape)
+    return tuple(units.segment(dim) for dim in layout.dims)
 
 
 def _parse_size(spec: str) -> int:

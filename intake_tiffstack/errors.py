@@ -29,12 +29,14 @@ __all__ = [
     "PatternError",
     "StorageError",
     "StructureMismatchError",
+    "TargetBusyError",
     "TargetExistsError",
     "TiffStackError",
     "TiffStackWarning",
     "TooLargeError",
     "UnreadableFileError",
     "UnsupportedFileError",
+    "VerificationError",
 ]
 
 
@@ -128,6 +130,14 @@ class FileChangedError(UnreadableFileError):
 
 class TargetExistsError(TiffStackError, FileExistsError):
     """Something is already where a copy should be written."""
+
+
+class TargetBusyError(TargetExistsError):
+    """Another process is writing a copy where this one should be written."""
+
+
+class VerificationError(TiffStackError, OSError):
+    """A copy that does not read back as it was written."""
 
 
 class FeatureNotAvailableError(TiffStackError, NotImplementedError):

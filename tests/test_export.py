@@ -1,15 +1,9 @@
 from __future__ import annotations
 
-import errno
 import json
-import pickle
-import subprocess
-import sys
-import textwrap
-import threading
 import uuid
 import warnings
-from math import prod
+from math import lcm, prod
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +15,22 @@ import pytest
 import xarray as xr
 import zarr
 import zarr.codecs
-from fsspec import AbstractFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from export_sources import DIMS, PIXELS, CountedSource, write
 from intake_tiffstack.errors import (
-    FeatureNotAvailableError,
     FilesNotFoundError,
     OptionError,
     StorageError,
-    TargetExistsError,
-    TiffStackError,
 )
 from intake_tiffstack.export import choose_zarr_chunks, open_zarr, write_zarr
 from intake_tiffstack.export.attributes import decode_coords, encode_coords
-from intake_tiffstack.export.chunks import align_chunks, resolve_chunks
+from intake_tiffstack.export.chunks import plan_blocks, resolve_chunks
 from intake_tiffstack.export.codecs import resolve_compressor
-from servers import S3Server, serve_folder
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3], ids=["v2", "v3"])
-PIXELS = np.arange(3 * 5 * 16 * 12, dtype=np.uint16).reshape(3, 5, 16, 12)
-DIMS = ("c", "t", "y", "x")
 COORDS: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
     "c": (("c",), np.array([0, 1, 4])),
     "t": (("t",), np.array([0.0, 0.1, np.nan, np.inf, -np.inf], dtype=np.float32)),
@@ -63,14 +51,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"memory://{uuid.uuid4().hex}/copy.zarr"
 
 
-def write(url: Any, array: da.Array | None = None, **options: Any) -> None:
-    """Write PIXELS, or an array, with as little else as there can be."""
-    if array is None:
-        array = da.from_array(PIXELS, chunks=(1, 2, 16, 12))
-    given_options = {"dims": [*"abcdefgh"[: array.ndim]], "coords": {}, "attrs": {}, **options}
-    write_zarr(array, url, **given_options)
-
-
 # --- what comes back ----------------------------------------------------------------------------
 
 
@@ -78,8 +58,7 @@ def write(url: Any, array: da.Array | None = None, **options: Any) -> None:
 def test_a_copy_opens_equal_in_one_line_and_with_all_it_was_given(
     url: str, zarr_format: Any
 ) -> None:
-    array = da.from_array(PIXELS, chunks=(1, 2, 16, 12))
-    write_zarr(array, url, dims=DIMS, coords=COORDS, attrs=ATTRS, zarr_format=zarr_format)
+    write_zarr(PIXELS, url, dims=DIMS, coords=COORDS, attrs=ATTRS, zarr_format=zarr_format)
 
     np.testing.assert_array_equal(da.from_zarr(url).compute(), PIXELS)
     copy = open_zarr(url)
@@ -121,7 +100,7 @@ def test_the_folder_url_and_a_last_slash_are_the_same_place(tmp_path: Path) -> N
 
 def test_a_copy_has_one_dask_name_and_another_copy_another(tmp_path: Path) -> None:
     write(tmp_path / "a.zarr")
-    write(tmp_path / "b.zarr", da.from_array(PIXELS[::-1].copy()))
+    write(tmp_path / "b.zarr", PIXELS[::-1].copy())
     names = [open_zarr(tmp_path / name).array.name for name in ("a.zarr", "a.zarr", "b.zarr")]
     assert names[0] == names[1] != names[2]
 
@@ -133,7 +112,7 @@ def test_every_dtype_of_pixels_comes_back_in_native_byte_order(
 ) -> None:
     pixels = (np.arange(60).reshape(3, 20) % 7).astype(dtype)
     url = f"memory://{uuid.uuid4().hex}"
-    write(url, da.from_array(pixels, chunks=(2, 20)), zarr_format=zarr_format)
+    write(url, pixels, zarr_format=zarr_format)
     copy = open_zarr(url).array
     assert copy.dtype == pixels.dtype.newbyteorder("=")
     assert copy.dtype.isnative
@@ -211,15 +190,24 @@ def test_the_page_is_found_by_the_names_of_its_dims(
 
 
 @given(data=st.data())
-def test_aligned_chunks_never_cut_a_unit_and_stay_near(data: st.DataObject) -> None:
-    sizes = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=12))
-    unit = data.draw(st.integers(1, 50))
-    (aligned,) = align_chunks([sizes], [unit])
-    assert sum(aligned) == sum(sizes)
-    assert all(edge % unit == 0 for edge in np.cumsum(aligned)[:-1])
-    assert all(size > 0 for size in aligned)
-    assert max(aligned) <= max(sizes) + unit
-    assert align_chunks([aligned], [unit]) == (aligned,)
+def test_no_two_blocks_share_a_chunk_or_a_segment(data: st.DataObject) -> None:
+    ndim = data.draw(st.integers(1, 4))
+    lengths = st.lists(st.integers(1, 40), min_size=ndim, max_size=ndim)
+    shape, unit, granule = data.draw(lengths), data.draw(lengths), data.draw(lengths)
+    order = data.draw(st.permutations(range(ndim)))
+    most = data.draw(st.integers(1, 10**6))
+    blocks = plan_blocks(shape, 2, unit=unit, granule=granule, order=order, most_bytes=most)
+    assert [sum(lengths) for lengths in blocks] == shape
+    for lengths, u in zip(blocks, unit, strict=True):
+        assert min(lengths) > 0
+        assert all(edge % u == 0 for edge in np.cumsum(lengths)[:-1])
+    largest = prod(max(lengths) for lengths in blocks) * 2
+    smallest = prod(map(min, unit, shape)) * 2
+    assert largest <= max(most, smallest)
+    whole = [min(lcm(u, g), n) for u, g, n in zip(unit, granule, shape, strict=True)]
+    if prod(whole) * 2 <= most:  # then nothing is decoded twice
+        for lengths, g in zip(blocks, granule, strict=True):
+            assert all(edge % g == 0 for edge in np.cumsum(lengths)[:-1])
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
@@ -227,54 +215,36 @@ def test_aligned_chunks_never_cut_a_unit_and_stay_near(data: st.DataObject) -> N
 def test_any_chunks_shards_and_blocks_give_the_same_pixels(data: st.DataObject) -> None:
     shape = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
     pixels = np.arange(1, 1 + prod(shape)).reshape(shape)
-    blocks = tuple(data.draw(st.integers(1, size)) for size in shape)
     chunks = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
     factors = data.draw(st.none() | st.tuples(st.integers(1, 3), st.integers(1, 3)))
     shards = factors and tuple(c * f for c, f in zip(chunks, factors, strict=True))
     zarr_format = 3 if shards else data.draw(st.sampled_from([2, 3]))
     url = f"memory://{uuid.uuid4().hex}"
-    array = da.from_array(pixels, chunks=blocks)
-    write(url, array, chunks=chunks, shards=shards, zarr_format=zarr_format)
+    with dask.config.set({"tiffstack.block_bytes": data.draw(st.integers(1, 2000))}):
+        write(url, pixels, chunks=chunks, shards=shards, zarr_format=zarr_format)
 
     np.testing.assert_array_equal(da.from_zarr(url).compute(), pixels)
     opened = zarr.open_array(url, mode="r")
     assert (opened.chunks, opened.shards) == (chunks, shards)
-    assert open_zarr(url).array.chunksize == tuple(
-        min(n, size) for n, size in zip(shards or chunks, shape, strict=True)
-    )
+    for sizes, unit in zip(open_zarr(url).array.chunks, shards or chunks, strict=True):
+        assert all(edge % unit == 0 for edge in np.cumsum(sizes)[:-1])
 
 
-def test_unaligned_blocks_written_by_many_threads_lose_nothing(tmp_path: Path) -> None:
+def test_blocks_written_by_many_threads_lose_nothing(tmp_path: Path) -> None:
     pixels = np.arange(120 * 120, dtype=np.int32).reshape(120, 120)
-    array = da.from_array(pixels, chunks=(7, 11))
-    with dask.config.set(scheduler="threads", num_workers=16):
+    with dask.config.set({"num_workers": 16, "tiffstack.block_bytes": 1}):
         for attempt in range(3):
-            write(tmp_path / f"{attempt}.zarr", array, chunks=(8, 16), shards=(32, 32))
+            write(tmp_path / f"{attempt}.zarr", pixels, chunks=(8, 16), shards=(32, 32))
             copy = da.from_zarr(tmp_path / f"{attempt}.zarr").compute()
             np.testing.assert_array_equal(copy, pixels)
 
 
-class CountedSource:
-    """An array that counts how often each of its pixels is asked for."""
-
-    def __init__(self, pixels: np.ndarray) -> None:
-        self.pixels = pixels
-        self.reads = np.zeros(pixels.shape, dtype=int)
-        self.shape, self.dtype, self.ndim = pixels.shape, pixels.dtype, pixels.ndim
-        self.lock = threading.Lock()
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        with self.lock:
-            self.reads[index] += 1
-        return self.pixels[index]
-
-
-@pytest.mark.parametrize("blocks", [(7, 11), (1, 50), (40, 50)])
-def test_the_source_is_read_once(blocks: tuple[int, int]) -> None:
+@pytest.mark.parametrize("block_bytes", [1, 5000, 10**9])
+def test_the_source_is_read_once(block_bytes: int) -> None:
     source = CountedSource(np.arange(40 * 50).reshape(40, 50))
-    array = da.from_array(source, chunks=blocks, asarray=False, inline_array=True, name=str(blocks))
     url = f"memory://{uuid.uuid4().hex}"
-    write(url, array, chunks=(4, 6), shards=(8, 12))
+    with dask.config.set({"tiffstack.block_bytes": block_bytes}):
+        write(url, source, chunks=(4, 6), shards=(8, 12), verify=False)
     assert np.all(source.reads == 1)
     np.testing.assert_array_equal(da.from_zarr(url).compute(), source.pixels)
 
@@ -287,8 +257,7 @@ def test_shards_alone_get_chunks_that_divide_them() -> None:
 
 @FORMATS
 def test_a_chunk_of_zeros_is_written_like_any_other(tmp_path: Path, zarr_format: Any) -> None:
-    array = da.zeros((4, 6), chunks=(2, 6), dtype="u2")
-    write(tmp_path / "a.zarr", array, chunks=(2, 3), zarr_format=zarr_format)
+    write(tmp_path / "a.zarr", np.zeros((4, 6), "u2"), chunks=(2, 3), zarr_format=zarr_format)
     assert zarr.open_array(tmp_path / "a.zarr", mode="r").nchunks_initialized == 4
 
 
@@ -413,215 +382,6 @@ def test_what_is_no_compressor_is_refused(compressor: Any, message: str) -> None
     assert not MemoryFileSystem().exists("memory://never")
 
 
-# --- targets that exist, and copies that fail -------------------------------------------------
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-@pytest.mark.parametrize("present", ["file", "folder", "zarr", "group"])
-def test_a_local_target_that_exists_is_refused_and_left(tmp_path: Path, present: str) -> None:
-    target = tmp_path / "copy.zarr"
-    match present:
-        case "file":
-            target.write_text("mine")
-        case "folder":
-            (target / "deep" / "er").mkdir(parents=True)
-        case "zarr":
-            write(target)
-        case "group":
-            zarr.create_group(target)
-    before = tree(tmp_path)
-    with pytest.raises(TargetExistsError, match=r"copy\.zarr exists already") as caught:
-        write(target)
-    assert isinstance(caught.value, FileExistsError)
-    assert tree(tmp_path) == before
-
-
-def test_a_remote_target_that_exists_is_refused_and_left() -> None:
-    files = MemoryFileSystem()
-    root = f"memory://{uuid.uuid4().hex}"
-    files.pipe_file(f"{root}/object", b"mine")
-    files.pipe_file(f"{root}/prefix/a/b", b"mine")
-    for name in ("object", "prefix"):
-        with pytest.raises(TargetExistsError, match=f"{root}/{name} exists already"):
-            write(f"{root}/{name}")
-    assert sorted(files.find(root)) == sorted(
-        f"{root.removeprefix('memory:/')}/{name}" for name in ("object", "prefix/a/b")
-    )
-
-
-def test_an_empty_folder_is_no_target_that_exists(tmp_path: Path) -> None:
-    (tmp_path / "copy.zarr").mkdir()
-    write(tmp_path / "copy.zarr")
-    np.testing.assert_array_equal(da.from_zarr(tmp_path / "copy.zarr").compute(), PIXELS)
-
-
-def assert_nothing_opens(url: str) -> None:
-    with pytest.raises(FilesNotFoundError, match="no finished Zarr array"):
-        open_zarr(url)
-    with pytest.raises(FileNotFoundError):
-        da.from_zarr(url)
-    with pytest.raises(FileNotFoundError):
-        zarr.open_array(url, mode="r")
-    with pytest.raises(FileNotFoundError):
-        zarr.open(url, mode="r")
-    with pytest.raises(FileNotFoundError):
-        xr.open_zarr(url)
-
-
-class BrokenSource(CountedSource):
-    """An array that can be read twice, and no more."""
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        if self.reads.sum() == 40:
-            raise OSError("the disk with the raw data is gone")
-        return super().__getitem__(index)
-
-
-@FORMATS
-def test_a_copy_that_fails_midway_does_not_open(url: str, zarr_format: Any) -> None:
-    source = BrokenSource(np.ones((8, 10)))
-    array = da.from_array(source, chunks=(2, 10), asarray=False)
-    with (
-        dask.config.set(scheduler="synchronous"),
-        pytest.raises(OSError, match="raw data is gone") as caught,
-    ):
-        write(url, array, chunks=(2, 5), zarr_format=zarr_format)
-    assert not isinstance(caught.value, TiffStackError)  # it is not the target that failed
-    assert source.reads.sum() == 40
-    with pytest.raises(TargetExistsError):  # it had begun to write
-        write(url)
-    assert_nothing_opens(url)
-
-
-@FORMATS
-def test_a_writer_that_is_killed_leaves_nothing_that_opens(
-    tmp_path: Path, zarr_format: Any
-) -> None:
-    script = f"""
-        import os, signal
-        import dask, dask.array as da, numpy as np
-        from intake_tiffstack.export import write_zarr
-
-        def ones(block_info=None):
-            if block_info[None]["chunk-location"][0] == 5:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return np.ones((1, 4))
-
-        array = da.map_blocks(ones, chunks=((1,) * 8, (4,)), dtype=float, meta=np.ones((0, 0)))
-        with dask.config.set(scheduler="synchronous"):
-            write_zarr(array, {str(tmp_path / "a.zarr")!r}, dims="yx", coords={{}}, attrs={{}},
-                       chunks=(1, 4), zarr_format={zarr_format})
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
-    assert done.returncode == -9
-    assert tree(tmp_path / "a.zarr")  # it had begun
-    assert_nothing_opens(str(tmp_path / "a.zarr"))
-    with pytest.raises(TargetExistsError, match="a copy that failed"):
-        write(tmp_path / "a.zarr")
-
-
-def test_format_2_becomes_an_array_by_its_last_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys: list[str] = []
-    plain_write = MemoryFileSystem.pipe_file
-
-    def noted_write(self: Any, path: str, value: bytes, **options: Any) -> None:
-        keys.append(path.rpartition("/")[2])
-        plain_write(self, path, value, **options)
-
-    monkeypatch.setattr(MemoryFileSystem, "pipe_file", noted_write)
-    write(f"memory://{uuid.uuid4().hex}", chunks=(3, 5, 8, 12), zarr_format=2)
-    assert sorted(keys[:2]) == ["0.0.0.0", "0.0.1.0"]
-    assert keys[2:] == [".zattrs", ".zarray"]
-
-
-@pytest.mark.parametrize("failing", ["chunk", "metadata"])
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES], ids=["disk full", "permission"])
-def test_a_store_that_refuses_is_named_with_the_cause(
-    monkeypatch: pytest.MonkeyPatch, failing: str, number: int
-) -> None:
-    plain_write = MemoryFileSystem.pipe_file
-
-    def refuse(self: Any, path: str, value: bytes, **options: Any) -> None:
-        if path.endswith("zarr.json") == (failing == "metadata"):
-            raise OSError(number, "sorry, hunter22")
-        plain_write(self, path, value, **options)
-
-    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse)
-    url = f"memory://{uuid.uuid4().hex}/copy.zarr"
-    with pytest.raises(StorageError, match=rf"cannot write {url}: .*sorry") as caught:
-        write(url, storage_options={"password": "hunter22"})
-    assert isinstance(caught.value.__cause__, OSError)
-    assert caught.value.__cause__.errno == number
-    assert "hunter22" not in str(caught.value)
-    assert_nothing_opens(url)
-
-
-def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("no folder")
-    with pytest.raises(StorageError, match=r"cannot write .*copy\.zarr: NotADirectoryError"):
-        write(tmp_path / "file" / "copy.zarr")
-
-
-# --- S3 -------------------------------------------------------------------------------------------
-
-
-def writes_seen(server: S3Server) -> list[str]:
-    """Return the paths of all requests that changed anything, in order."""
-    return [r.path for r in server.requests if r.method not in ("GET", "HEAD")]
-
-
-@FORMATS
-def test_a_copy_on_s3_is_equal_and_its_metadata_is_the_last_request(
-    s3_server: S3Server, zarr_format: Any
-) -> None:
-    s3_server.put("exports", {})
-    url, options = f"s3://exports/{uuid.uuid4().hex}.zarr", s3_server.storage_options
-    s3_server.requests.clear()
-    write(url, dims=DIMS, coords=COORDS, storage_options=options, zarr_format=zarr_format)
-
-    written = [path.rpartition(".zarr/")[2] for path in writes_seen(s3_server)]
-    assert written[0] in ("c/0/0/0/0", "0.0.0.0")
-    assert written[1:] == (["zarr.json"] if zarr_format == 3 else [".zattrs", ".zarray"])
-    copy = open_zarr(url, options)
-    np.testing.assert_array_equal(copy.array.compute(), PIXELS)
-    assert copy.dims == DIMS
-    np.testing.assert_array_equal(copy.coords["time"][1], COORDS["time"][1])
-    np.testing.assert_array_equal(da.from_zarr(url, storage_options=options).compute(), PIXELS)
-
-
-@pytest.mark.parametrize("key", ["taken.zarr", "taken.zarr/c/0/0"], ids=["object", "prefix"])
-def test_a_target_on_s3_that_exists_is_refused_with_no_write(s3_server: S3Server, key: str) -> None:
-    bucket = f"b{uuid.uuid4().hex}"
-    s3_server.put(bucket, {key: b"mine"})
-    s3_server.requests.clear()
-    with pytest.raises(TargetExistsError, match=r"taken\.zarr exists already"):
-        write(f"s3://{bucket}/taken.zarr", storage_options=s3_server.storage_options)
-    assert writes_seen(s3_server) == []
-
-
-def test_a_bucket_that_is_not_there_is_a_storage_error(s3_server: S3Server) -> None:
-    url = "s3://no-such-bucket-here/a.zarr"
-    with pytest.raises(StorageError, match=f"cannot write {url}: .*bucket") as caught:
-        write(url, storage_options=s3_server.storage_options)
-    assert isinstance(caught.value.__cause__, OSError)
-
-
-def test_a_web_server_that_takes_no_writes_is_a_storage_error(tmp_path: Path) -> None:
-    with serve_folder(tmp_path) as server:
-        url = f"{server.url}/a.zarr"
-        with pytest.raises(StorageError, match=rf"cannot write {url}: ClientResponseError: 501"):
-            write(url)
-
-
-def test_a_store_without_writes_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MemoryFileSystem, "pipe_file", AbstractFileSystem._open)
-    with pytest.raises(StorageError, match=r"cannot write memory://\S+: .* read-only"):
-        write(f"memory://{uuid.uuid4().hex}")
-
-
 # --- what cannot be stored, and what is not there ----------------------------------------------
 
 
@@ -659,20 +419,15 @@ def test_what_cannot_be_stored_is_refused_before_anything_is_written(
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (da.zeros((3, 0)), r"no pixel to copy: the shape is \(3, 0\)"),
-        (da.from_array(np.array(["a", "b"])), "but got <U1"),
-        (da.from_array(np.zeros(2, "datetime64[s]")), "but got datetime64"),
+        (np.zeros((3, 0)), r"no pixel to copy: the shape is \(3, 0\)"),
+        (np.array(["a", "b"]), "but got <U1"),
+        (np.zeros(2, "datetime64[s]"), "but got datetime64"),
     ],
     ids=["empty", "text", "time"],
 )
-def test_an_array_that_is_no_picture_is_refused(array: da.Array, message: str) -> None:
+def test_an_array_that_is_no_picture_is_refused(array: np.ndarray, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         write("memory://never", array)
-
-
-def test_overwrite_is_not_there_yet() -> None:
-    with pytest.raises(FeatureNotAvailableError, match="overwrite=True is not available yet"):
-        write("memory://never", overwrite=True)
 
 
 def test_a_store_that_nobody_knows_is_an_option_error() -> None:
@@ -733,44 +488,3 @@ def test_a_copy_with_damaged_metadata_is_a_clear_error(
     path.write_text(json.dumps(document))
     with pytest.raises((StorageError, FilesNotFoundError), match=message):
         open_zarr(tmp_path / "a.zarr")
-
-
-# --- progress, and other processes ------------------------------------------------------------
-
-
-def test_progress_counts_the_blocks_up_to_all() -> None:
-    seen: list[tuple[int, int]] = []
-    write(
-        f"memory://{uuid.uuid4().hex}",
-        da.zeros((8, 4), chunks=(2, 4)),
-        chunks=(2, 2),
-        progress=lambda done, total: seen.append((done, total)),
-    )
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-
-
-def test_progress_true_draws_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("tqdm")
-    array = da.zeros((8, 4), chunks=(2, 4))
-    write(f"memory://{uuid.uuid4().hex}", array, chunks=(2, 2), progress=True)
-    assert "4/4" in capsys.readouterr().err
-
-
-def test_without_tqdm_a_bar_is_an_error_that_names_the_extra(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    with pytest.raises(FeatureNotAvailableError, match=r"intake-tiffstack\[all\]"):
-        write(f"memory://{uuid.uuid4().hex}", progress=True)
-
-
-def test_blocks_are_written_by_other_processes_too(tmp_path: Path) -> None:
-    array = da.arange(64, dtype="u2", chunks=5).reshape(8, 8)
-    with dask.config.set(scheduler="processes", num_workers=2):
-        write(tmp_path / "a.zarr", array, chunks=(4, 4))
-    np.testing.assert_array_equal(da.from_zarr(tmp_path / "a.zarr").compute(), array.compute())
-
-
-def test_a_storage_error_comes_home_from_another_process() -> None:
-    error = StorageError("cannot write s3://b/a.zarr: full", url="s3://b/a.zarr")
-    assert pickle.loads(pickle.dumps(error)).details == error.details

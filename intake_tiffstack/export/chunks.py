@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from itertools import accumulate, pairwise
-from math import ceil, prod
+from math import ceil, lcm, prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from intake_tiffstack.chunks import AUTO_BYTES, ENOUGH_CHUNKS, SMALL_BYTES
 from intake_tiffstack.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-__all__ = ["align_chunks", "choose_zarr_chunks", "resolve_chunks"]
+__all__ = ["choose_zarr_chunks", "page_dims_last", "plan_blocks", "resolve_chunks"]
 
 _PAGE_DIMS = frozenset({"y", "x", "sample"})
 _MOST_CHUNK_BYTES = 2**31 - 1 - 16  # what Blosc takes
@@ -79,43 +79,60 @@ def _even_part(size: int, most: int) -> int:
     return next((part for part in range(most, halfway - 1, -1) if size % part == 0), balanced)
 
 
-def align_chunks(
-    chunks: Iterable[Sequence[int]], unit: Iterable[int]
+def plan_blocks(
+    shape: Sequence[int],
+    itemsize: int,
+    *,
+    unit: Sequence[int],
+    granule: Sequence[int],
+    order: Sequence[int],
+    most_bytes: int,
 ) -> tuple[tuple[int, ...], ...]:
-    """Return dask chunks near the given ones whose inner edges all lie on multiples of *unit*.
+    """Return the blocks a copy is made by, as lengths along each dim. Pure.
 
-    Each edge moves to the nearest multiple, so that blocks exchange no more than their rims, and
-    two blocks never share a chunk (or shard) of the target. Chunks that are aligned already come
-    back as they are. Pure.
+    Every edge between two blocks lies on a multiple of *unit*, so that no two blocks ever share a
+    chunk (or shard) of the target: each would read it, change its part and write it back, and the
+    later would undo the earlier without a word. Where *most_bytes* allows, edges also lie on
+    multiples of *granule*, so that nothing is decoded twice.
 
     Parameters
     ----------
-    chunks
-        Of a dask array: a sequence of lengths a dim.
+    shape, itemsize
+        Of the array.
     unit
         Shape of what is written as a whole: the shard where there is one, else the chunk.
-
-    Returns
-    -------
-    tuple of tuple of int
-        Chunks of the same shape.
+    granule
+        Extent along each dim of what the source must decode as a whole; 1 where it need not.
+    order
+        The dims from the one that varies slowest in the source; blocks grow from the last.
+    most_bytes
+        The most that a block holds, but for a unit that is larger by itself.
 
     Examples
     --------
-    >>> align_chunks([(7, 7, 6)], [4])
-    ((8, 8, 4),)
-    >>> align_chunks([(1, 1, 1, 1, 1)], [2])
-    ((2, 2, 1),)
+    >>> plan_blocks((100, 512, 512), 2, unit=(1, 512, 512), granule=(1, 8, 512),
+    ...             order=(0, 1, 2), most_bytes=2**27)[0]
+    (8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 4)
+    >>> plan_blocks((10, 60), 1, unit=(3, 20), granule=(1, 30), order=(0, 1), most_bytes=2**27)
+    ((10,), (60,))
     """
-    return tuple(_align(sizes, step) for sizes, step in zip(chunks, unit, strict=True))
-
-
-def _align(sizes: Sequence[int], step: int) -> tuple[int, ...]:
-    """Return the lengths between the edges of *sizes*, each moved to a multiple of *step*."""
-    end = sum(sizes)
-    snapped = {(edge + step // 2) // step * step for edge in accumulate(sizes)}
-    edges = [0, *sorted(edge for edge in snapped if 0 < edge < end), end]
-    return tuple(stop - start for start, stop in pairwise(edges))
+    steps = [min(lcm(u, g), -(-n // u) * u) for n, u, g in zip(shape, unit, granule, strict=True)]
+    for axis in order:  # what is decoded twice there is the least of it
+        if prod(map(min, steps, shape)) * itemsize <= most_bytes:
+            break
+        others = prod(map(min, steps, shape)) // min(steps[axis], shape[axis]) * itemsize
+        steps[axis] = max(most_bytes // others // unit[axis], 1) * unit[axis]
+    aim = min(most_bytes, AUTO_BYTES, max(SMALL_BYTES, prod(shape) * itemsize // ENOUGH_CHUNKS))
+    lengths = list(steps)
+    for axis in reversed(order):
+        fitting = aim // (prod(map(min, lengths, shape)) * itemsize)
+        lengths[axis] *= min(max(fitting, 1), -(-shape[axis] // lengths[axis]))
+        if lengths[axis] < shape[axis]:
+            break
+    return tuple(
+        tuple(min(length, n - start) for start in range(0, n, length))
+        for n, length in zip(shape, lengths, strict=True)
+    )
 
 
 def resolve_chunks(
@@ -154,13 +171,22 @@ def resolve_chunks(
         if whole is not None and any(n % part for n, part in zip(whole, parts, strict=True)):
             raise OptionError(f"shards must be a multiple of chunks {parts}, but got {whole}")
         return parts, whole
-    order = sorted(range(len(dims)), key=lambda axis: dims[axis] in _PAGE_DIMS)  # page dims last
+    order = page_dims_last(dims)
     page_ndim = sum(dim in _PAGE_DIMS for dim in dims)
     chosen = choose_zarr_chunks([shape[axis] for axis in order], itemsize, page_ndim)
     parts = tuple(chosen[order.index(axis)] for axis in range(len(dims)))
     if whole is not None:
         parts = tuple(_largest_divisor(n, part) for n, part in zip(whole, parts, strict=True))
     return parts, whole
+
+
+def page_dims_last(dims: Sequence[str]) -> list[int]:
+    """Return the places of the dims, those of a page after all others. Pure.
+
+    >>> page_dims_last(["y", "x", "t"])
+    [2, 0, 1]
+    """
+    return sorted(range(len(dims)), key=lambda axis: dims[axis] in _PAGE_DIMS)
 
 
 def _checked(option: str, lengths: Sequence[int], shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, Self
 
 import zarr.storage
@@ -15,7 +17,10 @@ from zarr.abc.store import Store
 from intake_tiffstack.errors import FilesNotFoundError, StorageError, TargetExistsError
 from intake_tiffstack.listing.filesystem import get_filesystem, is_local, storage_errors
 
-__all__ = ["Place"]
+__all__ = ["PARTIAL", "Place"]
+
+PARTIAL = ".partial"
+"""How names end, here and in Zarr's local store, of files that are not yet whole."""
 
 
 @dataclass(frozen=True)
@@ -57,39 +62,92 @@ class Place:
             self.url, storage_options=dict(self.storage_options), read_only=read_only
         )
 
-    def refuse_taken(self) -> None:
-        """Raise where something is at the place already; an empty folder is nothing.
-
-        A few requests, none of which changes anything.
+    def find(self) -> frozenset[str]:
+        """Return the names of all objects below the place; one listing, never from a cache.
 
         Raises
         ------
         TargetExistsError
-            If there is a file, or a folder or prefix that holds something.
+            If the place is a file.
         StorageError
             If the store cannot be asked.
         """
         with self.write_errors():
             self.filesystem.invalidate_cache(self.path)
-            if not self.filesystem.exists(self.path):
-                return
-            found = "a file"
-            if self.filesystem.isdir(self.path):
-                listed = self.filesystem.ls(self.path, detail=False)
-                names = [name.rstrip("/").rpartition("/")[2] for name in listed]
-                if not names:
-                    return
-                found = f"a folder with {names[0]!r} in it"
-        raise TargetExistsError(
-            f"{self.url} exists already ({found}) and is left as it is; give another URL, "
-            "or delete it first (chunks with no metadata beside them are a copy that failed)",
-            url=self.url,
-        )
+            found = self.filesystem.find(self.path)
+        start = self.path.rstrip("/") + "/"
+        if found and not found[0].startswith(start):
+            raise TargetExistsError(
+                f"{self.url} exists already (a file) and is left as it is; give another URL",
+                url=self.url,
+            )
+        return frozenset(name.removeprefix(start) for name in found)
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in one folder below the place, none if there is no such folder."""
+        path = f"{self.path}/{folder}"
+        with self.write_errors():
+            self.filesystem.invalidate_cache(path)
+            try:
+                listed = self.filesystem.ls(path, detail=False)
+            except FileNotFoundError:
+                return []
+        return [name.rstrip("/").rpartition("/")[2] for name in listed]
+
+    def read_document(self, key: str) -> bytes:
+        """Return one small object below the place."""
+        with self.write_errors():
+            content: bytes = self.filesystem.cat_file(f"{self.path}/{key}")
+        return content
 
     def write_document(self, key: str, content: bytes) -> None:
-        """Write one small object below the place, in one request."""
+        """Write one small object below the place, as a whole or not at all."""
+        path = f"{self.path}/{key}"
         with self.write_errors():
-            self.filesystem.pipe_file(f"{self.path}/{key}", content)
+            if not is_local(self.url):  # a store shows an object once all of it is there
+                self.filesystem.pipe_file(path, content)
+                return
+            self.filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+            partial = f"{path}.{uuid.uuid4().hex}{PARTIAL}"
+            try:
+                self.filesystem.pipe_file(partial, content)
+                os.replace(partial, path)
+            except OSError:
+                with suppress(FileNotFoundError):
+                    os.unlink(partial)
+                raise
+
+    def create_document(self, key: str, content: bytes) -> None:
+        """Write one small object that is not there yet.
+
+        Raises
+        ------
+        FileExistsError
+            If it is there: of several that try at once, one succeeds.
+        """
+        path = f"{self.path}/{key}"
+        with self.write_errors():
+            if is_local(self.url):
+                self.filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+            try:
+                self.filesystem.pipe_file(path, content, mode="create")
+                return
+            except FileExistsError as exc:
+                found = exc
+        raise found
+
+    def remove(self, keys: Collection[str]) -> None:
+        """Remove objects below the place, and on this machine the folders that this empties."""
+        if not keys:
+            return
+        with self.write_errors():
+            self.filesystem.rm([f"{self.path}/{key}" for key in keys])
+            if is_local(self.url):
+                folders = {parent for key in keys for parent in PurePosixPath(key).parents}
+                for folder in sorted(folders, key=lambda path: -len(path.parts)):
+                    if folder.parts:  # the place itself stays
+                        with suppress(OSError):  # something else is in it
+                            os.rmdir(f"{self.path}/{folder}")
 
     @contextmanager
     def read_errors(self) -> Iterator[None]:

@@ -1,0 +1,271 @@
+"""The right to write at a place: one writer at a time, over a network and after a crash too.
+
+A claim is one small object below the place, ``.tiffstack/claim-00001.json``, created exclusively.
+It says who writes what, and its time is renewed while the writer lives. To take over from a dead
+writer is to create the claim with the next number: of two that try, one succeeds. The claim with
+the highest number is the one that counts; a writer that was taken for dead sees it before its next
+unit, and stops. All claims are removed once the copy is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from intake_tiffstack.errors import StorageError, TargetBusyError
+
+if TYPE_CHECKING:
+    from intake_tiffstack.export.place import Place
+
+__all__ = ["CLAIMS", "Claim", "Record", "hold", "last_claim", "release_all"]
+
+CLAIMS = ".tiffstack"
+"""The folder of the claims, below the place."""
+
+BEAT_SECONDS = 10.0
+"""How often a writer says that it lives."""
+
+STALE_SECONDS = 60.0
+"""How long a writer may say nothing before another may take over; clocks must agree better."""
+
+_LOG = logging.getLogger(__name__)
+_HELD: set[str] = set()  # the writers that live in this process
+
+Phase = Literal["clearing", "writing"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a claim says."""
+
+    number: int
+    """Which claim on the place this is, from 1."""
+    writer: str
+    """Random, one an attempt."""
+    host: str
+    pid: int
+    beat: float
+    """When the writer last lived, in seconds since 1970."""
+    phase: Phase
+    """``clearing`` until what was there before is removed."""
+    is_stopped: bool
+    """Whether the writer has failed, and said so."""
+    spec: Mapping[str, Any]
+    """What is written, as JSON: two writers of equal spec write the same bytes."""
+
+    def to_json(self) -> bytes:
+        """Return the bytes that are stored."""
+        return json.dumps({"version": 1, **self.__dict__}, indent=1).encode()
+
+    def is_alive(self) -> bool:
+        """Return whether the writer may still be writing."""
+        if self.is_stopped:
+            return False
+        if self.host == socket.gethostname():
+            if self.pid == os.getpid():
+                return self.writer in _HELD
+            if _is_gone(self.pid):
+                return False
+        return time.time() - self.beat < STALE_SECONDS
+
+
+def _is_gone(pid: int) -> bool:
+    """Return whether no process of this machine has that number."""
+    if os.name != "posix" or pid <= 0:  # elsewhere signal 0 is no question
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # it is another user's
+        return False
+    return False
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim that this writer holds; pickled to the workers, which only check it."""
+
+    place: Place
+    record: Record
+
+    def check(self) -> None:
+        """Raise if another writer has taken over. One small request.
+
+        Raises
+        ------
+        TargetBusyError
+            If there is a claim with a higher number, or this one is no longer there.
+        """
+        later = _read(self.place, self.record.number + 1)
+        if later is not None:
+            raise TargetBusyError(
+                f"{self.place.url}: process {later.pid} on {later.host} has taken over this copy, "
+                f"since nothing was heard of this writer for {STALE_SECONDS:.0f} s",
+                url=self.place.url,
+            )
+
+
+def last_claim(place: Place) -> Record | None:
+    """Return the claim that counts, None where there is none. One listing and one read."""
+    for _ in range(10):
+        numbers = _numbers(place)
+        if not numbers:
+            return None
+        record = _read(place, numbers[-1])
+        if record is not None:  # else it was removed since the listing
+            return record
+    raise StorageError(f"{place.url}: its claims change faster than they can be read")
+
+
+@contextmanager
+def hold(
+    place: Place, spec: Mapping[str, Any], last: Record | None, phase: Phase
+) -> Iterator[_Held]:
+    """Hold the claim on a place; it is marked as stopped where the block fails.
+
+    Parameters
+    ----------
+    place
+        What is claimed.
+    spec
+        What will be written.
+    last
+        The claim that counted when the caller decided that it may write; None where none was.
+    phase
+        What is done first.
+
+    Raises
+    ------
+    TargetBusyError
+        If the last writer lives, or another was faster.
+    """
+    if last is not None and last.is_alive():
+        raise _busy(place, last)
+    record = Record(
+        number=1 if last is None else last.number + 1,
+        writer=uuid.uuid4().hex,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        beat=time.time(),
+        phase=phase,
+        is_stopped=False,
+        spec=spec,
+    )
+    _HELD.add(record.writer)
+    try:
+        try:
+            place.create_document(_key(record.number), record.to_json())
+        except FileExistsError as exc:
+            raise _busy(place, _read(place, record.number)) from exc
+        held = _Held(Claim(place, record))
+        try:
+            yield held
+        except BaseException:
+            held.stop()
+            raise
+        held.end()
+    finally:
+        _HELD.discard(record.writer)
+
+
+class _Held:
+    """A claim that is renewed by a thread of its own."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self._is_dropped = False
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._beat, name="tiffstack-claim", daemon=True)
+        self._thread.start()
+
+    def say(self, **changes: Any) -> None:
+        """Renew the claim, with some of what it says changed."""
+        with self._lock:
+            record = replace(self.claim.record, beat=time.time(), **changes)
+            self.claim = replace(self.claim, record=record)
+            self.claim.place.write_document(_key(record.number), record.to_json())
+
+    def stop(self) -> None:
+        """Leave the copy to be resumed."""
+        self.end()
+        if self._is_dropped:
+            return
+        try:
+            self.say(is_stopped=True)
+        except StorageError as exc:  # the disk is full, or the store gone: that is the failure
+            _LOG.warning("the claim on %s stays: %s", self.claim.place.url, exc)
+
+    def drop(self) -> None:
+        """Give the claim up, without a trace."""
+        self.end()
+        self.claim.place.remove([_key(self.claim.record.number)])
+        self._is_dropped = True
+
+    def end(self) -> None:
+        """Say no more."""
+        self._over.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT_SECONDS):
+            try:
+                self.say()
+            except StorageError as exc:  # units fail by themselves if the store is gone
+                _LOG.warning("the claim on %s was not renewed: %s", self.claim.place.url, exc)
+
+
+def release_all(place: Place) -> None:
+    """Remove every claim: the copy is whole."""
+    place.remove([f"{CLAIMS}/{name}" for name in place.names(CLAIMS)])
+
+
+def _busy(place: Place, record: Record | None) -> TargetBusyError:
+    who = "another process" if record is None else f"process {record.pid} on {record.host}"
+    return TargetBusyError(
+        f"{who} is writing {place.url} at this moment; wait for it, or give another URL",
+        url=place.url,
+    )
+
+
+def _key(number: int) -> str:
+    return f"{CLAIMS}/claim-{number:05d}.json"
+
+
+def _path(place: Place, number: int) -> str:
+    return f"{place.path}/{_key(number)}"
+
+
+def _numbers(place: Place) -> list[int]:
+    """Return the numbers of the claims on a place, ascending."""
+    return sorted(
+        int(name[6:-5])
+        for name in place.names(CLAIMS)
+        if name.startswith("claim-") and name.endswith(".json")
+    )
+
+
+def _read(place: Place, number: int) -> Record | None:
+    """Return a claim, None where there is none."""
+    with place.write_errors():
+        try:
+            content = place.filesystem.cat_file(_path(place, number))
+        except FileNotFoundError:
+            return None
+        try:
+            told = json.loads(content)
+            return Record(**{k: v for k, v in told.items() if k != "version"})
+        except (ValueError, TypeError):
+            # created and not yet filled, or cut by a crash: it lives as long as a silent writer
+            beat = place.filesystem.modified(_path(place, number)).timestamp()
+            return Record(number, "", "", 0, beat, "writing", False, {})

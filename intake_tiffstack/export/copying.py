@@ -1,0 +1,246 @@
+"""How a copy is made: data first, metadata last, by units that can be done in any order.
+
+The same units run on threads or on the workers of a cluster, and leave the same bytes. A unit is
+done when all it writes is listed; what a killed writer left is taken up where it ended.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+import dask
+import dask.local
+from dask.base import get_scheduler, tokenize
+from dask.system import CPU_COUNT
+
+from intake_tiffstack.errors import TargetExistsError
+from intake_tiffstack.export.claim import Claim, hold, release_all
+from intake_tiffstack.export.draft import Draft
+from intake_tiffstack.export.place import PARTIAL, Place
+from intake_tiffstack.export.stages import (
+    SAMPLES,
+    Job,
+    Part,
+    Stage,
+    check_part,
+    in_waves,
+    write_unit,
+)
+from intake_tiffstack.export.target import OPENING, Target, look_at
+from intake_tiffstack.progress import Progress, reported
+
+__all__ = ["Verify", "write_copy"]
+
+Verify = Literal["sample", "all", False]
+T = TypeVar("T")
+
+
+def write_copy(
+    place: Place,
+    stages: Sequence[Stage],
+    documents: Callable[[], Mapping[str, bytes]],
+    *,
+    token: str,
+    overwrite: bool,
+    resume: bool,
+    verify: Verify,
+    progress: Progress,
+) -> None:
+    """Write all arrays of a copy, then its metadata.
+
+    Until the last write the place holds chunks, a claim and no document at its root, and nothing
+    opens it. Killed at any point, the same call ends as an undisturbed one would have.
+
+    Parameters
+    ----------
+    place
+        Where to.
+    stages
+        What is written; one that reads what another wrote comes after it, others side by side.
+    documents
+        Called once all chunks are there; gives name below the place to content, of the groups
+        around the arrays.
+    token
+        Of the pixels: a copy that was begun is resumed by a writer of the same pixels alone.
+    overwrite
+        Whether a Zarr that is there is replaced.
+    resume
+        Whether units that an earlier attempt wrote are kept.
+    verify
+        Whether some regions, all, or none are read back and compared with the source.
+    progress
+        See :data:`~intake_tiffstack.progress.Progress`; counts bytes of the source.
+
+    Raises
+    ------
+    TargetExistsError
+        If something is there that is not to be replaced (a TargetBusyError where another writes).
+    VerificationError
+        If a region does not read back as it was; it is removed, and the same call writes it again.
+    StorageError
+        If the store refuses. What is written stays, and the same call resumes.
+    """
+    drafts = [draft for stage in stages for draft in stage.drafts]
+    spec = json.loads(json.dumps({"token": token, **_describe(drafts)}))
+    target = look_at(place)
+    todo = target.decide(spec, overwrite=overwrite, resume=resume)
+    with hold(place, spec, target.claim, "clearing" if todo == "clear" else "writing") as held:
+        if todo == "start" and look_at(place).is_whole:  # it was finished between look and claim
+            held.drop()
+            raise TargetExistsError(f"{place.url} was written by another process", url=place.url)
+        if todo == "clear":
+            _clear(place, target)
+            held.say(phase="writing")
+        if todo != "finish":
+            stored = target.stored if todo == "resume" else frozenset()
+            _write_units(place, stages, held.claim, stored, progress)
+            if verify:
+                _verify(place, stages, held.claim, verify, progress)
+            held.claim.check()
+            _write_documents(place, stages, documents())
+        held.end()
+        place.remove([key for key in target.stored if key.endswith(PARTIAL)])
+        release_all(place)
+
+
+def _describe(drafts: Sequence[Draft]) -> dict[str, Any]:
+    """Return where the arrays lie and what they are: a plate has thousands of a few kinds."""
+    kinds = {json.dumps(spec := draft.spec()): spec for draft in drafts}
+    return {"paths": tokenize([draft.path for draft in drafts]), "arrays": list(kinds.values())}
+
+
+def _clear(place: Place, target: Target) -> None:
+    """Remove what was there, first what makes it open."""
+    is_opening = [key for key in target.stored if key.rpartition("/")[2] in OPENING]
+    place.remove(is_opening)
+    place.remove(target.stored.difference(is_opening))
+
+
+def _write_documents(place: Place, stages: Sequence[Stage], documents: Mapping[str, bytes]) -> None:
+    """Write the documents of all arrays and groups, the one that makes the root open last."""
+    found = dict(documents)
+    for stage in stages:
+        for draft in stage.drafts:
+            start = f"{draft.path}/" if draft.path else ""
+            found |= {start + name: content for name, content in draft.documents.items()}
+    for key in sorted(found, key=lambda key: (key in OPENING, -key.count("/"))):
+        place.write_document(key, found[key])
+
+
+def _write_units(
+    place: Place,
+    stages: Sequence[Stage],
+    claim: Claim,
+    stored: frozenset[str],
+    progress: Progress,
+) -> None:
+    """Write every unit that is not stored, stage by stage."""
+    waves = in_waves(stages)
+    todo = [
+        [
+            (i, unit)
+            for i, stage in enumerate(wave)
+            for unit in stage.units()
+            if not stored.issuperset(stage.keys(unit))
+        ]
+        for wave in waves
+    ]
+    total = sum(stage.nbytes for stage in stages)
+    left = sum(
+        wave[i].unit_nbytes(unit)
+        for wave, units in zip(waves, todo, strict=True)
+        for i, unit in units
+    )
+    with (
+        _open_workers() as workers,
+        reported(progress, total, title="export", unit="B", done=total - left) as advance,
+    ):
+        for wave, units in zip(waves, todo, strict=True):
+            for nbytes in workers.run(write_unit, (wave, place, claim), units):
+                advance(nbytes)
+
+
+def _verify(
+    place: Place, stages: Sequence[Stage], claim: Claim, verify: Verify, progress: Progress
+) -> None:
+    """Read some or all of the copy back and compare it with what it was made of."""
+    if verify == "sample":
+        progress = False  # a moment
+    total = sum(draft.nbytes for stage in stages for draft in stage.drafts)
+    with (
+        _open_workers() as workers,
+        reported(progress, total, title="verify", unit="B") as advance,
+    ):
+        parts = _all_parts(stages) if verify == "all" else _samples(stages)
+        for nbytes in workers.run(check_part, (tuple(stages), place, claim), parts):
+            advance(nbytes)
+
+
+def _all_parts(stages: Sequence[Stage]) -> Iterator[tuple[int, Part]]:
+    """Yield every part of every stage."""
+    for i, stage in enumerate(stages):
+        for part in stage.all_parts():
+            yield i, part
+
+
+def _samples(stages: Sequence[Stage]) -> Iterator[tuple[int, Part]]:
+    """Yield some parts of a few stages, first and last among them."""
+    step = max((len(stages) - 1) / (SAMPLES - 1), 1)
+    for i in sorted({round(n * step) for n in range(min(len(stages), SAMPLES))}):
+        for part in stages[i].samples():
+            yield i, part
+
+
+# -- where units run -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Workers:
+    """Threads of this process, or the workers of a cluster."""
+
+    executor: Executor
+    count: int
+    share: Callable[[Any], Any]
+    """Sends a value to all of them once, and returns what stands for it in a call."""
+
+    def run(self, function: Callable[[Job, T], int], job: Job, items: Iterable[T]) -> Iterator[int]:
+        """Yield what *function* returns for each item, as they are done; a few are under way.
+
+        The first failure ends it: what runs is waited for, nothing more is begun.
+        """
+        shared = self.share(job)
+        pending: set[Future[int]] = set()
+        try:
+            for item in items:
+                pending.add(self.executor.submit(function, shared, item))
+                if len(pending) >= 2 * self.count:
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+@contextmanager
+def _open_workers() -> Iterator[_Workers]:
+    """Yield the workers of the current ``distributed`` client, else threads as dask would use."""
+    scheduler = get_scheduler()
+    client: Any = getattr(scheduler, "__self__", None)
+    if hasattr(client, "get_executor") and not client.asynchronous:
+        count = sum(client.nthreads().values())
+        with client.get_executor(pure=False) as executor:
+            yield _Workers(executor, max(count, 1), partial(client.scatter, hash=False))
+        return
+    is_single = scheduler is dask.local.get_sync
+    count = 1 if is_single else int(dask.config.get("num_workers", None) or CPU_COUNT)
+    with ThreadPoolExecutor(count, thread_name_prefix="tiffstack-export") as executor:
+        yield _Workers(executor, count, lambda value: value)

@@ -1,0 +1,164 @@
+"""A Zarr array as a lazy array again, with its dims, coordinates and attributes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import dask.array as da
+import zarr
+from numpy.typing import NDArray
+
+from intake_tiffstack.chunks import AUTO_BYTES
+from intake_tiffstack.errors import FilesNotFoundError, StorageError
+from intake_tiffstack.export.attributes import ARRAY_DIMENSIONS, OWN_KEY, decode_coords
+from intake_tiffstack.export.chunks import page_dims_last, plan_blocks
+from intake_tiffstack.export.pixels import ZarrPixels
+from intake_tiffstack.export.place import Place
+from intake_tiffstack.export.selecting import (
+    Positions,
+    select_attrs,
+    select_coords,
+    select_positions,
+)
+from intake_tiffstack.lazy import to_dask_array
+from intake_tiffstack.listing.filetable import File, split_chain
+from intake_tiffstack.listing.store import stat_file
+
+__all__ = ["ZarrCopy", "open_zarr"]
+
+
+class ZarrCopy(NamedTuple):
+    """What a Zarr copy holds."""
+
+    array: da.Array
+    """The pixels, lazy; a dask chunk is a shard or several, or chunks of up to 32 MiB together."""
+    dims: tuple[str, ...]
+    """Names of the dims, in the array's order."""
+    coords: dict[str, tuple[tuple[str, ...], NDArray[Any]]]
+    """Name to dims and values, as they were written."""
+    attrs: dict[str, Any]
+    """What the writer gave as ``attrs``."""
+
+
+def open_zarr(
+    url: str | os.PathLike[str],
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    arraytype: str = "numpy",
+    sel: Mapping[str, Any] | None = None,
+) -> ZarrCopy:
+    """Return the lazy array, dims, coordinates and attributes of a Zarr copy.
+
+    Only the metadata is read: a few small requests. Any Zarr array that names its dims opens; one
+    that something else wrote has no coordinates.
+
+    Parameters
+    ----------
+    url
+        Of the copy.
+    storage_options
+        For fsspec.
+    arraytype
+        What a chunk is: ``numpy``, ``cupy``, or a dotted name (with the setting ``allow_code``).
+        Chunks are decoded on the CPU, and Zarr's configuration is left as it is.
+    sel
+        Keeps positions by the values of a coordinate along one dim: a value, a list of values, or
+        ``{"from": a, "to": b}`` with both ends included. A dim without a coordinate counts from 0.
+
+    Raises
+    ------
+    FilesNotFoundError
+        If there is no finished copy.
+    StorageError
+        If the store cannot be read, or the array does not name its dims.
+    OptionError
+        If `sel` names no coordinate along one dim, or a value that is not there.
+    """
+    place = Place.at(url, storage_options)
+    document = _find_document(place)  # first: a copy that is replaced meanwhile does not agree
+    source = _open_array(place)
+    attrs = dict(source.attrs)
+    coords = decode_coords(attrs.pop(OWN_KEY, None), place.url)
+    if source.metadata.zarr_format == 2:
+        dims: Any = attrs.pop(ARRAY_DIMENSIONS, None)
+    else:
+        dims = source.metadata.dimension_names
+    if dims is None or None in dims:
+        raise StorageError(
+            f"{place.url}: the dims of this Zarr array have no names, but got {dims!r}; "
+            "dask.array.from_zarr opens the pixels of any Zarr",
+            url=place.url,
+        )
+    sizes = dict(zip(dims, source.shape, strict=True))
+    kept = select_positions(sel or {}, coords, sizes)
+    positions = tuple(kept[dim] for dim in dims)
+    pixels = ZarrPixels(
+        place.url, place.storage_options, document, source.metadata, positions, arraytype
+    )
+    return ZarrCopy(
+        to_dask_array(pixels, _dask_chunks(source, dims, positions)),
+        tuple(dims),
+        select_coords(coords, kept),
+        select_attrs(attrs, kept, sizes),
+    )
+
+
+def _find_document(place: Place) -> File:
+    """Return what makes the place an array, as a file: format 3 before 2, as Zarr has it."""
+    path, chain = split_chain(place.url)
+    for name in ("zarr.json", ".zarray"):
+        try:
+            return stat_file(f"{path}/{name}{chain}", place.storage_options)
+        except FilesNotFoundError:
+            continue
+    raise _nothing_there(place)
+
+
+def _open_array(place: Place) -> Any:
+    with place.read_errors():
+        try:
+            return zarr.open_array(place.open_store(read_only=True), mode="r")
+        except FileNotFoundError as exc:
+            raise _nothing_there(place) from exc
+        except ValueError as exc:
+            raise StorageError(f"{place.url} is no readable Zarr array: {exc}") from exc
+
+
+def _nothing_there(place: Place) -> FilesNotFoundError:
+    return FilesNotFoundError(
+        f"{place.url} holds no finished Zarr array: there is nothing, or a group, or a copy that "
+        "is still being written or has failed",
+        url=place.url,
+    )
+
+
+def _dask_chunks(
+    source: Any, dims: Sequence[str], kept: Sequence[Positions]
+) -> tuple[tuple[int, ...], ...]:
+    """Return what of each block is kept; blocks hold whole shards, or chunks where there are none.
+
+    Chunks of 1 to 4 MB are put together: a task costs 0.5 ms whatever is in it.
+    """
+    blocks = plan_blocks(
+        source.shape,
+        source.dtype.itemsize,
+        unit=source.shards or source.chunks,
+        granule=(1,) * source.ndim,
+        order=page_dims_last(dims),
+        most_bytes=AUTO_BYTES,
+    )
+    return tuple(map(_kept_of, blocks, kept))
+
+
+def _kept_of(lengths: Sequence[int], kept: Positions) -> tuple[int, ...]:
+    """Return how many of the kept positions lie in each block; blocks without one are no chunks.
+
+    >>> _kept_of((4, 4, 2), range(10)), _kept_of((4, 4, 2), (1, 2, 9))
+    ((4, 4, 2), (2, 1))
+    """
+    edges = [bisect_left(kept, edge) for edge in itertools.accumulate(lengths, initial=0)]
+    return tuple(b - a for a, b in itertools.pairwise(edges) if b > a)

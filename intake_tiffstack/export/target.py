@@ -1,0 +1,135 @@
+"""What is at the place of a copy already, and what may become of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from intake_tiffstack.errors import TargetExistsError
+from intake_tiffstack.export.claim import CLAIMS, Record, last_claim
+from intake_tiffstack.export.place import PARTIAL, Place
+
+__all__ = ["OPENING", "Target", "look_at"]
+
+OPENING = frozenset({"zarr.json", ".zarray", ".zgroup"})
+"""The documents that make a folder a Zarr array or group."""
+
+_DOCUMENTS = OPENING | {".zattrs", ".zmetadata"}
+_is_chunk = re.compile(r"(c|(c[/.])?\d+([/.]\d+)*)").fullmatch
+
+
+@dataclass(frozen=True)
+class Target:
+    """What was found at the place of a copy."""
+
+    place: Place
+    keys: frozenset[str]
+    """The names of all objects below it."""
+    claim: Record | None
+    """Of the last writer, None where there is none."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a Zarr array or group opens there."""
+        return not OPENING.isdisjoint(self.keys)
+
+    @property
+    def stored(self) -> frozenset[str]:
+        """The names of all objects but the claims."""
+        return frozenset(key for key in self.keys if not key.startswith(f"{CLAIMS}/"))
+
+    def decide(
+        self, spec: Mapping[str, Any], *, overwrite: bool, resume: bool
+    ) -> Literal["start", "resume", "clear", "finish"]:
+        """Return what a writer may do here. Pure.
+
+        ``start`` on an empty place, ``resume`` a copy of equal *spec* that is not whole, ``clear``
+        what is there first, ``finish`` a copy that only lacks the end of its claim.
+
+        Raises
+        ------
+        TargetExistsError
+            If something is there that is not to be replaced.
+        """
+        if self.claim is None and not self.keys:
+            return "start"
+        is_equal = self.claim is not None and self.claim.spec == spec
+        is_cleared = self.claim is not None and self.claim.phase == "writing"
+        if self.is_whole:
+            if is_equal and is_cleared:
+                return "finish"
+            if overwrite:
+                self._refuse_foreign()
+                return "clear"
+            raise self._exists("a Zarr")
+        if self.claim is None:
+            names = sorted(self.keys)
+            raise self._exists(f"a folder with {names[0]!r} in it", is_zarr=False)
+        if is_equal and is_cleared and resume:
+            return "resume"
+        # A claim that was cut as it was created says nothing: all there is comes after it.
+        if is_equal or not self.claim.spec or overwrite:
+            self._refuse_foreign()
+            return "clear"
+        raise TargetExistsError(
+            f"{self.place.url} holds a copy that is not whole, of {_difference(self.claim, spec)}; "
+            "overwrite=True replaces it, or give another URL",
+            url=self.place.url,
+        )
+
+    def _refuse_foreign(self) -> None:
+        """Raise if anything there is not part of a Zarr."""
+        foreign = find_foreign(self.stored)
+        if foreign is not None:
+            raise self._exists(f"a Zarr with {foreign!r} in it", is_zarr=False)
+
+    def _exists(self, what: str, *, is_zarr: bool = True) -> TargetExistsError:
+        advice = "overwrite=True replaces it" if is_zarr else "nothing but a Zarr is overwritten"
+        return TargetExistsError(
+            f"{self.place.url} exists already ({what}) and is left as it is; {advice}; "
+            "or give another URL",
+            url=self.place.url,
+        )
+
+
+def look_at(place: Place) -> Target:
+    """Return what is at a place: one listing, and one read where there are claims."""
+    keys = place.find()
+    return Target(place, keys, last_claim(place) if _has_claims(keys) else None)
+
+
+def _has_claims(keys: Collection[str]) -> bool:
+    return any(key.startswith(f"{CLAIMS}/") for key in keys)
+
+
+def find_foreign(keys: Collection[str]) -> str | None:
+    """Return a name that is no part of a Zarr, None where all of them are. Pure.
+
+    Examples
+    --------
+    >>> find_foreign(["zarr.json", "c/0/0", "0/.zarray", "0/.zattrs", "0/4.5", "c/0.ab12.partial"])
+    >>> find_foreign(["zarr.json", "c/0/0", "notes.txt"])
+    'notes.txt'
+    """
+    nodes = {key.rpartition("/")[0] for key in keys if key.rpartition("/")[2] in OPENING} | {""}
+    for key in sorted(keys):
+        folder, _, name = key.rpartition("/")
+        if name in _DOCUMENTS or name.endswith(PARTIAL):
+            continue
+        parents = [folder[:i] for i, sign in enumerate(folder) if sign == "/"]
+        inside = [node for node in ("", *parents, folder) if node in nodes]
+        if not any(_is_chunk(key[len(node) :].lstrip("/")) for node in inside):
+            return key
+    return None
+
+
+def _difference(claim: Record, spec: Mapping[str, Any]) -> str:
+    """Return in what a copy that was begun is another than *spec*. Pure."""
+    old, new = claim.spec, spec
+    if old.get("token") != new.get("token"):
+        return "other pixels (the files or options have changed)"
+    pairs = zip(old.get("arrays", ()), new.get("arrays", ()), strict=False)
+    names = sorted({k for one, two in pairs for k in two if one.get(k) != two[k]})
+    return f"another layout ({', '.join(names) or 'arrays'} differ)"
