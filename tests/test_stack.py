@@ -575,3 +575,13 @@ def test_a_stack_opens_once_however_many_threads_ask(tmp_path: Path, whole: np.n
     stack = open_stack(tmp_path, **OPTIONS)
     found = dask.compute(*[dask.delayed(lambda: id(stack.collection))() for _ in range(16)])
     assert len(set(found)) == 1
+
+
+def test_without_a_pattern_files_that_differ_are_to_be_excluded(tmp_path: Path) -> None:
+    for i, rows in enumerate([4, 4, 6, 4]):
+        tifffile.imwrite(tmp_path / f"a{i}.tif", np.zeros((rows, 5), "u1"))
+    message = r"(?s)a0\.tif: 4x5.*a2\.tif: 6x5.*Leave the odd ones out by exclude"
+    with pytest.raises(StructureMismatchError, match=message) as caught:
+        open_stack(str(tmp_path)).to_dask()
+    assert "sel={" not in str(caught.value)
+    assert open_stack(str(tmp_path), exclude="a2*").to_dask().shape == (3, 4, 5)

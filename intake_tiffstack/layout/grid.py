@@ -108,6 +108,8 @@ class Grid:
     """The fields that are no axes."""
     written: Mapping[str, Mapping[Any, Any]] = field(default_factory=dict)
     """Of each field that ``labels`` renames, the value in the names of each label."""
+    is_named: bool = True
+    """Whether names give the positions, and not the mere order of the files."""
     dropped: tuple[int, ...] = ()
     """Rows left out by ``duplicates="first"`` or ``"last"``."""
     trimmed: tuple[str, int] | None = None
@@ -288,7 +290,7 @@ def _place_in_order(
     if labels:
         raise OptionError(f"labels names the field {next(iter(labels))!r}, but there is no pattern")
     if concat_dim is None and is_single:
-        return Grid(axes=(), cells=np.zeros((), np.int32))
+        return Grid(axes=(), cells=np.zeros((), np.int32), is_named=False)
     names = ("file",) if concat_dim is None else concat_dim
     names = (names,) if isinstance(names, str) else tuple(names)
     if len(names) != 1:
@@ -305,6 +307,7 @@ def _place_in_order(
     folder = commonprefix(list(paths)).rfind("/") + 1  # noqa: RUF071
     order = natural_order([path[folder:] for path in paths])
     return Grid(
+        is_named=False,
         axes=(Axis(names[0], tuple(range(len(paths)))),), cells=np.array(order, dtype=np.int32)
     )
 

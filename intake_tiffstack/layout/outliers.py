@@ -144,8 +144,13 @@ def mismatch_error(
     message = f"the files differ in {what}:\n" + "".join(
         f"  {paths[rows[i]]}: {kinds[codes[i]]}\n" for i in (one, two)
     )
-    deciding = _deciding_fields(fields, codes, along)
-    if len(deciding) == 1 and along is None:
+    deciding = _deciding_fields(fields, codes, along) if grid.is_named else ()
+    if not grid.is_named:
+        message += (
+            "Leave the odd ones out by exclude, or give a pattern with a field that tells them "
+            "apart, for sel"
+        )
+    elif len(deciding) == 1 and along is None:
         message += _tell_groups(grid, deciding[0], fields[deciding[0]], codes, kinds)
     elif deciding:
         verb = "decides" if len(deciding) == 1 else "decide"
