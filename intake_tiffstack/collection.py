@@ -17,7 +17,8 @@ import numpy as np
 from dask.utils import parse_bytes
 
 from intake_tiffstack.array import ReadOptions, StackArray
-from intake_tiffstack.chunks import choose_chunks
+from intake_tiffstack.chunks import choose_chunks, decoded_whole
+from intake_tiffstack.describing import read_metadata
 from intake_tiffstack.errors import (
     LayoutError,
     OptionError,
@@ -27,33 +28,43 @@ from intake_tiffstack.errors import (
     UnreadableFileError,
 )
 from intake_tiffstack.header import Structure, rename_dims
-from intake_tiffstack.header.cache import get_header, get_raw_metadata
+from intake_tiffstack.header.cache import get_header
 from intake_tiffstack.layout.columns import few, select_files
 from intake_tiffstack.layout.combining import Layout, combine
 from intake_tiffstack.layout.grid import Grid, place_files
 from intake_tiffstack.layout.holes import apply_missing
-from intake_tiffstack.layout.outliers import MAX_PROBED_HEADERS, choose_headers
+from intake_tiffstack.layout.outliers import choose_headers
 from intake_tiffstack.listing.filesystem import is_local
 from intake_tiffstack.listing.finding import list_files
 from intake_tiffstack.listing.urllist import has_tiff_suffix
-from intake_tiffstack.metadata.file_metadata import describe_file
-from intake_tiffstack.metadata.merging import merge
+from intake_tiffstack.metadata.merging import Merged, merge
 from intake_tiffstack.pattern.infer import no_match_error
 from intake_tiffstack.pattern.matching import (
     Matches,
     Pattern,
     compile_pattern,
     match_paths,
-    role_of,
 )
+from intake_tiffstack.progress import reported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from intake_tiffstack.listing.filetable import FileTable
+    from intake_tiffstack.listing.finding import Listing
+    from intake_tiffstack.metadata.findings import FileMetadata
     from intake_tiffstack.options import Options
 
-__all__ = ["Collection", "Found", "Survey", "open_collection", "survey"]
+__all__ = [
+    "Collection",
+    "Found",
+    "Seen",
+    "Survey",
+    "find_files",
+    "open_collection",
+    "survey",
+    "take_listing",
+]
 
 CONCURRENT_HEADERS = 16
 """Headers of remote files read at a time."""
@@ -108,19 +119,53 @@ class Survey:
 
 
 @dataclass(frozen=True, eq=False)
+class Seen:
+    """All that opening a collection learns from storage; the rest follows from the options."""
+
+    listing: Listing
+    """Of the files that take part alone."""
+    structures: Mapping[int, Structure]
+    """Of the headers that were read, by row, with ``file_dims`` applied."""
+    described: Mapping[int, FileMetadata]
+    """What files say of their pixels, by row."""
+
+
+@dataclass(frozen=True, eq=False)
 class Collection:
     """An opened collection: the array, what it is made of, and what is known of it."""
 
     options: Options
+    seen: Seen
     survey: Survey
     layout: Layout
     array: StackArray
     chunks: tuple[tuple[int, ...], ...]
-    metadata: dict[str, Any]
+    granule: tuple[int, ...]
+    """Extent along each dim of what is decoded as a whole."""
+    known: Merged
+    """What is known of the pixels, with where it was learnt."""
+
+    @property
+    def template(self) -> int:
+        """Row of the file whose structure stands for others."""
+        return next(iter(self.seen.structures))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What is known as JSON can hold it."""
+        return self.known.metadata
 
 
-def open_collection(options: Options) -> Collection:
+def open_collection(options: Options, seen: Seen | None = None) -> Collection:
     """Return the opened collection; lists the files and reads headers as ``validate`` says.
+
+    Parameters
+    ----------
+    options
+        All that describes it.
+    seen
+        What an earlier opening learnt, under options that find and read the same files: then
+        nothing is listed or read.
 
     Raises
     ------
@@ -128,13 +173,22 @@ def open_collection(options: Options) -> Collection:
         The files are not there, are not on one grid, or do not fit together; each error names the
         file or field, what was found and what to do.
     """
-    found = find_files(options)
+    listing = take_listing(options) if seen is None else seen.listing
+    found = find_files(options, listing)
     grid = apply_missing(_place(found, options), missing=options.missing)
-    headers = read_headers(found.files, grid, options)
+    if seen is None:
+        headers = read_headers(found.files, grid, options)
+        described = read_metadata(
+            found.files, grid, headers, options, template=_template_row(grid, headers)
+        )
+        seen = Seen(replace(listing, files=found.files), headers.structures, described)
+    else:
+        headers = Headers(seen.structures, unreadable={}, notes=(), is_proven=False)
     layout = _combine(found, grid, headers, options)
     structure = headers.structures[_template_row(grid, headers)]
     return Collection(
         options=options,
+        seen=seen,
         survey=Survey(found, grid, headers, layout),
         layout=layout,
         array=StackArray(found.files, layout, _read_options(options, layout.dtype)),
@@ -145,7 +199,21 @@ def open_collection(options: Options) -> Collection:
             segment_shape=structure.segment_shape,
             dask_chunk_bytes=int(parse_bytes(dask.config.get("array.chunk-size"))),
         ),
-        metadata=_describe(found.files, grid, headers, layout, options),
+        granule=decoded_whole(
+            layout,
+            page_ndim=structure.page_ndim,
+            segment_shape=structure.segment_shape,
+            is_compressed=structure.is_compressed,
+        ),
+        known=merge(
+            layout,
+            seen.described,
+            channel_names=options.channel_names,
+            scale=options.scale,
+            translation=options.translation,
+            units=options.units,
+            coords=options.coords,
+        ),
     )
 
 
@@ -157,7 +225,7 @@ def survey(options: Options) -> Survey:
     TiffStackError
         Nothing was found at all, or an option is wrong: then there is nothing to tell.
     """
-    found = find_files(replace(options, unmatched="ignore"))
+    found = find_files(replace(options, unmatched="ignore"), take_listing(options))
     problems: list[TiffStackError] = []
     if found.pattern is not None and found.strays and options.unmatched == "raise":
         problems.append(_stray_error(found.strays, found.pattern.text))
@@ -190,11 +258,15 @@ def survey(options: Options) -> Survey:
 # -- the steps ---------------------------------------------------------------------------------
 
 
-def find_files(options: Options) -> Found:
-    """Return the files that the urlpath, the pattern and ``sel`` leave, warning of strays."""
-    listing = list_files(
+def take_listing(options: Options) -> Listing:
+    """Return the files that the urlpath stands for now."""
+    return list_files(
         options.urlpath, storage_options=options.storage_options, exclude=options.exclude
     )
+
+
+def find_files(options: Options, listing: Listing) -> Found:
+    """Return the files that the pattern and ``sel`` leave of a listing, warning of strays. Pure."""
     if options.pattern is not None and listing.pattern is not None:
         raise OptionError(
             f"the urlpath has fields of its own ({listing.pattern}) and there is a pattern "
@@ -314,11 +386,19 @@ def read_headers(files: FileTable, grid: Grid, options: Options) -> Headers:
         validate=options.validate,
     )
     rows = [row for row in rows if row != first and row not in unreadable]
-    if are_local:  # parsing holds the interpreter's lock: threads would not help
-        found = list(map(read, rows))
-    else:
-        with ThreadPoolExecutor(CONCURRENT_HEADERS) as pool:
-            found = list(pool.map(read, rows))
+    progress = None if options.validate == "all" else False  # else it is a matter of moments
+    with reported(progress, len(rows), title="headers", unit="file") as advance:
+
+        def read_counted(row: int) -> Structure | None:
+            structure = read(row)
+            advance(1)
+            return structure
+
+        if are_local:  # parsing holds the interpreter's lock: threads would not help
+            found = list(map(read_counted, rows))
+        else:
+            with ThreadPoolExecutor(CONCURRENT_HEADERS) as pool:
+                found = list(pool.map(read_counted, rows))
     structures = {first: template}
     for row, structure in zip(rows, found, strict=True):
         if structure is not None:
@@ -374,66 +454,3 @@ def _combine(found: Found, grid: Grid, headers: Headers, options: Options) -> La
         sizes={k: v for k, v in options.sizes.items() if k not in axes},
         missing=options.missing,
     )
-
-
-def _describe(
-    files: FileTable, grid: Grid, headers: Headers, layout: Layout, options: Options
-) -> dict[str, Any]:
-    """Return the metadata of the collection, from the files that may tell something new."""
-    rows = (
-        list(headers.structures)
-        if options.validate == "all"
-        else _telling_rows(files, grid, headers)
-    )
-    base = None
-    if options.level:
-        row = rows[0]
-        base = get_header(
-            files[row], storage_options=files.storage_options, series=options.series, level=0
-        ).structure.shape
-    described = {}
-    for row in rows:
-        try:
-            raw = get_raw_metadata(files[row], storage_options=files.storage_options)
-        except (UnreadableFileError, StorageError):
-            if options.on_error == "raise":
-                raise
-            continue  # filled, and told, once its pixels are wanted
-        structure = headers.structures.get(row, headers.structures[_template_row(grid, headers)])
-        fits = base is not None and len(base) == len(structure.shape)
-        described[row] = describe_file(
-            raw,
-            structure.dims,
-            structure.shape,
-            url=files[row].url,
-            series=options.series,
-            base_shape=base if fits else None,
-        )
-    return merge(
-        layout,
-        described,
-        channel_names=options.channel_names,
-        scale=options.scale,
-        translation=options.translation,
-        units=options.units,
-    )
-
-
-def _telling_rows(files: FileTable, grid: Grid, headers: Headers) -> list[int]:
-    """Return the template's row and the first file at each position of every axis but time.
-
-    Each channel may name its own, and each site lie somewhere else. A remote file costs requests:
-    but for channels it is asked only if its header was read anyway.
-    """
-    rows = {_template_row(grid, headers): None}
-    for axis, name in enumerate(grid.names):
-        role = role_of(name)
-        if role == "time":
-            continue
-        lines = np.moveaxis(grid.cells, axis, 0).reshape(grid.cells.shape[axis], -1)
-        for line in lines[:MAX_PROBED_HEADERS]:
-            for row in line[line >= 0][:1].tolist():
-                is_cheap = row in headers.structures or is_local(files.urls[row])
-                if row not in headers.unreadable and (is_cheap or role == "channel"):
-                    rows[row] = None
-    return list(rows)[:MAX_PROBED_HEADERS]

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from dask.utils import format_bytes
 
+from intake_tiffstack.errors import FilesNotFoundError, StorageError
 from intake_tiffstack.layout.columns import few, format_value
 from intake_tiffstack.layout.combining import describe_dims
 from intake_tiffstack.layout.holes import describe_gaps, describe_holes
+from intake_tiffstack.listing.filesystem import absolute_url, is_local
+from intake_tiffstack.listing.store import LocalStore
+from intake_tiffstack.listing.urllist import has_tiff_suffix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from intake_tiffstack.collection import Survey
+    import pandas as pd
 
-__all__ = ["Report"]
+    from intake_tiffstack.collection import Collection, Survey
+
+__all__ = ["Report", "folders_below", "html_table", "summarize", "tabulate_files"]
 
 SHOWN = 3
 """Names, problems and notes shown of many."""
@@ -34,8 +42,12 @@ class Report:
 
     survey: Survey
     """What was found."""
-    provenance: dict[str, str]
+    provenance: Mapping[str, str] = field(default_factory=dict)
     """Where each value of the metadata was learnt."""
+    described: int = 0
+    """How many files were asked what their pixels mean."""
+    below: tuple[str, ...] = ()
+    """Folders with TIFFs below one that was given: these take no part."""
 
     @property
     def is_whole(self) -> bool:
@@ -86,6 +98,8 @@ class Report:
             "notes": [] if headers is None else list(headers.notes),
             "problems": [str(problem) for problem in survey.problems],
             "provenance": dict(self.provenance),
+            "metadata_read": self.described,
+            "folders_below": list(self.below),
         }
 
     def _assumed(self) -> int:
@@ -101,6 +115,9 @@ class Report:
         survey = self.survey
         found, grid, headers, layout = survey.found, survey.grid, survey.headers, survey.layout
         yield "files", self._tell_files()
+        if self.below:
+            names = few([path.rpartition("/")[2] for path in self.below], SHOWN)
+            yield "files", f"not those in {len(self.below):,} folders below: {names}"
         if found.pattern is not None:
             names = ", ".join(f"{f.name} ({f.kind})" for f in found.pattern.fields)
             yield "pattern", f"{found.pattern.text}: {names}"
@@ -122,6 +139,8 @@ class Report:
             filled = [e for e in headers.unreadable.values() if e not in set(survey.problems)]
             yield from _tell_some("unreadable", filled)
             yield from _tell_some("tifffile says", headers.notes)
+        if self.described and grid is not None:
+            yield "metadata", f"read from {self.described:,} of {len(grid.rows):,} files"
         by_source: dict[str, list[str]] = {}
         for key, where in self.provenance.items():
             by_source.setdefault(where, []).append(key)
@@ -175,12 +194,84 @@ class Report:
         return str(self)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left;vertical-align:top'>{html.escape(what)}</th>"
-            f"<td style='text-align:left'><pre style='margin:0'>{html.escape(text)}</pre></td></tr>"
-            for what, text in self._lines()
+        return html_table(list(self._lines()))
+
+
+def html_table(rows: Sequence[tuple[str, str]]) -> str:
+    """Return a table of two columns as HTML. Pure."""
+    cells = "".join(
+        f"<tr><th style='text-align:left;vertical-align:top'>{html.escape(what)}</th>"
+        f"<td style='text-align:left'><pre style='margin:0'>{html.escape(text)}</pre></td></tr>"
+        for what, text in rows
+    )
+    return f"<table>{cells}</table>"
+
+
+def summarize(collection: Collection) -> list[tuple[str, str]]:
+    """Return what a collection is, a line each: what is told and the telling. Pure."""
+    layout, metadata = collection.layout, collection.metadata
+    size = int(np.prod(layout.shape, dtype=object)) * layout.dtype.itemsize
+    sizes = " x ".join(f"{n} {d}" for d, n in zip(layout.names, layout.shape, strict=True))
+    chunk = " x ".join(str(max(extents)) for extents in collection.chunks)
+    rows = [
+        ("array", f"{sizes}, {layout.dtype}, {format_bytes(size)}"),
+        ("chunks", f"{chunk}, {int(np.prod([len(c) for c in collection.chunks])):,} in all"),
+        ("files", f"{len(collection.survey.found.files):,}"),
+    ]
+    steps = [
+        f"{dim} {step:.6g} {metadata['units'].get(dim, '')}".rstrip()
+        for dim, step in metadata["scale"].items()
+    ]
+    if steps:
+        rows.append(("scale", ", ".join(steps)))
+    if metadata["channel_names"]:
+        rows.append(("channels", few(metadata["channel_names"], 8)))
+    return rows
+
+
+def tabulate_files(survey: Survey) -> pd.DataFrame:
+    """Return a row a file: ``url``, ``size``, ``cell`` and the fields of its name. Pure.
+
+    A field that is called like one of these columns is ``<field>_file``.
+    """
+    import pandas as pd
+
+    found, grid = survey.found, survey.grid
+    cells: list[tuple[int, ...] | None] = [None] * len(found.files)
+    if grid is not None:
+        rows = grid.rows
+        where = (
+            np.stack(grid.locate(rows.tolist()), axis=1)
+            if grid.axes
+            else np.empty((len(rows), 0), int)
         )
-        return f"<table>{rows}</table>"
+        for row, cell in zip(rows.tolist(), where.tolist(), strict=True):
+            cells[row] = tuple(cell)
+    columns: dict[str, Any] = {"url": found.files.urls, "size": found.files.sizes}
+    columns["cell"] = pd.Series(cells, dtype=object)
+    if found.matches is not None:
+        for name, values in found.matches.columns.items():
+            columns[name if name not in columns else f"{name}_file"] = values
+    return pd.DataFrame(columns)
+
+
+def folders_below(urlpath: Any) -> tuple[str, ...]:
+    """Return the folders with TIFFs in a local folder that is given as such, itself left out.
+
+    A look into each of its folders; one that cannot be read is passed over, since nobody asked for
+    it.
+    """
+    found: list[str] = []
+    for text in urlpath if isinstance(urlpath, list | tuple) else [urlpath]:
+        folder = absolute_url(str(text)).rstrip("/")
+        if not is_local(str(text)) or not os.path.isdir(folder):
+            continue
+        store = LocalStore()
+        for name in sorted(store.folders(f"{folder}/")):
+            with suppress(StorageError, FilesNotFoundError):
+                if store.files(f"{folder}/{name}/", has_tiff_suffix):
+                    found.append(f"{folder}/{name}")
+    return tuple(found)
 
 
 def _tell_some(what: str, told: Sequence[Any]) -> Iterator[tuple[str, str]]:

@@ -12,23 +12,31 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from intake_tiffstack.array import StackArray, to_dask_array
+from intake_tiffstack.array import StackArray
 from intake_tiffstack.collection import Collection, open_collection, survey
+from intake_tiffstack.describing import parse_ome, read_all_of_file
 from intake_tiffstack.errors import (
-    FeatureNotAvailableError,
     LayoutError,
     OptionError,
     TiffStackError,
 )
+from intake_tiffstack.lazy import to_dask_array
+from intake_tiffstack.metadata.surface import PhysicalPixelSizes, physical_pixel_sizes
 from intake_tiffstack.options import Options, option_docs, option_signature
 from intake_tiffstack.redact import mask_secrets
-from intake_tiffstack.report import Report
+from intake_tiffstack.report import Report, folders_below, html_table, summarize, tabulate_files
 
 if TYPE_CHECKING:
     import dask.array as da
     import numpy as np
+    import pandas as pd
     import xarray as xr
     from numpy.typing import NDArray
+    from ome_types import OME
+    from xarray.core.coordinates import DataArrayCoordinates
+
+    from intake_tiffstack.header import Structure
+    from intake_tiffstack.listing.filetable import File
 
 __all__ = ["TiffStack", "open_stack"]
 
@@ -87,6 +95,11 @@ class TiffStack:
         sizes = ", ".join(f"{d.name}: {d.size}" for d in layout.dims)
         return f"<TiffStack ({sizes}) {layout.dtype}>"
 
+    def _repr_html_(self) -> str:
+        if self._collection is None:
+            return html_table([("TiffStack", repr(self))])
+        return html_table(summarize(self._collection))
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (TiffStack, (self.options,))
 
@@ -124,12 +137,111 @@ class TiffStack:
         return self.collection.layout.dtype
 
     @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """Extents of the chunks along each dim, as dask has them."""
+        return self.collection.chunks
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What is known of the pixels: plain values, see ``docs/metadata.md`` for the keys.
 
         A copy, to change at will.
         """
         return deepcopy(self.collection.metadata)
+
+    @property
+    def coords(self) -> DataArrayCoordinates[Any]:
+        """Coordinates of all kinds, as :meth:`to_xarray` has them."""
+        return self.to_xarray(chunks=None).coords
+
+    @property
+    def channel_names(self) -> list[str] | None:
+        """A name for each channel, ``""`` for one without; None where none is known."""
+        names: list[str] | None = self.metadata["channel_names"]
+        return names
+
+    @property
+    def scale(self) -> dict[str, float]:
+        """Distance from one position to the next by dim, only where it is known."""
+        steps: dict[str, float] = self.metadata["scale"]
+        return steps
+
+    @property
+    def time_interval(self) -> float | None:
+        """Seconds from one time point to the next, None where they are not known."""
+        seconds: float | None = self.metadata["time_interval"]
+        return seconds
+
+    @property
+    def physical_pixel_sizes(self) -> PhysicalPixelSizes:
+        """Extent of a pixel along Z, Y and X in micrometre, None where it is not known."""
+        return physical_pixel_sizes(self.collection.metadata)
+
+    @property
+    def files(self) -> pd.DataFrame:
+        """All files that take part: ``url``, ``size``, ``cell`` and the fields of their names.
+
+        ``cell`` is the place on the grid, one index an axis, None for a file that is left out.
+        """
+        return tabulate_files(self.collection.survey)
+
+    @property
+    def ome_metadata(self) -> OME | None:
+        """All of the OME-XML of the first file on the grid, None where it has none.
+
+        Of another file ``file_metadata(i)["raw_ome_xml"]`` is the text.
+
+        Raises
+        ------
+        ImportError
+            ome-types is not installed; the extra ``ome`` has it.
+        UnreadableFileError
+            The XML is broken or declares entities.
+        """
+        file, _ = self._file(self.collection.template)
+        return parse_ome(file, self.options.storage_options)
+
+    def file_metadata(self, which: int | str = 0) -> dict[str, Any]:
+        """Return all that one file says of its pixels; its header is read, no pixel is.
+
+        Parameters
+        ----------
+        which
+            Row in :attr:`files`, or a URL in it.
+
+        Returns
+        -------
+        dict
+            What is understood (``scale``, ``units``, ``channel_names``, ``times`` ..., with
+            ``provenance`` and ``warnings``) and what stands in the file (``raw_ome_xml``,
+            ``raw_imagej`` ...), as JSON can hold it; see ``docs/metadata.md``.
+
+        Raises
+        ------
+        OptionError
+            There is no such file.
+        """
+        urls = self.collection.survey.found.files.urls
+        if isinstance(which, str):
+            if which not in urls:
+                raise OptionError.unknown("file", which, urls[:8])
+            which = urls.index(which)
+        if not -len(urls) <= which < len(urls):
+            raise OptionError(f"file {which} of {len(urls):,}: rows count from 0")
+        file, structure = self._file(which % len(urls))
+        return read_all_of_file(
+            file,
+            structure,
+            storage_options=self.options.storage_options,
+            series=self.options.series,
+        )
+
+    def _file(self, row: int) -> tuple[File, Structure]:
+        """Return a file and its structure as the options name its dims."""
+        collection = self.collection
+        structures = collection.seen.structures
+        structure = structures.get(row, structures[collection.template])
+        return collection.survey.found.files[row], structure
 
     def to_dask(self) -> da.Array:
         """Return the stitched array, lazy; no pixel is read.
@@ -168,11 +280,11 @@ class TiffStack:
         pixels: NDArray[Any] = self.to_dask().compute()
         return pixels
 
-    def to_host_dask(self) -> da.Array:
-        """Return the array with NumPy chunks whatever ``arraytype`` is; needs no device."""
+    @property
+    def host_array(self) -> StackArray:
+        """The array that reads into host memory whatever ``arraytype`` is; needs no device."""
         array, options = self.collection.array, self.collection.array.options
-        on_host = StackArray(array.files, array.layout, replace(options, arraytype="numpy"))
-        return to_dask_array(on_host, self.collection.chunks)
+        return StackArray(array.files, array.layout, replace(options, arraytype="numpy"))
 
     def report(self) -> Report:
         """Return what was found and what is missing; headers are read, no pixel is."""
@@ -182,8 +294,13 @@ class TiffStack:
             found = survey(self.options)
             if not found.problems and isinstance(exc, TiffStackError):
                 raise
-            return Report(found, {})
-        return Report(collection.survey, collection.metadata["provenance"])
+            return Report(found, below=folders_below(self.options.urlpath))
+        return Report(
+            collection.survey,
+            provenance=collection.metadata["provenance"],
+            described=len(collection.seen.described),
+            below=folders_below(self.options.urlpath),
+        )
 
     def export(self, url: str, *, format: str = "zarr", **options: Any) -> None:
         """Write a copy of the collection.
@@ -193,46 +310,61 @@ class TiffStack:
         url
             Where to; a local folder or any fsspec URL. Something there already is an error.
         format
-            ``"zarr"``: one array at the root, see ``docs/export.md``.
+            ``"zarr"``: one array at the root, see ``docs/export.md``; ``"ome-zarr"``: pyramids
+            that viewers open, see ``docs/ome-zarr.md``; ``"references"``: a document that makes
+            the files themselves a Zarr, see ``docs/references.md``.
         **options
-            As :func:`intake_tiffstack.export.write_zarr` has them: ``storage_options``,
-            ``zarr_format``, ``chunks``, ``shards``, ``compressor``, ``progress``.
+            As :func:`intake_tiffstack.export.write_zarr`,
+            :func:`intake_tiffstack.export.ome_zarr.write_ome_zarr` or
+            :func:`intake_tiffstack.export.references.write_references` has them.
 
         Raises
         ------
-        FeatureNotAvailableError
-            A format that this version does not write.
         OptionError
-            The source fills what it cannot read (``on_error``): a copy would hide it for good.
+            An unknown format or option; or the source fills what it cannot read (``on_error``): a
+            copy would hide it for good.
         """
-        from intake_tiffstack.export import write_zarr
+        from intake_tiffstack.export.formats import find_writer
 
-        if format != "zarr":
-            raise FeatureNotAvailableError(
-                f"format={format!r} is not in this version; 'zarr' writes one Zarr array"
-            )
+        write = find_writer(format)
+        accepted = inspect.signature(write).parameters
         if self.options.on_error != "raise":
             raise OptionError(
                 "a source with on_error='fill' is not exported: the copy would hide what could "
                 "not be read; leave such files out with `exclude` or `sel`"
             )
-        known = set(inspect.signature(write_zarr).parameters) - _OURS
+        known = set(accepted) - _OURS
         for name in options:
             if name not in known:
                 raise OptionError.unknown("option of export()", name, known)
         named = self.to_xarray(chunks=None)
         told = {k: v for k, v in self.metadata.items() if v and k not in _OF_THE_ARRAY}
-        write_zarr(
-            self.to_host_dask(),
-            url,
-            dims=self.dims,
-            coords={str(k): (tuple(map(str, c.dims)), c.values) for k, c in named.coords.items()},
-            attrs={**told, "source": mask_secrets(self.options.urlpath)},
-            **options,
-        )
+        given = {
+            "dims": self.dims,
+            "coords": {
+                str(k): (tuple(map(str, c.dims)), c.values) for k, c in named.coords.items()
+            },
+            "attrs": {**told, "source": mask_secrets(self.options.urlpath)},
+            "granule": self.collection.granule,
+            "present": self.collection.layout.present(),
+            "pyramid": self._levels() if options.get("levels") == "source" else (),
+        }
+        given = {name: value for name, value in given.items() if name in accepted}
+        write(self.host_array, url, **given, **options)
+
+    def _levels(self) -> tuple[StackArray, ...]:
+        """Return the array at each further level of the pyramid that the files hold."""
+        alike = replace(self.options, chunks="auto", coords={}, sizes={})
+        found: list[StackArray] = []
+        while True:
+            try:
+                stack = TiffStack(replace(alike, level=self.options.level + len(found) + 1))
+                found.append(stack.host_array)
+            except OptionError:  # there is no such level
+                return tuple(found)
 
 
-_OURS = frozenset({"array", "url", "dims", "coords", "attrs"})
+_OURS = frozenset({"source", "url", "dims", "coords", "attrs", "granule", "present", "pyramid"})
 """Parameters of the writer that the collection itself gives."""
 
 _OF_THE_ARRAY = frozenset({"dims", "shape", "dtype", "coords"})

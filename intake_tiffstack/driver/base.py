@@ -21,11 +21,13 @@ from intake_tiffstack.driver.entries import (
     spell_entry,
 )
 from intake_tiffstack.errors import OptionError
+from intake_tiffstack.metadata.surface import PhysicalPixelSizes, physical_pixel_sizes
 from intake_tiffstack.redact import mask_secrets
 
 if TYPE_CHECKING:
     import dask.array as da
     import xarray as xr
+    from xarray.core.coordinates import DataArrayCoordinates
 
 __all__ = ["ArraySource"]
 
@@ -138,9 +140,10 @@ class ArraySource(DataSource):  # type: ignore[misc]
         return array.blocks[i].compute()
 
     def read_chunked(self) -> Iterator[Any]:
-        """Yield the chunks, one after the other, in C order."""
-        for i in range(self.to_dask().npartitions):
-            yield self.read_partition(i)
+        """Yield the chunks, one after the other, in C order; all of one array."""
+        array = self.to_dask()
+        for place in np.ndindex(array.numblocks):
+            yield array.blocks[place].compute()
 
     def close(self) -> None:
         """Forget what was opened; no file is ever held open."""
@@ -162,6 +165,53 @@ class ArraySource(DataSource):  # type: ignore[misc]
             "metadata": copy.deepcopy(self._given_metadata),
             "args": mask_secrets(self._given()),
         }
+
+    # -- what the pixels mean: of the data, whatever the entry's own metadata say ---------------
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the dims, outermost first."""
+        return tuple(self._discovered()["dims"])
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Extent of each dim, by name."""
+        found = self._discovered()
+        return dict(zip(found["dims"], found["shape"], strict=True))
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """Extents of the chunks along each dim, as dask has them."""
+        chunks: tuple[tuple[int, ...], ...] = self._array().chunks
+        return chunks
+
+    @property
+    def coords(self) -> DataArrayCoordinates[Any]:
+        """Coordinates of all kinds, as :meth:`to_xarray` has them."""
+        return self.to_xarray().coords
+
+    @property
+    def channel_names(self) -> list[str] | None:
+        """A name for each channel, ``""`` for one without; None where none is known."""
+        names: list[str] | None = self._discovered()["channel_names"]
+        return names
+
+    @property
+    def scale(self) -> dict[str, float]:
+        """Distance from one position to the next by dim, only where it is known."""
+        steps: dict[str, float] = self._discovered()["scale"]
+        return steps
+
+    @property
+    def time_interval(self) -> float | None:
+        """Seconds from one time point to the next, None where they are not known."""
+        seconds: float | None = self._discovered()["time_interval"]
+        return seconds
+
+    @property
+    def physical_pixel_sizes(self) -> PhysicalPixelSizes:
+        """Extent of a pixel along Z, Y and X in micrometre, None where it is not known."""
+        return physical_pixel_sizes(self._discovered())
 
     # -- overrides ---------------------------------------------------------------------------
 

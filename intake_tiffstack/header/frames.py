@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import tifffile
 
 from intake_tiffstack.errors import UnreadableFileError, UnsupportedFileError
 from intake_tiffstack.header.direct import DirectDecoder, find_direct_decoder
@@ -17,7 +18,14 @@ if TYPE_CHECKING:
 
     from intake_tiffstack.listing.filetable import File
 
-__all__ = ["RawFrames", "SegmentedFrames", "decode_segment", "locate_frames", "refuse_outside"]
+__all__ = [
+    "Coding",
+    "RawFrames",
+    "SegmentedFrames",
+    "decode_segment",
+    "locate_frames",
+    "refuse_outside",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +54,20 @@ class Decode(Protocol):
         """Return pixels (None for an empty segment), position and shape in the 5-D page."""
 
 
+@dataclass(frozen=True)
+class Coding:
+    """What the bytes of a segment are, for those who decode them without this package."""
+
+    compression: str
+    """Its name, as tifffile has it: ``NONE``, ``LZW``, ``ADOBE_DEFLATE`` ..."""
+    predictor: int
+    """TIFF's number: 1 for none, 2 for horizontal differences, 3 for those of floats."""
+    dtype: np.dtype[Any] | None
+    """Of the pixels in the decoded bytes, byte order included; None where bits are packed."""
+    is_tiled: bool
+    """Whether segments are tiles, which are whole at the edges too."""
+
+
 @dataclass(frozen=True, eq=False)
 class SegmentedFrames:
     """Frames kept as strips or tiles that have to be decoded."""
@@ -70,6 +92,8 @@ class SegmentedFrames:
     """Which of the five each trailing dim of the file is; None: decode whole and reshape."""
     nodata: float
     """Value of sparse segments."""
+    coding: Coding
+    """What the bytes of a segment are."""
     direct: DirectDecoder | None = None
     """Decodes a segment to its place without a copy, where codec and layout allow it."""
 
@@ -145,7 +169,18 @@ def locate_frames(
         header=keyframe.jpegheader if is_jpeg else None,
         axes=axes,
         nodata=keyframe.nodata,
+        coding=_describe_coding(keyframe, stored),
         direct=find_direct_decoder(keyframe),
+    )
+
+
+def _describe_coding(keyframe: Any, stored: np.dtype[Any]) -> Coding:
+    is_plain = keyframe.bitspersample == 8 * stored.itemsize and keyframe.fillorder == 1
+    return Coding(
+        compression=tifffile.COMPRESSION(keyframe.compression).name,
+        predictor=int(keyframe.predictor),
+        dtype=stored if is_plain else None,
+        is_tiled=bool(keyframe.is_tiled),
     )
 
 

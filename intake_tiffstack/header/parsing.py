@@ -17,7 +17,13 @@ from intake_tiffstack.errors import (
     UnsupportedFileError,
 )
 from intake_tiffstack.header.frames import RawFrames, SegmentedFrames, locate_frames
-from intake_tiffstack.header.opening import advice_for, file_faults_named, open_tiff
+from intake_tiffstack.header.opening import (
+    FILE_FAULTS,
+    advice_for,
+    file_faults_named,
+    open_tiff,
+    short_text,
+)
 from intake_tiffstack.header.structure import Structure, name_dims
 from intake_tiffstack.header.window import HeaderBytes, open_header
 
@@ -109,6 +115,7 @@ def read_header(
     if data is None:
         data = open_header(file, storage_options)
     with open_tiff(data, file.url) as (tif, notes), file_faults_named(file.url):
+        _drop_bad_ome(tif, notes)
         image = _choose_series(tif, series, level, file.url)
         _refuse_cut_chain(notes, file.url)
         page_ndim, axes = _align_pages(image, file.url)
@@ -142,6 +149,33 @@ def _refuse_cut_chain(notes: list[str], url: str) -> None:
                 f"outside of it ({note}); copy it again, or leave it out with `exclude`",
                 url=url,
             )
+
+
+_PIXELS = re.compile(r"<(?:\w+:)?Pixels\b[^>]*>")
+_PLANES = re.compile(r"\bSize[ZCT]=[\"'](\d+)[\"']")
+MOST_PLANES = 10_000_000
+
+
+def _drop_bad_ome(tif: Any, notes: list[str]) -> None:
+    """Let the pages speak for themselves where no series can be made of the OME-XML.
+
+    tifffile makes a list of all planes that the XML claims before it looks at the pages.
+    """
+    if not tif.is_ome:
+        return
+    claimed = [
+        math.prod(int(n) for n in _PLANES.findall(pixels))
+        for pixels in _PIXELS.findall(tif.ome_metadata or "")
+    ]
+    if max(claimed, default=0) > MOST_PLANES:
+        notes.append(f"OME series is not read: the XML claims {max(claimed):,} planes")
+        tif.is_ome = False
+        return
+    try:
+        len(tif.series)
+    except FILE_FAULTS as exc:
+        notes.append(f"OME series cannot be made of the XML: {short_text(exc)}")
+        tif.is_ome = False
 
 
 def _choose_series(tif: Any, series: int, level: int, url: str) -> Any:

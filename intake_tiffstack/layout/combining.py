@@ -106,6 +106,14 @@ class Layout:
         """Shape of the result."""
         return tuple(dim.size for dim in self.dims)
 
+    def present(self) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
+        """Return the dims that names alone make, and where along them there is a file."""
+        stacked = sorted(
+            (d.axis, d.name) for d in self.dims if d.axis is not None and d.kind == "stack"
+        )
+        others = tuple(set(range(self.cells.ndim)).difference(axis for axis, _ in stacked))
+        return tuple(name for _, name in stacked), np.asarray((self.cells >= 0).any(axis=others))
+
 
 def combine(
     grid: Grid,

@@ -1,0 +1,245 @@
+"""What one file says of its pixels, as values, and how it is gathered source by source."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from intake_tiffstack.metadata.times import is_blank_time, read_time
+from intake_tiffstack.metadata.units import (
+    METRES,
+    SECONDS,
+    UNCALIBRATED,
+    as_number,
+    fault_of_step,
+    unit_name,
+)
+from intake_tiffstack.pattern.matching import role_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["CHANNEL_KEYS", "FACT_KEYS", "FileMetadata", "Findings"]
+
+CHANNEL_KEYS = (
+    "channel_names",
+    "channel_colors",
+    "emission_wavelengths",
+    "excitation_wavelengths",
+    "display_ranges",
+)
+"""What may be said of each channel: text, ``#rrggbb``, nm, nm, [darkest, brightest]."""
+
+FACT_KEYS = ("acquired", "created", "objective", "instrument", "software", "crs", "affine")
+"""What may be said of a file as a whole."""
+
+_DIMS = frozenset("tzyx")
+
+
+@dataclass(frozen=True)
+class FileMetadata:
+    """What one file says of its pixels, as numbers.
+
+    Steps and origins are keyed by ``t``, ``z``, ``y`` and ``x``, whatever the file calls its dims
+    and also where it has no such dim: a plane knows how far the next one is.
+    """
+
+    url: str
+    scale: Mapping[str, float] = field(default_factory=dict)
+    """Distance from one position to the next; negative where the axis runs the other way."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Unit of ``scale`` and ``translation``; a unit that is not known is absent."""
+    translation: Mapping[str, float] = field(default_factory=dict)
+    """Where the centre of position 0 is."""
+    channels: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """:data:`CHANNEL_KEYS` to one value a channel; of one without a name ``""``, else None."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """:data:`FACT_KEYS` to text, a dict or a list; times are ISO 8601 text."""
+    times: tuple[float, ...] = ()
+    """Seconds from ``acquired`` to each time point of the file, none where they are not known."""
+    heights: tuple[float, ...] = ()
+    """Micrometres of each of the file's positions along z, none where they are not known."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """``scale.y``, ``channel_names``, ``crs``, ``times`` ...: where it was learnt."""
+    warnings: tuple[str, ...] = ()
+    """What was left out and why, one sentence each, naming the file."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a step that is none, or a unit of nothing."""
+        if not all(math.isfinite(step) and step != 0 for step in self.scale.values()):
+            raise ValueError(f"steps should be finite and not 0, but got {dict(self.scale)}")
+        if not self.units.keys() <= self.scale.keys() <= _DIMS:
+            raise ValueError(
+                f"scale {dict(self.scale)} should be of t, z, y and x, and units of those in it, "
+                f"but got {dict(self.units)}"
+            )
+        unknown = (self.channels.keys() - set(CHANNEL_KEYS)) | (self.facts.keys() - set(FACT_KEYS))
+        if unknown:
+            raise ValueError(f"channels and facts have known keys, but got {sorted(unknown)}")
+
+    @property
+    def channel_names(self) -> tuple[str, ...] | None:
+        """One a channel, ``""`` for one without a name; None where no channel has a name."""
+        return self.channels.get("channel_names")
+
+
+class Findings:
+    """What one file says, gathered source by source: the first that knows a value keeps it."""
+
+    def __init__(self, url: str, notes: Iterable[str] = ()) -> None:
+        self.url = url
+        self.scale: dict[str, float] = {}
+        self.units: dict[str, str] = {}
+        self.translation: dict[str, float] = {}
+        self.channels: dict[str, tuple[Any, ...]] = {}
+        self.facts: dict[str, Any] = {}
+        self.times: tuple[float, ...] = ()
+        self.heights: tuple[float, ...] = ()
+        self.provenance: dict[str, str] = {}
+        self.warnings = dict.fromkeys(notes)  # ordered, each sentence once
+
+    def warn(self, text: str) -> None:
+        """Add a sentence on what is wrong in the file."""
+        self.warnings[f"{self.url}: {text}"] = None
+
+    def note(self, key: str, source: str) -> None:
+        """Keep where a value was learnt."""
+        name = self.url.partition("::")[0].rpartition("/")[2]
+        link = "" if source.endswith(" beside") else " of"
+        self.provenance[key] = f"{source}{link} {name}"
+
+    def read_unit(self, value: Any, source: str) -> str | None:
+        """Return the name of a unit; warn of one that is not known and means something."""
+        text = str(value)
+        unit = unit_name(text)
+        if unit is None and text.strip().lower() not in UNCALIBRATED:
+            self.warn(f"unit {reprlib.repr(text)} of {source} is not known; left out")
+        return unit
+
+    def add_step(
+        self, dim: str, step: Any, unit: str | None, source: str, key: str, *, signed: bool = False
+    ) -> None:
+        """Keep a step unless it is known, absent, or wrong; a 1 without a unit says nothing."""
+        if dim in self.scale or step is None:
+            return
+        value = as_number(step)
+        fault = (
+            "is not a number"
+            if value is None
+            else fault_of_step(abs(value) if signed else value, unit)
+        )
+        if value is None or fault is not None:
+            self.warn(f"{key} of {source} is {reprlib.repr(step)}, which {fault}; left out")
+        elif unit is not None or value != 1:
+            self.scale[dim] = value
+            self.note(f"scale.{dim}", source)
+            if unit is not None:
+                self.units[dim] = unit
+                self.note(f"units.{dim}", source)
+
+    def add_interval(self, interval: Any, unit: Any, source: str, key: str) -> None:
+        """Keep the time step in seconds; 0 is how every writer says that there is none."""
+        value = as_number(interval)
+        if value == 0:
+            return
+        name = self.read_unit(unit, source)
+        if name in SECONDS:
+            step = interval if value is None else value * SECONDS[name]
+            self.add_step("t", step, "second", source, key)
+        elif name is not None:
+            self.warn(f"{key} of {source} is in {name}, which is no time; left out")
+
+    def add_origin(self, dim: str, origin: float, source: str) -> None:
+        """Keep where position 0 is, for a step that is known and an origin that is a number."""
+        if dim in self.scale and dim not in self.translation and math.isfinite(origin):
+            self.translation[dim] = origin
+            self.note(f"translation.{dim}", source)
+
+    def add_channels(self, key: str, values: Iterable[Any], source: str) -> None:
+        """Keep one value a channel, if any channel has one; a name that is none is ``""``."""
+        if key in self.channels:
+            return
+        found = tuple(values)
+        if key == "channel_names":
+            found = tuple(str(name or "") for name in found)
+        if any(value not in ("", None) for value in found):
+            self.channels[key] = found
+            self.note(key, source)
+
+    def add_fact(self, key: str, value: Any, source: str) -> None:
+        """Keep what is said of the file as a whole: text, or a dict of what is known."""
+        if isinstance(value, str):
+            value = value.strip("\0 \r\n\t")
+        elif isinstance(value, Mapping):
+            value = {k: v for k, v in value.items() if v not in (None, "")}
+        if value and key not in self.facts:
+            self.facts[key] = value
+            self.note(key, source)
+
+    def add_time(self, key: str, value: Any, source: str) -> None:
+        """Keep a time as ISO 8601 text; warn of one that cannot be read, and is no blank."""
+        if value is None or key in self.facts or is_blank_time(value):
+            return
+        time = read_time(value)
+        if time is None:
+            self.warn(f"{key} of {source} is {reprlib.repr(value)}, which is no time; left out")
+        else:
+            self.add_fact(key, time, source)
+
+    def add_times(self, seconds: Sequence[float], source: str) -> None:
+        """Keep the seconds of each time point since ``acquired``."""
+        if seconds and not self.times and all(map(math.isfinite, seconds)):
+            self.times = tuple(seconds)
+            self.note("times", source)
+
+    def add_heights(self, heights: Sequence[float], unit: str | None, source: str) -> None:
+        """Keep where the positions along z are, where their unit is a length."""
+        if heights and not self.heights and unit in METRES and all(map(math.isfinite, heights)):
+            micrometres = METRES[unit] * 1e6
+            self.heights = tuple(round(height * micrometres, 9) for height in heights)
+            self.note("heights", source)
+
+    def check_channels(self, dims: tuple[str, ...], shape: tuple[int, ...]) -> None:
+        """Drop what does not fit the channels inside the file; the pixels win."""
+        sizes = [n for dim, n in zip(dims, shape, strict=True) if role_of(dim) == "channel"]
+        for key, values in list(self.channels.items()):
+            if not sizes or len(values) == sizes[0]:
+                continue
+            source = self.provenance.pop(key)
+            del self.channels[key]
+            if key == "channel_names":
+                self.warn(
+                    f"{source} names {len(values)} channels, but the pixels have {sizes[0]}; "
+                    "left out"
+                )
+
+    def coarsen(self, factors: Mapping[str, float]) -> None:
+        """Scale y and x to another pyramid level; the centre of pixel 0 moves with its size."""
+        for dim in ("y", "x"):
+            if dim in self.scale and dim in factors:
+                step = self.scale[dim]
+                self.scale[dim] = step * factors[dim]
+                if dim in self.translation:
+                    self.translation[dim] += step * (factors[dim] - 1) / 2
+        if "affine" in self.facts:
+            a, b, c, d, e, f = self.facts["affine"]
+            x, y = factors.get("x", 1), factors.get("y", 1)
+            self.facts["affine"] = [a * x, b * y, c, d * x, e * y, f]
+
+    def freeze(self) -> FileMetadata:
+        """Return what was found."""
+        return FileMetadata(
+            self.url,
+            self.scale,
+            self.units,
+            self.translation,
+            self.channels,
+            self.facts,
+            self.times,
+            self.heights,
+            self.provenance,
+            tuple(self.warnings),
+        )
