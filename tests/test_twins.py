@@ -31,7 +31,7 @@ def learn(templates: Templates, path: Path | str) -> Header:
     file = as_file(path)
     data = open_header(file)
     header = read_header(file, data=data)
-    templates.add(header, data)
+    templates.add(header, data, lambda: data)
     return header
 
 

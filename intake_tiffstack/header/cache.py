@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from intake_tiffstack.header import (
@@ -69,7 +70,7 @@ class HeaderCache:
                 return found, open_bytes(file, storage_options)
             try:
                 data = self._fetched(file, storage_options)
-                header = self._read(file, data, series, level)
+                header = self._read(file, data, storage_options, series, level)
                 self._keep(key, header)
             finally:
                 with self._lock:
@@ -80,7 +81,14 @@ class HeaderCache:
         """Return what *file* says of its pixels; remote bytes fetched before serve again."""
         return read_raw_metadata(file, data=self._fetched(file, storage_options))
 
-    def _read(self, file: File, data: HeaderBytes, series: int, level: int) -> Header:
+    def _read(
+        self,
+        file: File,
+        data: HeaderBytes,
+        storage_options: Mapping[str, Any],
+        series: int,
+        level: int,
+    ) -> Header:
         """Return a header by the cheapest way that is certain, as ``header.twins`` tells."""
         templates = self._templates.setdefault((series, level), Templates())
         found = templates.find(file, data)
@@ -94,7 +102,7 @@ class HeaderCache:
             max_image_bytes=setting_bytes("max_image_bytes"),
             data=data,
         )
-        templates.add(header, data)
+        templates.add(header, data, partial(self._fetched, file, storage_options))
         return header
 
     def _fetched(self, file: File, storage_options: Mapping[str, Any]) -> HeaderBytes:

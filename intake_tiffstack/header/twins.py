@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from intake_tiffstack.errors import UnreadableFileError
+from intake_tiffstack.errors import StorageError, UnreadableFileError
 from intake_tiffstack.header.frames import RawFrames, SegmentedFrames, refuse_outside
 from intake_tiffstack.header.ifd import Directory, read_directories
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from intake_tiffstack.header.parsing import Header
@@ -52,6 +54,7 @@ class Templates:
     def __init__(self) -> None:
         self._by_size: dict[int, _Template] = {}
         self._by_tags: dict[Structures, _Template] = {}
+        self._last: tuple[Header, Callable[[], HeaderBytes]] | None = None
 
     def find(self, file: File, data: HeaderBytes) -> Header | None:
         """Return the header of *file* if it is built like a known one, else None.
@@ -66,6 +69,7 @@ class Templates:
             data.read(start, len(piece)) == piece for start, piece in template.touched
         ):
             return template.header.of_twin(file)
+        self._take_in_last()
         if not self._by_tags:
             return None
         try:
@@ -75,24 +79,44 @@ class Templates:
         template = self._by_tags.get(tuple(d.structure for d in directories))
         return None if template is None else _with_table(template, file, directories)
 
-    def add(self, header: Header, data: HeaderBytes) -> None:
-        """Take a parsed file as a template; *data* is what the parse read through."""
+    def add(self, header: Header, data: HeaderBytes, reopen: Callable[[], HeaderBytes]) -> None:
+        """Take a parsed file as a template.
+
+        Parameters
+        ----------
+        header
+            What the parse found.
+        data
+            What it read through.
+        reopen
+            Gives that anew, for the directories: they are read when a second file comes, since
+            10,000 of them take as long as all else, and many a source is one file.
+        """
+        self._take_in_last()
         if max(len(self._by_size), len(self._by_tags)) >= MOST_TEMPLATES:
             self.clear()  # no two files alike: nothing is lost
         touched = tuple((start, data.read(start, count)) for start, count in data.merged())
         self._by_size[header.file.size] = _Template(header, touched)
-        if header.structure.kind not in _FROM_TAGS:
+        if header.structure.kind in _FROM_TAGS:
+            self._last = header, reopen
+
+    def _take_in_last(self) -> None:
+        """Read the directories of the file that was parsed last, if nobody has yet."""
+        last, self._last = self._last, None
+        if last is None:
             return
+        header, reopen = last
         try:
-            directories = tuple(read_directories(data, header.file.url))
-        except UnreadableFileError:
-            return  # odd in a way that tifffile forgives and the small reader does not
+            directories = tuple(read_directories(reopen(), header.file.url))
+        except (UnreadableFileError, StorageError):
+            return  # odd in a way that tifffile forgives and the small reader does not, or gone
         template = _Template(header, (), directories)
         if _agrees(template):
             self._by_tags[tuple(d.structure for d in directories)] = template
 
     def clear(self) -> None:
         """Forget all templates."""
+        self._last = None
         self._by_size.clear()
         self._by_tags.clear()
 
