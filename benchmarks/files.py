@@ -17,7 +17,18 @@ import tifffile
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["NAME", "PATTERN", "REGEX", "bands", "long_movies", "objects", "paged", "small", "tiny"]
+__all__ = [
+    "NAME",
+    "PATTERN",
+    "REGEX",
+    "bands",
+    "long_movies",
+    "objects",
+    "paged",
+    "small",
+    "tiny",
+    "volume",
+]
 
 NAME = (
     "scan_Cam1_ch{c}_CAM1_stack{t:05d}_488nm_{msec:08d}msec_{abs:010d}msecAbs"
@@ -47,7 +58,7 @@ def tiny(folder: Path, count: int = 100_000) -> dict[str, float]:
     """Write many files of a few pixels: what is slow is their number."""
     paths = _paths(folder, count, channels=4)
     first = next(paths)
-    tifffile.imwrite(first, _volume(TINY_SHAPE, 0))
+    tifffile.imwrite(first, volume(TINY_SHAPE, 0))
     content = first.read_bytes()
     for path in paths:
         path.write_bytes(content)
@@ -82,7 +93,7 @@ def small_dated(folder: Path, count: int = 5_000) -> dict[str, float]:
     start = datetime(2019, 1, 1)
     for i, path in enumerate(_paths(folder, count, channels=2)):
         when = start + timedelta(seconds=i)
-        tifffile.imwrite(path, _volume(SMALL_SHAPE, i), compression="zlib", datetime=when)
+        tifffile.imwrite(path, volume(SMALL_SHAPE, i), compression="zlib", datetime=when)
     return {"files": count}
 
 
@@ -104,7 +115,7 @@ def _write(
     """Write *count* files of one shape; return what there is to know of them."""
     path = folder
     for i, path in enumerate(_paths(folder, count, channels)):
-        tifffile.imwrite(path, _volume(shape, i), **options)
+        tifffile.imwrite(path, volume(shape, i), **options)
     return {
         "files": count,
         "file_bytes": path.stat().st_size,
@@ -122,7 +133,7 @@ def _paths(folder: Path, count: int, channels: int) -> Iterator[Path]:
         yield folder / name
 
 
-def _volume(shape: tuple[int, ...], number: int) -> NDArray[np.uint16]:
+def volume(shape: tuple[int, ...], number: int) -> NDArray[np.uint16]:
     """Return the pixels of file *number*: the same scene, shifted, each plane a little brighter."""
     *planes, rows, columns = shape
     scene = _scene(rows, columns)

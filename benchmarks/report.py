@@ -59,6 +59,11 @@ The contenders are: the recipe of 2019 (`dask.delayed` a file, put together by `
 with tifffile and with imageio; dask-image; `dask.array.image`, reading with tifffile; intake-xarray
 with a pattern; tifffile's `TiffSequence` as a Zarr store; bioio-tiff-glob. The floors are the least
 that such work can be, by hand: they know where the pixels lie.
+
+## On a GPU
+
+Not run on a GPU: none was at hand. `python -m benchmarks.gpu` delivers chunks to one, checks the
+pixels and prints a table; see [gpu.md](gpu.md).
 """
 
 

@@ -25,7 +25,11 @@ DEFAULTS: dict[str, Any] = {
     "table_cache": 8,  # opened collections kept a process
     "allow_code": False,  # whether arraytype may name a class to import
     "require_device": True,  # whether to_dask() wants the device of arraytype in this process
-    "progress": False,  # whether long work shows a bar
+    "pinned_limit": "1 GiB",  # pinned host memory out at once a process, for CuPy; 0: none is used
+    "progress": None,  # whether long work shows a bar; None: on a terminal and in a notebook
+    "block_bytes": "128 MiB",  # most that a task of an export reads, where chunks allow
+    "persist_limit": "50 GB",  # most that a copy takes, decoded, where nobody chose a store for it
+    "persist_storage_options": {},  # handed to fsspec for the store of persisted copies
 }
 """Every setting that this version reads, with its default."""
 

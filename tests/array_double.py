@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import sparse
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 
@@ -42,8 +43,8 @@ class DeviceArray(NDArrayOperatorsMixin):
             return _wrap(found)
         return lambda *args, **kwargs: _wrap(found(*_unwrap(args), **_unwrap(kwargs)))
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+    def __reduce__(self) -> Any:
+        return (DeviceArray, (self._values,))
 
 
 def _wrap(value: Any) -> Any:
@@ -81,6 +82,22 @@ class DoubleDevice:
 
     def meta(self, ndim: int, dtype: Any) -> DeviceArray:
         return DeviceArray(np.empty((0,) * ndim, dtype))
+
+
+class SparseDevice:
+    """A real library that is no GPU's: what joining takes."""
+
+    def empty_host(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        return np.empty(shape, dtype)
+
+    def to_device(self, host: np.ndarray) -> sparse.COO:
+        return sparse.COO.from_numpy(host)
+
+    def to_host(self, array: sparse.COO) -> np.ndarray:
+        return array.todense()
+
+    def meta(self, ndim: int, dtype: Any) -> sparse.COO:
+        return sparse.COO.from_numpy(np.empty((0,) * ndim, dtype))
 
 
 class NoDevice:

@@ -32,16 +32,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import basic_indices
 
 from intake_tiffstack import open_stack
-from intake_tiffstack.array import (
-    FilePart,
-    ReadOptions,
-    StackArray,
-    normalize_index,
-    to_dask_array,
-)
+from intake_tiffstack.array import FilePart, ReadOptions, StackArray
 from intake_tiffstack.header import Structure
+from intake_tiffstack.indexing import normalize_index
 from intake_tiffstack.layout.combining import Dim, Layout, combine
 from intake_tiffstack.layout.grid import place_files
+from intake_tiffstack.lazy import to_dask_array
 from intake_tiffstack.listing.filetable import FileTable
 from intake_tiffstack.pattern.matching import compile_pattern, match_paths
 

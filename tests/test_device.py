@@ -1,22 +1,33 @@
-"""Where a chunk is delivered, seen with an array library as strict as CuPy that needs no GPU."""
+"""Where a chunk is delivered: the whole way, with four array libraries, two of them always there.
+
+A double that is as strict as CuPy, a double of CuPy itself, `sparse` by the protocol, and under the
+mark ``gpu`` CuPy.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import pickle
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dask
+import dask.array as da
+import intake
 import numpy as np
 import pytest
+import sparse
 import tifffile
 
-from array_double import DeviceArray, DoubleDevice
+from array_double import DeviceArray, DoubleDevice, SparseDevice
+from cuda_double import CudaDouble
 from intake_tiffstack import TiffStack, open_stack
-from intake_tiffstack.device import Device, NumpyDevice, get_device
+from intake_tiffstack.device import Device, NumpyDevice, get_device, loading
 from intake_tiffstack.errors import DeviceNotAvailableError, OptionError
+from intake_tiffstack.export import open_zarr
 
 DOUBLE = "array_double:DoubleDevice"
 
@@ -25,138 +36,244 @@ needs_no_cupy = pytest.mark.skipif(
 )
 
 
+@dataclass(frozen=True)
+class Library:
+    """An array library, and how to look at what it holds."""
+
+    arraytype: str
+    kind: type
+    to_numpy: Callable[[Any], np.ndarray]
+
+    def check(self, result: Any, expected: Any) -> None:
+        """See that *result* is of the library, and equal."""
+        assert isinstance(result, self.kind) or np.ndim(expected) == 0
+        values = self.to_numpy(result) if isinstance(result, self.kind) else result
+        np.testing.assert_array_equal(values, expected)
+        assert np.asarray(values).dtype == expected.dtype
+
+
+def find_cupy() -> Library:
+    cupy = pytest.importorskip("cupy")
+    try:
+        if not cupy.cuda.runtime.getDeviceCount():
+            pytest.skip("no GPU")
+    except cupy.cuda.runtime.CUDARuntimeError as exc:
+        pytest.skip(f"no usable GPU: {exc}")
+    return Library("cupy", cupy.ndarray, cupy.asnumpy)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[CudaDouble]:
+    """CuPy's double, in CuPy's place."""
+    double = CudaDouble()
+    double.install(monkeypatch)
+    yield double
+    loading._make_device.cache_clear()
+
+
+@pytest.fixture(
+    params=["double", "cuda double", "sparse", pytest.param("cupy", marks=pytest.mark.gpu)]
+)
+def library(request: pytest.FixtureRequest) -> Library:
+    if request.param == "cupy":
+        return find_cupy()
+    if request.param == "sparse":
+        return Library("array_double:SparseDevice", sparse.COO, sparse.COO.todense)
+    if request.param == "cuda double":
+        request.getfixturevalue("cuda")
+        return Library("cupy", DeviceArray, lambda array: array._values)
+    return Library(DOUBLE, DeviceArray, lambda array: array._values)
+
+
 @pytest.fixture
 def whole() -> np.ndarray:
     return np.arange(3 * 4 * 6 * 5, dtype="uint16").reshape(3, 4, 6, 5)
 
 
-@pytest.fixture
-def folder(tmp_path: Path, whole: np.ndarray) -> str:
+@pytest.fixture(params=[None, "zlib"], ids=["uncompressed", "zlib"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path, whole: np.ndarray) -> str:
     for t, volume in enumerate(whole):
-        tifffile.imwrite(tmp_path / f"t{t}.tif", volume, photometric="minisblack")
+        tifffile.imwrite(
+            tmp_path / f"t{t}.tif",
+            volume,
+            photometric="minisblack",
+            byteorder=">" if t == 1 else "<",
+            compression=request.param,
+        )
     return str(tmp_path)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def _allow_code() -> Iterator[None]:
     with dask.config.set({"tiffstack.allow_code": True}):
         yield
 
 
 @pytest.fixture
-def stack(folder: str, _allow_code: None) -> TiffStack:
-    return open_double(folder)
+def stack(folder: str, library: Library) -> TiffStack:
+    return open_as(folder, library.arraytype)
 
 
-def open_double(folder: str, arraytype: str = DOUBLE) -> TiffStack:
-    return open_stack(
-        folder,
-        pattern="t{t:d}.tif",
-        file_dims="zyx",
-        chunks={"t": 1, "z": 2},
-        arraytype=arraytype,
-    )
+OPTIONS = {"pattern": "t{t:d}.tif", "file_dims": "zyx", "chunks": {"t": 1, "z": 2}}
 
 
-# ------------------------------------------------------------------------- an array of the device
+def open_as(folder: str, arraytype: str) -> TiffStack:
+    return open_stack(f"{folder}/*.tif", arraytype=arraytype, **OPTIONS)
 
 
-def test_the_double_is_as_strict_as_a_gpu() -> None:
-    with pytest.raises(TypeError, match="implicit conversion"):
-        np.asarray(DeviceArray([1]))
-    with pytest.raises(TypeError, match="a NumPy array among"):
-        DeviceArray([1]) + np.array([1])
-    assert isinstance(DoubleDevice(), Device)
+# -------------------------------------------------------------------------------- the whole way
 
 
-def test_chunks_and_meta_are_arrays_of_the_device(stack: TiffStack, whole: np.ndarray) -> None:
-    lazy = stack.to_dask()
-    assert type(lazy._meta) is DeviceArray
-    assert lazy.dtype == whole.dtype
-    block = lazy.blocks[1, 1, 0, 0].compute()
-    assert type(block) is DeviceArray
-    np.testing.assert_array_equal(block._values, whole[1:2, 2:4], strict=True)
-
-
-@pytest.mark.parametrize(
-    "express",
-    [
-        pytest.param(lambda a: a, id="all"),
-        pytest.param(lambda a: a[1, 2], id="index"),
-        pytest.param(lambda a: a[1, 2, 3, 4], id="pixel"),
-        pytest.param(lambda a: a[::-1, 1:3, ::2], id="slices"),
-        pytest.param(lambda a: a[[0, 2]], id="list"),
-        pytest.param(lambda a: a.sum(), id="sum"),
-        pytest.param(lambda a: a.sum(axis=0), id="sum along t"),
-        pytest.param(lambda a: a.max(axis=1), id="projection"),
-        pytest.param(lambda a: a.T + 1, id="transpose and add"),
-        pytest.param(lambda a: a.astype("f4") * 0.5, id="astype"),
-    ],
-)
-def test_what_is_computed_stays_on_the_device(
-    stack: TiffStack, whole: np.ndarray, express: Callable[[Any], Any]
+def test_chunks_and_meta_are_arrays_of_the_library(
+    stack: TiffStack, whole: np.ndarray, library: Library
 ) -> None:
-    result = express(stack.to_dask()).compute()
-    assert type(result) is DeviceArray
-    np.testing.assert_array_equal(result._values, express(whole), strict=True)
+    lazy = stack.to_dask()
+    assert isinstance(lazy._meta, library.kind)
+    assert lazy.dtype == whole.dtype
+    library.check(lazy.blocks[1, 1, 0, 0].compute(), whole[1:2, 2:4])
 
 
-def test_rechunked_chunks_stay_on_the_device(stack: TiffStack, whole: np.ndarray) -> None:
-    result = stack.to_dask().rechunk((3, 3, 6, 5)).blocks[0, 0].compute()
-    assert type(result) is DeviceArray
-    np.testing.assert_array_equal(result._values, whole[:, :3])
+SAME: dict[str, Callable[[Any], Any]] = {
+    "all": lambda a: a,
+    "index": lambda a: a[1, 2],
+    "pixel": lambda a: a[1, 2, 3, 4],
+    "slices": lambda a: a[::-1, 1:3, ::2],
+    "list": lambda a: a[[0, 2]],
+    "sum": lambda a: a.sum(),
+    "sum along t": lambda a: a.sum(axis=0),
+    "projection": lambda a: a.max(axis=1),
+    "transpose and add": lambda a: a.T + 1,
+    "astype": lambda a: a.astype("f4") * 0.5,
+    "difference": lambda a: a[1:] - a[:-1],
+}
 
 
-def test_read_gives_an_array_of_the_device(stack: TiffStack, whole: np.ndarray) -> None:
-    pixels = stack.read()
-    assert type(pixels) is DeviceArray
-    np.testing.assert_array_equal(pixels._values, whole, strict=True)
+@pytest.mark.parametrize("express", SAME.values(), ids=SAME.keys())
+def test_what_is_computed_stays_with_the_library(
+    stack: TiffStack, whole: np.ndarray, library: Library, express: Callable[[Any], Any]
+) -> None:
+    library.check(express(stack.to_dask()).compute(), express(whole))
+
+
+def test_rechunked_and_overlapping_chunks_stay_with_the_library(
+    stack: TiffStack, whole: np.ndarray, library: Library
+) -> None:
+    lazy = stack.to_dask()
+    library.check(lazy.rechunk((3, 3, 6, 5)).blocks[0, 0].compute(), whole[:, :3])
+    doubled = da.map_overlap(
+        lambda block: block + block, lazy, depth={1: 1}, boundary="none", meta=lazy._meta
+    )
+    library.check(doubled.compute(), whole + whole)
+
+
+def test_read_gives_an_array_of_the_library(
+    stack: TiffStack, whole: np.ndarray, library: Library
+) -> None:
+    library.check(stack.read(), whole)
 
 
 @pytest.mark.parametrize("chunks", ["option", None], ids=["dask", "no dask"])
-def test_xarray_holds_arrays_of_the_device(
-    stack: TiffStack, whole: np.ndarray, chunks: Any
+def test_xarray_holds_arrays_of_the_library(
+    stack: TiffStack, whole: np.ndarray, library: Library, chunks: Any
 ) -> None:
     named = stack.to_xarray(chunks=chunks)
     picked = named.isel(t=[0, 2], z=1)[:, 1:].compute().data
-    assert type(picked) is DeviceArray
-    np.testing.assert_array_equal(picked._values, whole[[0, 2], 1, 1:], strict=True)
-    assert "DeviceArray" in repr(named) or chunks is None
+    library.check(picked, whole[[0, 2], 1, 1:])
+    if chunks == "option":
+        assert isinstance(named.data._meta, library.kind)
 
 
-def test_an_array_of_the_device_goes_to_numpy_only_where_it_is_asked_to(
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"compressor": None}, {"compressor": {"id": "zstd"}}, {"shards": (1, 4, 6, 5)}],
+    ids=["blosc", "uncompressed", "zstd", "shards"],
+)
+def test_a_copy_is_written_on_the_host_and_read_into_the_library(
+    stack: TiffStack,
+    whole: np.ndarray,
+    library: Library,
+    options: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    import zarr
+
+    before = {**zarr.config.config}
+    stack.to_dask()
+    url = str(tmp_path / "copy.zarr")
+    stack.export(url, **options)
+    np.testing.assert_array_equal(da.from_zarr(url).compute(), whole)
+    lazy = open_zarr(url, arraytype=library.arraytype).array
+    assert isinstance(lazy._meta, library.kind)
+    library.check(lazy.compute(), whole)
+    library.check(lazy[1, ::2, 0].compute(), whole[1, ::2, 0])
+    library.check(lazy.sum(axis=1).compute(), whole.sum(axis=1))
+    assert {**zarr.config.config} == before
+
+
+def test_a_source_over_a_copy_has_the_option_too(
+    folder: str, whole: np.ndarray, library: Library, tmp_path: Path
+) -> None:
+    source = intake.open_tiffstack(f"{folder}/*.tif", arraytype=library.arraytype, **OPTIONS)
+    copy = source.export(str(tmp_path / "copy.zarr"))
+    assert type(copy(arraytype="numpy").to_dask()._meta) is np.ndarray
+    chosen = copy(arraytype=library.arraytype)(sel={"t": 1})
+    assert isinstance(chosen.to_dask()._meta, library.kind)
+    library.check(chosen.read(), whole[1:2])
+    library.check(chosen.to_xarray().isel(z=0).compute().data, whole[1:2, 0])
+
+
+def test_an_array_is_on_the_host_only_where_it_is_asked_to_be(
     stack: TiffStack, whole: np.ndarray
 ) -> None:
-    np.testing.assert_array_equal(np.asarray(stack.collection.array), whole, strict=True)
-
-
-def test_export_reads_on_the_host(stack: TiffStack, whole: np.ndarray, tmp_path: Path) -> None:
-    import dask.array as da
-
     before = dict(DoubleDevice.copied)
-    host = stack.to_host_dask()
-    assert type(host._meta) is np.ndarray
-    assert host.chunks == stack.to_dask().chunks
-    np.testing.assert_array_equal(host.compute(), whole, strict=True)
-    stack.export(str(tmp_path / "copy.zarr"))
+    np.testing.assert_array_equal(np.asarray(stack.collection.array), whole, strict=True)
+    np.testing.assert_array_equal(stack.host_array[...], whole, strict=True)
+    assert DoubleDevice.copied == before
+
+
+def test_export_never_passes_the_device(folder: str, whole: np.ndarray, tmp_path: Path) -> None:
+    before = dict(DoubleDevice.copied)
+    open_as(folder, DOUBLE).export(str(tmp_path / "copy.zarr"), verify="all")
     np.testing.assert_array_equal(da.from_zarr(str(tmp_path / "copy.zarr")).compute(), whole)
     assert DoubleDevice.copied == before
 
 
-def test_each_kind_of_array_has_its_own_name(stack: TiffStack, folder: str) -> None:
-    assert stack.to_dask().name != open_double(folder, "numpy").to_dask().name
-    assert stack.to_host_dask().name == open_double(folder, "numpy").to_dask().name
+def test_each_kind_of_array_has_its_own_name(folder: str, library: Library, tmp_path: Path) -> None:
+    named = {arraytype: open_as(folder, arraytype) for arraytype in ("numpy", library.arraytype)}
+    assert len({stack.to_dask().name for stack in named.values()}) == 2
+    url = str(tmp_path / "copy.zarr")
+    named["numpy"].export(url)
+    assert len({open_zarr(url, arraytype=kind).array.name for kind in named}) == 2
+
+
+def test_nothing_of_the_library_is_in_the_graph(stack: TiffStack, library: Library) -> None:
+    graph = dict(stack.to_dask().__dask_graph__())
+    text = pickle.dumps(graph)
+    for word in (library.kind.__module__.partition(".")[0], library.kind.__name__):
+        assert word.encode() not in text.replace(library.arraytype.encode(), b"")
 
 
 # ----------------------------------------------------------------------------- what is not there
 
 
+def test_the_doubles_are_as_strict_as_a_gpu() -> None:
+    with pytest.raises(TypeError, match="implicit conversion"):
+        np.asarray(DeviceArray([1]))
+    with pytest.raises(TypeError, match="a NumPy array among"):
+        DeviceArray([1]) + np.array([1])
+    with pytest.raises(RuntimeError, match="todense"):
+        np.asarray(sparse.COO.from_numpy(np.array([1])))
+    assert isinstance(DoubleDevice(), Device)
+    assert isinstance(SparseDevice(), Device)
+
+
 def test_a_class_by_name_needs_allow_code(folder: str) -> None:
-    stack = open_double(folder)
-    with pytest.raises(OptionError, match=r"runs code of that package.*allow_code is true"):
-        stack.to_dask()
-    with dask.config.set({"tiffstack.require_device": False}), pytest.raises(OptionError):
-        stack.to_dask()
+    stack = open_as(folder, DOUBLE)
+    with dask.config.set({"tiffstack.allow_code": False}):
+        with pytest.raises(OptionError, match=r"runs code of that package.*allow_code is true"):
+            stack.to_dask()
+        with dask.config.set({"tiffstack.require_device": False}), pytest.raises(OptionError):
+            stack.to_dask()
 
 
 @pytest.mark.parametrize(
@@ -171,10 +288,9 @@ def test_a_class_by_name_needs_allow_code(folder: str) -> None:
         ("math:pi", "must have empty_host, to_device, to_host and meta"),
     ],
 )
-@pytest.mark.usefixtures("_allow_code")
 def test_what_is_no_device_is_refused(folder: str, arraytype: str, message: str) -> None:
     with pytest.raises(OptionError, match=re.escape(message)):
-        open_double(folder, arraytype).to_dask()
+        open_as(folder, arraytype).to_dask()
 
 
 def test_an_unknown_name_is_refused_where_no_device_is_required(folder: str) -> None:
@@ -182,37 +298,44 @@ def test_an_unknown_name_is_refused_where_no_device_is_required(folder: str) -> 
         dask.config.set({"tiffstack.require_device": False}),
         pytest.raises(OptionError, match="unknown arraytype 'cuppy'; did you mean 'cupy'"),
     ):
-        open_double(folder, "cuppy").to_dask()
+        open_as(folder, "cuppy").to_dask()
 
 
 @needs_no_cupy
 def test_cupy_that_is_not_installed_names_the_extras(folder: str) -> None:
     with pytest.raises(ImportError, match=r"intake-tiffstack\[cupy12\]' or \[cupy13\]"):
-        open_double(folder, "cupy").to_dask()
+        open_as(folder, "cupy").to_dask()
 
 
 def test_without_require_device_the_graph_is_made_where_there_is_no_device(folder: str) -> None:
     with dask.config.set({"tiffstack.require_device": False}):
-        lazy = open_double(folder, "cupy").to_dask()
+        lazy = open_as(folder, "cupy").to_dask()
     assert lazy.shape == (3, 4, 6, 5)
     assert type(lazy._meta) is np.ndarray
 
 
-def test_a_device_that_cannot_be_used_says_what_to_do() -> None:
-    class Cuda:
-        @staticmethod
-        def is_available() -> bool:
-            return False
+@pytest.mark.parametrize(
+    ("devices", "found"),
+    [(0, "there is none"), ("cudaErrorInsufficientDriver: too old", "cudaErrorInsufficientD")],
+    ids=["no GPU", "no driver"],
+)
+def test_a_device_that_cannot_be_used_says_what_was_found_and_what_to_do(
+    folder: str, cuda: CudaDouble, devices: Any, found: str
+) -> None:
+    cuda.devices = devices
+    with pytest.raises(
+        DeviceNotAvailableError,
+        match=rf"CuPy 13\.0\.0 finds no usable GPU.*{found}.*require_device to false",
+    ):
+        open_as(folder, "cupy").to_dask()
 
-    class Cupy:
-        cuda = Cuda
 
-    from intake_tiffstack.device import CupyDevice
-
-    device = CupyDevice.__new__(CupyDevice)
-    device.cupy = Cupy
-    with pytest.raises(DeviceNotAvailableError, match=r"no usable GPU.*require_device to false"):
-        device.meta(2, "u1")
+def test_a_worker_without_a_device_says_so_too(folder: str, cuda: CudaDouble) -> None:
+    cuda.devices, cuda.refuses = 0, True
+    with dask.config.set({"tiffstack.require_device": False}):
+        lazy = open_as(folder, "cupy").to_dask()
+    with pytest.raises(DeviceNotAvailableError, match="no usable GPU in this process"):
+        lazy.compute()
 
 
 def test_numpy_is_a_device_like_the_others(whole: np.ndarray) -> None:
@@ -221,14 +344,3 @@ def test_numpy_is_a_device_like_the_others(whole: np.ndarray) -> None:
     assert device.to_device(whole) is whole
     assert device.to_host(whole) is whole
     assert device.meta(3, "u2").shape == (0, 0, 0)
-
-
-@pytest.mark.gpu
-def test_cupy_delivers_what_numpy_does(folder: str, whole: np.ndarray) -> None:
-    cupy = pytest.importorskip("cupy")
-    if not cupy.cuda.is_available():
-        pytest.skip("no usable GPU")
-    lazy = open_double(folder, "cupy").to_dask()
-    assert type(lazy._meta) is cupy.ndarray
-    np.testing.assert_array_equal(cupy.asnumpy(lazy.compute()), whole)
-    np.testing.assert_array_equal(cupy.asnumpy(lazy.sum(axis=0).compute()), whole.sum(axis=0))

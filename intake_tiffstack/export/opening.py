@@ -28,7 +28,7 @@ from intake_tiffstack.lazy import to_dask_array
 from intake_tiffstack.listing.filetable import File, split_chain
 from intake_tiffstack.listing.store import stat_file
 
-__all__ = ["ZarrCopy", "open_zarr"]
+__all__ = ["ZarrCopy", "ZarrLabels", "find_document", "lazy_copy", "open_array", "open_zarr"]
 
 
 class ZarrCopy(NamedTuple):
@@ -79,8 +79,8 @@ def open_zarr(
         If `sel` names no coordinate along one dim, or a value that is not there.
     """
     place = Place.at(url, storage_options)
-    document = _find_document(place)  # first: a copy that is replaced meanwhile does not agree
-    source = _open_array(place)
+    document = find_document(place)  # first: a copy that is replaced meanwhile does not agree
+    source = open_array(place)
     attrs = dict(source.attrs)
     coords = decode_coords(attrs.pop(OWN_KEY, None), place.url)
     if source.metadata.zarr_format == 2:
@@ -93,21 +93,57 @@ def open_zarr(
             "dask.array.from_zarr opens the pixels of any Zarr",
             url=place.url,
         )
-    sizes = dict(zip(dims, source.shape, strict=True))
-    kept = select_positions(sel or {}, coords, sizes)
-    positions = tuple(kept[dim] for dim in dims)
+    return lazy_copy(
+        place, source, document, ZarrLabels(tuple(dims), coords, attrs), arraytype, sel or {}
+    )
+
+
+class ZarrLabels(NamedTuple):
+    """What the pixels of a Zarr array mean."""
+
+    dims: tuple[str, ...]
+    coords: dict[str, tuple[tuple[str, ...], NDArray[Any]]]
+    attrs: dict[str, Any]
+
+
+def lazy_copy(
+    place: Place,
+    source: Any,
+    document: File,
+    labels: ZarrLabels,
+    arraytype: str,
+    sel: Mapping[str, Any],
+) -> ZarrCopy:
+    """Return an open Zarr array as a lazy one.
+
+    Parameters
+    ----------
+    place
+        Of the array.
+    source
+        The array.
+    document
+        The file that makes it one; the pixels are no longer read once it is another.
+    labels
+        What its pixels mean.
+    arraytype, sel
+        As :func:`open_zarr` has them.
+    """
+    sizes = dict(zip(labels.dims, source.shape, strict=True))
+    kept = select_positions(sel, labels.coords, sizes)
+    positions = tuple(kept[dim] for dim in labels.dims)
     pixels = ZarrPixels(
         place.url, place.storage_options, document, source.metadata, positions, arraytype
     )
     return ZarrCopy(
-        to_dask_array(pixels, _dask_chunks(source, dims, positions)),
-        tuple(dims),
-        select_coords(coords, kept),
-        select_attrs(attrs, kept, sizes),
+        to_dask_array(pixels, _dask_chunks(source, labels.dims, positions)),
+        labels.dims,
+        select_coords(labels.coords, kept),
+        select_attrs(labels.attrs, kept, sizes),
     )
 
 
-def _find_document(place: Place) -> File:
+def find_document(place: Place) -> File:
     """Return what makes the place an array, as a file: format 3 before 2, as Zarr has it."""
     path, chain = split_chain(place.url)
     for name in ("zarr.json", ".zarray"):
@@ -118,7 +154,16 @@ def _find_document(place: Place) -> File:
     raise _nothing_there(place)
 
 
-def _open_array(place: Place) -> Any:
+def open_array(place: Place) -> Any:
+    """Return the Zarr array at a place, to be read.
+
+    Raises
+    ------
+    FilesNotFoundError
+        If there is none.
+    StorageError
+        If it cannot be read.
+    """
     with place.read_errors():
         try:
             return zarr.open_array(place.open_store(read_only=True), mode="r")

@@ -105,8 +105,8 @@ def write_zarr(
         raise OptionError(f"verify must be 'sample', 'all' or False, but got {verify!r}")
     place = Place.at(url, storage_options)
     shape, itemsize = tuple(source.shape), source.dtype.itemsize
-    dims = _checked_dims(dims, shape)
-    attributes = _encode_attributes(dict(zip(dims, shape, strict=True)), coords, attrs, zarr_format)
+    dims = checked_dims(dims, shape)
+    attributes = encode_attributes(dict(zip(dims, shape, strict=True)), coords, attrs, zarr_format)
     cut, shard = resolve_chunks(shape, itemsize, dims, chunks, shards)
     draft = draft_array(
         shape=shape,
@@ -138,7 +138,7 @@ def write_zarr(
     )
 
 
-def _checked_dims(dims: Sequence[str], shape: tuple[int, ...]) -> tuple[str, ...]:
+def checked_dims(dims: Sequence[str], shape: tuple[int, ...]) -> tuple[str, ...]:
     """Return *dims* if they name each dim of *shape* once."""
     if len(dims) != len(shape) or len(set(dims)) != len(shape):
         raise OptionError(
@@ -148,7 +148,7 @@ def _checked_dims(dims: Sequence[str], shape: tuple[int, ...]) -> tuple[str, ...
     return tuple(dims)
 
 
-def _encode_attributes(
+def encode_attributes(
     sizes: Mapping[str, int], coords: Coords, attrs: Mapping[str, Any], zarr_format: int
 ) -> dict[str, Any]:
     """Return all attributes of the array as JSON."""
