@@ -11,6 +11,7 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from intake_tiffstack.catalog_file import add_to_catalog
     from intake_tiffstack.driver import TiffStackSource, TiffStackZarrSource
     from intake_tiffstack.errors import TiffStackError, TiffStackWarning
     from intake_tiffstack.stack import TiffStack, open_stack
@@ -23,6 +24,7 @@ __all__ = [
     "TiffStackSource",
     "TiffStackWarning",
     "TiffStackZarrSource",
+    "add_to_catalog",
     "open_stack",
 ]
 
@@ -32,6 +34,7 @@ _HOMES = {
     "TiffStackSource": "driver",
     "TiffStackWarning": "errors",
     "TiffStackZarrSource": "driver",
+    "add_to_catalog": "catalog_file",
     "open_stack": "stack",
 }
 

@@ -175,7 +175,8 @@ class Options:
         OnError,
         "raise",
         "a file that cannot be read while computing; `fill` fills its part of the chunk and logs "
-        "one warning a file in `intake_tiffstack.reading`; such a source is not exported",
+        "one warning a file in `intake_tiffstack.reading`; such a source is neither persisted nor "
+        "exported",
     )
     arraytype: str = _option(
         '`numpy`, `cupy`, "pkg.mod:Class"',
@@ -184,7 +185,10 @@ class Options:
         kind="text",
     )
     persist_mode: PersistMode = _choice(
-        PersistMode, "default", "whether a persisted copy is used; `default` asks the catalogs"
+        PersistMode,
+        "default",
+        "whether a persisted copy is used: `always` unchecked, `never` not at all, `default` while "
+        "it holds, where no catalog says otherwise",
     )
     on_stale: OnStale = _choice(
         OnStale, "original", "what to do when the copy no longer matches the files"

@@ -17,7 +17,6 @@ import xarray as xr
 from intake_tiffstack import TiffStackSource, open_stack
 from intake_tiffstack.errors import (
     EntryError,
-    FeatureNotAvailableError,
     OptionError,
     TargetExistsError,
     TiffStackError,
@@ -467,14 +466,8 @@ def test_export_gives_a_source_over_an_equal_copy(catalog, scans, tmp_path):
 
 
 def test_what_is_not_there_says_so(catalog, tmp_path):
-    with pytest.raises(FeatureNotAvailableError, match="export"):
-        catalog.scan.persist()
-    with pytest.raises(FeatureNotAvailableError, match="ome-zarr"):
-        catalog.scan.export(str(tmp_path / "x"), format="ome-zarr")
-    with pytest.raises(FeatureNotAvailableError, match="persist_mode is 'always'"):
-        catalog.scan(persist_mode="always").to_dask()
-    assert not catalog.scan.is_persisted
-    assert not catalog.scan.has_been_persisted
+    with pytest.raises(OptionError, match="unknown format 'hdf5'; known: ome-zarr"):
+        catalog.scan.export(str(tmp_path / "x"), format="hdf5")
 
 
 def test_a_missing_folder_is_our_error_and_the_built_in(tmp_path):

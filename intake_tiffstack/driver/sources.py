@@ -5,21 +5,32 @@ from __future__ import annotations
 import inspect
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from dask.base import tokenize
 
-from intake_tiffstack.device import get_device, require_device
 from intake_tiffstack.driver.base import ArraySource
-from intake_tiffstack.errors import FeatureNotAvailableError
-from intake_tiffstack.export import ZarrCopy, open_zarr
+from intake_tiffstack.errors import OptionError
+from intake_tiffstack.export import ZarrCopy
+from intake_tiffstack.export.formats import open_copy
+from intake_tiffstack.metadata.surface import complete_metadata
 from intake_tiffstack.options import Options, option_signature
+from intake_tiffstack.persist import (
+    Shelf,
+    choose_copy,
+    none_persisted,
+    persist_again,
+    persist_collection,
+    pixel_key,
+)
 from intake_tiffstack.settings import setting
 from intake_tiffstack.stack import TiffStack
 
 if TYPE_CHECKING:
     import dask.array as da
+    import pandas as pd
     import xarray as xr
+    from ome_types import OME
 
     from intake_tiffstack.report import Report
 
@@ -28,21 +39,25 @@ __all__ = ["TiffStackSource", "TiffStackZarrSource"]
 _METADATA = inspect.Parameter("metadata", inspect.Parameter.KEYWORD_ONLY, default=None)
 
 
+AnyStack = TypeVar("AnyStack", bound=TiffStack)
+
+
 class _Stacks:
-    """The collections opened last in this process, by their options.
+    """The collections opened last in this process, by what they are of.
 
     A catalog hands out a new source once its 60 s have passed; the listing should not be taken
-    anew with it.
+    anew with it, nor what a copy remembers be read anew at each use.
     """
 
     def __init__(self) -> None:
         self._stacks: OrderedDict[str, TiffStack] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, options: Options) -> TiffStack:
-        key = tokenize(options)
+    def get(self, stack: AnyStack, *of: str) -> AnyStack:
+        """Return the one that was opened before of the same options and *of*, else *stack*."""
+        key = tokenize(type(stack), stack.options, of)
         with self._lock:
-            stack = self._stacks.setdefault(key, TiffStack(options))
+            stack = cast(AnyStack, self._stacks.setdefault(key, stack))
             self._stacks.move_to_end(key)
             while len(self._stacks) > max(1, int(setting("table_cache"))):
                 self._stacks.popitem(last=False)
@@ -69,23 +84,38 @@ class TiffStackSource(ArraySource):
         super().__init__(metadata)
         self.options = Options.parse({"urlpath": urlpath, **options})
         self.storage_options = self.options.storage_options
-        self._opened: TiffStack | None = None
+        self._files: TiffStack | None = None
+        self._in_use: TiffStack | None = None  # what the last to_dask() was of
 
     @property
     def stack(self) -> TiffStack:
-        """The collection without Intake."""
-        if self._opened is None:
+        """The collection without Intake, over its files."""
+        if self._files is None:
             self._check()
-            if self.persist_mode == "always":
-                raise FeatureNotAvailableError(
-                    "persist_mode is 'always', but this version has no store of persisted copies; "
-                    "export(url) writes one, and an entry with `driver: tiffstack_zarr` opens it"
-                )
-            self._opened = _STACKS.get(self.options)
-        return self._opened
+            self._files = _STACKS.get(TiffStack(self.options))
+        return self._files
+
+    def _choose(self) -> TiffStack:
+        """Return the collection over its copy or its files, whichever is to be read now."""
+        while (copy := choose_copy(self.stack, self.persist_mode)) is not None:
+            copy = _STACKS.get(copy, copy.shelf.url, copy.generation.token)
+            if not copy.is_replaced():
+                self._in_use = copy
+                return copy
+        self._in_use = self.stack
+        return self._in_use
 
     def _array(self) -> da.Array:
-        return self.stack.to_dask()
+        return (self._in_use or self._choose()).to_dask()
+
+    def to_dask(self) -> da.Array:
+        """Return the array, lazy: no pixel is read. Fills ``metadata``.
+
+        Whether a persisted copy is read is decided anew each time, as ``persist_mode`` and
+        ``on_stale`` say; the array that is returned stays with what was decided.
+        """
+        self._choose()
+        return super().to_dask()
 
     def to_xarray(self, chunks: Any = "option") -> xr.DataArray:
         """Return the same pixels with named dims, coords and units.
@@ -95,24 +125,39 @@ class TiffStackSource(ArraySource):
         chunks
             ``"option"`` wraps :meth:`to_dask`; None is lazy without dask.
         """
-        self._load_metadata()
-        named = self.stack.to_xarray(chunks)
+        self.to_dask()
+        named = (self._in_use or self.stack).to_xarray(chunks)
         return named.rename(self.name if self._entry is not None else None)
 
     def _discovered(self) -> dict[str, Any]:
-        return self.stack.metadata
+        return (self._in_use or self.stack).metadata
 
     def report(self) -> Report:
         """Return what was found and what is missing, before any pixel is read."""
         return self.stack.report()
 
+    @property
+    def files(self) -> pd.DataFrame:
+        """All files that take part, as :attr:`intake_tiffstack.TiffStack.files` has them."""
+        return self.stack.files
+
+    @property
+    def ome_metadata(self) -> OME | None:
+        """All of the OME-XML of the first file, None where it has none; needs ome-types."""
+        return self.stack.ome_metadata
+
+    def file_metadata(self, which: int | str = 0) -> dict[str, Any]:
+        """Return all that one file says, as :meth:`intake_tiffstack.TiffStack.file_metadata`."""
+        return self.stack.file_metadata(which)
+
     def relist(self) -> None:
         """Forget the listing, so that the next use sees the files as they are then."""
         super().relist()
+        self._in_use = None
         self.stack.relist()  # sources with the same options share it
 
     def export(self, url: str, *, format: str = "zarr", **options: Any) -> TiffStackZarrSource:
-        """Write a copy, and return a source over it.
+        """Write a copy of what :meth:`to_dask` gives, and return a source over it.
 
         Parameters
         ----------
@@ -121,34 +166,101 @@ class TiffStackSource(ArraySource):
         format, **options
             As :meth:`intake_tiffstack.TiffStack.export` has them.
         """
-        self.stack.export(url, format=format, **options)
-        copy = TiffStackZarrSource(url, storage_options=options.get("storage_options") or {})
+        is_reference = format == "references"  # to the files, be there a persisted copy or not
+        stack = self.stack if is_reference else self._choose()
+        stack.export(url, format=format, **options)
+        copy = TiffStackZarrSource(
+            url,
+            storage_options=options.get("storage_options") or {},
+            arraytype=self.options.arraytype,
+            remote_options=self.options.storage_options if is_reference else None,
+        )
         copy.description = self.description
         return copy
 
-    def persist(self, ttl: float | None = None, **options: Any) -> Any:
-        """Not in this version: use :meth:`export` and an entry for the copy."""
-        raise FeatureNotAvailableError(
-            "persist() is not in this version; export(url) writes a Zarr copy, which "
-            "`driver: tiffstack_zarr` opens"
-        )
+    # -- the persisted copy --------------------------------------------------------------------
 
-    def get_persisted(self) -> Any:
-        """Not in this version: there is no store of persisted copies."""
-        raise FeatureNotAvailableError("there is no store of persisted copies in this version")
+    def persist(self, ttl: float | None = None, **options: Any) -> Self:
+        """Write a Zarr copy of the files into the store; from then on it is read in their place.
+
+        Parameters
+        ----------
+        ttl
+            Seconds until the copy is no longer used unasked; None for as long as the files stay
+            as they are.
+        **options
+            ``zarr_format``, ``chunks``, ``shards``, ``compressor``, ``verify`` and ``progress``,
+            as :meth:`export` has them.
+
+        Returns
+        -------
+        TiffStackSource
+            As :meth:`get_persisted`.
+        """
+        self._check()
+        persist_collection(self.options, ttl=ttl, **options)
+        return self.get_persisted()
+
+    def repersist(self, **options: Any) -> Self:
+        """Write the copy anew, as it was made but for *options*; see :meth:`persist`."""
+        self._check()
+        persist_again(self.options, **options)
+        return self.get_persisted()
+
+    def get_persisted(self) -> Self:
+        """Return this source with the copy as its pixels, whether or not that still holds.
+
+        Raises
+        ------
+        FilesNotFoundError
+            There is no copy.
+        """
+        shelf = self._shelf()
+        if shelf.current() is None:
+            raise none_persisted(self.options, shelf)
+        return self.configure_new(persist_mode="always")
+
+    @property
+    def has_been_persisted(self) -> bool:
+        """Whether the store has a copy of these pixels."""
+        return self._shelf().current() is not None
+
+    @property
+    def is_persisted(self) -> bool:
+        """Whether this source reads a copy alone, as :meth:`persist` returns it."""
+        return self.persist_mode == "always"
+
+    def unpersist(self) -> None:
+        """Remove the copy from the store, for every source of these pixels."""
+        self._shelf().remove()
+
+    def _shelf(self) -> Shelf:
+        """Return where the store has, or would have, the copy."""
+        self._check()
+        return Shelf.of(pixel_key(self.options))
 
 
 class TiffStackZarrSource(ArraySource):
-    """A Zarr copy that this package wrote, or any Zarr array with dims.
+    """A copy that this package wrote, any Zarr array with dims, or an image of any OME-Zarr.
 
     ``driver: tiffstack_zarr`` in a catalog, or ``intake.open_tiffstack_zarr(urlpath)``.
 
     Parameters
     ----------
     urlpath
-        The folder of the Zarr array, local or any fsspec URL.
+        The folder of the Zarr array or OME-Zarr, or a document of references (``.json``); local or
+        any fsspec URL.
     storage_options
         Handed to fsspec.
+    level, image
+        Of an OME-Zarr: which level of the pyramid, and the path of the image (``B/03/0``) in a
+        plate or series.
+    remote_options
+        Of references: handed to fsspec for the files referred to; `storage_options` where it is
+        not given.
+    sel
+        Keeps positions by the values of a coordinate: a value, a list of values, or
+        ``{"from": a, "to": b}`` with both ends included.
     arraytype
         What a chunk is: ``numpy``, ``cupy``, or a dotted name (with the setting ``allow_code``).
     metadata
@@ -160,7 +272,11 @@ class TiffStackZarrSource(ArraySource):
         [
             inspect.Parameter("urlpath", inspect.Parameter.POSITIONAL_OR_KEYWORD),
             inspect.Parameter("storage_options", inspect.Parameter.KEYWORD_ONLY, default=None),
+            inspect.Parameter("sel", inspect.Parameter.KEYWORD_ONLY, default=None),
             inspect.Parameter("arraytype", inspect.Parameter.KEYWORD_ONLY, default="numpy"),
+            inspect.Parameter("level", inspect.Parameter.KEYWORD_ONLY, default=0),
+            inspect.Parameter("image", inspect.Parameter.KEYWORD_ONLY, default=None),
+            inspect.Parameter("remote_options", inspect.Parameter.KEYWORD_ONLY, default=None),
             _METADATA,
         ]
     )
@@ -171,13 +287,28 @@ class TiffStackZarrSource(ArraySource):
         urlpath: str,
         *,
         storage_options: dict[str, Any] | None = None,
+        sel: dict[str, Any] | None = None,
         arraytype: str = "numpy",
+        level: int = 0,
+        image: str | None = None,
+        remote_options: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(metadata)
         self.urlpath = urlpath
-        self.storage_options = storage_options or {}
-        self.arraytype = arraytype
+        self.image = image
+        self.remote_options = remote_options or {}
+        # the same names in the same spelling as a collection's, text of a template included
+        self.options = Options.parse(
+            {
+                "urlpath": urlpath,
+                "storage_options": storage_options,
+                "sel": sel,
+                "arraytype": arraytype,
+                "level": level,
+            }
+        )
+        self.storage_options = self.options.storage_options
         self._copy: ZarrCopy | None = None
 
     @property
@@ -185,42 +316,53 @@ class TiffStackZarrSource(ArraySource):
         """The copy as it is stored, opened at the first use."""
         if self._copy is None:
             self._check()
-            self._copy = open_zarr(self.urlpath, self.storage_options)
+            urlpath = self.options.urlpath
+            if not isinstance(urlpath, str):
+                raise OptionError(f"a Zarr copy has one urlpath, but got {len(urlpath)} in a list")
+            self._copy = open_copy(
+                urlpath,
+                self.storage_options,
+                level=self.options.level,
+                image=self.image,
+                remote_options=self.remote_options,
+                arraytype=self.options.arraytype,
+                sel=self.options.sel,
+            )
         return self._copy
 
     def _array(self) -> da.Array:
-        array = self.copy.array
-        if self.arraytype == "numpy":
-            return array
-        meta = require_device(self.arraytype, array.ndim, array.dtype)
-        return array.map_blocks(_to_device, self.arraytype, dtype=array.dtype, meta=meta)
+        return self.copy.array
 
     def to_xarray(self) -> xr.DataArray:
         """Return the copy with its dims, coordinates and attributes, lazy."""
         self._load_metadata()
         import xarray as xr
 
-        units = self.copy.attrs.get("units") or {}
+        from intake_tiffstack.labelled import NOT_ATTRIBUTES
+
+        units = self.copy.attrs.get("coord_units") or {}
         coords = {
             name: (list(dims), values, {"units": units[name]} if name in units else {})
             for name, (dims, values) in self.copy.coords.items()
         }
         return xr.DataArray(
-            self._array(),
-            dims=list(self.copy.dims),
+            xr.Variable(self.copy.dims, self._array()),  # as it is, it would name the result
             coords=coords,
-            attrs=dict(self.copy.attrs),
+            attrs={k: v for k, v in self.copy.attrs.items() if k not in NOT_ATTRIBUTES},
             name=None if self._entry is None else self.name,
         )
 
     def _discovered(self) -> dict[str, Any]:
-        return dict(self.copy.attrs)
+        copy = self.copy
+        return complete_metadata(
+            copy.attrs,
+            dims=copy.dims,
+            shape=copy.array.shape,
+            dtype=copy.array.dtype,
+            coords=copy.coords,
+        )
 
     def relist(self) -> None:
         """Forget the copy, so that the next use opens it anew."""
         super().relist()
         self._copy = None
-
-
-def _to_device(block: Any, arraytype: str) -> Any:
-    return get_device(arraytype).to_device(block)

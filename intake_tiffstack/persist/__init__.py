@@ -1,0 +1,20 @@
+"""Copies that a source makes and finds by itself: where they lie, whether they hold, who reads."""
+
+from __future__ import annotations
+
+from intake_tiffstack.persist.choosing import choose_copy
+from intake_tiffstack.persist.key import pixel_key
+from intake_tiffstack.persist.making import none_persisted, persist_again, persist_collection
+from intake_tiffstack.persist.reading import PersistedStack
+from intake_tiffstack.persist.store import Generation, Shelf
+
+__all__ = [
+    "Generation",
+    "PersistedStack",
+    "Shelf",
+    "choose_copy",
+    "none_persisted",
+    "persist_again",
+    "persist_collection",
+    "pixel_key",
+]

@@ -1,0 +1,222 @@
+"""Persisting: a new generation is written beside the old ones, and published when it is whole."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numcodecs.abc
+import zarr
+import zarr.abc.codec
+import zarr.registry
+from dask.base import tokenize
+from dask.utils import format_bytes
+
+from intake_tiffstack import __version__
+from intake_tiffstack.errors import (
+    FilesNotFoundError,
+    OptionError,
+    StorageError,
+    TargetBusyError,
+    TargetExistsError,
+)
+from intake_tiffstack.export import open_zarr
+from intake_tiffstack.options import Options
+from intake_tiffstack.persist.key import pixel_key
+from intake_tiffstack.persist.record import without_secrets
+from intake_tiffstack.persist.store import Generation, Shelf, find_store, store_options
+from intake_tiffstack.redact import hide_in_text, mask_secrets
+from intake_tiffstack.settings import setting_bytes
+from intake_tiffstack.stack import TiffStack
+
+__all__ = ["none_persisted", "persist_again", "persist_collection"]
+
+_OPTIONS = frozenset({"zarr_format", "chunks", "shards", "compressor", "verify", "progress"})
+"""What of an export's options persisting takes; where to and whether to replace it decides."""
+
+_WAIT_SECONDS = 0.5
+"""How often to look whether the process that writes this generation has finished."""
+
+_LOG = logging.getLogger(__name__)
+
+
+def persist_collection(options: Options, *, ttl: float | None = None, **export: Any) -> Generation:
+    """Return the generation that counts now: a copy of the files as they are at this moment.
+
+    A copy that was begun and not finished is taken up; one that another process is writing of the
+    same files in the same way is waited for. Prints where it is written and how large it is.
+
+    Parameters
+    ----------
+    options
+        Of the collection.
+    ttl
+        Seconds until the copy is no longer used unasked; None for ever.
+    **export
+        ``zarr_format``, ``chunks``, ``shards``, ``compressor``, ``verify`` and ``progress``, as
+        :func:`~intake_tiffstack.export.write_zarr` has them.
+
+    Raises
+    ------
+    OptionError
+        An option that is unknown or wrong, or a collection that fills what it cannot read.
+    StorageError
+        The store refuses, or the copy is larger than ``persist_limit`` and nobody chose a store.
+    """
+    _check(options, ttl, export)
+    stack = TiffStack(options)
+    nbytes = stack.host_array.nbytes
+    _check_limit(nbytes)
+    shelf = Shelf.of(pixel_key(options))
+    told = {name: _spelled(value) for name, value in export.items() if name != "progress"}
+    generation = _plan_generation(stack, told, before=shelf.current())
+    if export.get("progress") is not False:
+        print(f"persisting {format_bytes(nbytes)} at {hide_in_text(shelf.url)}")
+    shelf.remove_rest(generation.name)
+    _write(stack, shelf, generation, {**export, **_revived(told)})
+    current = shelf.current()
+    if current is not None and _is_overtaken(generation, current):
+        return current
+    generation = generation.published_now(ttl, current)
+    shelf.publish(generation, stack.collection.seen)
+    return generation
+
+
+def _plan_generation(
+    stack: TiffStack, told: Mapping[str, Any], *, before: Generation | None
+) -> Generation:
+    """Return the generation that comes after *before*, not published yet.
+
+    Who makes the same of the same files gives it the same name: to wait for the one who is writing
+    it, or to resume it.
+    """
+    array = stack.host_array
+    number = 1 if before is None else before.number + 1
+    digest = tokenize(array, stack.metadata, told, __version__, zarr.__version__)[:16]
+    files = without_secrets(array.files)
+    return Generation(
+        name=f"{number:06d}-{digest}",
+        created=datetime.now(UTC),
+        expires=None,
+        ttl=None,
+        nbytes=array.nbytes,
+        source=mask_secrets(stack.options.urlpath),
+        n_files=len(files),
+        files_token=files.token(),
+        export=told,
+    )
+
+
+def persist_again(options: Options, **export: Any) -> Generation:
+    """Return a new generation of a collection, written as the one that counts was.
+
+    Raises
+    ------
+    FilesNotFoundError
+        There is none.
+    """
+    shelf = Shelf.of(pixel_key(options))
+    before = shelf.current()
+    if before is None:
+        raise none_persisted(options, shelf)
+    return persist_collection(options, ttl=before.ttl, **{**_revived(before.export), **export})
+
+
+def none_persisted(options: Options, shelf: Shelf) -> FilesNotFoundError:
+    """Return the error of a collection that has no copy."""
+    return FilesNotFoundError(
+        f"there is no persisted copy of {mask_secrets(options.urlpath)} at {shelf.url}; persist() "
+        "makes one",
+        url=shelf.url,
+    )
+
+
+def _check(options: Options, ttl: float | None, export: Mapping[str, Any]) -> None:
+    if options.on_error != "raise":
+        raise OptionError(
+            "a source with on_error='fill' is not persisted: the copy would hide what could not "
+            "be read; leave such files out with `exclude` or `sel`"
+        )
+    if ttl is not None and (
+        isinstance(ttl, bool)
+        or not isinstance(ttl, int | float)
+        or not (math.isfinite(ttl) and ttl >= 0)
+    ):
+        raise OptionError(f"ttl must be a number of seconds or None, but got {ttl!r}")
+    if "storage_options" in export:
+        raise OptionError(
+            "persist() takes no storage_options, since nothing of them may be stored: what the "
+            "store needs belongs in the environment, or in the setting persist_storage_options"
+        )
+    for name in export:
+        if name not in _OPTIONS:
+            raise OptionError.unknown("option of persist()", name, _OPTIONS)
+
+
+def _check_limit(nbytes: int) -> None:
+    url, is_chosen = find_store()
+    limit = setting_bytes("persist_limit")
+    if not is_chosen and nbytes > limit:
+        raise StorageError(
+            f"{format_bytes(nbytes)} are more than persist_limit ({format_bytes(limit)}), and "
+            f"{url} is only where copies go by default; set INTAKE_PERSIST_PATH to a folder or URL "
+            "with room for it, or raise tiffstack.persist_limit",
+            url=url,
+        )
+
+
+def _write(
+    stack: TiffStack, shelf: Shelf, generation: Generation, export: Mapping[str, Any]
+) -> None:
+    """Write the pixels of a generation, unless another process does so first."""
+    url, storage_options = shelf.pixels_url(generation.name), store_options()
+    while True:
+        try:
+            stack.export(url, storage_options=storage_options, **export)
+            return
+        except TargetBusyError as exc:
+            _LOG.info("waiting: %s", exc)
+            time.sleep(_WAIT_SECONDS)
+        except TargetExistsError:
+            try:
+                open_zarr(url, storage_options)
+            except FilesNotFoundError:  # it is not whole, or others went on and removed it
+                current = shelf.current()
+                if current is None or not _is_overtaken(generation, current):
+                    raise
+            return
+
+
+def _is_overtaken(generation: Generation, current: Generation) -> bool:
+    """Return whether another process was as far as this one already, or farther."""
+    return current.name == generation.name or current.number > generation.number
+
+
+def _spelled(value: Any) -> Any:
+    """Return an option of an export as JSON has it: codecs as their configuration.
+
+    >>> _spelled((1, 256, 256))
+    [1, 256, 256]
+    """
+    if isinstance(value, numcodecs.abc.Codec):
+        value = value.get_config()
+    elif isinstance(value, zarr.abc.codec.BytesBytesCodec):
+        value = value.to_dict()
+    try:
+        return json.loads(json.dumps(value))
+    except TypeError as exc:
+        raise OptionError(f"persist() cannot remember {value!r}: {exc}") from exc
+
+
+def _revived(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of an export from what :func:`_spelled` made of them."""
+    codec = told.get("compressor")
+    if not isinstance(codec, Mapping) or "name" not in codec:
+        return dict(told)
+    made = zarr.registry.get_codec_class(codec["name"]).from_dict(dict(codec))
+    return {**told, "compressor": made}

@@ -1,0 +1,208 @@
+"""A collection whose pixels come from its copy, and all else from the options as ever."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import dask
+import numpy as np
+import zarr
+from dask.utils import parse_bytes
+from numpy.typing import NDArray
+
+from intake_tiffstack.array import ReadOptions, StackArray
+from intake_tiffstack.chunks import choose_chunks
+from intake_tiffstack.collection import Collection, open_collection
+from intake_tiffstack.errors import FileChangedError, FilesNotFoundError
+from intake_tiffstack.export.pixels import read_pixels
+from intake_tiffstack.export.place import Place
+from intake_tiffstack.layout.combining import Dim, Layout
+from intake_tiffstack.listing.filetable import FileTable
+from intake_tiffstack.listing.store import stat_file
+from intake_tiffstack.options import Options
+from intake_tiffstack.persist.store import Generation, Shelf, store_options
+from intake_tiffstack.redact import hide_in_text
+from intake_tiffstack.stack import TiffStack
+
+__all__ = ["CopyArray", "PersistedStack"]
+
+
+class CopyArray(StackArray):
+    """The array of a collection, its pixels read from a Zarr copy.
+
+    Parameters
+    ----------
+    url, storage_options
+        Where the copy is.
+    metadata
+        Zarr's own, of the copy.
+    token
+        Of the copy: its name is not enough, since a copy may be removed and made anew.
+    layout
+        Of the collection; its dims are those of the copy.
+    options
+        Which kind of array is delivered.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        storage_options: Mapping[str, Any],
+        metadata: Any,
+        token: str,
+        layout: Layout,
+        options: ReadOptions,
+    ) -> None:
+        super().__init__(FileTable.from_files([]), layout, options)
+        self.url = url
+        self.storage_options = storage_options
+        self.metadata = metadata
+        self.token = token
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{d.name}: {d.size}" for d in self.layout.dims)
+        return f"<CopyArray ({sizes}) {self.dtype} at {hide_in_text(self.url)}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        layout = replace(self.layout, coords={})
+        where = (self.url, self.storage_options, self.metadata, self.token)
+        return CopyArray, (*where, layout, self.options)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return ("intake_tiffstack.CopyArray", self.url, self.token, self.arraytype)
+
+    def on_host(self) -> CopyArray:
+        """Return the same pixels, read into host memory."""
+        options = replace(self.options, arraytype="numpy")
+        where = (self.url, self.storage_options, self.metadata, self.token)
+        return CopyArray(*where, self.layout, options)
+
+    def _read_into(self, out: NDArray[Any], ranges: tuple[range, ...]) -> None:
+        """Fill *out* with a region of the copy."""
+        # A chunk that is gone reads as zeros; the document goes first where a copy is removed.
+        name = "zarr.json" if self.metadata.zarr_format == 3 else ".zarray"
+        try:
+            read_pixels(Place.at(self.url, self.storage_options), self.metadata, ranges, out)
+            stat_file(f"{self.url}/{name}", self.storage_options)
+        except FilesNotFoundError as exc:
+            raise FileChangedError(
+                f"the copy at {self.url} was removed since this array was made from it; open the "
+                "source anew",
+                url=self.url,
+            ) from exc
+
+
+class PersistedStack(TiffStack):
+    """A collection as its options have it, over the pixels of a copy.
+
+    No file of the collection is listed or read: names, coordinates and metadata follow from the
+    options and from what the copy remembers of the files.
+
+    Parameters
+    ----------
+    options
+        Of the collection; those that decide pixels are the ones that the copy was made with.
+    shelf, generation
+        The copy.
+    """
+
+    def __init__(self, options: Options, shelf: Shelf, generation: Generation) -> None:
+        super().__init__(options)
+        self.shelf = shelf
+        self.generation = generation
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (PersistedStack, (self.options, self.shelf, self.generation))
+
+    @property
+    def collection(self) -> Collection:
+        """The opened collection; opened at the first use."""
+        with self._lock:
+            if self._collection is None:
+                self._collection = _open_copy(self.options, self.shelf, self.generation)
+            return self._collection
+
+    def is_replaced(self) -> bool:
+        """Return whether it cannot be opened, since others have counted in the meantime.
+
+        Opened by this, it stays so.
+        """
+        try:
+            _ = self.collection
+        except FilesNotFoundError:
+            current = self.shelf.current()
+            if current is None or current.token == self.generation.token:
+                raise
+            return True
+        return False
+
+    @property
+    def host_array(self) -> StackArray:
+        """The array that reads into host memory whatever ``arraytype`` is; needs no device."""
+        array = self.collection.array
+        return array.on_host() if isinstance(array, CopyArray) else array
+
+
+def _open_copy(options: Options, shelf: Shelf, generation: Generation) -> Collection:
+    """Return the collection over its copy: a few small reads."""
+    collection = open_collection(options, shelf.read_seen(generation.name))
+    place = Place.at(shelf.pixels_url(generation.name), store_options())
+    with place.read_errors():
+        try:
+            pixels = zarr.open_array(place.open_store(read_only=True), mode="r")
+        except FileNotFoundError as exc:
+            raise FilesNotFoundError(
+                f"{place.url}: the persisted copy is no longer there; unpersist() forgets it",
+                url=place.url,
+            ) from exc
+    return replace(
+        collection,
+        array=CopyArray(
+            place.url,
+            place.storage_options,
+            pixels.metadata.update_attributes({}),  # no read needs them, and all workers get them
+            generation.token,
+            collection.layout,
+            collection.array.options,
+        ),
+        chunks=_choose_chunks(collection, pixels.shards or pixels.chunks),
+        granule=pixels.chunks,
+    )
+
+
+def _choose_chunks(collection: Collection, blocks: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Return the chunks of an array over a copy: along the edges of its own where nothing else
+    is asked for.
+    """
+    spec = collection.options.chunks
+    if spec in ("file", "page"):
+        return collection.chunks
+    return choose_chunks(
+        spec,
+        _as_files(collection.layout, blocks),
+        page_ndim=len(blocks),
+        segment_shape=blocks,
+        dask_chunk_bytes=int(parse_bytes(dask.config.get("array.chunk-size"))),
+    )
+
+
+def _as_files(layout: Layout, blocks: tuple[int, ...]) -> Layout:
+    """Return the layout of the same array in which each block of a copy is a file. Pure."""
+    edges = [
+        (*range(0, dim.size, block), dim.size)
+        for dim, block in zip(layout.dims, blocks, strict=True)
+    ]
+    return Layout(
+        dims=tuple(
+            Dim(dim.name, dim.size, axis=i, file_dim=i, offsets=edges[i])
+            for i, dim in enumerate(layout.dims)
+        ),
+        cells=np.zeros([len(list(pairwise(edge))) for edge in edges], np.int32),
+        file_dims=layout.names,
+        file_shape=tuple(min(dim.size, n) for dim, n in zip(layout.dims, blocks, strict=True)),
+        dtype=layout.dtype,
+        coords={},
+    )

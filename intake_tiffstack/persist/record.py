@@ -1,0 +1,193 @@
+"""What a copy remembers of the files it was made of, and how these have changed since. Pure."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+import numpy as np
+
+from intake_tiffstack.collection import Seen
+from intake_tiffstack.errors import StorageError
+from intake_tiffstack.header import Structure
+from intake_tiffstack.layout.columns import few
+from intake_tiffstack.listing.filetable import File, FileTable
+from intake_tiffstack.listing.finding import Listing
+from intake_tiffstack.metadata.findings import FileMetadata
+from intake_tiffstack.redact import hide_in_text
+
+__all__ = ["VERSION", "describe_changes", "pack_seen", "unpack_seen", "without_secrets"]
+
+VERSION = 1
+"""Of all that a store keeps beside pixels, told in ``current.json``: a reader of another version
+takes a copy for none."""
+
+_SHOWN = 3
+"""Names that a warning shows of each kind of change."""
+
+_TUPLE = "()"
+
+
+def without_secrets(files: FileTable) -> FileTable:
+    """Return the table without storage options and what URLs hold of passwords and signatures."""
+    return FileTable(
+        tuple([hide_in_text(url) for url in files.urls]), files.sizes, files.mtimes, files.etags
+    )
+
+
+def describe_changes(before: FileTable, now: FileTable) -> str | None:
+    """Return how files differ from what they were, by name; None where they do not. Pure.
+
+    Parameters
+    ----------
+    before, now
+        As :func:`without_secrets` gives them.
+
+    Examples
+    --------
+    >>> before = FileTable.from_files([File("/a.tif", 10, 5, None), File("/b.tif", 10, 5, None)])
+    >>> now = FileTable.from_files([File("/a.tif", 12, 6, None), File("/c.tif", 10, 5, None)])
+    >>> describe_changes(before, now)
+    '1 changed (a.tif: size 10 to 12), 1 new (c.tif), 1 gone (b.tif)'
+    """
+    old, new = ({file.url: file for file in table} for table in (before, now))
+    changed = [
+        f"{_name(url)}: {_difference(file, new[url])}"
+        for url, file in old.items()
+        if url in new and not file.agrees_with(new[url])
+    ]
+    told = {
+        "changed": changed,
+        "new": [_name(url) for url in new if url not in old],
+        "gone": [_name(url) for url in old if url not in new],
+    }
+    return (
+        ", ".join(
+            f"{len(names):,} {what} ({few(names, _SHOWN)})" for what, names in told.items() if names
+        )
+        or None
+    )
+
+
+def _name(url: str) -> str:
+    return url.rpartition("/")[2]
+
+
+def _difference(old: File, new: File) -> str:
+    """Return what says that a file is another than it was."""
+    if min(old.size, new.size) >= 0 and old.size != new.size:
+        return f"size {old.size} to {new.size}"
+    if old.etag or new.etag:
+        return f"ETag {old.etag} to {new.etag}"
+    return "time of last change"
+
+
+def pack_seen(seen: Seen) -> bytes:
+    """Return what opening learnt as compressed JSON, the same bytes for the same; no secret in it.
+
+    See :func:`unpack_seen`.
+    """
+    files = without_secrets(seen.listing.files)
+    kinds = dict.fromkeys(seen.structures.values())
+    places = {structure: place for place, structure in enumerate(kinds)}
+    told = {
+        "root": hide_in_text(seen.listing.root),
+        "is_single": seen.listing.is_single,
+        "pattern": _hidden_pattern(seen.listing),
+        "files": {
+            "urls": files.urls,
+            "sizes": files.sizes.tolist(),
+            "mtimes": files.mtimes.tolist(),
+            "etags": files.etags,
+        },
+        "structures": {
+            "kinds": [asdict(kind) | {"dtype": str(kind.dtype)} for kind in kinds],
+            "of_rows": [[row, places[kind]] for row, kind in seen.structures.items()],
+        },
+        "described": [[row, _spelled(asdict(file))] for row, file in seen.described.items()],
+    }
+    return gzip.compress(json.dumps(told).encode(), compresslevel=3, mtime=0)
+
+
+def _hidden_pattern(listing: Listing) -> str | None:
+    """Return the pattern inside the urlpath, which may end in a signature."""
+    if listing.pattern is None:
+        return None
+    root = hide_in_text(listing.root)
+    return hide_in_text(listing.root + listing.pattern).removeprefix(root)
+
+
+def _spelled(value: Any) -> Any:
+    """Return a value as JSON has it, tuples told from lists, without secrets inside its texts."""
+    if isinstance(value, Mapping):
+        return {key: _spelled(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return {_TUPLE: [_spelled(item) for item in value]}
+    if isinstance(value, list):
+        return [_spelled(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return hide_in_text(value) if isinstance(value, str) else value
+
+
+def _revived(told: Any) -> Any:
+    """Return the value that :func:`_spelled` was given."""
+    if isinstance(told, list):
+        return [_revived(item) for item in told]
+    if isinstance(told, Mapping):
+        if set(told) == {_TUPLE}:
+            return tuple(_revived(item) for item in told[_TUPLE])
+        return {key: _revived(item) for key, item in told.items()}
+    return told
+
+
+def unpack_seen(packed: bytes, url: str) -> Seen:
+    """Return what :func:`pack_seen` stored.
+
+    Parameters
+    ----------
+    packed
+        The stored bytes.
+    url
+        Where they were, for an error.
+
+    Raises
+    ------
+    StorageError
+        They are damaged.
+    """
+    try:
+        told = json.loads(gzip.decompress(packed))
+        files = told["files"]
+        kinds = [_structure(kind) for kind in told["structures"]["kinds"]]
+        return Seen(
+            listing=Listing(
+                FileTable(
+                    tuple(files["urls"]),
+                    np.array(files["sizes"], np.int64),
+                    np.array(files["mtimes"], np.int64),
+                    files["etags"] and tuple(files["etags"]),
+                ),
+                told["root"],
+                told["is_single"],
+                told["pattern"],
+            ),
+            structures={row: kinds[place] for row, place in told["structures"]["of_rows"]},
+            described={row: _file_metadata(file) for row, file in told["described"]},
+        )
+    except (OSError, EOFError, KeyError, TypeError, ValueError) as exc:
+        raise StorageError(f"{url} is damaged: {exc!r}; persist anew", url=url) from exc
+
+
+def _structure(told: Mapping[str, Any]) -> Structure:
+    lists = {key: tuple(told[key]) for key in ("shape", "dims", "segment_shape")}
+    return Structure(**{**told, **lists, "dtype": np.dtype(told["dtype"])})
+
+
+def _file_metadata(told: Mapping[str, Any]) -> FileMetadata:
+    """Return what a file said, as far as this version and the one that stored it both know it."""
+    known = {field.name for field in fields(FileMetadata)}
+    return FileMetadata(**{key: _revived(item) for key, item in told.items() if key in known})

@@ -1,0 +1,268 @@
+"""Where persisted copies lie, and which of them counts.
+
+A collection has one folder in the store, named by its key::
+
+    <store>/<key>/current.json                        which generation counts
+    <store>/<key>/000002-5d41402abc4b2a76/pixels.zarr    its pixels
+    <store>/<key>/000002-5d41402abc4b2a76/seen.json.gz   what is known of its files
+
+``current.json`` is written last and as a whole, and readers trust nothing else. A generation is
+never changed once it is published, and outlives the next publication for those who still read it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+from intake_tiffstack.collection import Seen
+from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
+from intake_tiffstack.export.claim import last_claim
+from intake_tiffstack.export.place import Place
+from intake_tiffstack.export.target import OPENING
+from intake_tiffstack.listing.filesystem import absolute_url, is_local
+from intake_tiffstack.persist.record import VERSION, pack_seen, unpack_seen
+from intake_tiffstack.settings import setting
+
+__all__ = ["Generation", "Shelf", "find_store", "store_options"]
+
+_CURRENT = "current.json"
+_PIXELS = "pixels.zarr"
+_SEEN = "seen.json.gz"
+_REMOVED = "removed"
+"""In a generation of which a part may be gone: it is to be removed before all else."""
+
+_LOG = logging.getLogger(__name__)
+
+
+def find_store() -> tuple[str, bool]:
+    """Return the URL of the store, and whether somebody chose it.
+
+    ``INTAKE_PERSIST_PATH``, else ``persist_path`` in Intake's configuration, else the folder
+    ``persisted`` beside that configuration.
+    """
+    from intake.config import conf, confdir  # read at each use: both may be set while running
+
+    chosen = os.environ.get("INTAKE_PERSIST_PATH") or conf.get("persist_path")
+    url = os.fspath(chosen or f"{confdir}/persisted")
+    return (absolute_url(url) if is_local(url) else url).rstrip("/"), bool(chosen)
+
+
+def store_options() -> Mapping[str, Any]:
+    """Return what fsspec needs to reach the store: a setting, since nothing of it is stored.
+
+    Raises
+    ------
+    OptionError
+        The setting is no mapping.
+    """
+    options = setting("persist_storage_options")
+    if not isinstance(options, Mapping):
+        raise OptionError("tiffstack.persist_storage_options must be a mapping, as fsspec takes it")
+    return options
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One copy of a collection, as ``current.json`` tells of it."""
+
+    name: str
+    """Its folder: a number that grows, and a digest of what was copied and how."""
+    created: datetime
+    expires: datetime | None
+    """When it is no longer used unasked, None for never."""
+    ttl: float | None
+    """Seconds from the one to the other."""
+    nbytes: int
+    """Size of the pixels, decoded."""
+    source: str | list[str]
+    """The urlpath, for people: no secret is in it."""
+    n_files: int
+    files_token: str
+    """Of the table of the files, their sizes, and times or ETags."""
+    export: Mapping[str, Any]
+    """How it was written, for the next one."""
+    previous: str | None = None
+    """The generation that counted before."""
+
+    @property
+    def number(self) -> int:
+        """Which generation of its collection this is, from 1."""
+        return _number(self.name)
+
+    @property
+    def token(self) -> str:
+        """What no other generation has, not one of the same name either."""
+        return f"{self.name} {self.created.isoformat()}"
+
+    def has_expired(self) -> bool:
+        """Return whether its time is over."""
+        return self.expires is not None and datetime.now(UTC) >= self.expires
+
+    def to_json(self) -> bytes:
+        """Return the bytes of ``current.json``."""
+        told = {
+            **self.__dict__,
+            "created": self.created.isoformat(),
+            "expires": self.expires and self.expires.isoformat(),
+        }
+        return json.dumps({"version": VERSION, **told}, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes, url: str) -> Self:
+        """Return what :meth:`to_json` told; *url* is where it was, for an error."""
+        try:
+            told = json.loads(content)
+            version = told.pop("version")
+            if version == VERSION:
+                told["created"] = datetime.fromisoformat(told["created"])
+                told["expires"] = told["expires"] and datetime.fromisoformat(told["expires"])
+                return cls(**told)
+        except (AttributeError, KeyError, TypeError, ValueError) as exc:
+            raise StorageError(
+                f"{url} is damaged: {exc!r}; unpersist() removes the copy", url=url
+            ) from exc
+        raise StorageError(
+            f"{url} is of version {version}, and this version of intake-tiffstack reads "
+            f"{VERSION}: update it, or persist to another store",
+            url=url,
+        )
+
+    def published_now(self, ttl: float | None, previous: Generation | None) -> Generation:
+        """Return this generation with its time starting now."""
+        now = datetime.now(UTC)
+        return replace(
+            self,
+            created=now,
+            expires=None if ttl is None else now + timedelta(seconds=ttl),
+            ttl=ttl,
+            previous=None if previous is None else previous.name,
+        )
+
+
+def _number(name: str) -> int:
+    number = name.partition("-")[0]
+    return int(number) if number.isdecimal() else 0
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The generations of one collection."""
+
+    store: Place
+    key: str
+
+    @classmethod
+    def of(cls, key: str) -> Self:
+        """Return the shelf for *key* in the store that is configured now; nothing is read."""
+        return cls(Place.at(find_store()[0], store_options()), key)
+
+    @property
+    def url(self) -> str:
+        """Where the generations are."""
+        return f"{self.store.url}/{self.key}"
+
+    def pixels_url(self, name: str) -> str:
+        """Return where the Zarr array of a generation is."""
+        return f"{self.url}/{name}/{_PIXELS}"
+
+    def current(self) -> Generation | None:
+        """Return the generation that counts, None where there is none. One small request."""
+        content = self._read(_CURRENT)
+        return None if content is None else Generation.from_json(content, f"{self.url}/{_CURRENT}")
+
+    def read_seen(self, name: str) -> Seen:
+        """Return what was known of the files of a generation. One request.
+
+        Raises
+        ------
+        FilesNotFoundError
+            The generation is not there, or no longer.
+        """
+        url = f"{self.url}/{name}/{_SEEN}"
+        content = self._read(f"{name}/{_SEEN}")
+        if content is None:
+            raise FilesNotFoundError(f"{url} is gone: the copy was removed by hand?", url=url)
+        return unpack_seen(content, url)
+
+    def _read(self, key: str) -> bytes | None:
+        """Return one object, None where it is not there."""
+        try:
+            with self.store.read_errors():
+                content: bytes = self.store.filesystem.cat_file(
+                    f"{self.store.path}/{self.key}/{key}"
+                )
+        except FilesNotFoundError:
+            return None
+        return content
+
+    def publish(self, generation: Generation, seen: Seen) -> None:
+        """Make a generation, whose pixels are written, the one that counts; remove old ones."""
+        self.store.write_document(f"{self.key}/{generation.name}/{_SEEN}", pack_seen(seen))
+        self.store.write_document(f"{self.key}/{_CURRENT}", generation.to_json())
+        # Of the same number and higher are those that others write now.
+        oldest = min(generation.number, _number(generation.previous or generation.name))
+        self._remove_before(oldest)
+
+    def remove(self) -> None:
+        """Remove all generations but those that are being written; first, what makes one count."""
+        if self._read(_CURRENT) is not None:
+            with _others_may_remove():
+                self.store.remove([f"{self.key}/{_CURRENT}"])
+        for name in self._names():
+            if not self._is_written(name):
+                self.remove_generation(name)
+
+    def _names(self) -> list[str]:
+        return [name for name in self.store.names(self.key) if _number(name)]
+
+    def _remove_before(self, oldest: int) -> None:
+        """Remove what no reader may use any more; what cannot be removed is told in the log."""
+        for name in self._names():
+            if _number(name) < oldest and not self._is_written(name):
+                try:
+                    self.remove_generation(name)
+                except StorageError as exc:  # the new one counts: this is no failure of persist()
+                    _LOG.warning("an old copy stays: %s", exc)
+
+    def _is_written(self, name: str) -> bool:
+        """Return whether a process is writing a generation now."""
+        claim = last_claim(Place.at(self.pixels_url(name), self.store.storage_options))
+        return claim is not None and claim.is_alive()
+
+    def remove_rest(self, name: str) -> None:
+        """Remove a generation that somebody began to remove: what is left of it is not whole."""
+        if _REMOVED in self.store.names(f"{self.key}/{name}"):
+            self.remove_generation(name)
+
+    def remove_generation(self, name: str) -> None:
+        """Remove a generation; cut short, the rest of it is never taken for a copy."""
+        start = f"{self.key}/{name}"
+        with _others_may_remove():
+            self.store.write_document(f"{start}/{_REMOVED}", b"")
+        place = Place.at(f"{self.url}/{name}", self.store.storage_options)
+        while keys := place.find():
+            opening = {key for key in keys if key.rpartition("/")[2] in OPENING}
+            now = opening or keys - {_REMOVED} or keys  # what opens it goes first, the mark last
+            with _others_may_remove():
+                self.store.remove([f"{start}/{key}" for key in now])
+        if is_local(self.store.url):  # where two remove at once, folders stay
+            for folder, _, _ in os.walk(place.path, topdown=False):
+                with suppress(OSError):  # it is not empty, or gone
+                    os.rmdir(folder)
+
+
+@contextmanager
+def _others_may_remove() -> Iterator[None]:
+    """Let it pass that something is gone already."""
+    try:
+        yield
+    except StorageError as exc:
+        if not isinstance(exc.__cause__, FileNotFoundError):
+            raise

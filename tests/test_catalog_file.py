@@ -1,0 +1,236 @@
+"""An entry added to a catalog's file: what is there stays, byte by byte."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import intake
+import numpy as np
+import pytest
+import tifffile
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intake_tiffstack import TiffStackSource, add_to_catalog
+from intake_tiffstack.catalog_file import _with_entry
+from intake_tiffstack.errors import EntryError, OptionError
+from servers import S3Server
+
+CATALOG = """\
+# The lab's catalog.
+metadata:
+    version: 1
+plugins:
+  source:
+  - module: intake_tiffstack   # not indented
+
+sources:
+  # the first one
+  first:
+    description: 'single quotes'   # a comment behind
+    driver: csv
+    parameters:
+      day: {description: d, type: str,   default: "01"}
+    args:
+      urlpath: "{{ CATALOG_DIR }}/{{ day }}.csv"
+      words: [NO, 010, 1:30]
+      long: LONG
+
+  # the second one
+  second:
+    driver: csv
+    args:
+      urlpath: >
+        folded
+        text
+      # the last line of the second
+
+  # the third one
+  third:
+    driver: csv
+    args: {urlpath: c.csv}
+
+# the end
+""".replace("LONG", '"' + "no line is broken " * 20 + '"')
+ENTRY: dict[str, Any] = {"driver": "tiffstack_zarr", "args": {"urlpath": "s3://b/NO.zarr"}}
+SPELLED = """\
+    driver: tiffstack_zarr
+    args:
+      urlpath: s3://b/NO.zarr
+"""
+
+
+@pytest.fixture
+def pixels(tmp_path: Path) -> np.ndarray:
+    """Write three files, raw/t0.tif to raw/t2.tif, and return their pixels."""
+    (tmp_path / "raw").mkdir()
+    pixels = np.arange(3 * 8 * 6, dtype=np.uint16).reshape(3, 8, 6)
+    for t in range(3):
+        tifffile.imwrite(tmp_path / "raw" / f"t{t}.tif", pixels[t])
+    return pixels
+
+
+def test_a_new_entry_is_a_few_more_lines_and_nothing_else() -> None:
+    changed = _with_entry(CATALOG, "new", ENTRY, "lab.yml")
+    before, after = CATALOG.split("\n# the end")
+    assert changed == f"{before}  new:\n{SPELLED}\n# the end{after}"
+
+
+@pytest.mark.parametrize("name", ["first", "second", "third"])
+def test_replacing_an_entry_leaves_the_others_as_they_are(name: str) -> None:
+    changed = _with_entry(CATALOG, name, ENTRY, "lab.yml")
+    old, new = CATALOG.splitlines(), changed.splitlines()
+    start = old.index(f"  {name}:")
+    assert new[: start + 1] == old[: start + 1]
+    rest = old[start + 1 :]
+    while rest and (rest[0].startswith("   ") or (not rest[0] and rest[1].startswith("   "))):
+        rest.pop(0)
+    assert new[start + 1 :] == [*SPELLED.splitlines(), *rest]
+    assert list(yaml.safe_load(changed)["sources"]) == ["first", "second", "third"]
+
+
+def test_the_same_entry_again_changes_nothing() -> None:
+    once = _with_entry(CATALOG, "new", ENTRY, "lab.yml")
+    assert _with_entry(once, "new", ENTRY, "lab.yml") == once
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "sources:\n  new:\n"),
+        ("metadata: {a: 1} # c", "metadata: {a: 1} # c\nsources:\n  new:\n"),
+        ("sources:   # none yet\nmetadata: {}\n", "sources:   # none yet\n  new:\n"),
+        ("sources: {}   # none yet\nmetadata: {}\n", "sources:   # none yet\n  new:\n"),
+        ("sources: null\n", "sources:\n  new:\n"),
+        ("sources:\n    a: {driver: csv}", "sources:\n    a: {driver: csv}\n    new:\n"),
+        ("sources: {a: {driver: csv}}\n#c\n", "sources:\n  a: {driver: csv}\n  new:\n"),
+    ],
+    ids=["empty file", "no sources", "nothing", "braces", "null", "no end of line", "one line"],
+)
+def test_catalogs_of_every_form_take_an_entry(text: str, expected: str) -> None:
+    changed = _with_entry(text, "new", ENTRY, "lab.yml")
+    assert changed.startswith(expected)
+    found = yaml.safe_load(changed)
+    assert found.pop("sources")["new"] == ENTRY
+    assert found == {k: v for k, v in (yaml.safe_load(text) or {}).items() if k != "sources"}
+
+
+_words = st.text("abNO01:# -'\"{}[]&*!|>%@`\né", min_size=1, max_size=8)
+_values = st.recursive(
+    _words | st.integers() | st.booleans() | st.none() | st.floats(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_words, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(name=_words, arguments=st.dictionaries(_words, _values, max_size=3))
+def test_any_entry_is_read_as_it_was_given(name: str, arguments: dict[str, Any]) -> None:
+    entry = {"driver": "tiffstack", "args": arguments}
+    found = yaml.safe_load(_with_entry(CATALOG, name, entry, "lab.yml"))["sources"]
+    assert repr(found.pop(name)) == repr(entry)  # repr, since NaN does not equal itself
+    assert found == yaml.safe_load(CATALOG)["sources"]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("sources: [a, b]\n", "mapping of entries"),
+        ("- a\n", "is no catalog"),
+        ("sources: {a: [}\n", "cannot be read as YAML"),
+        ("sources:\n  new: &x {driver: csv}\n  other: *x\n", "undefined alias"),
+    ],
+    ids=["list of sources", "list", "no YAML", "an anchor in the entry that goes"],
+)
+def test_what_cannot_take_the_entry_is_refused_and_left(
+    text: str, match: str, tmp_path: Path
+) -> None:
+    catalog = tmp_path / "lab.yml"
+    catalog.write_text(text)
+    with pytest.raises(EntryError, match=match):
+        add_to_catalog(TiffStackSource("a.tif"), catalog, "new")
+    assert catalog.read_text() == text
+
+
+def test_a_name_must_be_text(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="got 3"):
+        add_to_catalog(TiffStackSource("a.tif"), tmp_path / "lab.yml", 3)  # type: ignore[arg-type]
+
+
+def test_an_exported_copy_opens_through_the_catalog(
+    tmp_path: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = TiffStackSource("raw/t*.tif", pattern="t{t:d}.tif")
+    copy = source.export("copy.zarr", progress=False)  # a path that is relative to here
+    add_to_catalog(source, "lab.yml", "raw")
+    add_to_catalog(copy, "lab.yml", "copy")
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("raw", "copy.zarr", "lab.yml"):
+        (tmp_path / name).rename(moved / name)
+    monkeypatch.chdir("/")
+    catalog = intake.open_catalog(str(moved / "lab.yml"))
+    np.testing.assert_array_equal(catalog.raw.read(), pixels)
+    np.testing.assert_array_equal(catalog["copy"].read(), pixels)
+    assert catalog["copy"].to_xarray().dims == ("t", "y", "x")
+
+
+def test_an_entry_of_a_catalog_keeps_its_parameters(tmp_path: Path, pixels: np.ndarray) -> None:
+    catalog = tmp_path / "lab.yml"
+    catalog.write_text(
+        dedent("""
+        sources:
+          scan:
+            driver: tiffstack
+            parameters:
+              last: {description: the last one, type: int, default: 1}
+            args:
+              urlpath: "{{ CATALOG_DIR }}/raw/*.tif"
+              pattern: "t{t:d}.tif"
+              sel: "{'t': {'from': 0, 'to': {{ last }}}}"
+        """)
+    )
+    source = intake.open_catalog(str(catalog)).scan(chunks="file")
+    add_to_catalog(source, catalog, "files")
+    found = intake.open_catalog(str(catalog)).files
+    assert found.to_dask().numblocks == (2, 1, 1)
+    np.testing.assert_array_equal(found(last=2).read(), pixels)
+
+
+def test_the_file_is_replaced_as_a_whole_behind_a_link_too(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    real, link = tmp_path / "real" / "lab.yml", tmp_path / "link.yml"
+    real.write_text(CATALOG)
+    link.symlink_to(real)
+    add_to_catalog(TiffStackSource("/a.tif"), link, "new")
+    assert link.is_symlink()
+    assert "new" in yaml.safe_load(real.read_text())["sources"]
+    assert os.listdir(tmp_path / "real") == ["lab.yml"], "something was left behind"
+    assert stat.S_ISREG(real.stat().st_mode)
+
+
+def test_a_catalog_in_a_bucket(s3_server: S3Server) -> None:
+    options = s3_server.storage_options
+    s3_server.put("cats", {"lab/lab.yml": CATALOG.encode()})
+    source = TiffStackSource("s3://cats/lab/raw/*.tif", storage_options=options)
+    add_to_catalog(source, "s3://cats/lab/lab.yml", "new", storage_options=options)
+    found = intake.open_catalog("s3://cats/lab/lab.yml", storage_options=options)
+    assert list(found) == ["first", "second", "third", "new"]
+    text = found.new.yaml()
+    assert "s3://cats/lab/raw/*.tif" in text
+    assert options["secret"] not in text
+
+
+def test_no_secret_is_written(tmp_path: Path) -> None:
+    source = TiffStackSource(
+        "https://me:MARKED1@host/a.tif", storage_options={"password": "MARKED2", "anon": True}
+    )
+    add_to_catalog(source, tmp_path / "lab.yml", "new")
+    text = (tmp_path / "lab.yml").read_text()
+    assert "MARKED" not in text
+    assert "{{ env(PASSWORD) }}" in text

@@ -1,0 +1,485 @@
+"""Where copies lie, and that no process spoils what another reads or writes."""
+
+# ruff: noqa: F811 - pytest hands fixtures in by their names
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dask
+import fsspec
+import fsspec.config
+import intake
+import numcodecs
+import numpy as np
+import pytest
+import zarr.codecs
+
+from intake_tiffstack import TiffStackSource, open_stack
+from intake_tiffstack.collection import open_collection
+from intake_tiffstack.errors import (
+    FileChangedError,
+    FilesNotFoundError,
+    OptionError,
+    StorageError,
+    TiffStackWarning,
+)
+from intake_tiffstack.export.claim import hold
+from intake_tiffstack.export.place import Place
+from intake_tiffstack.listing.filetable import FileTable
+from intake_tiffstack.persist import Shelf, pixel_key
+from intake_tiffstack.persist.record import pack_seen, unpack_seen
+from intake_tiffstack.persist.store import find_store
+from persist_scans import PATTERN, open_scan, scan, source, store, write_file, write_scan  # noqa: F401
+from servers import S3Server, serve_s3
+
+
+def shelf_of(source: TiffStackSource) -> Shelf:
+    return Shelf.of(pixel_key(source.options))
+
+
+def generations(source: TiffStackSource) -> list[str]:
+    """Return the folders of a source's generations, oldest first."""
+    shelf = shelf_of(source)
+    return sorted(name for name in shelf.store.names(shelf.key) if name != "current.json")
+
+
+def choose_no_store(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Leave it to Intake's configuration, in *folder*, which names no store."""
+    monkeypatch.delenv("INTAKE_PERSIST_PATH", raising=False)
+    monkeypatch.delitem(intake.config.conf, "persist_path", raising=False)  # Intake took it there
+    monkeypatch.setattr("intake.config.confdir", str(folder))
+
+
+# --- where it is --------------------------------------------------------------------------------
+
+
+def test_the_store_is_where_somebody_said(monkeypatch, tmp_path):
+    choose_no_store(monkeypatch, tmp_path / "conf")
+    assert find_store() == (f"{tmp_path}/conf/persisted", False)
+    monkeypatch.setitem(intake.config.conf, "persist_path", str(tmp_path / "two/"))
+    assert find_store() == (f"{tmp_path}/two", True)
+    monkeypatch.setenv("INTAKE_PERSIST_PATH", "s3://bucket/store/")
+    assert find_store() == ("s3://bucket/store", True)
+    monkeypatch.setenv("INTAKE_PERSIST_PATH", "~/store")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_store() == (f"{tmp_path}/store", True)
+
+
+def test_a_large_copy_is_refused_where_nobody_chose_a_store(source, scan, monkeypatch, tmp_path):
+    choose_no_store(monkeypatch, tmp_path / "conf")
+    with dask.config.set({"tiffstack.persist_limit": scan.nbytes - 1}):
+        with pytest.raises(StorageError, match=r"2.25 kiB are more than persist_limit .*/conf/"):
+            source.persist()
+        assert not (tmp_path / "conf").exists()
+        monkeypatch.setitem(intake.config.conf, "persist_path", str(tmp_path / "chosen"))
+        source.persist()
+    monkeypatch.delitem(intake.config.conf, "persist_path")
+    assert not source.has_been_persisted
+    with dask.config.set({"tiffstack.persist_limit": scan.nbytes}):
+        source.persist()
+    assert (tmp_path / "conf" / "persisted").is_dir()
+
+
+def test_a_store_in_memory(source, scan, monkeypatch):
+    monkeypatch.setenv("INTAKE_PERSIST_PATH", f"memory://{uuid.uuid4().hex}/store")
+    for _ in range(3):
+        source.persist()
+    assert len(generations(source)) == 2
+    np.testing.assert_array_equal(source.get_persisted().read(), scan)
+    source.unpersist()
+    assert not source.has_been_persisted
+    assert generations(source) == []
+
+
+def test_a_store_in_a_bucket(source, scan, monkeypatch, s3_server: S3Server):
+    s3_server.put("copies", {"other": b"x"})
+    monkeypatch.setenv("INTAKE_PERSIST_PATH", "s3://copies/store")
+    with dask.config.set({"tiffstack.persist_storage_options": s3_server.storage_options}):
+        for _ in range(3):
+            source.persist()
+        assert len(generations(source)) == 2
+        s3_server.requests.clear()
+        array = source.to_dask()
+        assert len(s3_server.requests) < 12
+        np.testing.assert_array_equal(array.compute(), scan)
+        source.unpersist()
+        fs = fsspec.filesystem("s3", **s3_server.storage_options)
+        fs.invalidate_cache()
+        assert fs.find("copies") == ["copies/other"]
+        assert not source.has_been_persisted
+
+
+def test_the_options_of_the_store_must_be_a_mapping(source):
+    with (
+        dask.config.set({"tiffstack.persist_storage_options": "anon"}),
+        pytest.raises(OptionError, match="persist_storage_options must be a mapping"),
+    ):
+        source.persist()
+
+
+def test_files_are_read_where_the_store_cannot_be(monkeypatch, source, scan):
+    with serve_s3() as server:
+        server.put("gone", {"x": b"x"})
+        options = {**server.storage_options, "config_kwargs": {"retries": {"max_attempts": 0}}}
+        monkeypatch.setenv("INTAKE_PERSIST_PATH", "s3://gone/store")
+        with dask.config.set({"tiffstack.persist_storage_options": options}):
+            source.persist()
+            np.testing.assert_array_equal(source.read(), scan)
+            server.refuses = lambda request: 403
+            with pytest.warns(TiffStackWarning, match="cannot be told, and the files are read"):
+                np.testing.assert_array_equal(source.read(), scan)
+            with pytest.raises(StorageError, match="s3://gone/store"):
+                source(persist_mode="always").to_dask()
+
+
+def test_the_copy_serves_where_the_server_of_the_files_is_stopped(store, tmp_path):
+    pixels = write_scan(tmp_path / "raw")
+    with serve_s3() as server:
+        server.put("raw", {f"a/{p.name}": p.read_bytes() for p in (tmp_path / "raw").iterdir()})
+        options = {**server.storage_options, "config_kwargs": {"retries": {"max_attempts": 0}}}
+        source = open_scan("s3://raw/a", storage_options=options)
+        source.persist()
+    with pytest.warns(TiffStackWarning, match="the files cannot be reached: .*s3://raw/a"):
+        np.testing.assert_array_equal(source.read(), pixels)
+
+
+# --- generations --------------------------------------------------------------------------------
+
+
+def test_the_generation_before_stays_and_older_ones_go(source, scan, tmp_path):
+    source.persist()
+    first = source.to_dask()
+    source.persist()
+    second = source.to_dask()
+    assert [name[:6] for name in generations(source)] == ["000001", "000002"]
+    np.testing.assert_array_equal(first.compute(), scan)  # one who still reads
+    source.persist()
+    assert [name[:6] for name in generations(source)] == ["000002", "000003"]
+    np.testing.assert_array_equal(second.compute(), scan)
+    with pytest.raises(FileChangedError, match="was removed since this array was made from it"):
+        first.compute()
+    assert len({first.name, second.name, source.to_dask().name}) == 3
+
+
+def test_a_copy_that_is_removed_while_it_is_read_is_no_zeros(source, store):
+    source.persist()
+    array = source.to_dask()
+    for path in store.rglob("c/**/*"):
+        if path.is_file():
+            path.unlink()
+    shelf = shelf_of(source)
+    shelf.remove_generation(generations(source)[0])
+    with pytest.raises(FileChangedError, match="was removed"):
+        array.compute()
+
+
+def test_a_copy_made_anew_after_unpersist_is_another_array(source, scan):
+    source.persist()
+    first = source.to_dask()
+    source.unpersist()
+    source.persist()
+    assert [name[:6] for name in generations(source)] == ["000001"]
+    assert source.to_dask().name != first.name
+    np.testing.assert_array_equal(source.read(), scan)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compressor": numcodecs.Blosc("lz4", clevel=1), "chunks": (1, 3, 1, 8, 6)},
+        {"compressor": zarr.codecs.GzipCodec(level=2), "shards": (2, 3, 4, 8, 6)},
+        {"compressor": None, "zarr_format": 2},
+        {"compressor": {"id": "zstd", "level": 1}, "verify": "all"},
+    ],
+    ids=["numcodecs", "zarr", "none", "config"],
+)
+def test_repersist_writes_as_it_was_written(source, scan, options: dict[str, Any]):
+    def stored() -> str:
+        shelf = shelf_of(source)
+        name = shelf.current().name
+        found = zarr.open_array(shelf.pixels_url(name), mode="r")
+        told = found.metadata.to_dict()
+        told.pop("attributes", None)
+        return repr(told)
+
+    source.persist(ttl=3600, **options)
+    first = stored()
+    persisted = source.repersist()
+    assert stored() == first
+    assert shelf_of(source).current().ttl == 3600
+    assert shelf_of(source).current().number == 2
+    assert persisted.is_persisted
+    np.testing.assert_array_equal(persisted.read(), scan)
+    source.repersist(chunks=(1, 1, 1, 8, 6), shards=None)
+    assert stored() != first
+
+
+def test_unpersist_leaves_a_writer_alone(source):
+    source.persist()
+    shelf = shelf_of(source)
+    other = "000007-ffff"
+    place = Place.at(shelf.pixels_url(other))
+    with hold(place, {"token": "x", "arrays": []}, None, "writing"):
+        source.unpersist()
+        assert generations(source) == [other]
+    source.unpersist()
+    assert generations(source) == []
+
+
+def test_what_is_left_of_a_generation_is_no_copy(source, scan):
+    """Cut while it was removed: its documents may stand, its chunks not."""
+    source.persist()
+    shelf = shelf_of(source)
+    (name,) = generations(source)
+    Path(shelf.url, "current.json").unlink()
+    Path(shelf.url, name, "removed").write_bytes(b"")
+    for path in Path(shelf.url).rglob("c/**/*"):
+        if path.is_file():
+            path.unlink()
+    source.persist()
+    assert generations(source) == [name], "the same files, the same name"
+    np.testing.assert_array_equal(source.get_persisted().read(), scan)
+
+
+def test_a_copy_that_was_finished_and_not_published_is_taken(source, scan, capsys):
+    source.persist()
+    shelf = shelf_of(source)
+    Path(shelf.url, "current.json").unlink()
+    assert not source.has_been_persisted
+    seen: list[int] = []
+    source.persist(progress=lambda done, total: seen.append(done))
+    assert seen == [], "it was written again"
+    np.testing.assert_array_equal(source.get_persisted().read(), scan)
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"{", "current.json is damaged"),
+        (b"[]", "current.json is damaged"),
+        (b'{"version": 1}', "current.json is damaged"),
+        (b'{"version": 2}', "is of version 2, and this version of intake-tiffstack reads 1"),
+    ],
+    ids=["cut", "a list", "empty", "later"],
+)
+def test_a_damaged_publication_is_told_and_the_files_are_read(source, scan, content, match):
+    source.persist()
+    Path(shelf_of(source).url, "current.json").write_bytes(content)
+    with pytest.warns(TiffStackWarning, match=match):
+        np.testing.assert_array_equal(source.read(), scan)
+    with pytest.raises(StorageError, match=match):
+        source(persist_mode="always").to_dask()
+    source.unpersist()
+    assert generations(source) == []
+    source.persist()
+    np.testing.assert_array_equal(source.get_persisted().read(), scan)
+
+
+@pytest.mark.parametrize("lost", ["seen.json.gz", "pixels.zarr/zarr.json"])
+def test_a_copy_whose_parts_were_removed_by_hand_is_told(source, lost):
+    source.persist()
+    (name,) = generations(source)
+    Path(shelf_of(source).url, name, lost).unlink()
+    with pytest.raises(FilesNotFoundError, match=r"gone|no longer there"):
+        source.to_dask()
+
+
+def test_what_a_copy_remembers_comes_back(source, tmp_path):
+    seen = source.stack.collection.seen
+    found = unpack_seen(pack_seen(seen), "here")
+    assert found.listing == seen.listing
+    assert found.structures == seen.structures
+    assert found.described == seen.described
+    assert pack_seen(found) == pack_seen(seen)
+    again = open_collection(source.options, found)
+    assert again.metadata == source.stack.collection.metadata
+    for damaged in (b"", pack_seen(seen)[:-9], b"\x1f\x8b"):
+        with pytest.raises(StorageError, match="here is damaged"):
+            unpack_seen(damaged, "here")
+
+
+# --- many processes -----------------------------------------------------------------------------
+
+PERSIST = """
+import sys
+from persist_scans import PATTERN, open_scan
+source = open_scan(sys.argv[1], chunks=sys.argv[2])
+persisted = source.persist(progress=False, **eval(sys.argv[3]))
+print(int(persisted.read().sum()), int(source.read().sum()))
+"""
+
+
+def start(code: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Start a process that runs *code* beside the helpers of the tests."""
+    here = str(Path(__file__).parent)
+    return subprocess.Popen(
+        [sys.executable, "-W", "error::UserWarning", "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": here, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("how", ["six alike", "three, each otherwise"])
+def test_many_processes_persist_at_once(source, scan, tmp_path, how):
+    options = (
+        [{}] * 6 if how == "six alike" else [{"chunks": (1, 1, n, 8, 6)} for n in (1, 2, 4)] * 2
+    )
+    processes = [
+        start(PERSIST, tmp_path / "raw", ("auto", "file")[i % 2], options[i]) for i in range(6)
+    ]
+    total = int(scan.sum())
+    for process in processes:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert out.split() == [str(total)] * 2, err
+    np.testing.assert_array_equal(source.get_persisted().read(), scan)
+    np.testing.assert_array_equal(source.read(), scan)
+    shelf = shelf_of(source)
+    assert list(Path(shelf.url).rglob("claim-*")) == []
+    assert shelf.current().name in generations(source)
+    source.repersist()
+    source.repersist()
+    assert len(generations(source)) <= 3
+
+
+SLOW = """
+import sys, time
+import dask
+from persist_scans import PATTERN, open_scan
+
+def report(done, total):
+    if 2 * done >= total:
+        print(done, flush=True)
+        time.sleep(600)
+
+dask.config.set(scheduler="sync")
+open_scan(sys.argv[1]).persist(progress=report, chunks=(1, 1, 4, 8, 6))
+"""
+
+
+def test_a_killed_process_leaves_no_copy_and_the_next_goes_on(source, scan, tmp_path):
+    block = {"DASK_TIFFSTACK__BLOCK_BYTES": "400"}
+    process = start(SLOW, tmp_path / "raw", **block)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("persisting")
+    done = int(process.stdout.readline())
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert 0 < done < scan.nbytes
+    assert not source.has_been_persisted
+    assert len(generations(source)) == 1
+    np.testing.assert_array_equal(source.read(), scan)
+    seen: list[int] = []
+    with dask.config.set({"tiffstack.block_bytes": 400}):
+        source.persist(progress=lambda now, total: seen.append(now), chunks=(1, 1, 4, 8, 6))
+    assert seen[0] > done, "what was written was written again"
+    assert seen[-1] == scan.nbytes
+    assert len(generations(source)) == 1
+    np.testing.assert_array_equal(source.get_persisted().read(), scan)
+
+
+def test_files_that_change_under_a_killed_process_make_another_copy(source, scan, tmp_path):
+    process = start(SLOW, tmp_path / "raw", DASK_TIFFSTACK__BLOCK_BYTES="400")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    changed = scan.copy()
+    changed[1, 2] = 5
+    write_file(tmp_path / "raw" / "c1_t2_561nm.tif", changed[1, 2])
+    source.persist(chunks=(1, 1, 4, 8, 6))
+    np.testing.assert_array_equal(source.get_persisted().read(), changed)
+    for _ in range(2):
+        source.persist()
+    assert [name[:6] for name in generations(source)] == ["000002", "000003"]
+
+
+# --- secrets ------------------------------------------------------------------------------------
+
+MARK = "MARKED"
+
+
+def test_no_secret_is_written_logged_shown_or_raised(
+    s3_server: S3Server, tmp_path, monkeypatch, capsys, caplog
+):
+    caplog.set_level(logging.DEBUG, "intake_tiffstack")
+    pixels = write_scan(tmp_path / "raw")
+    files = {f"raw/{path.name}": path.read_bytes() for path in (tmp_path / "raw").iterdir()}
+    s3_server.put("secret", files)
+    marked = {**s3_server.storage_options, "key": f"{MARK}1", "secret": f"{MARK}2",
+              "token": f"{MARK}3"}  # fmt: skip
+    monkeypatch.setenv("INTAKE_PERSIST_PATH", str(tmp_path / "store"))
+    source = open_scan("s3://secret/raw", storage_options=marked)
+    texts: list[str] = []
+    source.persist(ttl=0)
+    with pytest.warns(TiffStackWarning) as warned:
+        np.testing.assert_array_equal(source.read(), pixels)
+    s3_server.refuses = lambda request: 403
+    with pytest.warns(TiffStackWarning) as warned_too:
+        source.to_dask()
+    texts += [str(warning.message) for warning in [*warned, *warned_too]]
+    source.relist()
+    with pytest.raises(StorageError) as refused:
+        source(persist_mode="never").to_dask()
+    texts += [str(refused.value), repr(refused.value.details)]
+    persisted = source.get_persisted()
+    texts += [repr(persisted), persisted.yaml(), persisted._repr_html_(), str(persisted.describe())]
+    texts += [repr(persisted.to_dask()), repr(persisted._in_use), repr(shelf_of(source))]
+    texts += [repr(persisted._in_use.collection.array), str(persisted.metadata)]
+    texts += [*capsys.readouterr(), caplog.text]
+    for text in texts:
+        assert MARK not in text
+    written = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert len(written) > 3
+    for path in written:
+        assert MARK.encode() not in path.read_bytes(), path
+        if path.name == "seen.json.gz":
+            assert MARK.encode() not in gzip.decompress(path.read_bytes())
+
+
+def test_no_secret_of_a_url_is_remembered(source):
+    seen = source.stack.collection.seen
+    files = seen.listing.files
+    urls = tuple(
+        f"https://me:{MARK}@host/raw/{url.rpartition('/')[2]}?sig={MARK}" for url in files.urls
+    )
+    hot = replace(
+        seen,
+        listing=replace(
+            seen.listing,
+            files=FileTable(urls, files.sizes, files.mtimes, files.etags, {"password": MARK}),
+            root=f"https://me:{MARK}@host/raw/",
+            pattern=f"c{{c:d}}_t{{t:d}}.tif?sig={MARK}",
+        ),
+        described={
+            row: replace(file, url=urls[row], warnings=(f"{urls[row]}: odd",))
+            for row, file in seen.described.items()
+        },
+    )
+    told = json.loads(gzip.decompress(pack_seen(hot)))
+    assert MARK not in json.dumps(told)
+    assert told["root"] == "https://me:***@host/raw/"
+    assert told["files"]["urls"][0] == "https://me:***@host/raw/c0_t0_488nm.tif?sig=***"
+    assert told["pattern"] == "c{c:d}_t{t:d}.tif?sig=***"
+
+
+def test_a_stack_without_intake_reads_its_files(source, scan, tmp_path):
+    """Persisting is the source's: open_stack() always reads what it is given."""
+    source.persist()
+    options = {"pattern": PATTERN, "concat_dim": ["c", "t"], "file_dims": "zyx"}
+    stack = open_stack(f"{tmp_path}/raw/*.tif", **options)
+    assert "CopyArray" not in repr(stack.collection.array)
