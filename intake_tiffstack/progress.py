@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from intake_tiffstack.errors import OptionError
 from intake_tiffstack.settings import setting
 
 __all__ = ["Advance", "Progress", "reported"]
@@ -41,6 +42,10 @@ def reported(
     if callable(progress):
         yield _counter(progress, total, done)
         return
+    if not (progress is None or isinstance(progress, bool)):
+        raise OptionError(
+            f"progress must be True, False, None or a function of two numbers, but got {progress!r}"
+        )
     is_shown = progress is True or (progress is None and _is_watched())
     if not is_shown:
         yield lambda amount: None

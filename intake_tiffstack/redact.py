@@ -58,8 +58,10 @@ def hide_in_text(text: str) -> str:
 
     >>> hide_in_text("cannot read https://me:word@host/a.tif?sig=x1")
     'cannot read https://me:***@host/a.tif?sig=***'
+    >>> hide_in_text("the name 'a.tif?X-Amz-Signature=x1'")  # the last part of a URL
+    "the name 'a.tif?X-Amz-Signature=***"
     """
-    return _mask_url(text, "***", "***") if "://" in text else text
+    return _mask_url(text, "***", "***") if "://" in text or "?" in text else text
 
 
 def _mask_url(text: str, password: str, signature: str) -> str:

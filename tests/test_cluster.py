@@ -35,7 +35,7 @@ def client() -> Iterator[Any]:
             n_workers=2,
             threads_per_worker=2,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             worker_dashboard_address=None,
         ) as cluster,
         distributed.Client(cluster) as client,

@@ -249,6 +249,28 @@ def test_the_source_is_read_once(block_bytes: int) -> None:
     np.testing.assert_array_equal(da.from_zarr(url).compute(), source.pixels)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (4, (4, 4, 4, 4)),
+        (-1, (3, 5, 16, 12)),
+        ((1, -1, 8, -1), (1, 5, 8, 12)),
+        ({"y": 4}, (3, 5, 4, 12)),
+        ({"c": 1, "x": -1}, (1, 5, 16, 12)),
+        (np.array([1, 2, 3, 4]), (1, 2, 3, 4)),
+    ],
+    ids=["one number", "all", "a number a dim", "by dim", "by dims", "array"],
+)
+def test_chunks_are_given_as_elsewhere(given: Any, expected: tuple[int, ...]) -> None:
+    assert resolve_chunks(PIXELS.shape, 2, DIMS, given, None) == (expected, None)
+    assert resolve_chunks(PIXELS.shape, 2, DIMS, expected, given)[1] == expected
+
+
+def test_chunks_of_a_dim_that_is_not_there_are_named() -> None:
+    with pytest.raises(OptionError, match="unknown dim in chunks 'z'"):
+        resolve_chunks(PIXELS.shape, 2, DIMS, {"z": 1}, None)
+
+
 def test_shards_alone_get_chunks_that_divide_them() -> None:
     chunks, shards = resolve_chunks((10, 30, 1000, 1000), 2, DIMS, None, (1, 30, 1000, 1000))
     assert shards == (1, 30, 1000, 1000)
@@ -419,11 +441,12 @@ def test_what_cannot_be_stored_is_refused_before_anything_is_written(
 @pytest.mark.parametrize(
     ("array", "message"),
     [
+        (np.zeros(()), r"no pixel to copy: the shape is \(\)"),
         (np.zeros((3, 0)), r"no pixel to copy: the shape is \(3, 0\)"),
         (np.array(["a", "b"]), "but got <U1"),
         (np.zeros(2, "datetime64[s]"), "but got datetime64"),
     ],
-    ids=["empty", "text", "time"],
+    ids=["no dim", "empty", "text", "time"],
 )
 def test_an_array_that_is_no_picture_is_refused(array: np.ndarray, message: str) -> None:
     with pytest.raises(OptionError, match=message):

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import socket
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -251,6 +250,26 @@ def test_metadata_may_change_before_a_copy_is_resumed(url: str) -> None:
     assert open_zarr(url).attrs == {"units": {"d": "nm"}}
 
 
+def test_a_copy_that_lacks_only_the_end_of_its_claim_takes_new_attributes(tmp_path: Path) -> None:
+    write(tmp_path, chunks=(1, 1, 8, 12), attrs={"units": {"d": "um"}})
+    document = (tmp_path / "zarr.json").read_bytes()
+    (tmp_path / "zarr.json").unlink()
+    begin_claim(tmp_path)
+    (tmp_path / "zarr.json").write_bytes(document)
+    again = CountedSource(PIXELS)
+    write(tmp_path, again, chunks=(1, 1, 8, 12), attrs={"units": {"d": "nm"}})
+    assert not again.reads.any()
+    assert open_zarr(tmp_path).attrs == {"units": {"d": "nm"}}
+    assert not (tmp_path / ".tiffstack").exists()
+
+
+def begin_claim(folder: Path) -> None:
+    """Leave the claim that a writer of PIXELS has who is killed."""
+    other = folder.parent / f"{uuid.uuid4().hex}.zarr"
+    begin(other)
+    (other / ".tiffstack").rename(folder / ".tiffstack")
+
+
 def test_what_a_killed_write_left_is_removed(tmp_path: Path) -> None:
     begin(tmp_path)
     (tmp_path / "c/0/0/0/0.abc.partial").write_bytes(b"half")
@@ -271,7 +290,7 @@ def test_of_writers_that_meet_one_wins_and_nothing_is_mixed(tmp_path: Path) -> N
 
 def test_a_living_writer_is_not_disturbed(tmp_path: Path) -> None:
     begin(tmp_path)
-    claim_of(tmp_path, is_stopped=False, host="elsewhere", beat=time.time())
+    claim_of(tmp_path, is_stopped=False, host="elsewhere", machine="elsewhere", beat=time.time())
     before = tree(tmp_path)
     for overwrite in (False, True):
         with pytest.raises(TargetBusyError, match=r"process \d+ on elsewhere is writing"):
@@ -282,9 +301,9 @@ def test_a_living_writer_is_not_disturbed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"host": "elsewhere", "beat": time.time() - 61},
-        {"host": socket.gethostname(), "pid": 2**22 + 1, "beat": time.time() + 1000},
-        {"host": socket.gethostname(), "pid": os.getpid(), "beat": time.time() + 1000},
+        {"machine": "elsewhere", "beat": time.time() - 61},
+        {"pid": 2**22 + 1, "beat": time.time() + 1000},
+        {"pid": os.getpid(), "beat": time.time() + 1000},
     ],
     ids=["silent", "pid is gone", "pid was given again"],
 )
@@ -320,11 +339,64 @@ def test_a_writer_that_was_taken_over_stops(tmp_path: Path) -> None:
     source = Overtaken(PIXELS)
     with (
         dask.config.set({"scheduler": "sync", "tiffstack.block_bytes": 1}),
-        pytest.raises(TargetBusyError, match="has taken over"),
+        pytest.raises(TargetBusyError, match=r"has taken over|the claim of this writer is gone"),
     ):
         write(tmp_path, source, chunks=(1, 1, 8, 12))
     assert source.reads.sum() < 1500
     assert_nothing_opens(str(tmp_path))
+
+
+def test_a_writer_that_was_taken_over_by_one_that_has_ended_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The taker's claims are gone by then, and the numbers begin anew."""
+    monkeypatch.setattr(claims, "BEAT_SECONDS", 0.05)
+    target = tmp_path / "a.zarr"
+
+    class Suspended(CountedSource):
+        def __getitem__(self, index: Any) -> np.ndarray:
+            block = super().__getitem__(index)
+            if not (target / "zarr.json").exists() and self.reads.sum() > 1000:
+                told = claim_of(target, is_stopped=True)  # as after a minute of silence
+                claims._HELD.discard(told["writer"])
+                write(target, PIXELS + 1, overwrite=True)
+                time.sleep(0.3)
+            return block
+
+    with (
+        dask.config.set({"scheduler": "sync", "tiffstack.block_bytes": 1}),
+        pytest.raises(TargetBusyError, match=r"has taken over|the claim of this writer is gone"),
+    ):
+        write(target, Suspended(PIXELS), chunks=(1, 1, 8, 12))
+    fresh = tmp_path / "b.zarr"
+    write(fresh, PIXELS + 1)
+    assert tree(target) == tree(fresh)
+
+
+@pytest.mark.parametrize("overwrite", [False, True], ids=["resuming", "overwriting"])
+def test_what_came_between_a_look_and_the_claim_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    begin(tmp_path)
+    plain = Place.create_document
+
+    def after_another(self: Place, key: str, content: bytes) -> None:
+        monkeypatch.undo()
+        write(tmp_path, PIXELS + 1, overwrite=True, zarr_format=2)
+        plain(self, key, content)
+
+    monkeypatch.setattr(Place, "create_document", after_another)
+    with pytest.raises(TargetBusyError):
+        write(tmp_path, chunks=(1, 1, 8, 12), overwrite=overwrite)
+    np.testing.assert_array_equal(da.from_zarr(tmp_path).compute(), PIXELS + 1)
+    assert not (tmp_path / ".tiffstack").exists()
+
+
+def test_another_machine_of_that_name_may_count_its_processes_otherwise(tmp_path: Path) -> None:
+    begin(tmp_path)  # as two containers of one image do: one name, and each is process 1
+    claim_of(tmp_path, is_stopped=False, machine="elsewhere", pid=os.getpid(), beat=time.time())
+    with pytest.raises(TargetBusyError):
+        write(tmp_path, chunks=(1, 1, 8, 12))
 
 
 def test_a_writer_says_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,6 +453,37 @@ def test_all_sees_a_chunk_that_was_spoilt_before_the_copy_was_resumed(tmp_path: 
     np.testing.assert_array_equal(da.from_zarr(tmp_path).compute(), PIXELS)
 
 
+@pytest.mark.parametrize("damage", [b"", b"\0" * 40, None], ids=["empty", "rubbish", "gone"])
+@pytest.mark.parametrize("shards", [None, (1, 1, 16, 12)], ids=["chunks", "shards"])
+def test_a_chunk_that_cannot_be_decoded_is_written_again(
+    tmp_path: Path, damage: bytes | None, shards: Any
+) -> None:
+    layout = {"chunks": (1, 1, 8, 12), "shards": shards}
+    begin(tmp_path, most=PIXELS.size - 1, **layout)
+    spoilt = next(path for path in sorted((tmp_path / "c").rglob("*")) if path.is_file())
+    spoilt.unlink() if damage is None else spoilt.write_bytes(damage)
+    with dask.config.set({"tiffstack.block_bytes": 1}):
+        if damage:
+            with pytest.raises(VerificationError, match="was removed"):
+                write(tmp_path, verify="all", **layout)
+        write(tmp_path, verify="all", **layout)
+    np.testing.assert_array_equal(da.from_zarr(tmp_path).compute(), PIXELS)
+
+
+def test_a_chunk_that_is_gone_before_the_end_is_an_error_and_never_zeros(tmp_path: Path) -> None:
+    class Losing(CountedSource):
+        def __getitem__(self, index: Any) -> np.ndarray:
+            (tmp_path / "c/0/0/0/0").unlink(missing_ok=True)  # as on a disk of another machine
+            return super().__getitem__(index)
+
+    with (
+        dask.config.set({"scheduler": "sync", "tiffstack.block_bytes": 1}),
+        pytest.raises(StorageError, match=r"c/0/0/0/0 was written and is not there"),
+    ):
+        write(tmp_path, Losing(PIXELS), chunks=(1, 1, 8, 12), verify=False)
+    assert_nothing_opens(str(tmp_path))
+
+
 def test_verifying_knows_nan_and_the_sign_of_zero(url: str) -> None:
     write(url, np.array([[np.nan, -0.0], [np.inf, 1]]), verify="all")
 
@@ -404,9 +507,9 @@ def test_format_2_becomes_an_array_by_its_last_write(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", noted_write)
     write(f"memory://{uuid.uuid4().hex}", chunks=(3, 5, 8, 12), zarr_format=2)
-    assert keys[0] == "claim-00001.json"
-    assert sorted(keys[1:3]) == ["0.0.0.0", "0.0.1.0"]
-    assert keys[3:] == [".zattrs", ".zarray"]
+    assert keys[:2] == ["claim-00001.json"] * 2
+    assert sorted(keys[2:4]) == ["0.0.0.0", "0.0.1.0"]
+    assert keys[4:] == [".zattrs", ".zarray"]
 
 
 @pytest.mark.parametrize("failing", ["0", "zarr.json"], ids=["chunk", "metadata"])
@@ -476,6 +579,72 @@ def test_a_store_without_writes_is_a_storage_error(monkeypatch: pytest.MonkeyPat
         write(f"memory://{uuid.uuid4().hex}")
 
 
+def test_a_first_claim_that_finds_the_disk_full_blocks_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", full)
+        with pytest.raises(StorageError, match="No space left"):
+            write(tmp_path / "a.zarr")
+    assert tree(tmp_path) == {}
+    write(tmp_path / "a.zarr")
+
+
+def test_a_disk_without_links_has_exclusive_claims_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    place = Place.at(tmp_path / "a.zarr")
+    place.create_document(CLAIM, b"mine")
+    with pytest.raises(FileExistsError):
+        place.create_document(CLAIM, b"yours")
+    assert tree(tmp_path) == {f"a.zarr/{CLAIM}": b"mine"}
+
+
+@pytest.mark.parametrize("name", ["run[1].zarr", "run?.zarr", "run*.zarr", "{a,b}.zarr"])
+@pytest.mark.parametrize("store", ["memory", "s3", "local"])
+def test_a_name_that_looks_like_a_glob_is_a_name(
+    s3_server: S3Server, tmp_path: Path, name: str, store: str
+) -> None:
+    bucket = f"b{uuid.uuid4().hex}"
+    s3_server.put(bucket, {})
+    root = {"memory": f"memory://{bucket}", "s3": f"s3://{bucket}", "local": str(tmp_path)}[store]
+    options = {"storage_options": s3_server.storage_options} if store == "s3" else {}
+    neighbours = [f"{root}/{other}.zarr" for other in ("run1", "runX", "a")]
+    for neighbour in neighbours:
+        write(neighbour, **options)
+    write(f"{root}/{name}", **options)
+    write(f"{root}/{name}", PIXELS + 1, overwrite=True, **options)
+    copy = da.from_zarr(f"{root}/{name}", **options) if store != "s3" else None
+    if copy is not None:
+        np.testing.assert_array_equal(copy.compute(), PIXELS + 1)
+    for neighbour in neighbours:
+        np.testing.assert_array_equal(da.from_zarr(neighbour, **options).compute(), PIXELS)
+
+
+@pytest.mark.parametrize("start", ["file://{}", "local://{}", "~", "relative"])
+def test_a_local_url_is_the_same_place_in_every_spelling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    url = {"~": "~/a.zarr", "relative": "a.zarr"}.get(start, f"{start.format(tmp_path)}/a.zarr")
+    write(url)
+    np.testing.assert_array_equal(open_zarr(url).array.compute(), PIXELS)
+    np.testing.assert_array_equal(da.from_zarr(tmp_path / "a.zarr").compute(), PIXELS)
+
+
+def test_an_empty_url_is_an_option_error() -> None:
+    with pytest.raises(OptionError, match="must not be empty"):
+        write("")
+
+
 # --- S3 ------------------------------------------------------------------------------------------
 
 
@@ -494,10 +663,10 @@ def test_a_copy_on_s3_is_equal_and_its_metadata_is_the_last_object(
     write(url, storage_options=options, zarr_format=zarr_format)
     written = [path.rpartition(".zarr/")[2] for path in writes_seen(s3_server)]
     documents = ["zarr.json"] if zarr_format == 3 else [".zattrs", ".zarray"]
-    assert written[0] == CLAIM
-    assert written[1] in ("c/0/0/0/0", "0.0.0.0")
-    assert written[2:] == documents
-    assert Place.at(url, options).find() == {written[1], *documents}
+    assert written[:2] == [CLAIM, CLAIM]
+    assert written[2] in ("c/0/0/0/0", "0.0.0.0")
+    assert written[3:] == documents
+    assert Place.at(url, options).find() == {written[2], *documents}
     np.testing.assert_array_equal(open_zarr(url, options).array.compute(), PIXELS)
     np.testing.assert_array_equal(da.from_zarr(url, storage_options=options).compute(), PIXELS)
 
@@ -509,7 +678,7 @@ def test_a_claim_on_s3_is_exclusive_and_a_copy_resumes(s3_server: S3Server) -> N
     place = Place.at(url, options)
     with pytest.raises(FileExistsError):
         place.create_document(CLAIM, b"mine")
-    told = json.loads(place.read_document(CLAIM)) | {"is_stopped": False, "host": "elsewhere"}
+    told = json.loads(place.read_document(CLAIM)) | {"is_stopped": False, "machine": "elsewhere"}
     place.write_document(CLAIM, json.dumps({**told, "beat": time.time()}).encode())
     with pytest.raises(TargetBusyError):
         write(url, chunks=(1, 1, 8, 12), storage_options=options)
@@ -519,6 +688,12 @@ def test_a_claim_on_s3_is_exclusive_and_a_copy_resumes(s3_server: S3Server) -> N
         write(url, again, chunks=(1, 1, 8, 12), storage_options=options, verify=False)
     np.testing.assert_array_equal(again.reads + source.reads, 1)
     np.testing.assert_array_equal(da.from_zarr(url, storage_options=options).compute(), PIXELS)
+
+
+def test_the_folder_that_a_console_makes_on_s3_is_empty(s3_server: S3Server) -> None:
+    bucket = f"b{uuid.uuid4().hex}"
+    s3_server.put(bucket, {"a.zarr/": b""})
+    write(f"s3://{bucket}/a.zarr", storage_options=s3_server.storage_options)
 
 
 def test_overwrite_on_s3_leaves_nothing_of_the_old(s3_server: S3Server) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import threading
+import time
 import types
 import uuid
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import tifffile
 
 from export_sources import PIXELS, BrokenSource, CountedSource, assert_nothing_opens, tree, write
 from intake_tiffstack import open_stack
-from intake_tiffstack.errors import OptionError, UnreadableFileError
+from intake_tiffstack.errors import OptionError, TargetBusyError, UnreadableFileError
 from intake_tiffstack.export.chunks import plan_blocks
 from intake_tiffstack.progress import reported
 from tiff_files import pixels
@@ -37,7 +38,7 @@ def cluster_client() -> Iterator[Any]:
             n_workers=2,
             threads_per_worker=2,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             worker_dashboard_address=None,
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
@@ -105,6 +106,44 @@ def test_the_first_failure_on_a_cluster_comes_home_and_the_copy_resumes(
     ):
         stack.export(str(folder / "a.zarr"), chunks=(3, 1, 16, 12))
     assert_nothing_opens(str(folder / "a.zarr"))
+
+
+def write_slow_or_broken(url: str) -> None:
+    with dask.config.set({"tiffstack.block_bytes": 1}):
+        write(url, SlowAndBroken(PIXELS), **CHUNKS)
+
+
+class SlowAndBroken(CountedSource):
+    """An array of which the first chunk cannot be read, and others take their time."""
+
+    def __reduce__(self) -> Any:
+        return SlowAndBroken, (self.pixels,)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        if all(part.start == 0 for part in index):
+            raise OSError("the disk with the raw data is gone")
+        time.sleep(0.3)
+        return super().__getitem__(index)
+
+
+def test_nothing_is_written_on_a_cluster_after_the_failure(tmp_path: Path, client: Any) -> None:
+    with pytest.raises(OSError, match="raw data is gone"):
+        write_slow_or_broken(str(tmp_path / "a.zarr"))
+    before = tree(tmp_path)
+    time.sleep(0.7)
+    assert tree(tmp_path) == before
+
+
+def test_tasks_of_a_cluster_export(folder: Path, client: Any) -> None:
+    futures = [client.submit(export, folder, f"{n}.zarr") for n in range(5)]  # more than threads
+    for copy in client.gather(futures):
+        np.testing.assert_array_equal(da.from_zarr(copy).compute(), pixels(10, 2, 16, 12))
+
+
+def test_a_place_that_workers_do_not_share_is_an_error(folder: Path, client: Any) -> None:
+    stack = open_stack(str(folder / "raw" / "t{t:d}.tif"), file_dims="zyx")
+    with pytest.raises(TargetBusyError, match=r"does not see the same place"):
+        stack.export(f"memory://{uuid.uuid4().hex}", verify=False)
 
 
 def test_one_thread_is_used_where_dask_would_use_one() -> None:
@@ -206,6 +245,12 @@ def test_a_notebook_is_somebody_who_looks(monkeypatch: pytest.MonkeyPatch) -> No
     with reported(None, 1, title="export", unit="B") as advance:
         advance(1)
     assert "export: 100%" in sys.stderr.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("progress", ["yes", 1])
+def test_progress_is_one_of_four(progress: Any) -> None:
+    with pytest.raises(OptionError, match="progress must be True, False, None or a function"):
+        write(f"memory://{uuid.uuid4().hex}", progress=progress)
 
 
 def test_an_unknown_option_of_export_is_named(folder: Path) -> None:

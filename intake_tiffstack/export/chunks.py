@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import ceil, lcm, prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from intake_tiffstack.chunks import AUTO_BYTES, ENOUGH_CHUNKS, SMALL_BYTES
 from intake_tiffstack.errors import OptionError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+Lengths = Sequence[int] | Mapping[str, int] | int
+"""Numbers along the dims, as a user may give them."""
 
-__all__ = ["choose_zarr_chunks", "page_dims_last", "plan_blocks", "resolve_chunks"]
+__all__ = ["Lengths", "choose_zarr_chunks", "page_dims_last", "plan_blocks", "resolve_chunks"]
 
 _PAGE_DIMS = frozenset({"y", "x", "sample"})
 _MOST_CHUNK_BYTES = 2**31 - 1 - 16  # what Blosc takes
@@ -139,8 +139,8 @@ def resolve_chunks(
     shape: tuple[int, ...],
     itemsize: int,
     dims: tuple[str, ...],
-    chunks: Sequence[int] | None,
-    shards: Sequence[int] | None,
+    chunks: Lengths | None,
+    shards: Lengths | None,
 ) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
     """Return the chunks and shards of a copy, chosen where they are not given. Pure.
 
@@ -149,7 +149,8 @@ def resolve_chunks(
     shape, itemsize, dims
         Of the array; ``y``, ``x`` and ``sample`` make the page, wherever they stand.
     chunks, shards
-        As given; None for chosen chunks, and for no shards.
+        One number a dim, by dim, or for all dims; -1 is all of a dim. None for chosen chunks, and
+        for no shards. Dims that are not named are as they would be chosen.
 
     Raises
     ------
@@ -161,22 +162,25 @@ def resolve_chunks(
     --------
     >>> resolve_chunks((32, 512, 512), 2, ("z", "y", "x"), None, (32, 512, 512))
     ((4, 512, 512), (32, 512, 512))
+    >>> resolve_chunks((32, 512, 512), 2, ("z", "y", "x"), {"z": 1, "x": -1}, None)
+    ((1, 512, 512), None)
     """
-    whole = None if shards is None else _checked("shards", shards, shape)
-    if chunks is not None:
-        parts = _checked("chunks", chunks, shape)
-        nbytes = prod(parts) * itemsize
-        if nbytes > _MOST_CHUNK_BYTES:
-            raise OptionError(f"a chunk must hold less than 2 GiB, but got {nbytes:,} bytes")
-        if whole is not None and any(n % part for n, part in zip(whole, parts, strict=True)):
-            raise OptionError(f"shards must be a multiple of chunks {parts}, but got {whole}")
-        return parts, whole
     order = page_dims_last(dims)
     page_ndim = sum(dim in _PAGE_DIMS for dim in dims)
     chosen = choose_zarr_chunks([shape[axis] for axis in order], itemsize, page_ndim)
     parts = tuple(chosen[order.index(axis)] for axis in range(len(dims)))
-    if whole is not None:
+    if chunks is not None:
+        parts = _checked("chunks", chunks, shape, dims, parts)
+        nbytes = prod(parts) * itemsize
+        if nbytes > _MOST_CHUNK_BYTES:
+            raise OptionError(f"a chunk must hold less than 2 GiB, but got {nbytes:,} bytes")
+    if shards is None:
+        return parts, None
+    whole = _checked("shards", shards, shape, dims, parts)
+    if chunks is None:
         parts = tuple(_largest_divisor(n, part) for n, part in zip(whole, parts, strict=True))
+    elif any(n % part for n, part in zip(whole, parts, strict=True)):
+        raise OptionError(f"shards must be a multiple of chunks {parts}, but got {whole}")
     return parts, whole
 
 
@@ -189,16 +193,31 @@ def page_dims_last(dims: Sequence[str]) -> list[int]:
     return sorted(range(len(dims)), key=lambda axis: dims[axis] in _PAGE_DIMS)
 
 
-def _checked(option: str, lengths: Sequence[int], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return *lengths* if they are one whole number above 0 a dim."""
-    if len(lengths) != len(shape) or not all(
-        isinstance(length, (int, np.integer)) and length > 0 for length in lengths
-    ):
-        raise OptionError(
-            f"{option} must be {len(shape)} whole numbers above 0, one for each of {shape}, "
-            f"but got {lengths!r}"
-        )
-    return tuple(int(length) for length in lengths)
+def _checked(
+    option: str,
+    lengths: Lengths,
+    shape: tuple[int, ...],
+    dims: tuple[str, ...],
+    chosen: tuple[int, ...],
+) -> tuple[int, ...]:
+    """Return one whole number above 0 a dim, from what a user may give."""
+    if isinstance(lengths, Mapping):
+        for name in lengths:
+            if name not in dims:
+                raise OptionError.unknown(f"dim in {option}", str(name), dims)
+        found = [lengths.get(dim, n) for dim, n in zip(dims, chosen, strict=True)]
+    elif isinstance(lengths, (int, np.integer)):
+        found = [lengths] * len(shape)
+    else:
+        found = list(lengths)
+    if len(found) == len(shape):
+        found = [size if n == -1 else n for n, size in zip(found, shape, strict=True)]
+        if all(isinstance(n, (int, np.integer)) and n > 0 for n in found):
+            return tuple(map(int, found))
+    raise OptionError(
+        f"{option} must be {len(shape)} whole numbers above 0, one for each of {shape} (or -1 for "
+        f"all of it), one number for all, or a number by dim, but got {lengths!r}"
+    )
 
 
 def _largest_divisor(size: int, most: int) -> int:

@@ -9,24 +9,27 @@ unit, and stops. All claims are removed once the copy is whole.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from intake_tiffstack.errors import StorageError, TargetBusyError
+from intake_tiffstack.errors import StorageError, TargetBusyError, TiffStackError
 
 if TYPE_CHECKING:
     from intake_tiffstack.export.place import Place
 
-__all__ = ["CLAIMS", "Claim", "Record", "hold", "last_claim", "release_all"]
+__all__ = ["CLAIMS", "Claim", "Held", "Record", "hold", "last_claim"]
 
 CLAIMS = ".tiffstack"
 """The folder of the claims, below the place."""
@@ -52,6 +55,9 @@ class Record:
     writer: str
     """Random, one an attempt."""
     host: str
+    """Name of the machine, for people."""
+    machine: str
+    """What process numbers are counted in: a machine since its start, or a container."""
     pid: int
     beat: float
     """When the writer last lived, in seconds since 1970."""
@@ -70,12 +76,25 @@ class Record:
         """Return whether the writer may still be writing."""
         if self.is_stopped:
             return False
-        if self.host == socket.gethostname():
+        if self.machine == _this_machine():
             if self.pid == os.getpid():
                 return self.writer in _HELD
             if _is_gone(self.pid):
                 return False
         return time.time() - self.beat < STALE_SECONDS
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}" if self.host else "another process"
+
+
+@functools.cache
+def _this_machine() -> str:
+    """Return what tells this machine, this start of it and this container from all others."""
+    told = [socket.gethostname()]
+    if sys.platform == "linux":
+        told.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        told.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(told)
 
 
 def _is_gone(pid: int) -> bool:
@@ -99,20 +118,30 @@ class Claim:
     record: Record
 
     def check(self) -> None:
-        """Raise if another writer has taken over. One small request.
+        """Raise if another writer has taken over. Two small requests.
 
         Raises
         ------
         TargetBusyError
-            If there is a claim with a higher number, or this one is no longer there.
+            If there is a claim with a higher number, or this one is no longer there: whoever took
+            over has ended, and removed it.
         """
+        own = _read(self.place, self.record.number)
         later = _read(self.place, self.record.number + 1)
-        if later is not None:
+        if later is None and own is not None and own.writer == self.record.writer:
+            return
+        if later is None and own is None:
             raise TargetBusyError(
-                f"{self.place.url}: process {later.pid} on {later.host} has taken over this copy, "
-                f"since nothing was heard of this writer for {STALE_SECONDS:.0f} s",
+                f"{self.place.url}: the claim of this writer is gone. Another has taken over and "
+                "ended, or this worker does not see the same place as the one that claimed it (a "
+                "path of one machine and memory:// are not shared)",
                 url=self.place.url,
             )
+        raise TargetBusyError(
+            f"{self.place.url}: {later or own} has taken over this copy, since nothing was heard "
+            f"of this writer for {STALE_SECONDS:.0f} s",
+            url=self.place.url,
+        )
 
 
 def last_claim(place: Place) -> Record | None:
@@ -128,10 +157,11 @@ def last_claim(place: Place) -> Record | None:
 
 
 @contextmanager
-def hold(
-    place: Place, spec: Mapping[str, Any], last: Record | None, phase: Phase
-) -> Iterator[_Held]:
-    """Hold the claim on a place; it is marked as stopped where the block fails.
+def hold(place: Place, spec: Mapping[str, Any], last: Record | None) -> Iterator[Held]:
+    """Hold the claim on a place while the block runs.
+
+    Where the block ends, the copy is whole and all claims are removed; where it fails, the claim is
+    marked as stopped, for the next writer to go on.
 
     Parameters
     ----------
@@ -140,9 +170,7 @@ def hold(
     spec
         What will be written.
     last
-        The claim that counted when the caller decided that it may write; None where none was.
-    phase
-        What is done first.
+        The claim that counted when the caller looked; None where none was.
 
     Raises
     ------
@@ -155,9 +183,11 @@ def hold(
         number=1 if last is None else last.number + 1,
         writer=uuid.uuid4().hex,
         host=socket.gethostname(),
+        machine=_this_machine(),
         pid=os.getpid(),
         beat=time.time(),
-        phase=phase,
+        # of other contents than ours until they are removed, unless the last writer wrote the same
+        phase="clearing" if last is None or last.spec != spec else last.phase,
         is_stopped=False,
         spec=spec,
     )
@@ -167,52 +197,66 @@ def hold(
             place.create_document(_key(record.number), record.to_json())
         except FileExistsError as exc:
             raise _busy(place, _read(place, record.number)) from exc
-        held = _Held(Claim(place, record))
+        held = Held(Claim(place, record))
         try:
+            if last is not None and _read(place, last.number) != last:  # it was not dead
+                held.drop()
+                raise _busy(place, None)
             yield held
+            held.release()
         except BaseException:
             held.stop()
             raise
-        held.end()
     finally:
         _HELD.discard(record.writer)
 
 
-class _Held:
+class Held:
     """A claim that is renewed by a thread of its own."""
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
-        self._is_dropped = False
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._beat, name="tiffstack-claim", daemon=True)
         self._thread.start()
 
     def say(self, **changes: Any) -> None:
-        """Renew the claim, with some of what it says changed."""
+        """Renew the claim, with some of what it says changed.
+
+        Raises
+        ------
+        TargetBusyError
+            If another writer has taken over.
+        """
         with self._lock:
+            self.claim.check()
             record = replace(self.claim.record, beat=time.time(), **changes)
             self.claim = replace(self.claim, record=record)
             self.claim.place.write_document(_key(record.number), record.to_json())
 
+    def drop(self) -> None:
+        """Give the claim up without a trace: nothing was changed under it."""
+        self._end()
+        self.claim.place.remove([_key(self.claim.record.number)])
+
     def stop(self) -> None:
-        """Leave the copy to be resumed."""
-        self.end()
-        if self._is_dropped:
-            return
+        """Leave the copy to be resumed, if the claim is still held."""
+        self._end()
         try:
             self.say(is_stopped=True)
-        except StorageError as exc:  # the disk is full, or the store gone: that is the failure
+        except TargetBusyError:
+            return  # dropped, or taken over: another's now
+        except TiffStackError as exc:  # the disk is full, or the store gone: that is the failure
             _LOG.warning("the claim on %s stays: %s", self.claim.place.url, exc)
 
-    def drop(self) -> None:
-        """Give the claim up, without a trace."""
-        self.end()
-        self.claim.place.remove([_key(self.claim.record.number)])
-        self._is_dropped = True
+    def release(self) -> None:
+        """Remove this claim and those before it: the copy is whole."""
+        self._end()
+        place, own = self.claim.place, self.claim.record.number
+        place.remove([_key(number) for number in _numbers(place) if number <= own])
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Say no more."""
         self._over.set()
         self._thread.join()
@@ -221,17 +265,12 @@ class _Held:
         while not self._over.wait(BEAT_SECONDS):
             try:
                 self.say()
-            except StorageError as exc:  # units fail by themselves if the store is gone
+            except TiffStackError as exc:  # units find by themselves what is wrong
                 _LOG.warning("the claim on %s was not renewed: %s", self.claim.place.url, exc)
 
 
-def release_all(place: Place) -> None:
-    """Remove every claim: the copy is whole."""
-    place.remove([f"{CLAIMS}/{name}" for name in place.names(CLAIMS)])
-
-
 def _busy(place: Place, record: Record | None) -> TargetBusyError:
-    who = "another process" if record is None else f"process {record.pid} on {record.host}"
+    who = record or "another process"
     return TargetBusyError(
         f"{who} is writing {place.url} at this moment; wait for it, or give another URL",
         url=place.url,
@@ -240,10 +279,6 @@ def _busy(place: Place, record: Record | None) -> TargetBusyError:
 
 def _key(number: int) -> str:
     return f"{CLAIMS}/claim-{number:05d}.json"
-
-
-def _path(place: Place, number: int) -> str:
-    return f"{place.path}/{_key(number)}"
 
 
 def _numbers(place: Place) -> list[int]:
@@ -258,14 +293,15 @@ def _numbers(place: Place) -> list[int]:
 def _read(place: Place, number: int) -> Record | None:
     """Return a claim, None where there is none."""
     with place.write_errors():
+        path = f"{place.path}/{_key(number)}"
         try:
-            content = place.filesystem.cat_file(_path(place, number))
+            content = place.filesystem.cat_file(path)
+            try:
+                told = json.loads(content)
+                return Record(**{k: v for k, v in told.items() if k != "version"})
+            except (ValueError, TypeError):
+                # created and not yet filled, or cut by a crash: it lives as long as a silent writer
+                beat = place.filesystem.modified(path).timestamp()
+                return Record(number, "", "", "", 0, beat, "writing", False, {})
         except FileNotFoundError:
             return None
-        try:
-            told = json.loads(content)
-            return Record(**{k: v for k, v in told.items() if k != "version"})
-        except (ValueError, TypeError):
-            # created and not yet filled, or cut by a crash: it lives as long as a silent writer
-            beat = place.filesystem.modified(_path(place, number)).timestamp()
-            return Record(number, "", "", 0, beat, "writing", False, {})

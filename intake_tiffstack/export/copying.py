@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +26,8 @@ import dask.local
 from dask.base import get_scheduler, tokenize
 from dask.system import CPU_COUNT
 
-from intake_tiffstack.errors import TargetExistsError
-from intake_tiffstack.export.claim import Claim, hold, release_all
+from intake_tiffstack.errors import StorageError, TargetExistsError
+from intake_tiffstack.export.claim import Claim, hold
 from intake_tiffstack.export.draft import Draft
 from intake_tiffstack.export.place import PARTIAL, Place
 from intake_tiffstack.export.stages import (
@@ -89,24 +96,28 @@ def write_copy(
     drafts = [draft for stage in stages for draft in stage.drafts]
     spec = json.loads(json.dumps({"token": token, **_describe(drafts)}))
     target = look_at(place)
-    todo = target.decide(spec, overwrite=overwrite, resume=resume)
-    with hold(place, spec, target.claim, "clearing" if todo == "clear" else "writing") as held:
-        if todo == "start" and look_at(place).is_whole:  # it was finished between look and claim
+    target.decide(spec, overwrite=overwrite, resume=resume)  # refuses before anything is written
+    with hold(place, spec, target.claim) as held:
+        target = target.again()  # another writer may have come and gone before the claim
+        try:
+            todo = target.decide(spec, overwrite=overwrite, resume=resume)
+        except TargetExistsError:
             held.drop()
-            raise TargetExistsError(f"{place.url} was written by another process", url=place.url)
+            raise
         if todo == "clear":
+            held.say(phase="clearing")
             _clear(place, target)
+        if todo in ("start", "clear"):
             held.say(phase="writing")
         if todo != "finish":
-            stored = target.stored if todo == "resume" else frozenset()
+            stored = target.filled if todo == "resume" else frozenset()
             _write_units(place, stages, held.claim, stored, progress)
+            _require_all(place, stages)
             if verify:
                 _verify(place, stages, held.claim, verify, progress)
             held.claim.check()
-            _write_documents(place, stages, documents())
-        held.end()
+        _write_documents(place, stages, documents())
         place.remove([key for key in target.stored if key.endswith(PARTIAL)])
-        release_all(place)
 
 
 def _describe(drafts: Sequence[Draft]) -> dict[str, Any]:
@@ -120,6 +131,26 @@ def _clear(place: Place, target: Target) -> None:
     is_opening = [key for key in target.stored if key.rpartition("/")[2] in OPENING]
     place.remove(is_opening)
     place.remove(target.stored.difference(is_opening))
+
+
+def _require_all(place: Place, stages: Sequence[Stage]) -> None:
+    """Raise if anything that was written is not there; one listing.
+
+    Raises
+    ------
+    StorageError
+        If so: a chunk that is not there would read as zeros.
+    """
+    found = place.find()
+    for stage in stages:
+        for unit in stage.units():
+            for key in stage.keys(unit):
+                if key not in found:
+                    raise StorageError(
+                        f"{place.url}: {key} was written and is not there. Is this a place that "
+                        "all workers share? (A path of one machine and memory:// are not.)",
+                        url=place.url,
+                    )
 
 
 def _write_documents(place: Place, stages: Sequence[Stage], documents: Mapping[str, bytes]) -> None:
@@ -208,11 +239,13 @@ class _Workers:
     count: int
     share: Callable[[Any], Any]
     """Sends a value to all of them once, and returns what stands for it in a call."""
+    is_cluster: bool
 
     def run(self, function: Callable[[Job, T], int], job: Job, items: Iterable[T]) -> Iterator[int]:
         """Yield what *function* returns for each item, as they are done; a few are under way.
 
-        The first failure ends it: what runs is waited for, nothing more is begun.
+        The first failure ends it: nothing more is begun, and what runs is waited for, so that
+        nothing is written after it.
         """
         shared = self.share(job)
         pending: set[Future[int]] = set()
@@ -221,13 +254,43 @@ class _Workers:
                 pending.add(self.executor.submit(function, shared, item))
                 if len(pending) >= 2 * self.count:
                     done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
+                    yield from _results(done)
             while pending:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
+                yield from _results(done)
+        except CancelledError as exc:
+            raise StorageError(
+                f"{job[1].url}: the cluster lost the worker that held what all units share; "
+                "the same call goes on from here",
+                url=job[1].url,
+            ) from exc
         finally:
-            for future in pending:
-                future.cancel()
+            if not self.is_cluster:  # where a cancelled task may run all the same
+                for future in pending:
+                    future.cancel()
+            wait(pending)
+
+
+def _results(done: Iterable[Future[int]]) -> Iterator[int]:
+    """Yield the results, then raise what one of them raised."""
+    for future in sorted(done, key=lambda future: future.exception() is not None):
+        yield future.result()
+
+
+@contextmanager
+def _seceded() -> Iterator[None]:
+    """Give the thread of a task of ``distributed`` free while the block waits for other tasks."""
+    from distributed import rejoin, secede
+    from distributed.worker import thread_state
+
+    is_task = getattr(thread_state, "key", None) is not None
+    if is_task:
+        secede()
+    try:
+        yield
+    finally:
+        if is_task:
+            rejoin()
 
 
 @contextmanager
@@ -235,12 +298,13 @@ def _open_workers() -> Iterator[_Workers]:
     """Yield the workers of the current ``distributed`` client, else threads as dask would use."""
     scheduler = get_scheduler()
     client: Any = getattr(scheduler, "__self__", None)
-    if hasattr(client, "get_executor") and not client.asynchronous:
+    if hasattr(client, "get_executor"):
         count = sum(client.nthreads().values())
-        with client.get_executor(pure=False) as executor:
-            yield _Workers(executor, max(count, 1), partial(client.scatter, hash=False))
+        share = partial(client.scatter, hash=False, broadcast=True)
+        with _seceded(), client.get_executor(pure=False) as executor:
+            yield _Workers(executor, max(count, 1), share, is_cluster=True)
         return
     is_single = scheduler is dask.local.get_sync
     count = 1 if is_single else int(dask.config.get("num_workers", None) or CPU_COUNT)
     with ThreadPoolExecutor(count, thread_name_prefix="tiffstack-export") as executor:
-        yield _Workers(executor, count, lambda value: value)
+        yield _Workers(executor, count, lambda value: value, is_cluster=False)

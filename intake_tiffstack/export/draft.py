@@ -133,7 +133,7 @@ def draft_array(
     """
     if zarr_format not in (2, 3):
         raise OptionError(f"zarr_format must be 2 or 3, but got {zarr_format!r}")
-    if 0 in shape:
+    if not shape or 0 in shape:
         raise OptionError(f"there is no pixel to copy: the shape is {tuple(shape)}")
     if dtype.kind not in "biufc":
         raise OptionError(

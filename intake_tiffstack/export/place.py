@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, Self
 
 import zarr.storage
 from fsspec import AbstractFileSystem
+from fsspec.core import has_magic
 from zarr.abc.store import Store
 
-from intake_tiffstack.errors import FilesNotFoundError, StorageError, TargetExistsError
-from intake_tiffstack.listing.filesystem import get_filesystem, is_local, storage_errors
+from intake_tiffstack.errors import (
+    FilesNotFoundError,
+    OptionError,
+    StorageError,
+    TargetExistsError,
+)
+from intake_tiffstack.listing.filesystem import (
+    absolute_url,
+    get_filesystem,
+    is_local,
+    storage_errors,
+)
+from intake_tiffstack.listing.filetable import split_chain
 
 __all__ = ["PARTIAL", "Place"]
 
@@ -50,16 +63,29 @@ class Place:
             If the package for the protocol is not installed.
         """
         text = os.fspath(url)
+        if not text:
+            raise OptionError("the URL of a copy must not be empty")
+        text = absolute_url(text)
         text = text.rstrip("/") or text
         options = dict(storage_options or {})
         return cls(text, options, *get_filesystem(text, options))
+
+    def below(self, path: str) -> Self:
+        """Return the place of what lies at *path* in this one, itself where that is empty."""
+        if not path:
+            return self
+        start, chain = split_chain(self.url)
+        return replace(self, url=f"{start}/{path}{chain}", path=f"{self.path}/{path}")
 
     def open_store(self, *, read_only: bool) -> Store:
         """Return Zarr's store for the place."""
         if is_local(self.url):
             return zarr.storage.LocalStore(self.path, read_only=read_only)
+        options = dict(self.storage_options)
+        if self.url.startswith("reference:"):  # which does not make the store of its files so
+            options["remote_options"] = {**options.get("remote_options", {}), "asynchronous": True}
         return zarr.storage.FsspecStore.from_url(
-            self.url, storage_options=dict(self.storage_options), read_only=read_only
+            self.url, storage_options=options, read_only=read_only
         )
 
     def find(self) -> frozenset[str]:
@@ -72,16 +98,27 @@ class Place:
         StorageError
             If the store cannot be asked.
         """
+        return frozenset(self.find_sizes())
+
+    def find_sizes(self) -> dict[str, int]:
+        """Return the size in bytes of all objects below the place, as :meth:`find` does."""
         with self.write_errors():
             self.filesystem.invalidate_cache(self.path)
-            found = self.filesystem.find(self.path)
+            found = self.filesystem.find(self.path, detail=True)
         start = self.path.rstrip("/") + "/"
-        if found and not found[0].startswith(start):
+        if any(
+            not name.startswith(start)
+            and name.strip("/") == self.path.strip("/")
+            and told["type"] == "file"
+            for name, told in found.items()
+        ):
             raise TargetExistsError(
                 f"{self.url} exists already (a file) and is left as it is; give another URL",
                 url=self.url,
             )
-        return frozenset(name.removeprefix(start) for name in found)
+        sizes = {name.removeprefix(start): int(told["size"] or 0) for name, told in found.items()}
+        # an object whose name ends in a slash is how consoles show an empty folder
+        return {key: n for key, n in sizes.items() if key and not key.endswith("/")}
 
     def names(self, folder: str) -> list[str]:
         """Return the names in one folder below the place, none if there is no such folder."""
@@ -118,7 +155,7 @@ class Place:
                 raise
 
     def create_document(self, key: str, content: bytes) -> None:
-        """Write one small object that is not there yet.
+        """Write one small object that is not there yet, as a whole or not at all.
 
         Raises
         ------
@@ -127,27 +164,44 @@ class Place:
         """
         path = f"{self.path}/{key}"
         with self.write_errors():
-            if is_local(self.url):
-                self.filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
             try:
-                self.filesystem.pipe_file(path, content, mode="create")
+                if is_local(self.url):
+                    _create_file(path, content)
+                else:
+                    self.filesystem.pipe_file(path, content, mode="create")
                 return
             except FileExistsError as exc:
                 found = exc
         raise found
 
     def remove(self, keys: Collection[str]) -> None:
-        """Remove objects below the place, and on this machine the folders that this empties."""
-        if not keys:
-            return
+        """Remove objects below the place that are there, and on this machine emptied folders."""
+        paths = [f"{self.path}/{key}" for key in keys]
         with self.write_errors():
-            self.filesystem.rm([f"{self.path}/{key}" for key in keys])
             if is_local(self.url):
-                folders = {parent for key in keys for parent in PurePosixPath(key).parents}
-                for folder in sorted(folders, key=lambda path: -len(path.parts)):
-                    if folder.parts:  # the place itself stays
-                        with suppress(OSError):  # something else is in it
-                            os.rmdir(f"{self.path}/{folder}")
+                for path in paths:
+                    with suppress(FileNotFoundError):
+                        os.unlink(path)
+                self._remove_folders(keys)
+                return
+            # many at once, but for names that would be taken for a glob: of others' objects
+            plain = [path for path in paths if not has_magic(path)]
+            rest = [path for path in paths if has_magic(path)]
+            if plain:
+                try:
+                    self.filesystem.rm(plain)
+                except FileNotFoundError:  # one is gone: not all stores go on with the others
+                    rest = paths
+            for path in rest:
+                with suppress(FileNotFoundError):
+                    self.filesystem.rm_file(path)
+
+    def _remove_folders(self, keys: Collection[str]) -> None:
+        """Remove the local folders of *keys* that are empty; the place itself stays."""
+        folders = {parent for key in keys for parent in PurePosixPath(key).parents if parent.parts}
+        for folder in sorted(folders, key=lambda path: -len(path.parts)):
+            with suppress(OSError):  # something else is in it
+                os.rmdir(f"{self.path}/{folder}")
 
     @contextmanager
     def read_errors(self) -> Iterator[None]:
@@ -173,3 +227,22 @@ class Place:
             raise StorageError(
                 f"cannot write {self.url}: the store is read-only", url=self.url
             ) from exc
+
+
+def _create_file(path: str, content: bytes) -> None:
+    """Write a file that is not there yet; of several writers, one succeeds."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    partial = f"{path}.{uuid.uuid4().hex}{PARTIAL}"
+    try:
+        with open(partial, "xb") as file:
+            file.write(content)
+        try:
+            os.link(partial, path)  # exclusive, and never seen half written
+        except OSError as exc:
+            if exc.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            with open(path, "xb") as file:  # a disk that knows no links
+                file.write(content)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(partial)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Set
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from intake_tiffstack.errors import TargetExistsError
@@ -16,7 +16,7 @@ __all__ = ["OPENING", "Target", "look_at"]
 OPENING = frozenset({"zarr.json", ".zarray", ".zgroup"})
 """The documents that make a folder a Zarr array or group."""
 
-_DOCUMENTS = OPENING | {".zattrs", ".zmetadata"}
+_DOCUMENTS = OPENING | {".zattrs", ".zmetadata", "METADATA.ome.xml"}
 _is_chunk = re.compile(r"(c|(c[/.])?\d+([/.]\d+)*)").fullmatch
 
 
@@ -25,10 +25,15 @@ class Target:
     """What was found at the place of a copy."""
 
     place: Place
-    keys: frozenset[str]
-    """The names of all objects below it."""
+    sizes: Mapping[str, int]
+    """The names of all objects below it, and their sizes in bytes."""
     claim: Record | None
     """Of the last writer, None where there is none."""
+
+    @property
+    def keys(self) -> Set[str]:
+        """The names of all objects below it."""
+        return self.sizes.keys()
 
     @property
     def is_whole(self) -> bool:
@@ -39,6 +44,15 @@ class Target:
     def stored(self) -> frozenset[str]:
         """The names of all objects but the claims."""
         return frozenset(key for key in self.keys if not key.startswith(f"{CLAIMS}/"))
+
+    @property
+    def filled(self) -> frozenset[str]:
+        """The names of those that hold anything: a disk may have lost what was not flushed."""
+        return frozenset(key for key in self.stored if self.sizes[key])
+
+    def again(self) -> Target:
+        """Return what is there now, of the same last writer; one listing."""
+        return replace(self, sizes=self.place.find_sizes())
 
     def decide(
         self, spec: Mapping[str, Any], *, overwrite: bool, resume: bool
@@ -53,19 +67,19 @@ class Target:
         TargetExistsError
             If something is there that is not to be replaced.
         """
-        if self.claim is None and not self.keys:
+        if self.claim is None and not self.stored:
             return "start"
         is_equal = self.claim is not None and self.claim.spec == spec
         is_cleared = self.claim is not None and self.claim.phase == "writing"
         if self.is_whole:
-            if is_equal and is_cleared:
+            if is_equal and is_cleared and resume:
                 return "finish"
             if overwrite:
                 self._refuse_foreign()
                 return "clear"
             raise self._exists("a Zarr")
         if self.claim is None:
-            names = sorted(self.keys)
+            names = sorted(self.stored)
             raise self._exists(f"a folder with {names[0]!r} in it", is_zarr=False)
         if is_equal and is_cleared and resume:
             return "resume"
@@ -81,7 +95,7 @@ class Target:
 
     def _refuse_foreign(self) -> None:
         """Raise if anything there is not part of a Zarr."""
-        foreign = find_foreign(self.stored)
+        foreign = find_foreign(self.stored, is_whole=self.is_whole)
         if foreign is not None:
             raise self._exists(f"a Zarr with {foreign!r} in it", is_zarr=False)
 
@@ -96,22 +110,22 @@ class Target:
 
 def look_at(place: Place) -> Target:
     """Return what is at a place: one listing, and one read where there are claims."""
-    keys = place.find()
-    return Target(place, keys, last_claim(place) if _has_claims(keys) else None)
+    sizes = place.find_sizes()
+    has_claims = any(key.startswith(f"{CLAIMS}/") for key in sizes)
+    return Target(place, sizes, last_claim(place) if has_claims else None)
 
 
-def _has_claims(keys: Collection[str]) -> bool:
-    return any(key.startswith(f"{CLAIMS}/") for key in keys)
-
-
-def find_foreign(keys: Collection[str]) -> str | None:
+def find_foreign(keys: Collection[str], *, is_whole: bool = True) -> str | None:
     """Return a name that is no part of a Zarr, None where all of them are. Pure.
+
+    Of a Zarr that is not whole any folder may be an array: its documents come last.
 
     Examples
     --------
     >>> find_foreign(["zarr.json", "c/0/0", "0/.zarray", "0/.zattrs", "0/4.5", "c/0.ab12.partial"])
     >>> find_foreign(["zarr.json", "c/0/0", "notes.txt"])
     'notes.txt'
+    >>> find_foreign(["B/03/0/1/c/0/0"], is_whole=False)
     """
     nodes = {key.rpartition("/")[0] for key in keys if key.rpartition("/")[2] in OPENING} | {""}
     for key in sorted(keys):
@@ -119,7 +133,7 @@ def find_foreign(keys: Collection[str]) -> str | None:
         if name in _DOCUMENTS or name.endswith(PARTIAL):
             continue
         parents = [folder[:i] for i, sign in enumerate(folder) if sign == "/"]
-        inside = [node for node in ("", *parents, folder) if node in nodes]
+        inside = [node for node in ("", *parents, folder) if node in nodes or not is_whole]
         if not any(_is_chunk(key[len(node) :].lstrip("/")) for node in inside):
             return key
     return None

@@ -16,7 +16,7 @@ from intake_tiffstack.export.attributes import (
     encode_coords,
     plain_json,
 )
-from intake_tiffstack.export.chunks import page_dims_last, plan_blocks, resolve_chunks
+from intake_tiffstack.export.chunks import Lengths, page_dims_last, plan_blocks, resolve_chunks
 from intake_tiffstack.export.copying import Verify, write_copy
 from intake_tiffstack.export.draft import draft_array
 from intake_tiffstack.export.place import Place
@@ -37,8 +37,8 @@ def write_zarr(
     granule: Sequence[int] | None = None,
     storage_options: Mapping[str, Any] | None = None,
     zarr_format: Literal[2, 3] = 3,
-    chunks: Sequence[int] | None = None,
-    shards: Sequence[int] | None = None,
+    chunks: Lengths | None = None,
+    shards: Lengths | None = None,
     compressor: Any = "default",
     overwrite: bool = False,
     resume: bool = True,
@@ -71,7 +71,8 @@ def write_zarr(
     zarr_format
         3, or 2 for readers that know no other.
     chunks
-        Shape of a chunk; None for 1 to 4 MB along the edges of pages.
+        Shape of a chunk: one number a dim (-1: all of it), one for all, or by dim; what is not
+        given is chosen: 1 to 4 MB along the edges of pages.
     shards
         Shape of a shard, a multiple of *chunks*, on format 3; None for none.
     compressor
