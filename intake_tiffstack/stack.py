@@ -308,7 +308,8 @@ class TiffStack:
         Parameters
         ----------
         url
-            Where to; a local folder or any fsspec URL. Something there already is an error.
+            Where to; a local folder or any fsspec URL. Something there already is an error, but
+            for a Zarr with ``overwrite=True``.
         format
             ``"zarr"``: one array at the root, see ``docs/export.md``; ``"ome-zarr"``: pyramids
             that viewers open, see ``docs/ome-zarr.md``; ``"references"``: a document that makes
