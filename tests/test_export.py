@@ -19,7 +19,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from export_sources import DIMS, PIXELS, CountedSource, write
+from export_sources import DIMS, PIXELS, CountedSource, tree, write
 from intake_tiffstack.errors import (
     FilesNotFoundError,
     OptionError,
@@ -29,6 +29,7 @@ from intake_tiffstack.export import choose_zarr_chunks, open_zarr, write_zarr
 from intake_tiffstack.export.attributes import decode_coords, encode_coords
 from intake_tiffstack.export.chunks import plan_blocks, resolve_chunks
 from intake_tiffstack.export.codecs import resolve_compressor
+from intake_tiffstack.export.place import Place
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3], ids=["v2", "v3"])
 COORDS: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
@@ -281,6 +282,33 @@ def test_shards_alone_get_chunks_that_divide_them() -> None:
 def test_a_chunk_of_zeros_is_written_like_any_other(tmp_path: Path, zarr_format: Any) -> None:
     write(tmp_path / "a.zarr", np.zeros((4, 6), "u2"), chunks=(2, 3), zarr_format=zarr_format)
     assert zarr.open_array(tmp_path / "a.zarr", mode="r").nchunks_initialized == 4
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    "compressor",
+    [
+        "default",
+        None,
+        numcodecs.Blosc("lz4", 9, numcodecs.Blosc.SHUFFLE, 256),
+        numcodecs.Blosc("zstd", 1, numcodecs.Blosc.NOSHUFFLE),
+        numcodecs.Blosc("blosclz", 5, numcodecs.Blosc.AUTOSHUFFLE),
+        numcodecs.Zstd(1),
+    ],
+    ids=["default", "none", "lz4", "no shuffle", "automatic", "zstd"],
+)
+@pytest.mark.parametrize("dtype", ["?", "u1", ">u2", "<f4", "c16"])
+def test_chunks_encoded_here_are_those_that_zarr_writes(
+    tmp_path: Path, zarr_format: Any, compressor: Any, dtype: str
+) -> None:
+    """On a local disk chunks are encoded here, elsewhere by Zarr."""
+    pixels = np.random.default_rng(3).integers(0, 99, (7, 40, 33)).astype(dtype)
+    options = {"chunks": (2, 16, 33), "compressor": compressor, "zarr_format": zarr_format}
+    write(tmp_path / "a.zarr", pixels, **options)
+    url = f"memory://{uuid.uuid4().hex}"
+    write(url, pixels, **options)
+    by_zarr = {key: Place.at(url).read_document(key) for key in Place.at(url).find()}
+    assert tree(tmp_path / "a.zarr") == by_zarr
 
 
 # --- compressors ---------------------------------------------------------------------------------

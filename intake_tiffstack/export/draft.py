@@ -18,7 +18,9 @@ from zarr.storage import MemoryStore, StorePath
 
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.export.codecs import resolve_compressor
+from intake_tiffstack.export.encoding import find_encoder, write_file
 from intake_tiffstack.export.place import Place
+from intake_tiffstack.listing.filesystem import is_local
 
 __all__ = ["Draft", "Region", "draft_array"]
 
@@ -71,7 +73,27 @@ class Draft:
     def write(self, place: Place, region: Region, block: NDArray[Any]) -> None:
         """Store a block whose edges are those of units."""
         with place.write_errors():
-            self.open(place, read_only=False)[region] = block
+            array = self.open(place, read_only=False)
+            if not is_local(place.url):  # where requests are waited for, all at once
+                array[region] = block
+                return
+            encode = None if self.unit != self.chunks else find_encoder(self.metadata)
+            for part in self._units_of(region):
+                inside = block[_relative(part, region)]
+                if encode is None or inside.shape != self.unit:  # a unit at the edge is filled up
+                    array[part] = inside
+                else:
+                    (key,) = self.keys(part)
+                    native = inside.astype(self.dtype, copy=False)
+                    write_file(f"{place.path}/{key}", encode(native))
+
+    def _units_of(self, region: Region) -> Iterator[Region]:
+        """Yield the parts of a region that are written as a whole. Pure."""
+        cuts = (
+            [slice(a, min(a + n, part.stop)) for a in range(part.start, part.stop, n)]
+            for part, n in zip(region, self.unit, strict=True)
+        )
+        yield from itertools.product(*cuts)
 
     def read(self, place: Place, region: Region) -> NDArray[Any]:
         """Return what is stored of a region."""
@@ -92,6 +114,14 @@ class Draft:
         """Return what decides the bytes of the chunks, as JSON; attributes and names do not."""
         told = self.metadata.to_dict()
         return {k: v for k, v in told.items() if k not in {"attributes", "dimension_names"}}
+
+
+def _relative(part: Region, region: Region) -> Region:
+    """Return where a part of a region is in a block of that region. Pure."""
+    return tuple(
+        slice(one.start - whole.start, one.stop - whole.start)
+        for one, whole in zip(part, region, strict=True)
+    )
 
 
 def draft_array(
