@@ -2,6 +2,7 @@
 
 VENV := .venv
 VENV_NEWEST := .venv-newest
+VENV_READERS := .venv-readers
 
 # Which commands run, are new enough (3.$(1)) and can make an environment. Each is tried, since a
 # version manager's shim may be on PATH for a version that is not switched on.
@@ -20,7 +21,7 @@ PYTEST := -m pytest -n 2 --dist loadfile  # a file's servers and clusters start 
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu test-newest lint types format bench clean
+.PHONY: help demo test test-slow test-gpu test-newest test-readers lint types format bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{printf "%-20s%s\n", $$1, $$2}'
@@ -36,6 +37,11 @@ test-slow: $(VENV)/.installed-dev ## run the long checks
 
 test-gpu: $(VENV)/.installed-dev ## run the checks that need CuPy and a GPU
 	$(VENV)/bin/python -m pytest -m gpu $(ARGS) || test $$? -eq 5
+
+test-readers: ## check that napari's reader and others open an OME-Zarr as it was written
+	@$(MAKE) --no-print-directory $(VENV_READERS)/.installed-readers VENV=$(VENV_READERS)
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(VENV_READERS)/bin/python -m pytest -p pytest_timeout \
+		tests/test_ome_zarr_readers.py $(ARGS)  # napari's own pytest plugin warns as it is loaded
 
 test-newest: ## run all tests on Python 3.13 or 3.12 with the newest tifffile, where there is one
 	@python="$(PYTHON_NEWEST)"; if [ -n "$$python" ]; then \
@@ -57,7 +63,7 @@ bench: $(VENV)/.installed-bench ## run beside the peers, write docs/benchmarks.m
 	$(VENV)/bin/python -m benchmarks $(ARGS)
 
 clean: ## remove environments, caches and what the demo wrote
-	rm -rf $(VENV) $(VENV_NEWEST) demo_output build dist *.egg-info
+	rm -rf $(VENV) $(VENV_NEWEST) $(VENV_READERS) demo_output build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -22,6 +22,7 @@ __all__ = [
     "PATTERN",
     "REGEX",
     "bands",
+    "cubes",
     "long_movies",
     "objects",
     "paged",
@@ -47,6 +48,7 @@ REGEX = (
 
 TINY_SHAPE = (2, 8, 8)
 VOLUME_SHAPE = (32, 512, 512)
+CUBE_SHAPE = (256, 512, 512)
 MOVIE_SHAPE = (201, 1024, 768)
 BAND_SHAPE = (16, 512, 1024)
 SMALL_SHAPE = (32, 32)
@@ -68,6 +70,11 @@ def tiny(folder: Path, count: int = 100_000) -> dict[str, float]:
 def volumes(folder: Path, count: int = 60) -> dict[str, float]:
     """Write 1 GB of uncompressed volumes."""
     return _write(folder, VOLUME_SHAPE, count, channels=3)
+
+
+def cubes(folder: Path, count: int = 4) -> dict[str, float]:
+    """Write uncompressed volumes of 134 MB that are deep as well."""
+    return _write(folder, CUBE_SHAPE, count, channels=1)
 
 
 def long_movies(folder: Path, count: int = 2) -> dict[str, float]:

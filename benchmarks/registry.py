@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from benchmarks import many_files, object_store, pixels, small_files, zarr_copy, zarr_writing
+from benchmarks import (
+    many_files,
+    object_store,
+    ome_zarr,
+    pixels,
+    small_files,
+    zarr_copy,
+    zarr_writing,
+)
 from benchmarks.case import Case
 
 __all__ = ["CASES"]
 
 CASES: dict[str, Case] = {
     case.name: case
-    for module in (many_files, pixels, small_files, zarr_writing, zarr_copy, object_store)
+    for module in (many_files, pixels, small_files, zarr_writing, ome_zarr, zarr_copy, object_store)
     for case in module.CASES
 }

@@ -19,7 +19,7 @@ from benchmarks.files import PATTERN, VOLUME_SHAPE, volumes
 from benchmarks.peers import open_ours
 from benchmarks.pixels import list_files, true_sum
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "Copy", "new_place", "resident_bytes"]
 
 PLAIN = "preadv + Blosc + write in plain threads"
 TO_ZARR = "to_zarr, its defaults"
@@ -41,7 +41,8 @@ class Copy:
         return self.read_sum(self.place)
 
 
-def _new_place() -> str:
+def new_place() -> str:
+    """Return where a copy may be written; what is there goes with the copy."""
     return f"{tempfile.mkdtemp(prefix='tiffstack-copy-')}/copy.zarr"
 
 
@@ -56,12 +57,12 @@ def _writing(make_write: Callable[[str], Callable[[str], None]]) -> Start:
 
     def start(place: str) -> Callable[[], Any]:
         write = make_write(place)
-        begin = _resident_bytes()
+        begin = resident_bytes()
 
         def work() -> Any:
-            target = _new_place()
+            target = new_place()
             write(target)
-            added = _resident_bytes("VmHWM") - begin
+            added = resident_bytes("VmHWM") - begin
             return Copy(target, _sum_zarr), {"added_peak_bytes": max(added, 0)}
 
         return work
@@ -69,7 +70,8 @@ def _writing(make_write: Callable[[str], Callable[[str], None]]) -> Start:
     return start
 
 
-def _resident_bytes(field: str = "VmRSS") -> int:
+def resident_bytes(field: str = "VmRSS") -> int:
+    """Return how much this process holds; ``VmHWM`` for the most it has held."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.findall(rf"{field}:\s+(\d+)", status)[0])
 
@@ -142,7 +144,7 @@ def _start_plain(place: str) -> Callable[[], Any]:
         )
 
     def work() -> Copy:
-        target = _new_place()
+        target = new_place()
         os.mkdir(target)
         with ThreadPoolExecutor(2) as pool:
             for _ in pool.map(lambda n: copy_chunk(n, target), range(len(paths) * per_file)):
@@ -163,7 +165,7 @@ def _begin(place: str, target: str) -> None:
 
 
 def _start_resume(place: str) -> Callable[[], Any]:
-    target = _new_place()
+    target = new_place()
     killed = multiprocessing.get_context("spawn").Process(target=_begin, args=(place, target))
     killed.start()
     killed.join()

@@ -1,0 +1,131 @@
+"""The axes of an OME-Zarr image: which dim each of them is, and where its pixels lie. Pure.
+
+Of an image there are at most five, ``t c z y x``, in this order.
+
+References
+----------
+https://ngff.openmicroscopy.org/0.5, sections "axes" and "multiscales" metadata.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from intake_tiffstack.errors import OptionError, TiffStackWarning
+from intake_tiffstack.metadata.units import METRES, SECONDS
+from intake_tiffstack.pattern.matching import role_of
+
+__all__ = ["AXES", "Axis", "assign_axes", "describe_axes"]
+
+AXES = ("t", "c", "z", "y", "x")
+"""The axes, in the order in which they are stored."""
+
+Kind = Literal["time", "channel", "space"]
+
+_AXIS_OF: Mapping[str | None, str] = {
+    "time": "t",
+    "channel": "c",
+    **{name: name for name in ("z", "y", "x")},
+}
+_UNITS: Mapping[Kind, frozenset[str]] = {
+    "space": frozenset(METRES) - {"thou", "decameter"},  # NGFF lists neither
+    "time": frozenset(SECONDS) - {"decasecond"},
+    "channel": frozenset(),
+}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of an image."""
+
+    name: str
+    """One of `AXES`."""
+    dim: str
+    """Name of the dim in the collection."""
+    scale: float = 1.0
+    """From one pixel to the next; 1 where it is not known."""
+    translation: float = 0.0
+    """Where the centre of the first pixel lies."""
+    unit: str | None = None
+    """Of both, as NGFF spells it; None where it is not known."""
+
+    def __post_init__(self) -> None:
+        if self.name not in AXES:
+            raise ValueError(f"{self.name!r} is no axis of an OME-Zarr image")
+        if not self.scale > 0 or not math.isfinite(self.scale):
+            raise ValueError(f"axis {self.name} has a scale of {self.scale}")
+
+    @property
+    def kind(self) -> Kind:
+        """Its type in the metadata."""
+        return "time" if self.name == "t" else "channel" if self.name == "c" else "space"
+
+
+def assign_axes(sizes: Mapping[str, int]) -> dict[str, str]:
+    """Return the dim that each axis is, in the order of the axes. Pure.
+
+    A dim of one position gives way to another of its role; the samples of RGB pixels are channels
+    where there are no others.
+
+    Raises
+    ------
+    OptionError
+        If y or x is missing.
+
+    Examples
+    --------
+    >>> assign_axes({"y": 8, "x": 8, "sample": 3, "time": 5, "well": 4})
+    {'t': 'time', 'c': 'sample', 'y': 'y', 'x': 'x'}
+    """
+    found: dict[str, str] = {}
+    for dim, size in sizes.items():
+        axis = _AXIS_OF.get(role_of(dim))
+        if axis is not None and (axis not in found or sizes[found[axis]] == 1 < size):
+            found[axis] = dim
+    if "sample" in sizes and sizes.get(found.get("c", ""), 1) == 1:
+        found["c"] = "sample"
+    for axis in ("y", "x"):
+        if axis not in found:
+            raise OptionError(
+                f"an OME-Zarr image has the dims y and x, but got {', '.join(sizes)}; "
+                "`file_dims` names the dims of the files"
+            )
+    return {axis: found[axis] for axis in AXES if axis in found}
+
+
+def describe_axes(dims: Mapping[str, str], attrs: Mapping[str, Any]) -> tuple[Axis, ...]:
+    """Return the axes with what the metadata of a collection say of their dims.
+
+    Warns of an axis that runs the other way, which OME-Zarr cannot say.
+
+    Parameters
+    ----------
+    dims
+        Axis to dim, as :func:`assign_axes` gives them.
+    attrs
+        With ``scale``, ``translation`` and ``units`` by dim, and ``time_interval`` in seconds.
+    """
+    scales, units = dict(attrs.get("scale") or {}), dict(attrs.get("units") or {})
+    starts = attrs.get("translation") or {}
+    interval = attrs.get("time_interval")
+    if "t" in dims and interval and dims["t"] not in scales:
+        scales[dims["t"]], units[dims["t"]] = interval, "second"
+    axes = []
+    for name, dim in dims.items():
+        scale, start = float(scales.get(dim, 1.0)), float(starts.get(dim, 0.0))
+        if scale <= 0:
+            warnings.warn(
+                f"{dim} has a scale of {scale:g}: OME-Zarr knows no axis that runs the other way, "
+                "so its scale is stored as a length and without a place",
+                TiffStackWarning,
+                stacklevel=2,
+            )
+            scale, start = abs(scale) or 1.0, 0.0
+        axis = Axis(name, dim, scale, start)
+        unit = units.get(dim)
+        axes.append(Axis(name, dim, scale, start, unit if unit in _UNITS[axis.kind] else None))
+    return tuple(axes)

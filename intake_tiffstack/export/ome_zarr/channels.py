@@ -1,0 +1,253 @@
+"""How the channels of an image are shown: names, colours, windows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intake_tiffstack.errors import OptionError
+from intake_tiffstack.export.draft import Draft
+from intake_tiffstack.export.ome_zarr.metadata import Channel
+from intake_tiffstack.export.place import Place
+
+__all__ = ["Look", "choose_colors", "find_windows", "name_channels"]
+
+_RGB = ("FF0000", "00FF00", "0000FF")
+_PALETTE = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
+
+SAMPLES = 8
+"""Planes that are looked at for each channel."""
+
+SAMPLE_EDGE = 1024
+"""Most of a plane that is looked at, from its middle."""
+
+PERCENTILES = (0.1, 99.9)
+"""What of the pixels is shown black, and in full colour."""
+
+Window = tuple[float, float]
+
+
+def name_channels(names: Sequence[Any] | None, labels: Sequence[str], *, is_rgb: bool) -> list[str]:
+    """Return a name for each channel: what the metadata say, else its coordinate. Pure.
+
+    >>> name_channels(["GFP", ""], ["0", "1"], is_rgb=False)
+    ['GFP', '1']
+    """
+    if is_rgb and len(labels) in (3, 4):
+        return ["red", "green", "blue", "alpha"][: len(labels)]
+    if names is None or len(names) != len(labels):
+        return list(labels)
+    return [str(name) if name else label for name, label in zip(names, labels, strict=True)]
+
+
+def choose_colors(
+    given: Sequence[str] | Mapping[str, str] | None, names: Sequence[str], *, is_rgb: bool
+) -> list[str]:
+    """Return a colour for each channel: as given, else white for one, and a palette for several.
+
+    Raises
+    ------
+    OptionError
+        If a colour is not six hexadecimal digits, or their number or names do not fit.
+
+    Examples
+    --------
+    >>> choose_colors({"DAPI": "#0000ff"}, ["GFP", "DAPI"], is_rgb=False)
+    ['00FF00', '0000FF']
+    """
+    palette = _RGB if is_rgb else _PALETTE
+    chosen = [palette[i % len(palette)] for i in range(len(names))]
+    if len(names) == 1:
+        chosen = ["FFFFFF"]
+    for i, color in by_channel("colors", given, names).items():
+        digits = str(color).removeprefix("#").upper()
+        if len(digits) != 6 or not set(digits) <= set("0123456789ABCDEF"):
+            raise OptionError(f"colors must be six hexadecimal digits, but got {color!r}")
+        chosen[i] = digits
+    return chosen
+
+
+def by_channel(option: str, given: Any, names: Sequence[str]) -> dict[int, Any]:
+    """Return what an option gives, by the place of the channel.
+
+    Raises
+    ------
+    OptionError
+        If a list has another length, or a mapping names a channel that is not there.
+    """
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        for name in given:
+            if name not in names:
+                raise OptionError.unknown(f"channel in {option}", str(name), names)
+        return {i: given[name] for i, name in enumerate(names) if name in given}
+    if isinstance(given, str) or len(given) != len(names):
+        raise OptionError(
+            f"{option} must be one for each of the {len(names)} channels, or by their names, "
+            f"but got {given!r}"
+        )
+    return dict(enumerate(given))
+
+
+def limits_of(dtype: np.dtype[Any], window: tuple[float, float]) -> tuple[float, float]:
+    """Return the least and most that a pixel can be; of wide types, what is shown. Pure.
+
+    >>> limits_of(np.dtype("uint16"), (10, 200)), limits_of(np.dtype("float32"), (0.5, 2.0))
+    ((0, 65535), (0.5, 2.0))
+    """
+    if dtype.kind == "b":
+        return (0, 1)
+    if dtype.kind in "iu" and dtype.itemsize <= 2:
+        found = np.iinfo(dtype)
+        return (int(found.min), int(found.max))
+    return window
+
+
+# -- windows -------------------------------------------------------------------------------------
+
+
+def find_windows(
+    place: Place, drafts: Sequence[Draft], channel_axis: int | None, count: int
+) -> list[Window]:
+    """Return what to show of each channel, from planes here and there of what was written.
+
+    Parameters
+    ----------
+    place
+        Of the copy.
+    drafts
+        The last level of each image: small, and there by now.
+    channel_axis
+        Which dim the channels are, None where there is none.
+    count
+        How many channels there are.
+    """
+    spread = np.linspace(0, len(drafts) - 1, min(len(drafts), SAMPLES)).astype(int)
+    chosen = [drafts[i] for i in sorted(set(spread.tolist()))]
+    a_draft = -(-SAMPLES // len(chosen))
+    windows = []
+    for channel in range(count):
+        planes = [
+            plane
+            for draft in chosen
+            for plane in _sample(place, draft, channel_axis, channel, a_draft)
+        ]
+        windows.append(_window_of(np.concatenate(planes)))
+    return windows
+
+
+def _sample(
+    place: Place, draft: Draft, channel_axis: int | None, channel: int, count: int
+) -> list[NDArray[Any]]:
+    """Return the pixels of some planes of a channel."""
+    outer = list(draft.shape[:-2])
+    if channel_axis is not None:
+        outer[channel_axis] = 1
+    size = int(np.prod(outer))
+    middle = [
+        slice(max(0, (n - SAMPLE_EDGE) // 2), min(n, (n + SAMPLE_EDGE) // 2))
+        for n in draft.shape[-2:]
+    ]
+    found = []
+    for number in sorted({int(n) for n in np.linspace(0, size - 1, min(size, count))}):
+        at = [int(i) for i in np.unravel_index(number, outer)] if outer else []
+        if channel_axis is not None:
+            at[channel_axis] = channel
+        region = (*(slice(i, i + 1) for i in at), *middle)
+        found.append(draft.read(place, region).ravel())
+    return found
+
+
+def _window_of(pixels: NDArray[Any]) -> Window:
+    """Return what to show of pixels: nearly all of them, never nothing. Pure.
+
+    >>> _window_of(np.arange(10_000, dtype="u2")), _window_of(np.zeros(4, "f4"))
+    ((9, 9990), (0.0, 1.0))
+    """
+    if pixels.dtype.kind == "b":
+        return (0, 1)
+    if pixels.dtype.kind == "f":
+        pixels = pixels[np.isfinite(pixels)]
+    low, high = np.percentile(pixels, PERCENTILES).tolist() if pixels.size else (0.0, 1.0)
+    if pixels.dtype.kind in "iu":
+        low, high = int(np.floor(low)), int(np.ceil(high))
+    return (low, high if high > low else low + 1)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the channels are to be shown, as far as it is known before there are pixels."""
+
+    names: tuple[str, ...]
+    colors: tuple[str, ...]
+    windows: Mapping[int, Window]
+    """Those that were given, by the place of the channel."""
+
+    @classmethod
+    def of(
+        cls,
+        labels: Sequence[str],
+        names: Sequence[Any] | None,
+        *,
+        colors: Any,
+        windows: Any,
+        is_rgb: bool,
+    ) -> Self:
+        """Return what the options and the metadata say.
+
+        Parameters
+        ----------
+        labels
+            What each channel is called by its coordinate.
+        names
+            What the metadata call them, None where they do not.
+        colors, windows
+            The options: one for each channel, by its name, or None.
+        is_rgb
+            Whether they are the samples of a pixel.
+
+        Raises
+        ------
+        OptionError
+            If an option does not fit the channels.
+        """
+        called = name_channels(names, labels, is_rgb=is_rgb)
+        given = {i: _read_window(w) for i, w in by_channel("windows", windows, called).items()}
+        chosen = choose_colors(colors, called, is_rgb=is_rgb)
+        return cls(tuple(called), tuple(chosen), given)
+
+    def channels(
+        self, place: Place, drafts: Sequence[Draft], channel_axis: int | None
+    ) -> list[Channel]:
+        """Return how each channel is shown; reads a few planes where windows are not given.
+
+        Parameters
+        ----------
+        place, drafts, channel_axis
+            As :func:`find_windows` has them.
+        """
+        windows = dict(self.windows)
+        if len(windows) < len(self.names):
+            found = find_windows(place, drafts, channel_axis, len(self.names))
+            windows = {**dict(enumerate(found)), **windows}
+        dtype = drafts[0].dtype
+        return [
+            Channel(name, color, windows[i], limits_of(dtype, windows[i]))
+            for i, (name, color) in enumerate(zip(self.names, self.colors, strict=True))
+        ]
+
+
+def _read_window(given: Any) -> Window:
+    """Return a window if *given* is two numbers, the lower first."""
+    try:
+        low, high = map(float, given)
+    except (TypeError, ValueError) as exc:
+        raise OptionError(f"windows must be pairs of numbers, but got {given!r}") from exc
+    if not low < high:
+        raise OptionError(f"windows must begin with the lower number, but got {given!r}")
+    return low, high

@@ -1,0 +1,85 @@
+"""All documents of an OME-Zarr but those of its arrays: images, wells, plate, series. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from intake_tiffstack.export.attributes import OWN_KEY
+from intake_tiffstack.export.ome_zarr.levels import Level
+from intake_tiffstack.export.ome_zarr.metadata import (
+    Channel,
+    Version,
+    group_documents,
+    image_attributes,
+    plate_attributes,
+    series_attributes,
+    series_xml,
+    well_attributes,
+)
+from intake_tiffstack.export.ome_zarr.subject import Subject
+
+__all__ = ["Description"]
+
+
+@dataclass(frozen=True, eq=False)
+class Description:
+    """What the documents say."""
+
+    version: Version
+    name: str
+    """Of the whole."""
+    subject: Subject
+    levels: tuple[Level, ...]
+    method: str
+    """How levels were made."""
+    dtype: np.dtype[Any]
+    """Of a pixel."""
+    attrs: Mapping[str, Any]
+    """What is known of the pixels, as JSON; kept once, at the root."""
+
+    def documents(self, channels: Sequence[Channel]) -> dict[str, bytes]:
+        """Return name and content of each document.
+
+        Parameters
+        ----------
+        channels
+            How each is shown, the same in all images.
+        """
+        found: dict[str, bytes] = {}
+        groups = {"": {OWN_KEY: {"version": 1, "coords": {}, "attrs": self.attrs}}}
+        if self.subject.images.plate is not None:
+            groups[""] |= plate_attributes(self.version, self.subject.images.plate, self.name)
+            for well in self.subject.images.plate.wells:
+                groups[well.path.partition("/")[0]] = {}
+                groups[well.path] = well_attributes(self.version, well.fields)
+        elif not self.subject.images.is_single:
+            paths = [position.path for position in self.subject.images.positions]
+            for path, attributes in series_attributes(self.version, paths).items():
+                groups[path] = groups.get(path, {}) | attributes
+            found["OME/METADATA.ome.xml"] = self._series_xml()
+        for position in self.subject.images.positions:
+            attributes = image_attributes(
+                self.version,
+                name=position.name or self.name,
+                axes=self.subject.axes,
+                levels=self.levels,
+                method=self.method,
+                channels=channels,
+            )
+            attrs = {} if position.path else self.attrs
+            own = self.subject.own_attributes(position, self.levels[0].shape, attrs)
+            groups[position.path] = {**attributes, **own}
+        for path, attributes in groups.items():
+            found |= group_documents(self.version, path, attributes)
+        return found
+
+    def _series_xml(self) -> bytes:
+        sizes = {
+            axis.name: n for axis, n in zip(self.subject.axes, self.levels[0].shape, strict=True)
+        }
+        names = [position.name or self.name for position in self.subject.images.positions]
+        return series_xml(names, sizes, self.dtype, self.subject.channel_labels())

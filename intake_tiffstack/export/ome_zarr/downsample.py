@@ -1,0 +1,239 @@
+"""Blocks of pixels made smaller by whole factors, their dtype kept. Pure.
+
+What is left over at an odd end becomes a pixel too, made of the pixels that are there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intake_tiffstack.errors import OptionError
+from intake_tiffstack.export.stages import Reduce
+
+__all__ = ["Method", "find_reduce", "take_mean", "take_mode", "take_nearest"]
+
+Method = Literal["mean", "nearest", "mode"]
+
+Factors = tuple[int, ...]
+
+TILE_BYTES = 2**19
+"""What is summed at a time: all that a tile needs stays in a core's own cache."""
+
+
+def find_reduce(method: Method) -> Reduce:
+    """Return the function that makes blocks smaller.
+
+    Raises
+    ------
+    OptionError
+        If there is no such method.
+    """
+    if method not in _METHODS:
+        raise OptionError(
+            f"downsample must be {', '.join(map(repr, _METHODS))}, but got {method!r}"
+        )
+    return _METHODS[method]
+
+
+def take_nearest(block: NDArray[Any], factors: Factors) -> NDArray[Any]:
+    """Return the first pixel of each cell. Pure.
+
+    >>> take_nearest(np.arange(10).reshape(2, 5), (2, 2))
+    array([[0, 2, 4]])
+    """
+    return np.ascontiguousarray(block[tuple(slice(None, None, f) for f in factors)])
+
+
+def take_mean(block: NDArray[Any], factors: Factors) -> NDArray[Any]:
+    """Return the mean of each cell, half a step rounded to the even neighbour. Pure.
+
+    Exact for every integer. Floats are added up in at least double precision, and a NaN makes its
+    cell NaN; booleans become what most of their cell is.
+
+    >>> take_mean(np.array([[0, 1, 2], [0, 1, 3]], np.uint8), (2, 2))
+    array([[0, 2]], dtype=uint8)
+    """
+    return _by_parts(block, factors, _mean_of_tiles)
+
+
+def take_mode(block: NDArray[Any], factors: Factors) -> NDArray[Any]:
+    """Return the value that is most often in each cell, the least of several. Pure.
+
+    >>> take_mode(np.array([[7, 5, 5, 0], [7, 7, 0, 5]]), (2, 2))
+    array([[7, 0]])
+    """
+    return _by_parts(block, factors, _mode_of_tiles)
+
+
+_METHODS: dict[Method, Reduce] = {"mean": take_mean, "nearest": take_nearest, "mode": take_mode}
+
+
+def _by_parts(block: NDArray[Any], factors: Factors, reduce: Reduce) -> NDArray[Any]:
+    """Return what *reduce* makes of the block; it sees whole cells alone, of one size at a time."""
+    out = np.empty([-(-n // f) for n, f in zip(block.shape, factors, strict=True)], block.dtype)
+    cuts = [list(_cut(n, f)) for n, f in zip(block.shape, factors, strict=True)]
+    for parts in itertools.product(*cuts):
+        taken, into, sizes = zip(*parts, strict=True)
+        out[into] = reduce(block[taken], sizes)
+    return out
+
+
+def _cut(size: int, factor: int) -> Iterator[tuple[slice, slice, int]]:
+    """Yield the whole cells along a dim and the rest: what is taken, where it goes, cell size."""
+    count, rest = divmod(size, factor)
+    if count:
+        yield slice(0, count * factor), slice(0, count), factor
+    if rest:
+        yield slice(count * factor, size), slice(count, count + 1), rest
+
+
+def _tiles(block: NDArray[Any], factors: Factors) -> Iterator[tuple[slice, ...]]:
+    """Yield where the tiles of the result are; each is made of about TILE_BYTES."""
+    shape = [n // f for n, f in zip(block.shape, factors, strict=True)]
+    left = TILE_BYTES // (block.itemsize * math.prod(factors))
+    lengths = [1] * len(shape)
+    for axis in reversed(range(len(shape))):
+        lengths[axis] = min(shape[axis], max(left, 1))
+        left //= lengths[axis]
+    starts = [range(0, n, length) for n, length in zip(shape, lengths, strict=True)]
+    for place in itertools.product(*starts):
+        yield tuple(
+            slice(a, min(a + length, n)) for a, length, n in zip(place, lengths, shape, strict=True)
+        )
+
+
+def _source_of(tile: tuple[slice, ...], factors: Factors) -> tuple[slice, ...]:
+    return tuple(slice(s.start * f, s.stop * f) for s, f in zip(tile, factors, strict=True))
+
+
+# -- mean ----------------------------------------------------------------------------------------
+
+
+def _mean_of_tiles(block: NDArray[Any], factors: Factors) -> NDArray[Any]:
+    """Return the mean of whole cells."""
+    if math.prod(factors) == 1:
+        return block
+    out = np.empty([n // f for n, f in zip(block.shape, factors, strict=True)], block.dtype)
+    if block.dtype.kind in "iu" and block.itemsize == 8:
+        for tile in _tiles(block, factors):
+            _mean_of_wide(block[_source_of(tile, factors)], factors, out[tile])
+        return out
+    pixels = block.view(np.uint8) if block.dtype.kind == "b" else block
+    buffers: list[NDArray[Any]] = []
+    for tile in _tiles(block, factors):
+        part = pixels[_source_of(tile, factors)]
+        if not buffers or buffers[-1].shape != out[tile].shape:
+            buffers = _make_buffers(part, factors)
+        _mean_of_tile(part, factors, buffers, out[tile])
+    return out
+
+
+def _make_buffers(tile: NDArray[Any], factors: Factors) -> list[NDArray[Any]]:
+    """Return one array for the sums along each dim, and one more of the last one's shape."""
+    if tile.dtype.kind in "fc":
+        dtype = np.result_type(tile.dtype, np.float64)
+    else:  # signed: that is quicker, and there is room for a carry
+        bits = 8 * tile.itemsize + (math.prod(factors) - 1).bit_length() + 1
+        dtype = np.dtype(np.int32 if bits < 32 else np.int64)
+    shape, buffers = list(tile.shape), []
+    for axis, factor in enumerate(factors):
+        if factor > 1:
+            shape[axis] //= factor
+            buffers.append(np.empty(shape, dtype))
+    return [*buffers, np.empty(shape, dtype)]
+
+
+def _mean_of_tile(
+    tile: NDArray[Any], factors: Factors, buffers: Sequence[NDArray[Any]], out: NDArray[Any]
+) -> None:
+    """Fill *out* with the mean of whole cells, by way of the buffers."""
+    sums, rest, count = tile, buffers[-1], math.prod(factors)
+    free = iter(buffers)
+    for axis, factor in enumerate(factors):
+        if factor > 1:
+            sums = _add_along(sums, axis, factor, next(free))
+    if sums.dtype.kind in "fc":
+        np.divide(sums, count, out=out, casting="same_kind")
+        return
+    shift = count.bit_length() - 1
+    if count == 1 << shift:  # half up, but that an even number stays: (s + n/2 - 1 + odd) >> k
+        np.right_shift(sums, shift, out=rest)
+        rest &= 1
+        rest += count // 2 - 1
+        sums += rest
+        np.right_shift(sums, shift, out=out, casting="unsafe")
+        return
+    np.divmod(sums, count, out=(sums, rest))
+    np.copyto(out, _round_half_even(sums, rest, count), casting="unsafe")
+
+
+def _mean_of_wide(tile: NDArray[Any], factors: Factors, out: NDArray[Any]) -> None:
+    """Fill *out* with the mean of 64-bit integers, whose sum no integer holds."""
+    count = math.prod(factors)
+    quotients, rests = np.divmod(tile, tile.dtype.type(count))
+    for axis, factor in enumerate(factors):
+        if factor > 1:
+            quotients = _add_along(quotients, axis, factor)
+            rests = _add_along(rests, axis, factor)
+    more, rest = np.divmod(rests, tile.dtype.type(count))
+    np.copyto(out, _round_half_even(quotients + more, rest, count))
+
+
+def _add_along(
+    tile: NDArray[Any], axis: int, factor: int, out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Return the sums of neighbours along a dim, in the dtype of *out*."""
+    lead = (slice(None),) * axis
+    total: NDArray[Any]
+    total, *others = (tile[(*lead, slice(i, None, factor))] for i in range(factor))
+    for other in others:
+        total = out = np.add(total, other, out=out, dtype=None if out is None else out.dtype)
+    return total
+
+
+def _round_half_even(quotient: NDArray[Any], rest: NDArray[Any], count: int) -> NDArray[Any]:
+    is_up: NDArray[np.bool_] = (2 * rest > count) | ((2 * rest == count) & (quotient % 2 == 1))
+    rounded: NDArray[Any] = np.add(quotient, is_up, dtype=quotient.dtype)
+    return rounded
+
+
+# -- mode ----------------------------------------------------------------------------------------
+
+
+def _mode_of_tiles(block: NDArray[Any], factors: Factors) -> NDArray[Any]:
+    """Return the most frequent value of whole cells."""
+    if math.prod(factors) == 1:
+        return block
+    out = np.empty([n // f for n, f in zip(block.shape, factors, strict=True)], block.dtype)
+    for tile in _tiles(block, factors):
+        out[tile] = _mode_of_cells(_members(block[_source_of(tile, factors)], factors))
+    return out
+
+
+def _members(tile: NDArray[Any], factors: Factors) -> list[NDArray[Any]]:
+    """Return one array for each place in a cell."""
+    places = itertools.product(*map(range, factors))
+    return [
+        tile[tuple(slice(i, None, f) for i, f in zip(place, factors, strict=True))]
+        for place in places
+    ]
+
+
+def _mode_of_cells(members: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return the most frequent of values that stand at one place, the least of several."""
+    ordered = np.sort(np.stack(members), axis=0)
+    best: NDArray[Any] = ordered[0].copy()
+    most = np.ones(best.shape, np.intp)
+    run = most.copy()
+    for before, value in itertools.pairwise(ordered):
+        run = np.where(value == before, run + 1, 1)
+        is_more = run > most
+        best[is_more] = value[is_more]
+        np.maximum(most, run, out=most)
+    return best

@@ -1,0 +1,216 @@
+"""The documents of an OME-Zarr, built and checked through yaozarrs. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+import numpy as np
+from yaozarrs import v04, v05
+
+from intake_tiffstack.export.ome_zarr.axes import Axis
+from intake_tiffstack.export.ome_zarr.levels import Level
+from intake_tiffstack.export.ome_zarr.plates import Plate
+
+__all__ = [
+    "Channel",
+    "Version",
+    "group_documents",
+    "image_attributes",
+    "plate_attributes",
+    "series_attributes",
+    "series_xml",
+    "well_attributes",
+]
+
+Version = Literal["0.4", "0.5"]
+
+_MODELS: Mapping[Version, Any] = {"0.4": v04, "0.5": v05}
+
+
+@dataclass(frozen=True)
+class Channel:
+    """How a channel is shown."""
+
+    label: str
+    color: str
+    """Six hexadecimal digits."""
+    window: tuple[float, float]
+    """What is shown black, and what in full colour."""
+    limits: tuple[float, float]
+    """The least and most that the window may be set to."""
+
+
+def image_attributes(
+    version: Version,
+    *,
+    name: str,
+    axes: Sequence[Axis],
+    levels: Sequence[Level],
+    method: str,
+    channels: Sequence[Channel],
+) -> dict[str, Any]:
+    """Return the attributes of the group of an image.
+
+    Parameters
+    ----------
+    version
+        Of OME-Zarr.
+    name
+        Of the image.
+    axes, levels
+        Of its pyramid; the arrays are called ``0``, ``1`` ...
+    method
+        How levels were made; ``nearest`` keeps the place of the first pixel, others move it to the
+        middle of those it was made of.
+    channels
+        How each is shown; none for no word of it.
+    """
+    model = _MODELS[version]
+    datasets = []
+    for i, level in enumerate(levels):
+        scale = [axis.scale * n for axis, n in zip(axes, level.total, strict=True)]
+        shift = [0 if method == "nearest" else (n - 1) / 2 for n in level.total]
+        start = [axis.translation + axis.scale * by for axis, by in zip(axes, shift, strict=True)]
+        datasets.append(
+            {
+                "path": str(i),
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": scale},
+                    {"type": "translation", "translation": start},
+                ],
+            }
+        )
+    multiscale = {
+        "name": name,
+        "type": method,
+        "axes": [
+            {"name": axis.name, "type": axis.kind} | ({"unit": axis.unit} if axis.unit else {})
+            for axis in axes
+        ],
+        "datasets": datasets,
+    }
+    image = {"multiscales": [multiscale]}
+    if channels:
+        image["omero"] = _omero(version, channels)  # type: ignore[assignment]
+    return _dump(version, model.Image.model_validate(image))
+
+
+def _omero(version: Version, channels: Sequence[Channel]) -> dict[str, Any]:
+    shown = [
+        {
+            "label": channel.label,
+            "color": channel.color,
+            "active": True,
+            "coefficient": 1.0,
+            "family": "linear",
+            "inverted": False,
+            "window": {
+                "start": channel.window[0],
+                "end": channel.window[1],
+                "min": channel.limits[0],
+                "max": channel.limits[1],
+            },
+        }
+        for channel in channels
+    ]
+    model = "greyscale" if len(channels) == 1 else "color"
+    rendering = {"model": model, "defaultT": 0, "defaultZ": 0, "projection": "normal"}
+    return {"version": version, "channels": shown, "rdefs": rendering}
+
+
+def plate_attributes(version: Version, plate: Plate, name: str) -> dict[str, Any]:
+    """Return the attributes of the group of a plate."""
+    told = {
+        "name": name,
+        "rows": [{"name": row} for row in plate.rows],
+        "columns": [{"name": column} for column in plate.columns],
+        "wells": [
+            {"path": well.path, "rowIndex": well.row, "columnIndex": well.column}
+            for well in plate.wells
+        ],
+        "field_count": max(len(well.fields) for well in plate.wells),
+    }
+    return _dump(version, _MODELS[version].Plate.model_validate({"plate": told}))
+
+
+def well_attributes(version: Version, fields: Sequence[str]) -> dict[str, Any]:
+    """Return the attributes of the group of a well."""
+    told = {"well": {"images": [{"path": field} for field in fields]}}
+    return _dump(version, _MODELS[version].Well.model_validate(told))
+
+
+def series_attributes(version: Version, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the attributes of the groups that hold a series of images: name to attributes."""
+    told: dict[str, dict[str, Any]] = {
+        "": {"bioformats2raw.layout": 3},
+        "OME": {"series": list(paths)},
+    }
+    if version == "0.4":
+        return told
+    return {
+        "": _dump(version, v05.Bf2Raw.model_validate(told[""])),
+        "OME": _dump(version, v05.Series.model_validate(told["OME"])),
+    }
+
+
+_OME_XML = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+_PIXEL_TYPES = {"bool": "bit", "float32": "float", "float64": "double"} | {
+    "complex64": "complex",
+    "complex128": "double-complex",
+}
+
+
+def series_xml(
+    names: Sequence[str], sizes: Mapping[str, int], dtype: np.dtype[Any], channels: Sequence[str]
+) -> bytes:
+    """Return the OME-XML of a series: what its images are called, and how large they are.
+
+    Parameters
+    ----------
+    names
+        Of the images, in their order.
+    sizes
+        Axis to extent.
+    dtype
+        Of a pixel.
+    channels
+        Their names.
+    """
+    root = ElementTree.Element("OME", {"xmlns": _OME_XML, "Creator": "intake-tiffstack"})
+    extents = {f"Size{axis.upper()}": str(sizes.get(axis, 1)) for axis in "xyzct"}
+    kind = _PIXEL_TYPES.get(dtype.name, dtype.name)
+    for i, name in enumerate(names):
+        image = ElementTree.SubElement(root, "Image", {"ID": f"Image:{i}", "Name": name})
+        told = {"ID": f"Pixels:{i}", "DimensionOrder": "XYZCT", "Type": kind, **extents}
+        pixels = ElementTree.SubElement(image, "Pixels", told)
+        for j, channel in enumerate(channels):
+            told = {"ID": f"Channel:{i}:{j}", "Name": channel, "SamplesPerPixel": "1"}
+            ElementTree.SubElement(pixels, "Channel", told)
+        ElementTree.SubElement(pixels, "MetadataOnly")
+    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text
+
+
+def group_documents(version: Version, path: str, attributes: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return what makes *path* a group with attributes: name to content."""
+    start = f"{path}/" if path else ""
+    if version == "0.4":
+        return {
+            f"{start}.zattrs": _to_bytes(attributes),
+            f"{start}.zgroup": _to_bytes({"zarr_format": 2}),
+        }
+    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    return {f"{start}zarr.json": _to_bytes(group)}
+
+
+def _dump(version: Version, model: Any) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(model.model_dump_json(exclude_none=True))
+    return told if version == "0.4" else {"ome": told}
+
+
+def _to_bytes(value: Any) -> bytes:
+    return json.dumps(value, indent=1, allow_nan=False).encode()

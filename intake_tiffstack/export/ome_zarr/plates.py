@@ -1,0 +1,217 @@
+"""Where the images of a collection lie: one at the root, the wells of a plate, or a series. Pure.
+
+References
+----------
+https://ngff.openmicroscopy.org/0.5, sections "plate", "well" and "bioformats2raw.layout".
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intake_tiffstack.errors import OptionError
+from intake_tiffstack.pattern.matching import natural_key, role_of
+
+__all__ = ["Images", "Plate", "Position", "Present", "Well", "arrange_images", "as_labels"]
+
+_is_plain = re.compile(r"[A-Za-z0-9]+").fullmatch
+_split_well = re.compile(r"([A-Za-z]+)[ _-]*([0-9]+)").fullmatch
+
+Present = tuple[tuple[str, ...], NDArray[np.bool_]]
+"""Dims, and whether there is a file at each of their positions."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """One image, and which pixels of the collection it holds."""
+
+    path: str
+    """Below the root; empty for the root itself."""
+    name: str
+    """For people; empty where there is nothing to tell apart."""
+    chosen: Mapping[str, int]
+    """Position along each dim that is no axis of an image."""
+
+
+@dataclass(frozen=True)
+class Well:
+    """One well of a plate."""
+
+    row: int
+    """Place of its row among those of the plate."""
+    column: int
+    """Place of its column."""
+    path: str
+    """Below the root."""
+    fields: tuple[str, ...]
+    """Names of its images, below the well."""
+
+
+@dataclass(frozen=True)
+class Plate:
+    """The wells that hold an image."""
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    wells: tuple[Well, ...]
+
+
+@dataclass(frozen=True)
+class Images:
+    """All images, and what holds them together."""
+
+    positions: tuple[Position, ...]
+    plate: Plate | None = None
+    """None for a single image, or a series of them."""
+
+    @property
+    def is_single(self) -> bool:
+        """Whether the root is the one image."""
+        return self.plate is None and [p.path for p in self.positions] == [""]
+
+
+def arrange_images(
+    extra: Mapping[str, int], labels: Mapping[str, Sequence[str]], present: Present | None = None
+) -> Images:
+    """Return the images that the dims beyond ``t c z y x`` make.
+
+    Wells, or rows and columns, and at most one dim of positions are a plate; only wells and fields
+    that have a file are listed. Any dims of wells, positions and files are a series otherwise.
+
+    Parameters
+    ----------
+    extra
+        Those dims and their lengths.
+    labels
+        What each position along them is called.
+    present
+        Where there are files; None for everywhere.
+
+    Raises
+    ------
+    OptionError
+        If there is a dim of another kind.
+
+    Examples
+    --------
+    >>> images = arrange_images({"well": 2, "s": 2}, {"well": ["B02", "B10"], "s": ["1", "2"]})
+    >>> [position.path for position in images.positions], images.plate.columns
+    (['B/02/0', 'B/02/1', 'B/10/0', 'B/10/1'], ('02', '10'))
+    """
+    if not extra:
+        return Images((Position("", "", {}),))
+    _refuse_others(extra)
+    is_there = _spread(present, extra)
+    places = [place for place in np.ndindex(*extra.values()) if is_there[place]]
+    wells = _find_wells(extra, labels)
+    if wells is None:
+        return Images(
+            tuple(
+                Position(str(i), _name(place, extra, labels), dict(zip(extra, place, strict=True)))
+                for i, place in enumerate(places)
+            )
+        )
+    return _as_plate(extra, labels, places, wells)
+
+
+def _refuse_others(extra: Mapping[str, int]) -> None:
+    for dim in extra:
+        if role_of(dim) not in ("plate", "position") and dim != "file":
+            raise OptionError(
+                f"an OME-Zarr image has the axes t, c, z, y and x, and {dim} is none of them and "
+                f"no well or position; choose one of its {extra[dim]} with sel={{{dim!r}: ...}}, "
+                "or name it t, c, z or position in `pattern` or `file_dims`"
+            )
+
+
+def _spread(present: Present | None, extra: Mapping[str, int]) -> NDArray[np.bool_]:
+    """Return whether there is a file at each position of the dims in *extra*."""
+    if present is None:
+        return np.ones(tuple(extra.values()), bool)
+    dims, is_there = present
+    others = tuple(i for i, dim in enumerate(dims) if dim not in extra)
+    kept = np.asarray(is_there.any(axis=others))
+    known = [dim for dim in dims if dim in extra]
+    ordered = np.transpose(kept, [known.index(dim) for dim in extra if dim in known])
+    shape = [n if dim in known else 1 for dim, n in extra.items()]
+    return np.broadcast_to(ordered.reshape(shape), tuple(extra.values()))
+
+
+def _name(
+    place: Sequence[int], extra: Mapping[str, int], labels: Mapping[str, Sequence[str]]
+) -> str:
+    """Return what a position is called."""
+    return ", ".join(f"{dim} {labels[dim][i]}" for dim, i in zip(extra, place, strict=True))
+
+
+Names = Mapping[tuple[int, ...], tuple[str, str]]
+"""Positions along the dims of the plate, to row and column."""
+
+
+def _find_wells(extra: Mapping[str, int], labels: Mapping[str, Sequence[str]]) -> Names | None:
+    """Return row and column of each well, None where the dims or their names make no plate."""
+    plate = [dim for dim in extra if role_of(dim) == "plate"]
+    if len(extra) - len(plate) > 1 or "file" in extra:
+        return None
+    kinds = {dim.lower(): dim for dim in plate}
+    if set(kinds) == {"well"}:
+        pairs = [_split_well(label) for label in labels[kinds["well"]]]
+        found: Names = {
+            (i,): (pair[1], pair[2]) for i, pair in enumerate(pairs) if pair is not None
+        }
+        return found if len(set(found.values())) == len(pairs) else None
+    if set(kinds) == {"row", "column"} and all(
+        map(_is_plain, (*labels[kinds["row"]], *labels[kinds["column"]]))
+    ):
+        is_swapped = plate[0].lower() == "column"
+        return {
+            (i, j): (b, a) if is_swapped else (a, b)
+            for (i, a), (j, b) in itertools.product(
+                enumerate(labels[plate[0]]), enumerate(labels[plate[1]])
+            )
+        }
+    return None
+
+
+def _as_plate(
+    extra: Mapping[str, int],
+    labels: Mapping[str, Sequence[str]],
+    places: Sequence[tuple[int, ...]],
+    names: Names,
+) -> Images:
+    """Return the wells that hold an image, and the images."""
+    dims = list(extra)
+    of_plate = [i for i, dim in enumerate(dims) if role_of(dim) == "plate"]
+    fields: dict[tuple[str, str], list[str]] = {}
+    positions = []
+    for place in places:
+        row, column = names[tuple(place[i] for i in of_plate)]
+        held = fields.setdefault((row, column), [])
+        field = str(len(held))  # from 0 in each well, as readers take it, whichever is missing
+        held.append(field)
+        chosen = dict(zip(dims, place, strict=True))
+        name = _name(place, extra, labels)
+        positions.append(Position(f"{row}/{column}/{field}", name, chosen))
+    rows = sorted({row for row, _ in fields}, key=natural_key)
+    columns = sorted({column for _, column in fields}, key=natural_key)
+    wells = tuple(
+        Well(rows.index(row), columns.index(column), f"{row}/{column}", tuple(names_held))
+        for (row, column), names_held in fields.items()
+    )
+    return Images(tuple(positions), Plate(tuple(rows), tuple(columns), wells))
+
+
+def as_labels(values: Any) -> list[str]:
+    """Return what the positions along a dim are called. Pure.
+
+    >>> as_labels(np.array(["A1", "A2"])), as_labels([3.0, 4.5]), as_labels(range(2))
+    (['A1', 'A2'], ['3', '4.5'], ['0', '1'])
+    """
+    return [f"{v:g}" if isinstance(v, float) else str(v) for v in np.asarray(values).tolist()]

@@ -1,0 +1,268 @@
+"""How a file is cut into the chunks of a Zarr: what its bytes are, and where. Pure.
+
+A chunk of a Zarr is one run of bytes that decodes to a whole chunk, by a codec that has a name.
+Where a file is stored otherwise, the error says what stands in the way.
+
+References
+----------
+Zarr specification, version 2, sections "Arrays" and "Chunks"; TIFF 6.0, sections 7 and 15.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from intake_tiffstack.errors import UnsupportedFileError
+from intake_tiffstack.header import Header, RawFrames, SegmentedFrames, Structure
+
+__all__ = ["Cut", "Reference", "common_cut", "cut_file", "fill_values", "find_references"]
+
+CHUNK_BYTES = 2**22
+"""About how much of a file that is not compressed makes a chunk: one request, and no more."""
+
+_COMPRESSORS: Mapping[str, dict[str, Any] | None] = {
+    "NONE": None,
+    "DEFLATE": {"id": "zlib", "level": 6},
+    "ADOBE_DEFLATE": {"id": "zlib", "level": 6},
+    "ZSTD": {"id": "zstd", "level": 3},
+    "LZW": {"id": "imagecodecs_lzw"},
+}
+"""Codec of TIFF to that of numcodecs; levels are for writing and say nothing here."""
+
+ADVICE = "format='zarr' or 'ome-zarr' copies the pixels of any file"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What chunks of a file are: the same for all files of a collection."""
+
+    chunk: tuple[int, ...]
+    """Extent along each dim of the file."""
+    dtype: np.dtype[Any]
+    """As stored, byte order included."""
+    compressor: str | None
+    """Name of the codec in TIFF, None for none."""
+    predictor_dim: int | None
+    """The dim along which neighbours are subtracted, None for none."""
+    is_run: bool = True
+    """Whether a part of a chunk is a run of bytes too."""
+
+    @property
+    def nbytes(self) -> int:
+        """Decoded size of a chunk."""
+        return math.prod(self.chunk) * self.dtype.itemsize
+
+    def codecs(self, chunk: Sequence[int], dims: Sequence[int]) -> dict[str, Any]:
+        """Return compressor and filters as Zarr has them.
+
+        Parameters
+        ----------
+        chunk
+            Shape of a chunk of the result.
+        dims
+            Which dim of the result each dim of the file is.
+        """
+        filters = None
+        if self.predictor_dim is not None:
+            filters = [
+                {
+                    "id": "imagecodecs_delta",
+                    "axis": dims[self.predictor_dim],
+                    "dist": 1,
+                    "shape": list(chunk),
+                    "dtype": self.dtype.str,
+                }
+            ]
+        compressor = None if self.compressor is None else _COMPRESSORS[self.compressor]
+        return {"compressor": compressor, "filters": filters}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One chunk of a file."""
+
+    place: tuple[int, ...]
+    """Which along each dim of the file."""
+    offset: int
+    count: int
+
+
+def cut_file(header: Header, structure: Structure, *, edges: Sequence[tuple[int, ...]]) -> Cut:
+    """Return how a file is cut.
+
+    Parameters
+    ----------
+    header
+        Of the file.
+    structure
+        Its structure, with the dims that the collection gives it.
+    edges
+        Along each of these dims, where one file ends and the next begins, first and last included.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If its segments are no chunks; the message names the file and what stands in the way.
+    """
+    if header.transform is not None:
+        raise _refusal(header, "its pixels are stored as roots of their values (MD Gel)")
+    frames = header.frames
+    if isinstance(frames, RawFrames):
+        return Cut(_cut_raw(frames, structure, edges), frames.dtype, None, None)
+    coding, axes = frames.coding, _page_axes(header, frames, structure)
+    if coding.compression not in _COMPRESSORS:
+        known = ", ".join(name for name in _COMPRESSORS if name != "DEFLATE")
+        raise _refusal(
+            header, f"it is compressed by {coding.compression}, which is none of {known}"
+        )
+    if coding.dtype is None:
+        raise _refusal(header, "its pixels are packed bits or have another order of bits")
+    if coding.predictor not in (1, 2) or (coding.predictor == 2 and coding.dtype.kind not in "iu"):
+        raise _refusal(header, f"its predictor is number {coding.predictor} on {coding.dtype}")
+    _, depth, length, _, samples = frames.shape
+    full = (1, *frames.segment, samples)
+    if not coding.is_tiled and length % frames.segment[1]:
+        raise _refusal(
+            header,
+            f"its strips of {frames.segment[1]} rows do not divide the {length} rows of a page, so "
+            "the last strip is no whole chunk",
+        )
+    lead = len(structure.shape) - structure.page_ndim
+    chunk = (*[1] * lead, *(full[axis] for axis in axes))
+    if math.prod(chunk) != math.prod(full):
+        raise _refusal(header, f"its tiles reach over {depth} planes that are no dim of their own")
+    for extent, starts, dim in zip(chunk, edges, structure.dims, strict=True):
+        if math.gcd(*starts[:-1]) % extent:
+            raise _refusal(
+                header,
+                f"its segments of {extent} along {dim} do not end where a file ends, and others "
+                "follow",
+            )
+    return Cut(
+        chunk=chunk,
+        dtype=coding.dtype,
+        compressor=None if coding.compression == "NONE" else coding.compression,
+        predictor_dim=None if coding.predictor == 1 else lead + axes.index(3),
+        is_run=False,
+    )
+
+
+def common_cut(one: Cut, other: Cut) -> Cut | None:
+    """Return a cut that fits both, None where there is none.
+
+    Of pixels that lie as they are any part of a run is one: pages where a file has gaps.
+
+    >>> dtype = np.dtype("<u2")
+    >>> common_cut(Cut((8, 64, 64), dtype, None, None), Cut((1, 64, 64), dtype, None, None)).chunk
+    (1, 64, 64)
+    """
+    if one == other:
+        return one
+    if not one.is_run or not other.is_run or one.dtype != other.dtype:
+        return None
+    return replace(one, chunk=tuple(map(math.gcd, one.chunk, other.chunk)))
+
+
+def find_references(header: Header, structure: Structure, cut: Cut) -> Iterator[Reference]:
+    """Yield the chunks that are in the file; those that are not are left to the fill value.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If a segment that is not compressed is shorter or longer than a chunk.
+    """
+    frames = header.frames
+    if isinstance(frames, RawFrames):
+        yield from _find_raw(frames, structure, cut)
+        return
+    lead = structure.shape[: len(structure.shape) - structure.page_ndim]
+    axes = _page_axes(header, frames, structure)
+    page = [-(-n // c) for n, c in zip(structure.page_shape, cut.chunk[len(lead) :], strict=True)]
+    # segments are counted along TIFF's own dims, of which the page has those that it needs
+    grid = [frames.grid[axis] if axis < 4 else 1 for axis in axes]
+    if grid != page or math.prod(grid) != frames.offsets.shape[1]:
+        raise _refusal(header, "its segments do not line up with the dims of a page")
+    is_there = (frames.offsets > 0) & (frames.counts > 0)
+    if cut.compressor is None and (frames.counts[is_there] != cut.nbytes).any():
+        raise _refusal(header, f"its segments are of unequal size, not of {cut.nbytes} bytes each")
+    for frame, segment in np.argwhere(is_there).tolist():
+        place = (*np.unravel_index(frame, lead), *np.unravel_index(segment, grid))
+        yield Reference(
+            tuple(map(int, place)),
+            int(frames.offsets[frame, segment]),
+            int(frames.counts[frame, segment]),
+        )
+
+
+def fill_values(header: Header) -> set[float]:
+    """Return the values of pixels that are in the structure of a file and not in its bytes."""
+    frames = header.frames
+    if isinstance(frames, RawFrames):
+        return {0} if (frames.offsets < 0).any() else set()
+    absent = frames.offsets[:, 0] < 0
+    found: set[float] = {0} if absent.any() else set()
+    is_there = (frames.offsets > 0) & (frames.counts > 0)
+    return found | ({frames.nodata} if not is_there[~absent].all() else set())
+
+
+def _refusal(header: Header, why: str) -> UnsupportedFileError:
+    url = header.file.url
+    return UnsupportedFileError(f"{url} cannot be referred to: {why}; {ADVICE}", url=url)
+
+
+def _page_axes(header: Header, frames: SegmentedFrames, structure: Structure) -> tuple[int, ...]:
+    """Return which of TIFF's five dims each dim of a page is."""
+    axes = frames.axes
+    if axes is not None and tuple(frames.shape[i] for i in axes) != structure.page_shape:
+        axes = tuple(i for i in axes if frames.shape[i] != 1)  # file_dims dropped singletons
+    if axes is None or tuple(frames.shape[i] for i in axes) != structure.page_shape:
+        raise _refusal(header, "its pages do not line up with the dims that it is given")
+    return axes
+
+
+# -- pixels that lie in the file as they are -----------------------------------------------------
+
+
+def _raw_lead(frames: RawFrames, structure: Structure) -> int:
+    """Return how many dims count frames; none where the whole file is one."""
+    return 0 if len(frames.offsets) == 1 else len(structure.shape) - structure.page_ndim
+
+
+def _cut_raw(
+    frames: RawFrames, structure: Structure, edges: Sequence[tuple[int, ...]]
+) -> tuple[int, ...]:
+    """Return chunks of about CHUNK_BYTES, each one run of bytes."""
+    lead = _raw_lead(frames, structure)
+    chunk = [*[1] * lead, *structure.shape[lead:]]
+    chunk = [math.gcd(n, *ends) for n, ends in zip(chunk, edges, strict=True)]
+    left = max(CHUNK_BYTES // frames.dtype.itemsize, 1)
+    is_cut = False
+    for dim in reversed(range(lead, len(chunk))):
+        if is_cut:  # what lies outside of a dim that is cut is not in the same run
+            chunk[dim] = 1
+            continue
+        whole = chunk[dim]
+        chunk[dim] = next(n for n in range(min(whole, max(left, 1)), 0, -1) if whole % n == 0)
+        is_cut = chunk[dim] < structure.shape[dim]
+        left //= chunk[dim]
+    return tuple(chunk)
+
+
+def _find_raw(frames: RawFrames, structure: Structure, cut: Cut) -> Iterator[Reference]:
+    """Yield the chunks of frames that lie in the file as they are."""
+    lead = _raw_lead(frames, structure)
+    inner = structure.shape[lead:]
+    strides = [math.prod(inner[i + 1 :]) * cut.dtype.itemsize for i in range(len(inner))]
+    grid = [n // c for n, c in zip(inner, cut.chunk[lead:], strict=True)]
+    for number, offset in enumerate(frames.offsets.tolist()):
+        if offset < 0:
+            continue
+        frame = np.unravel_index(number, structure.shape[:lead]) if lead else ()
+        for place in np.ndindex(*grid):
+            start = sum(i * c * s for i, c, s in zip(place, cut.chunk[lead:], strides, strict=True))
+            yield Reference((*map(int, frame), *place), offset + start, cut.nbytes)

@@ -1,0 +1,322 @@
+"""References: the bytes of the files as a Zarr, or a clear word why not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import intake
+import numpy as np
+import pytest
+import tifffile
+import xarray as xr
+import zarr
+from zarr.storage import FsspecStore
+
+from intake_tiffstack import open_stack
+from intake_tiffstack.errors import (
+    FilesNotFoundError,
+    OptionError,
+    StorageError,
+    TargetExistsError,
+    UnsupportedFileError,
+    VerificationError,
+)
+from intake_tiffstack.export.references import open_references
+from intake_tiffstack.export.references import writing as references_writing
+from servers import KEY, SECRET, S3Server
+
+RNG = np.random.default_rng(11)
+
+
+def write_files(folder: Path, shape: tuple[int, ...], count: int = 2, **how: Any) -> np.ndarray:
+    """Write files a_t0.tif, ... and return all their pixels."""
+    dtype = np.dtype(how.pop("dtype", "u2"))
+    how.setdefault("photometric", "minisblack")  # three planes are no red, green and blue
+    array = RNG.integers(0, 200, (count, *shape)).astype(dtype)
+    for t in range(count):
+        tifffile.imwrite(folder / f"a_t{t}.tif", array[t], **how)
+    return array
+
+
+def export(folder: Path, pattern: str = "a_t{t:d}.tif", **options: Any) -> str:
+    """Export the files in a folder, every chunk compared, and return the URL of the document."""
+    url = str(folder / "refs.json")
+    stack = open_stack(str(folder / "*.tif"), pattern=pattern, **options)
+    stack.export(url, format="references", verify="all")
+    return url
+
+
+def metadata_of(url: str) -> dict[str, Any]:
+    document = json.loads(Path(url).read_text())
+    return json.loads(document["refs"]["pixels/.zarray"])
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"], ids=["little", "big"])
+@pytest.mark.parametrize("predictor", [None, 2])
+@pytest.mark.parametrize("compression", ["zlib", "zstd", "lzw"])
+@pytest.mark.parametrize(
+    ("shape", "how", "chunk"),
+    [
+        ((3, 48, 30), {"rowsperstrip": 16}, [1, 1, 16, 30]),
+        ((3, 45, 30), {}, [1, 1, 45, 30]),
+        ((3, 45, 30), {"tile": (32, 16)}, [1, 1, 32, 16]),
+        ((45, 30, 3), {"tile": (32, 16), "photometric": "rgb", "dtype": "u1"}, [1, 32, 16, 3]),
+        (
+            (3, 45, 30),
+            {"photometric": "rgb", "planarconfig": "separate", "dtype": "u1"},
+            [1, 1, 45, 30],
+        ),
+    ],
+    ids=["strips", "pages", "tiles", "rgb tiles", "planes"],
+)
+def test_compressed_segments_are_chunks(
+    tmp_path: Path,
+    shape: tuple[int, ...],
+    how: dict[str, Any],
+    chunk: list[int],
+    compression: str,
+    predictor: int | None,
+    byteorder: Any,
+) -> None:
+    array = write_files(
+        tmp_path, shape, compression=compression, predictor=predictor, byteorder=byteorder, **how
+    )
+    url = export(tmp_path)
+    assert metadata_of(url)["chunks"] == chunk
+    np.testing.assert_array_equal(open_references(url).array.compute(), array)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"], ids=["little", "big"])
+@pytest.mark.parametrize(
+    ("shape", "how", "chunk"),
+    [
+        ((3, 45, 30), {}, [1, 3, 45, 30]),
+        ((3, 45, 30), {"contiguous": False, "metadata": None}, [1, 3, 45, 30]),
+        ((2, 45, 30), {"tile": (16, 16)}, [1, 1, 16, 16]),
+        ((24, 512, 512), {}, [1, 8, 512, 512]),
+        ((7, 1024, 2048), {"dtype": "u1"}, [1, 1, 1024, 2048]),
+        ((1, 4096, 2048), {}, [1, 1, 1024, 2048]),
+    ],
+    ids=["small", "pages", "tiles", "planes", "odd count", "part of a page"],
+)
+def test_pixels_that_lie_as_they_are_are_cut_where_it_suits(
+    tmp_path: Path, shape: tuple[int, ...], how: dict[str, Any], chunk: list[int], byteorder: Any
+) -> None:
+    array = write_files(tmp_path, shape, count=2, byteorder=byteorder, **how)
+    url = export(tmp_path)
+    assert metadata_of(url)["chunks"] == chunk
+    assert metadata_of(url)["dtype"][0] in (byteorder, "|")
+    np.testing.assert_array_equal(open_references(url).array.compute(), array)
+
+
+@pytest.mark.parametrize(
+    ("shape", "how", "message"),
+    [
+        ((40, 30), {"compression": "jpeg", "dtype": "u1"}, r"compressed by JPEG, which is none of"),
+        ((40, 30), {"compression": "packbits", "dtype": "u1"}, r"compressed by PACKBITS"),
+        (
+            (45, 30),
+            {"compression": "zlib", "rowsperstrip": 16},
+            r"strips of 16 rows do not divide the 45 rows",
+        ),
+        (
+            (40, 30),
+            {"compression": "zlib", "predictor": 3, "dtype": "f4"},
+            r"predictor is number 3 on float32",
+        ),
+        ((40, 30), {"dtype": "?"}, r"packed bits"),
+    ],
+    ids=["codec", "packbits", "strips", "predictor", "bits"],
+)
+def test_what_cannot_be_referred_to_is_told_by_name(
+    tmp_path: Path, shape: tuple[int, ...], how: dict[str, Any], message: str
+) -> None:
+    write_files(tmp_path, shape, **how)
+    with pytest.raises(
+        UnsupportedFileError, match=rf"a_t0\.tif cannot be referred to: .*{message}"
+    ):
+        export(tmp_path)
+    assert not (tmp_path / "refs.json").exists()
+
+
+def test_files_that_are_cut_differently_are_told_by_name(tmp_path: Path) -> None:
+    write_files(tmp_path, (48, 32), count=1, compression="zlib", tile=(16, 16))
+    tifffile.imwrite(tmp_path / "a_t1.tif", np.zeros((48, 32), "u2"), compression="zstd")
+    with pytest.raises(
+        UnsupportedFileError, match=r"a_t1\.tif .*48x32 <u2, ZSTD.*16x16 <u2, ADOBE"
+    ):
+        export(tmp_path)
+
+
+def test_files_with_gaps_between_pages_are_cut_by_pages_all_of_them(tmp_path: Path) -> None:
+    array = write_files(tmp_path, (4, 20, 30), count=3)
+    with tifffile.TiffWriter(tmp_path / "a_t1.tif") as tif:
+        for page in array[1]:
+            tif.write(page, contiguous=False, metadata=None, photometric="minisblack")
+    url = export(tmp_path, file_dims="zyx")
+    assert metadata_of(url)["chunks"] == [1, 1, 20, 30]
+    np.testing.assert_array_equal(open_references(url).array.compute(), array)
+
+
+def test_a_dim_that_files_extend(tmp_path: Path) -> None:
+    array = RNG.integers(0, 99, (10, 20, 30), dtype=np.uint16)
+    for i, (start, stop) in enumerate([(0, 4), (4, 8), (8, 10)]):
+        tifffile.imwrite(tmp_path / f"a_z{i}.tif", array[start:stop], photometric="minisblack")
+    url = export(tmp_path, "a_z{z:d}.tif", file_dims="zyx", concat_dim="z")
+    assert metadata_of(url)["chunks"] == [2, 20, 30]
+    np.testing.assert_array_equal(open_references(url).array.compute(), array)
+
+
+def test_tiles_do_not_reach_from_one_file_into_the_next(tmp_path: Path) -> None:
+    for i in range(2):
+        tile = np.full((40, 32), i, "u1")
+        tifffile.imwrite(tmp_path / f"a_y{i}.tif", tile, tile=(16, 16), compression="zlib")
+    with pytest.raises(UnsupportedFileError, match="16 along y do not end where a file ends"):
+        export(tmp_path, "a_y{y:d}.tif", concat_dim="y", file_dims="yx")
+
+
+def test_cells_without_a_file_read_as_the_fill_value(tmp_path: Path) -> None:
+    array = RNG.integers(0, 99, (2, 2, 20, 30), dtype=np.uint16)
+    for c, t in ((0, 0), (0, 1), (1, 0)):
+        tifffile.imwrite(tmp_path / f"a_c{c}_t{t}.tif", array[c, t])
+    array[1, 1] = 7
+    url = export(tmp_path, "a_c{c:d}_t{t:d}.tif", missing="fill", fill_value=7)
+    copy = open_references(url)
+    assert copy.dims == ("t", "c", "y", "x")
+    np.testing.assert_array_equal(copy.array.compute(), array.transpose(1, 0, 2, 3))
+
+
+def test_the_order_of_dims_may_not_cut_across_the_files(tmp_path: Path) -> None:
+    array = write_files(tmp_path, (20, 30), count=3)
+    with pytest.raises(OptionError, match="not in the order that the files have"):
+        export(tmp_path, dims="xyt")
+    url = export(tmp_path, dims="ytx")
+    np.testing.assert_array_equal(open_references(url).array.compute(), array.transpose(1, 0, 2))
+
+
+# --- the document ---------------------------------------------------------------------------------
+
+
+def test_fsspec_zarr_and_xarray_open_it_as_their_own_words_go(tmp_path: Path) -> None:
+    array = write_files(tmp_path, (3, 20, 30))
+    url = export(tmp_path, file_dims="zyx")
+    filesystem = fsspec.filesystem("reference", fo=url, asynchronous=True)
+    group = zarr.open_group(FsspecStore(filesystem, read_only=True), mode="r")
+    np.testing.assert_array_equal(group["pixels"][...], array)
+    options = {"fo": url}
+    dataset = xr.open_dataset(
+        "reference://",
+        engine="zarr",
+        backend_kwargs={"storage_options": options, "consolidated": False},
+    )
+    assert dataset.pixels.dims == ("t", "z", "y", "x")
+    np.testing.assert_array_equal(dataset.pixels, array)
+
+
+def test_the_driver_opens_it_with_coordinates_and_metadata(tmp_path: Path) -> None:
+    array = write_files(tmp_path, (20, 30), count=3)
+    source = intake.open_tiffstack(
+        str(tmp_path / "*.tif"), pattern="a_t{t:d}.tif", scale={"y": 0.5, "x": 0.5}
+    )
+    copy = source.export(str(tmp_path / "refs.json"), format="references")
+    np.testing.assert_array_equal(copy.read(), array)
+    xr.testing.assert_equal(copy.to_xarray().drop_attrs(), source.to_xarray().drop_attrs())
+    assert copy.metadata["scale"] == {"y": 0.5, "x": 0.5}
+    again = intake.open_tiffstack_zarr(str(tmp_path / "refs.json"), sel={"t": 2})
+    np.testing.assert_array_equal(again.read()[0], array[2])
+
+
+def test_what_is_there_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    write_files(tmp_path, (20, 30))
+    url = export(tmp_path)
+    with pytest.raises(TargetExistsError, match=r"refs\.json exists already .*overwrite=True"):
+        export(tmp_path)
+    stack = open_stack(str(tmp_path / "*.tif"), pattern="a_t{t:d}.tif")
+    stack.export(url, format="references", overwrite=True)
+    assert list(tmp_path.glob("*.partial")) == []
+
+
+def test_a_name_that_is_not_json_is_refused(tmp_path: Path) -> None:
+    write_files(tmp_path, (20, 30))
+    stack = open_stack(str(tmp_path / "*.tif"), pattern="a_t{t:d}.tif")
+    with pytest.raises(OptionError, match=r"ends in \.json, but got .*refs\.zarr"):
+        stack.export(str(tmp_path / "refs.zarr"), format="references")
+
+
+def test_references_that_do_not_give_the_pixels_are_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(tmp_path, (20, 30))
+    refer = references_writing._refer
+
+    def shifted(*args: Any) -> dict[str, Any]:
+        found = refer(*args)
+        found["1.0.0"][1] += 2
+        return found
+
+    monkeypatch.setattr(references_writing, "_refer", shifted)
+    with pytest.raises(VerificationError, match="do not give the pixels of"):
+        export(tmp_path)
+    assert not (tmp_path / "refs.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{no", "holds no references that can be used"),
+        ('{"version": 1, "refs": {}}', "none to an array named 'pixels'"),
+    ],
+)
+def test_a_document_that_is_none_is_told(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(StorageError, match=message):
+        open_references(tmp_path / "a.json")
+
+
+def test_a_document_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(FilesNotFoundError, match=r"a\.json"):
+        open_references(tmp_path / "a.json")
+
+
+# --- in an object store ---------------------------------------------------------------------------
+
+
+def test_on_s3_no_secret_is_written_and_options_open_it(
+    tmp_path: Path, s3_server: S3Server
+) -> None:
+    array = write_files(tmp_path, (3, 64, 48), compression="zlib", predictor=2, tile=(32, 16))
+    options = s3_server.storage_options
+    filesystem = fsspec.filesystem("s3", **options)
+    filesystem.makedirs("references-bucket", exist_ok=True)
+    filesystem.put([str(p) for p in sorted(tmp_path.glob("*.tif"))], "references-bucket/raw/")
+    stack = open_stack(
+        "s3://references-bucket/raw/*.tif", pattern="a_t{t:d}.tif", storage_options=options
+    )
+    where = "s3://references-bucket/refs.json"
+    stack.export(where, format="references", storage_options=options, verify="all")
+    text = filesystem.cat_file("references-bucket/refs.json").decode()
+    assert SECRET not in text
+    assert KEY not in text
+    assert "s3://references-bucket/raw/a_t0.tif" in text
+    source = intake.open_tiffstack_zarr(where, storage_options=options)
+    np.testing.assert_array_equal(source.read(), array)
+    local = tmp_path / "here.json"
+    local.write_text(text)
+    elsewhere = intake.open_tiffstack_zarr(str(local), remote_options=options)
+    np.testing.assert_array_equal(elsewhere.read(), array)
+    assert SECRET not in repr(elsewhere) + elsewhere.yaml()
+
+
+def test_a_url_with_a_secret_in_it_is_refused() -> None:
+    url = "https://me:word@host/a.tif"
+    with pytest.raises(UnsupportedFileError, match=r"its URL holds a secret") as caught:
+        references_writing._plain_url(url)
+    assert "word" not in str(caught.value)
+
+
+def test_a_file_in_an_archive_is_refused() -> None:
+    with pytest.raises(UnsupportedFileError, match="inside of an archive"):
+        references_writing._plain_url("zip://a.tif::s3://bucket/raw.zip")
