@@ -41,6 +41,7 @@ from intake_tiffstack.export.stages import (
 )
 from intake_tiffstack.export.target import OPENING, Target, look_at
 from intake_tiffstack.progress import Progress, reported
+from intake_tiffstack.settings import setting_number
 
 __all__ = ["Verify", "write_copy"]
 
@@ -160,7 +161,12 @@ def _write_documents(place: Place, stages: Sequence[Stage], documents: Mapping[s
         for draft in stage.drafts:
             start = f"{draft.path}/" if draft.path else ""
             found |= {start + name: content for name, content in draft.documents.items()}
-    for key in sorted(found, key=lambda key: (key in OPENING, -key.count("/"))):
+    at_root = [key for key in found if "/" not in key]
+    with ThreadPoolExecutor(int(setting_number("concurrency", least=1))) as pool:
+        below = (key for key in found if "/" in key)  # a plate has thousands
+        for _ in pool.map(lambda key: place.write_document(key, found[key]), below):
+            pass
+    for key in sorted(at_root, key=OPENING.__contains__):
         place.write_document(key, found[key])
 
 
