@@ -16,7 +16,7 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cuda_double import CudaDouble
+from cuda_double import CudaDouble, CUDARuntimeError
 from intake_tiffstack import open_stack
 from intake_tiffstack.device import Device, TakesBack, get_device, loading
 from intake_tiffstack.device.gate import PinnedGate, rounded
@@ -316,6 +316,21 @@ def test_a_copy_that_is_refused_gives_its_block_back(
     monkeypatch.setattr(cuda.cupy, "asarray", refuse)
     for _ in range(3):
         with pytest.raises(MemoryError, match="device memory"):
+            compute(lazy, "64 KiB", threads=1)
+    assert get_device("cupy")._gate.nbytes == 0
+
+
+@pytest.mark.parametrize("failing", ["Event", "get_current_stream"])
+def test_a_copy_that_no_event_can_follow_gives_its_block_back(
+    cuda: CudaDouble, folder: str, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    def fail(*args: Any, **options: Any) -> Any:
+        raise CUDARuntimeError("cudaErrorIllegalAddress")
+
+    lazy = open_cupy(folder)
+    monkeypatch.setattr(cuda.cupy.cuda, failing, fail)
+    for _ in range(3):  # the second would wait for ever
+        with pytest.raises(CUDARuntimeError, match="IllegalAddress"):
             compute(lazy, "64 KiB", threads=1)
     assert get_device("cupy")._gate.nbytes == 0
 

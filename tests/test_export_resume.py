@@ -671,6 +671,17 @@ def test_a_copy_on_s3_is_equal_and_its_metadata_is_the_last_object(
     np.testing.assert_array_equal(da.from_zarr(url, storage_options=options).compute(), PIXELS)
 
 
+def test_a_chunk_on_s3_is_read_by_one_request(s3_server: S3Server) -> None:
+    s3_server.put("exports", {})
+    url, options = f"s3://exports/{uuid.uuid4().hex}.zarr", s3_server.storage_options
+    write(url, storage_options=options, chunks=(1, 5, 16, 12))
+    copy = open_zarr(url, options)
+    s3_server.requests.clear()
+    np.testing.assert_array_equal(copy.array.compute(), PIXELS)
+    asked = [(r.method, r.path) for r in s3_server.requests if "/c/" in r.path]
+    assert len(asked) == len(set(asked)) == 3
+
+
 def test_a_claim_on_s3_is_exclusive_and_a_copy_resumes(s3_server: S3Server) -> None:
     s3_server.put("exports", {})
     url, options = f"s3://exports/{uuid.uuid4().hex}.zarr", s3_server.storage_options

@@ -6,7 +6,9 @@ import itertools
 import math
 import pickle
 import shutil
+import tempfile
 import uuid
+import warnings
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,9 +18,10 @@ import numcodecs
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import basic_indices
+from hypothesis.extra.numpy import array_shapes, basic_indices
+from zarr.errors import UnstableSpecificationWarning
 
 from intake_tiffstack.chunks import AUTO_BYTES
 from intake_tiffstack.driver import TiffStackZarrSource
@@ -117,6 +120,118 @@ def test_any_index_of_any_selection_is_numpys(arrays: str, key: Any, data: st.Da
     np.testing.assert_array_equal(array[inner], chosen[inner])
 
 
+V2_CODECS: dict[str, dict[str, Any]] = {
+    "none": {"compressors": None},
+    "blosc": {"compressors": numcodecs.Blosc(shuffle=numcodecs.Blosc.BITSHUFFLE)},
+    "zlib": {"compressors": numcodecs.Zlib()},
+    "gzip": {"compressors": numcodecs.GZip()},
+    "lz4": {"compressors": numcodecs.LZ4()},
+    "zstd": {"compressors": numcodecs.Zstd()},
+    "filter": {"filters": [numcodecs.CRC32()], "compressors": numcodecs.Blosc()},
+}
+V3_CODECS: dict[str, dict[str, Any]] = {
+    "none": {"compressors": None},
+    "blosc": {"compressors": BLOSC},
+    "twice": {"compressors": [BLOSC, BLOSC]},
+    "gzip": {"compressors": zarr.codecs.GzipCodec()},
+    "checksum": {"compressors": [zarr.codecs.Crc32cCodec()]},
+    "big-endian": {"serializer": zarr.codecs.BytesCodec(endian="big"), "compressors": BLOSC},
+}
+
+
+@st.composite
+def foreign_arrays(draw: st.DrawFn) -> dict[str, Any]:
+    """Return how something else may have laid out an array: what `zarr.create_array` takes."""
+    shape = draw(array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=6))
+    chunks = tuple(draw(st.integers(1, 7)) for _ in shape)
+    dtypes = ["u2", "i1", "?", "f4", "c8", "f2", "M8[s]"]
+    options: dict[str, Any] = {"shape": shape, "chunks": chunks}
+    separator = draw(st.sampled_from(["/", "."]))
+    if draw(st.booleans()):
+        return {
+            **options,
+            "zarr_format": 2,
+            "dtype": draw(st.sampled_from([*dtypes, ">u2", ">f8"])),
+            "order": draw(st.sampled_from("CF")),
+            "chunk_key_encoding": {"name": "v2", "separator": separator},
+            **draw(st.sampled_from(list(V2_CODECS.values()))),
+        }
+    options |= {
+        "dtype": draw(st.sampled_from(dtypes)),
+        "chunk_key_encoding": {
+            "name": draw(st.sampled_from(["default", "v2"])),
+            "separator": separator,
+        },
+        **draw(st.sampled_from(list(V3_CODECS.values()))),
+    }
+    if len(shape) > 1 and draw(st.booleans()):
+        options["filters"] = zarr.codecs.TransposeCodec(
+            order=draw(st.permutations(range(len(shape))))
+        )
+    if shape and "serializer" not in options and draw(st.booleans()):
+        where = draw(st.sampled_from(["start", "end"]))
+        options["shards"] = {"shape": tuple(2 * n for n in chunks), "index_location": where}
+    return options
+
+
+@settings(max_examples=40, deadline=None)
+@given(options=foreign_arrays(), data=st.data())
+def test_what_something_else_wrote_reads_as_zarr_reads_it(
+    options: dict[str, Any], data: st.DataObject
+) -> None:
+    shape = options["shape"]
+    names = [f"d{i}" for i in range(len(shape))]
+    with tempfile.TemporaryDirectory() as url, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnstableSpecificationWarning)  # M8 in format 3
+        if "zarr_format" in options:
+            array = zarr.create_array(url, attributes={"_ARRAY_DIMENSIONS": names}, **options)
+        else:
+            array = zarr.create_array(url, dimension_names=names, **options)
+        values = np.arange(math.prod(shape)).reshape(shape) + 7
+        array[...] = values.astype(array.dtype)
+        written = [p for p in Path(url).rglob("*") if p.is_file() and p.name[0] not in ".z"]
+        for path in sorted(written):  # never written: the fill value is there
+            if data.draw(st.integers(0, 4)) == 0:
+                path.unlink()
+        expected = np.asarray(zarr.open_array(url, mode="r")[...])
+        expected = expected.astype(expected.dtype.newbyteorder("="))
+        np.testing.assert_array_equal(open_zarr(url).array.compute(), expected, strict=True)
+        key = data.draw(basic_indices(shape, allow_newaxis=True))
+        np.testing.assert_array_equal(pixels_of(url)[key], expected[key])
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (3, 0, 4)])
+def test_an_array_of_no_pixels_opens(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    names = list("tyx"[-len(shape) :])
+    zarr.create_array(
+        tmp_path / "a.zarr",
+        shape=shape,
+        chunks=(2,) * len(shape),
+        dtype="u2",
+        dimension_names=names,
+    )
+    array = open_zarr(tmp_path / "a.zarr").array
+    np.testing.assert_array_equal(array.compute(), np.zeros(shape, "u2"), strict=True)
+
+
+@pytest.mark.parametrize("codec", ["none", "blosc", "zlib"])
+def test_an_array_of_no_dims_is_one_pixel(tmp_path: Path, codec: str) -> None:
+    options = {"zarr_format": 2, "attributes": {"_ARRAY_DIMENSIONS": []}, **V2_CODECS[codec]}
+    array = zarr.create_array(tmp_path / "a.zarr", shape=(), chunks=(), dtype="u2", **options)
+    array[...] = 12_345
+    assert open_zarr(tmp_path / "a.zarr").array.compute() == 12_345
+
+
+@pytest.mark.parametrize("names", [["y"], ["t", "y", "x"], ["y", "y"]])
+def test_names_that_are_not_one_a_dim_are_told(tmp_path: Path, names: list[str]) -> None:
+    attributes = {"_ARRAY_DIMENSIONS": names}
+    zarr.create_array(
+        tmp_path / "a.zarr", shape=(4, 4), dtype="u2", zarr_format=2, attributes=attributes
+    )
+    with pytest.raises(StorageError, match=r"no names, but got \['.*'\] for 2 dims"):
+        open_zarr(tmp_path / "a.zarr")
+
+
 def test_chunks_are_decoded_straight_into_the_block_where_they_lie_in_one_run(
     tmp_path: Path,
 ) -> None:
@@ -149,6 +264,18 @@ def test_a_chunk_that_was_never_written_holds_the_fill_value(tmp_path: Path, nam
     expected = WHOLE.copy()
     expected[0:2, 3:6, 0:4] = 9
     np.testing.assert_array_equal(open_zarr(url).array.compute(), expected)
+
+
+@pytest.mark.parametrize("codec", ["zlib", "gzip", "lz4", "zstd", "lzma"])
+def test_a_chunk_that_no_codec_takes_is_told(tmp_path: Path, codec: str) -> None:
+    codecs = V2_CODECS | {"lzma": {"compressors": numcodecs.LZMA()}}
+    make(tmp_path / "a.zarr", zarr_format=2, **codecs[codec])
+    chunk = tmp_path / "a.zarr/0.1.0"
+    content = chunk.read_bytes()
+    for spoiled in (content[:-2], content[: len(content) // 2], b"no chunk" * 4):
+        chunk.write_bytes(spoiled)
+        with pytest.raises(StorageError, match=r"a\.zarr: a chunk is damaged"):
+            open_zarr(tmp_path / "a.zarr").array.compute()
 
 
 @pytest.mark.parametrize("name", ["blosc", "raw", "zstd"])

@@ -60,27 +60,25 @@ class CupyDevice:
         except BaseException:
             self._gate.give_back(nbytes)
             raise
-        with self._lock:
-            self._pinned[id(host)] = nbytes
+        self._pinned[id(host)] = nbytes
         return host
 
     def to_device(self, host: NDArray[Any]) -> Any:
         """Return a copy on the current GPU, in the order of the current stream."""
         array = self._cupy.asarray(host)
-        nbytes = self._forget(host)
-        if nbytes is not None:
+        if id(host) in self._pinned:
             stream = self._cupy.cuda.get_current_stream()
             event = stream.record(self._cupy.cuda.Event(block=True, disable_timing=True))
-            self._gate.give_back_after(event, nbytes, host)
+            # kept until then by the gate: CuPy 13.0 does not
+            self._gate.give_back_after(event, self._pinned.pop(id(host)), host)
             if stream.ptr:  # not the default stream: a task in another thread would not wait for it
                 event.synchronize()
         return array
 
     def take_back(self, host: NDArray[Any]) -> None:
         """Count the block of a chunk that could not be read as free."""
-        nbytes = self._forget(host)
-        if nbytes is not None:
-            self._gate.give_back(nbytes)
+        if id(host) in self._pinned:
+            self._gate.give_back(self._pinned.pop(id(host)))
 
     def to_host(self, array: Any) -> NDArray[Any]:
         """Return a copy in memory."""
@@ -100,19 +98,18 @@ class CupyDevice:
     def _require_gpu(self) -> None:
         runtime = self._cupy.cuda.runtime
         try:
-            found = None if runtime.getDeviceCount() else "there is none"
+            count = runtime.getDeviceCount()
         except runtime.CUDARuntimeError as exc:
-            found = str(exc)
-        if found is not None:
-            raise DeviceNotAvailableError(
-                f"arraytype='cupy' was asked for, but CuPy {self._cupy.__version__} finds no "
-                f"usable GPU in this process: {found}; use arraytype='numpy', or set "
-                "tiffstack.require_device to false where only the workers have one"
-            )
+            raise self._not_usable(str(exc)) from exc
+        if not count:
+            raise self._not_usable("there is none")
 
-    def _forget(self, host: NDArray[Any]) -> int | None:
-        with self._lock:
-            return self._pinned.pop(id(host), None)
+    def _not_usable(self, found: str) -> DeviceNotAvailableError:
+        return DeviceNotAvailableError(
+            f"arraytype='cupy' was asked for, but CuPy {self._cupy.__version__} finds no usable "
+            f"GPU in this process: {found}; use arraytype='numpy', or set "
+            "tiffstack.require_device to false where only the workers have one"
+        )
 
     def _warn_once(self, nbytes: int, exc: Exception) -> None:
         with self._lock:

@@ -87,14 +87,15 @@ def open_zarr(
         dims: Any = attrs.pop(ARRAY_DIMENSIONS, None)
     else:
         dims = source.metadata.dimension_names
-    if dims is None or None in dims:
+    names = tuple(dims or ())
+    if len(names) != source.ndim or len({*names} - {None}) != source.ndim:
         raise StorageError(
-            f"{place.url}: the dims of this Zarr array have no names, but got {dims!r}; "
-            "dask.array.from_zarr opens the pixels of any Zarr",
+            f"{place.url}: the dims of this Zarr array have no names, but got {dims!r} for "
+            f"{source.ndim} dims; dask.array.from_zarr opens the pixels of any Zarr",
             url=place.url,
         )
     return lazy_copy(
-        place, source, document, ZarrLabels(tuple(dims), coords, attrs), arraytype, sel or {}
+        place, source, document, ZarrLabels(names, coords, attrs), arraytype, sel or {}
     )
 
 
@@ -188,6 +189,8 @@ def _dask_chunks(
 
     Chunks of 1 to 4 MB are put together: a task costs 0.5 ms whatever is in it.
     """
+    if 0 in source.shape:
+        return tuple((len(positions),) for positions in kept)
     blocks = plan_blocks(
         source.shape,
         source.dtype.itemsize,

@@ -7,9 +7,12 @@ once more, which takes half as long again.
 
 from __future__ import annotations
 
+import gzip
 import itertools
+import lzma
 import struct
 import sys
+import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,7 +84,8 @@ class ZarrPixels(LazyArray):
     @property
     def dtype(self) -> np.dtype[Any]:
         """Native byte order."""
-        return _stored_dtype(self.metadata).newbyteorder("=")
+        stored = _stored_dtype(self.metadata)
+        return stored if stored.isnative else stored.newbyteorder()
 
     @property
     def arraytype(self) -> str:
@@ -149,6 +153,17 @@ def read_pixels(
             _ask_zarr(place, metadata, wanted, out)
 
 
+# Blosc and zstd raise RuntimeError for bytes that are none of theirs, the others their own.
+_DECODING_ERRORS = (
+    RuntimeError,
+    ValueError,
+    EOFError,
+    gzip.BadGzipFile,
+    lzma.LZMAError,
+    zlib.error,
+)
+
+
 def _ask_zarr(place: Place, metadata: Any, wanted: Sequence[Positions], out: NDArray[Any]) -> None:
     store = StorePath(place.open_store(read_only=True), "")
     array: Any = zarr.Array(zarr.AsyncArray(metadata, store))
@@ -158,7 +173,7 @@ def _ask_zarr(place: Place, metadata: Any, wanted: Sequence[Positions], out: NDA
             out=cpu.NDBuffer.from_numpy_array(out),
             prototype=cpu.buffer_prototype,  # on the host, whatever Zarr is set to
         )
-    except (RuntimeError, ValueError) as exc:
+    except _DECODING_ERRORS as exc:
         raise _damaged(place, "a chunk", exc) from exc
 
 
@@ -200,13 +215,14 @@ class _Span:
 
 def _walk_chunks(
     wanted: Sequence[Positions], shape: Sequence[int]
-) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...], Any]]:
+) -> Iterator[tuple[tuple[int, ...], tuple[Any, ...], Any]]:
     """Yield each chunk that is touched, where it goes, and the index of what goes there. Pure."""
     for spans in itertools.product(*map(_spans, wanted, shape)):
         index: tuple[Any, ...] = tuple(span.inside for span in spans)
         if any(isinstance(inside, list) for inside in index):  # each dim by itself, as a product
             index = np.ix_(*(np.arange(n)[i] for i, n in zip(index, shape, strict=True)))
-        yield tuple(s.number for s in spans), tuple(s.into for s in spans), index
+        into = (*(span.into for span in spans), ...)  # a view where there are no dims, too
+        yield tuple(span.number for span in spans), into, index
 
 
 def _spans(wanted: Positions, size: int) -> list[_Span]:

@@ -26,6 +26,7 @@ from intake_tiffstack.listing.filesystem import (
     absolute_url,
     get_filesystem,
     is_local,
+    speaks,
     storage_errors,
 )
 from intake_tiffstack.listing.filetable import split_chain
@@ -84,6 +85,9 @@ class Place:
         options = dict(self.storage_options)
         if self.url.startswith("reference:"):  # which does not make the store of its files so
             options["remote_options"] = {**options.get("remote_options", {}), "asynchronous": True}
+        if read_only and speaks(self.filesystem, "s3", "s3a"):
+            # s3fs else asks for the size of each chunk first, to fetch a large one in parts
+            options.setdefault("max_concurrency", 1)
         return zarr.storage.FsspecStore.from_url(
             self.url, storage_options=options, read_only=read_only
         )
