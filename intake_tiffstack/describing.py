@@ -5,6 +5,7 @@ Headers are read, no pixel is.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +22,7 @@ from intake_tiffstack.metadata.file_metadata import describe_file
 from intake_tiffstack.metadata.ome import refuse_entities
 from intake_tiffstack.metadata.telling import plain
 from intake_tiffstack.pattern.matching import role_of
+from intake_tiffstack.redact import hide_in_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from intake_tiffstack.options import Options
 
 __all__ = ["parse_ome", "read_all_of_file", "read_metadata"]
+
+CONCURRENT_FILES = 16
+"""Remote files asked at a time."""
 
 
 class Headers(Protocol):
@@ -63,14 +68,14 @@ def read_metadata(
     )
     place: dict[str, Any] = {"storage_options": files.storage_options, "series": options.series}
     base = get_header(files[rows[0]], **place, level=0).structure.shape if options.level else None
-    described = {}
-    for row in rows:
+
+    def describe(row: int) -> FileMetadata | None:
         try:
             raw = get_raw_metadata(files[row], storage_options=files.storage_options)
         except (UnreadableFileError, StorageError):
             if options.on_error == "raise":
                 raise
-            continue  # filled, and told, once its pixels are wanted
+            return None  # filled, and told, once its pixels are wanted
         if row == template:
             raw = with_files_beside(raw, files[row].url, files.storage_options)
         structure = headers.structures.get(row, headers.structures[template])
@@ -78,7 +83,7 @@ def read_metadata(
             header = get_header(files[row], **place, level=options.level)
             raw = replace(raw, notes=(*raw.notes, *_ome_faults(header.notes, files[row].url)))
         fits = base is not None and len(base) == len(structure.shape)
-        described[row] = describe_file(
+        return describe_file(
             raw,
             structure.dims,
             structure.shape,
@@ -86,13 +91,19 @@ def read_metadata(
             series=options.series,
             base_shape=base if fits else None,
         )
-    return described
+
+    if all(is_local(files.urls[row]) for row in rows):
+        found = list(map(describe, rows))
+    else:  # the bytes of a few files are kept since their headers were read, no more
+        with ThreadPoolExecutor(CONCURRENT_FILES) as pool:
+            found = list(pool.map(describe, rows))
+    return {row: told for row, told in zip(rows, found, strict=True) if told is not None}
 
 
 def _ome_faults(notes: Sequence[str], url: str) -> list[str]:
     """Return what tifffile found wrong between the OME-XML and the pages, naming the file."""
     return [
-        f"{url}: OME series{note.partition('OME series')[2]}"
+        f"{hide_in_text(url)}: OME series{note.partition('OME series')[2]}"
         for note in notes
         if "OME series" in note
     ]

@@ -18,9 +18,10 @@ from intake_tiffstack.layout.holes import describe_gaps, describe_holes
 from intake_tiffstack.listing.filesystem import absolute_url, is_local
 from intake_tiffstack.listing.store import LocalStore
 from intake_tiffstack.listing.urllist import has_tiff_suffix
+from intake_tiffstack.redact import hide_in_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import pandas as pd
 
@@ -116,7 +117,7 @@ class Report:
         found, grid, headers, layout = survey.found, survey.grid, survey.headers, survey.layout
         yield "files", self._tell_files()
         if self.below:
-            names = few([path.rpartition("/")[2] for path in self.below], SHOWN)
+            names = few(_last_parts(self.below), SHOWN)
             yield "files", f"not those in {len(self.below):,} folders below: {names}"
         if found.pattern is not None:
             names = ", ".join(f"{f.name} ({f.kind})" for f in found.pattern.fields)
@@ -155,7 +156,7 @@ class Report:
         if found.left_out:
             text += f"; {found.left_out:,} left out by sel"
         if found.strays:
-            names = few([path.rpartition("/")[2] for path in found.strays], 3)
+            names = few(_last_parts(found.strays), SHOWN)
             text += f"; {len(found.strays):,} TIFFs do not match: {names}"
         return text
 
@@ -173,7 +174,7 @@ class Report:
         for line in describe_gaps(grid):
             yield "gap", line
         if grid.dropped:
-            names = few([found.files.urls[row].rpartition("/")[2] for row in grid.dropped], 3)
+            names = few(_last_parts(found.files.urls[row] for row in grid.dropped), SHOWN)
             yield "duplicates", f"{len(grid.dropped):,} files left out: {names}"
         if grid.trimmed:
             name, before = grid.trimmed
@@ -272,6 +273,11 @@ def folders_below(urlpath: Any) -> tuple[str, ...]:
                 if store.files(f"{folder}/{name}/", has_tiff_suffix):
                     found.append(f"{folder}/{name}")
     return tuple(found)
+
+
+def _last_parts(urls: Iterable[str]) -> list[str]:
+    """Return the last part of each path, without the secrets of its URL."""
+    return [hide_in_text(url).rpartition("/")[2] for url in urls]
 
 
 def _tell_some(what: str, told: Sequence[Any]) -> Iterator[tuple[str, str]]:

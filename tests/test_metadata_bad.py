@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import warnings
 from pathlib import Path
 
@@ -47,6 +48,10 @@ FAULTS = {
     "negative": (xml(SIZES.replace('SizeZ="1"', 'SizeZ="-1"')), "OME series contains invalid"),
     "none": (xml(SIZES.replace('SizeZ="1"', 'SizeZ="0"')), "OME series contains invalid"),
     "impossible": (xml(SIZES.replace('"1"', '"99999"')), "the XML claims 29,999,400,003 planes"),
+    "digits": (
+        xml(SIZES.replace('"3"', f'"{"9" * 5000}"')),
+        "OME series cannot be made of the XML",
+    ),
     "wide": (xml().replace('SizeX="5"', 'SizeX="7"'), "says SizeX=7, but the pixels have 5"),
     "pixel size": (xml(more='PhysicalSizeX="-1"'), "PhysicalSizeX of OME-XML is '-1'"),
     "no size": (xml(more='PhysicalSizeX="0"'), "PhysicalSizeX of OME-XML is '0'"),
@@ -71,22 +76,85 @@ def test_the_pixels_open_and_the_fault_is_told(
     np.testing.assert_array_equal(pixels, PLANES)
 
 
+def tiff_data(count: int) -> str:
+    return "".join(f'<TiffData FirstT="{t}" IFD="{t}" PlaneCount="1"/>' for t in range(count))
+
+
 @pytest.mark.parametrize(
-    ("sizes", "fault", "kept"),
+    ("sizes", "planes", "fault", "dims"),
     [
-        (SIZES.replace('"3"', '"5"'), "OME series is missing 2 frames", 3),
-        (SIZES.replace('"3"', '"2"'), "OME series expected 2 frames, got 3", 2),
+        ('SizeZ="1" SizeT="5"', "<TiffData/>", "has 5 positions along t in the XML, but", "tyx"),
+        ('SizeZ="1" SizeT="5"', tiff_data(3), "has 5 positions along t in the XML, but", "tyx"),
+        ('SizeZ="1" SizeT="5"', tiff_data(5), "has 5 positions along t in the XML, but", "tyx"),
+        ('SizeZ="5" SizeT="1"', "<TiffData/>", "has 5 positions along z in the XML, but", "zyx"),
+        ('SizeZ="1" SizeT="999999"', "<TiffData/>", "but pages for 3: these are opened", "tyx"),
+        ('SizeZ="1" SizeT="2"', "<TiffData/>", "expected 2 frames, got 3; its pages", "pyx"),
+        ('SizeZ="1" SizeT="1"', "<TiffData/>", "expected 1 frames, got 3; its pages", "pyx"),
     ],
-    ids=["more", "fewer"],
+    ids=["more", "named", "named too far", "more z", "far more", "fewer", "one"],
 )
-def test_planes_that_the_xml_counts_wrongly_are_told(
-    tmp_path: Path, sizes: str, fault: str, kept: int
+def test_the_pages_win_over_what_the_xml_counts(
+    tmp_path: Path, sizes: str, planes: str, fault: str, dims: str
 ) -> None:
+    more = 'SizeY="4" SizeC="1" Type="uint16" DimensionOrder="XYZCT"'
     path = tmp_path / "a.ome.tif"
-    write(path, xml(sizes))
-    with pytest.warns(TiffStackWarning, match=rf"a.ome.tif: {fault}"):
-        pixels = open_stack(str(path)).read()
-    np.testing.assert_array_equal(pixels[:kept], PLANES[:kept])
+    write(path, ome(f"{more} {sizes}", planes=planes))
+    stack = open_stack(str(path))
+    with pytest.warns(TiffStackWarning, match=rf"a.ome.tif: OME series .*{fault}"):
+        np.testing.assert_array_equal(stack.read(), PLANES, strict=True)
+    assert [dim[0] for dim in stack.dims] == list(dims)
+
+
+@pytest.mark.parametrize(
+    ("first", "shape"), [((0, 1, 4), (5, 4, 5)), ((0, 2, 3), (4, 4, 5))], ids=["end", "middle"]
+)
+def test_planes_between_others_that_are_not_there_are_zero(
+    tmp_path: Path, first: tuple[int, ...], shape: tuple[int, ...]
+) -> None:
+    planes = "".join(
+        f'<TiffData FirstT="{t}" IFD="{i}" PlaneCount="1"/>' for i, t in enumerate(first)
+    )
+    write(tmp_path / "a.ome.tif", xml(SIZES.replace('"3"', '"5"')).replace("<TiffData/>", planes))
+    expected = np.zeros(shape, "u2")
+    expected[list(first)] = PLANES
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TiffStackWarning)
+        pixels = open_stack(str(tmp_path / "a.ome.tif")).read()
+    np.testing.assert_array_equal(pixels, expected, strict=True)
+
+
+def test_a_last_position_that_is_half_there_is_zero_where_it_is_not(tmp_path: Path) -> None:
+    sizes = SIZES.replace('SizeZ="1"', 'SizeZ="2"').replace('"3"', '"9"')
+    write(tmp_path / "a.ome.tif", xml(sizes))
+    with pytest.warns(TiffStackWarning, match="has 9 positions along t in the XML"):
+        pixels = open_stack(str(tmp_path / "a.ome.tif")).read()
+    expected = np.concatenate([PLANES, np.zeros((1, 4, 5), "u2")]).reshape(2, 2, 4, 5)
+    np.testing.assert_array_equal(pixels, expected, strict=True)
+
+
+def test_a_page_that_is_no_plane_is_left_over(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif"
+    write(path, xml())
+    tifffile.imwrite(path, np.zeros((2, 2), "u2"), append="force", metadata=None)
+    stack = open_stack(str(path))
+    with pytest.warns(TiffStackWarning, match="OME series expected 3 frames, got 4"):
+        np.testing.assert_array_equal(stack.read(), PLANES, strict=True)
+    assert stack.dims == ("t", "y", "x")
+
+
+def test_tags_that_never_end_cost_nothing(tmp_path: Path) -> None:
+    comment = f"<!--{'<Pixels ' * 50_000}{'<TiffData ' * 50_000}-->"
+    write(tmp_path / "a.ome.tif", xml().replace("<Description/>", comment))
+    start = time.process_time()
+    np.testing.assert_array_equal(open_stack(str(tmp_path / "a.ome.tif")).read(), PLANES)
+    assert time.process_time() - start < 5
+
+
+def test_counts_beyond_belief_cost_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif"
+    write(path, xml().replace("<TiffData/>", '<TiffData PlaneCount="999999999"/>'))
+    with pytest.warns(TiffStackWarning, match="the XML claims 999,999,999 planes"):
+        np.testing.assert_array_equal(open_stack(str(path)).read(), PLANES)
 
 
 def test_a_bomb_costs_nothing(tmp_path: Path) -> None:
@@ -148,3 +216,22 @@ def test_broken_metaseries_are_told(tmp_path: Path) -> None:
     tifffile.imwrite(path, PLANES[0], description=said, **options)
     with pytest.warns(TiffStackWarning, match=r"a.tif: metaseries metadata cannot be read"):
         np.testing.assert_array_equal(open_stack(str(path)).read(), PLANES[0])
+
+
+def test_a_tag_that_cannot_be_read_is_told_with_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, PLANES[0], metadata=None, datetime="2024:05:01 12:00:00")
+    with tifffile.TiffFile(path) as tif:
+        tag = tif.pages.first.tags[306]
+    data = bytearray(path.read_bytes())
+    data[tag.offset + 8 : tag.offset + 12] = b"\xff" * 4  # where its text is said to be
+    path.write_bytes(data)
+    with pytest.warns(TiffStackWarning, match=rf"{re.escape(str(path))}: .*TiffTag 306"):
+        np.testing.assert_array_equal(open_stack(str(path)).read(), PLANES[0])
+
+
+def test_no_data_that_tifffile_does_not_take_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    pixels = PLANES[0].astype("f4")
+    tifffile.imwrite(path, pixels, metadata=None, extratags=[(42113, "s", 0, "-3.4e+38", True)])
+    assert open_stack(str(path)).metadata["scale"] == {}  # pytest makes a warning an error

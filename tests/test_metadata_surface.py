@@ -18,10 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intake_tiffstack import open_stack
-from intake_tiffstack.driver import TiffStackSource
+from intake_tiffstack.driver import TiffStackSource, TiffStackZarrSource
 from intake_tiffstack.errors import OptionError, TiffStackWarning
+from intake_tiffstack.export import write_zarr
 from intake_tiffstack.metadata.ome import read_ome_image
 from metadata_files import UM, ome
+from servers import Manner, Request, serve_files
 from tiff_files import kind
 
 SHAPE = {"T": 2, "Z": 3, "C": 2, "Y": 4, "X": 5}
@@ -251,6 +253,111 @@ def test_all_of_it_survives_a_copy(tmp_path: Path, zarr_format: int) -> None:
     assert copy.physical_pixel_sizes == source.physical_pixel_sizes
     assert (copy.dims, copy.sizes) == (source.dims, source.sizes)
     assert copy.time_interval == source.time_interval
+
+
+# -- a part of a copy ----------------------------------------------------------------------------
+
+
+def spacings(size: int) -> st.SearchStrategy[list[int]]:
+    return st.lists(st.integers(0, size - 1), min_size=1, unique=True).map(sorted)
+
+
+@given(t=spacings(5), c=spacings(3), y=spacings(4), x=spacings(6))
+def test_the_metadata_of_a_part_are_those_of_its_positions(
+    map_copy: TiffStackZarrSource, t: list[int], c: list[int], y: list[int], x: list[int]
+) -> None:
+    whole = map_copy.to_xarray()
+    kept = {"t": t, "c": c, "y": y, "x": x}
+    values = {dim: whole[dim].values[kept[dim]].tolist() for dim in ("t", "y", "x")}
+    part = map_copy(sel=values | {"channel": [f"ch{i}" for i in c]})
+    known = part.discover()["metadata"]
+    for dim in ("t", "y", "x"):
+        is_even = len(set(np.diff(kept[dim]).tolist())) < 2
+        assert (dim in known["scale"]) == is_even
+        assert (dim in known["units"]) == is_even
+        assert (f"scale.{dim}" in known["provenance"]) == is_even
+        if is_even:
+            start = known["translation"].get(dim, 0.0)
+            positions = start + np.arange(len(kept[dim])) * known["scale"][dim]
+            np.testing.assert_allclose(part.to_xarray()[dim], positions)
+    assert known["time_interval"] == known["scale"].get("t")
+    for key in ("channel_names", "channel_colors", "emission_wavelengths"):
+        assert known[key] == [map_copy.discover()["metadata"][key][i] for i in c]
+    assert (known["affine"] is not None) == ({"y", "x"} <= known["scale"].keys())
+    if known["affine"] is not None:
+        a, b, at_x, d, e, at_y = known["affine"]
+        np.testing.assert_allclose(values["x"], a * (np.arange(len(x)) + 0.5) + b * 0.5 + at_x)
+        np.testing.assert_allclose(values["y"], d * 0.5 + e * (np.arange(len(y)) + 0.5) + at_y)
+
+
+@pytest.fixture(scope="module")
+def map_copy(tmp_path_factory: pytest.TempPathFactory) -> TiffStackZarrSource:
+    """Return a copy that knows its place on a map, its times and its channels."""
+    url = str(tmp_path_factory.mktemp("map") / "a.zarr")
+    scale, start = {"t": 3.0, "y": -10.0, "x": 10.0}, {"t": 0.0, "y": 95.0, "x": 505.0}
+    sizes = {"t": 5, "c": 3, "y": 4, "x": 6}
+    coords = {dim: ((dim,), start[dim] + np.arange(sizes[dim]) * scale[dim]) for dim in scale}
+    names = [f"ch{i}" for i in range(3)]
+    write_zarr(
+        np.zeros(tuple(sizes.values()), "u1"),
+        url,
+        dims=tuple(sizes),
+        coords=coords | {"channel": (("c",), np.array(names))},
+        attrs={
+            "scale": scale,
+            "translation": {"y": 95.0, "x": 505.0},
+            "units": {"t": "second", "y": "meter", "x": "meter"},
+            "time_interval": 3.0,
+            "channel_names": names,
+            "channel_colors": ["#ff0000", None, "#0000ff"],
+            "emission_wavelengths": [450.0, None, 600.0],
+            "affine": [10.0, 0.0, 500.0, 0.0, -10.0, 100.0],
+            "provenance": {f"scale.{dim}": "GeoTIFF of a.tif" for dim in scale},
+        },
+    )
+    return TiffStackZarrSource(url)
+
+
+def test_no_secret_of_a_url_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "c0.tif"
+    said = {"axes": "YX", "unit": "ell"}
+    tifffile.imwrite(
+        path, np.zeros((4, 5), "u1"), resolution=(2, 2), metadata=said, **kind("imagej")
+    )
+    with serve_files({"c0.tif": path.read_bytes()}) as server:
+        source = TiffStackSource(f"{server.url}/c0.tif?token=SECRET")
+        with pytest.warns(TiffStackWarning, match="unit 'ell' of ImageJ") as caught:
+            known = source.discover()["metadata"]
+        report = source.report()
+        source.export(str(tmp_path / "a.zarr"))
+        told = source.file_metadata(0)
+    assert known["provenance"]["scale.x"].startswith("ImageJ of c0.tif")
+    texts = [str(one.message) for one in caught] + [json.dumps(known), str(report)]
+    texts += [(tmp_path / "a.zarr" / "zarr.json").read_text(), *told["warnings"]]
+    texts += [json.dumps(told["provenance"]), report._repr_html_()]
+    assert all("SECRET" not in text for text in texts)
+
+
+def test_remote_channels_are_asked_at_the_same_time(tmp_path: Path) -> None:
+    write_ome(tmp_path / "a.ome.tif", {}, "YX")
+    data = (tmp_path / "a.ome.tif").read_bytes()
+    under_way: set[str] = set()
+    most = 0
+
+    def answer(request: Request) -> Manner:
+        nonlocal most
+        if request.method == "GET":
+            under_way.add(request.path)
+            most = max(most, len(under_way))
+            time.sleep(0.05)
+            under_way.discard(request.path)
+        return "good"
+
+    with serve_files({f"c{c}.tif": data for c in range(8)}, manner=answer) as server:
+        urls = [f"{server.url}/c{c}.tif" for c in range(8)]
+        stack = open_stack(urls, pattern="c{c:d}.tif", validate="template")
+        assert "read from 8 of 8 files" in str(stack.report())
+    assert most > 1
 
 
 def test_discover_gives_what_json_holds(tmp_path: Path) -> None:

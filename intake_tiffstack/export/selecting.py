@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.export.attributes import Coords
+from intake_tiffstack.metadata.findings import CHANNEL_KEYS
 from intake_tiffstack.pattern.fields import natural_key, role_of
 
 __all__ = ["Positions", "select_attrs", "select_coords", "select_positions"]
@@ -102,9 +103,11 @@ def _order(value: Any) -> Any:
 def _as_positions(places: Sequence[int]) -> Positions:
     """Return *places* as a range where they are evenly spaced.
 
-    >>> _as_positions([1, 3, 5]), _as_positions([4]), _as_positions([0, 1, 3])
-    (range(1, 6, 2), range(4, 5), (0, 1, 3))
+    >>> _as_positions([1, 3, 5]), _as_positions([4]), _as_positions([0, 1, 3]), _as_positions([])
+    (range(1, 6, 2), range(4, 5), (0, 1, 3), range(0, 0))
     """
+    if not places:
+        return range(0)
     step = places[1] - places[0] if len(places) > 1 else 1
     even = range(places[0], places[-1] + 1, step)
     return even if len(even) == len(places) and list(even) == list(places) else tuple(places)
@@ -125,26 +128,69 @@ def select_attrs(
 ) -> dict[str, Any]:
     """Return the attributes as they hold for the positions that are kept. Pure.
 
-    What this package writes goes along with `sel`: the names of the channels, and the scale and
-    translation of a dim, which have no meaning where positions are unevenly spaced. Attributes of
+    What this package writes goes along with `sel`: what is known of each channel, and steps, units
+    and origin of a dim, which have no meaning where positions are unevenly spaced. Attributes of
     something else are left as they are.
     """
     found = dict(attrs)
     for dim, positions in kept.items():
         if positions == range(sizes[dim]):
             continue
-        names = found.get("channel_names")
-        if role_of(dim) == "channel" and isinstance(names, list) and len(names) == sizes[dim]:
-            found["channel_names"] = [names[position] for position in positions]
-        scale, translation = _numbers(found, "scale"), _numbers(found, "translation")
-        step, start = scale.pop(dim, None), translation.pop(dim, 0.0)
-        if step is not None and isinstance(positions, range):
-            scale[dim] = step * positions.step
-            translation[dim] = start + step * positions.start
-        for key, numbers in (("scale", scale), ("translation", translation)):
-            if numbers or dim in _numbers(found, key):
-                found[key] = numbers
+        role = role_of(dim)
+        if role == "channel":
+            for key in CHANNEL_KEYS:
+                values = found.get(key)
+                if isinstance(values, list) and len(values) == sizes[dim]:
+                    found[key] = [values[position] for position in positions]
+        if isinstance(positions, range):
+            _move_steps(found, dim, role, positions)
+        else:
+            _drop_steps(found, dim, role)
     return found
+
+
+def _move_steps(attrs: dict[str, Any], dim: str, role: str | None, positions: range) -> None:
+    """Let steps and origin along a dim be those of evenly spaced positions."""
+    scale, translation = _numbers(attrs, "scale"), _numbers(attrs, "translation")
+    if dim in scale:
+        if positions.start or dim in translation:
+            start = translation.get(dim, 0.0) + scale[dim] * positions.start
+            attrs["translation"] = translation | {dim: start}
+        attrs["scale"] = scale | {dim: scale[dim] * positions.step}
+    if role == "time" and isinstance(attrs.get("time_interval"), int | float):
+        attrs["time_interval"] *= positions.step
+    affine = attrs.get("affine")
+    if role in ("y", "x") and isinstance(affine, list) and len(affine) == 6:
+        attrs["affine"] = _moved_affine(affine, role, positions)
+
+
+def _moved_affine(affine: Sequence[float], role: str, positions: range) -> list[float]:
+    """Return the affine of the pixels that are kept, as large as their distance.
+
+    >>> _moved_affine([10.0, 0.0, 500.0, 0.0, -10.0, 90.0], "x", range(4, 10))
+    [10.0, 0.0, 540.0, 0.0, -10.0, 90.0]
+    """
+    a, b, c, d, e, f = affine
+    step = positions.step
+    corner = positions.start + (1 - step) / 2  # so that their centres stay where they are
+    if role == "x":
+        return [a * step, b, c + a * corner, d * step, e, f + d * corner]
+    return [a, b * step, c + b * corner, d, e * step, f + e * corner]
+
+
+def _drop_steps(attrs: dict[str, Any], dim: str, role: str | None) -> None:
+    """Drop what has no meaning where positions along a dim are unevenly spaced."""
+    dropped = {f"{key}.{dim}" for key in ("scale", "translation", "units")}
+    for key in ("scale", "translation", "units"):
+        if isinstance(attrs.get(key), Mapping):
+            attrs[key] = {name: value for name, value in attrs[key].items() if name != dim}
+    gone = {"time": "time_interval", "y": "affine", "x": "affine"}.get(role or "")
+    if gone is not None:
+        attrs.pop(gone, None)
+        dropped.add(gone)
+    if isinstance(attrs.get("provenance"), Mapping):
+        sources = attrs["provenance"]
+        attrs["provenance"] = {key: told for key, told in sources.items() if key not in dropped}
 
 
 def _numbers(attrs: Mapping[str, Any], key: str) -> dict[str, float]:

@@ -14,6 +14,7 @@ import tifffile
 
 from intake_tiffstack.header.opening import FILE_FAULTS, open_tiff, short_text
 from intake_tiffstack.header.window import HeaderBytes, open_header
+from intake_tiffstack.redact import hide_in_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,11 @@ __all__ = ["RawMetadata", "read_pages_metadata", "read_raw_metadata"]
 
 _METADATA_FAULTS: tuple[type[Exception], ...] = (*FILE_FAULTS, SyntaxError)
 # xml.etree raises a SyntaxError for broken XML
+
+# Micro-Manager cuts its display settings as often as not, and tifffile refuses a GDAL_NODATA that
+# is right for all but the last digit.
+_NO_FAULT = re.compile("display settings|GDAL_NODATA")
+_NAME = re.compile(r"<tifffile\.TiffFile '[^']*'> ")  # of the file, cut to 32 characters
 
 _NDTIFF, _SUMMARY = 483729, 2355492  # what Micro-Manager's own blocks begin with
 
@@ -48,7 +54,7 @@ class RawMetadata:
     beside: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """Name of a file beside this one to what it says, as in ``micromanager``."""
     notes: tuple[str, ...] = ()
-    """What could not be read, one sentence each."""
+    """What could not be read, one sentence each, naming the file."""
 
 
 def read_raw_metadata(
@@ -69,9 +75,9 @@ def read_raw_metadata(
             try:
                 values[name] = get(tif)
             except _METADATA_FAULTS as exc:
-                notes.append(f"{file.url}: {name} metadata cannot be read: {short_text(exc)}")
-        # Micro-Manager cuts its display settings as often as not
-        told = [note for note in notes if "display settings" not in note]
+                notes.append(f"{name} metadata cannot be read: {short_text(exc)}")
+        where = hide_in_text(file.url)
+        told = [f"{where}: {_NAME.sub('', note)}" for note in notes if not _NO_FAULT.search(note)]
         return RawMetadata(**values, notes=tuple(told))
 
 

@@ -19,6 +19,7 @@ from intake_tiffstack.errors import (
 )
 from intake_tiffstack.header.window import HeaderBytes, HeaderFile
 from intake_tiffstack.listing.filesystem import is_local
+from intake_tiffstack.redact import hide_in_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ def open_tiff(data: HeaderBytes, url: str) -> Iterator[tuple[tifffile.TiffFile, 
     with _captured_log() as notes:
         with file_faults_named(url):
             # _multifile=False: siblings named in OME-XML are other cells, not this file
-            tif = tifffile.TiffFile(HeaderFile(data, url), name=url, _multifile=False)
+            tif = tifffile.TiffFile(HeaderFile(data, url), name=hide_in_text(url), _multifile=False)
         try:
             yield tif, notes
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,8 +114,36 @@ def read_header(
     """
     if data is None:
         data = open_header(file, storage_options)
+    header = _parse(file, data, series, level, max_image_bytes)
+    cut_off = next((note for note in header.notes if _CUT_OFF.search(note)), None)
+    if cut_off is None or series or level:
+        return header
+    alone = _parse(file, data, series, level, max_image_bytes, is_ome=False)
+    if math.prod(alone.structure.shape) <= math.prod(header.structure.shape):
+        return header  # what is left over is no plane: a thumbnail
+    return replace(alone, notes=(f"{cut_off}; its pages are opened as they are", *alone.notes))
+
+
+# How tifffile tells that the XML counts fewer planes than the file has pages, or more.
+_CUT_OFF = re.compile(r"OME series expected \d+ frames, got")
+_ABSENT = re.compile(r"OME series (?:is missing|contains index out of range)")
+
+
+def _parse(
+    file: File,
+    data: HeaderBytes,
+    series: int,
+    level: int,
+    max_image_bytes: int | None,
+    *,
+    is_ome: bool = True,
+) -> Header:
+    """Return the header as :func:`read_header` does, or of the pages alone."""
     with open_tiff(data, file.url) as (tif, notes), file_faults_named(file.url):
-        _drop_bad_ome(tif, notes)
+        if is_ome:
+            _drop_bad_ome(tif, notes)
+        else:
+            tif.is_ome = False
         image = _choose_series(tif, series, level, file.url)
         _refuse_cut_chain(notes, file.url)
         page_ndim, axes = _align_pages(image, file.url)
@@ -134,7 +162,40 @@ def read_header(
             is_compressed=keyframe.compression != 1,
             kind=image.kind,
         )
+        if image.kind == "ome" and any(_ABSENT.search(note) for note in notes):
+            structure, frames = _without_absent(structure, frames, notes)
         return Header(file, structure, frames, image.transform, tuple(notes))
+
+
+def _without_absent(
+    structure: Structure, frames: RawFrames | SegmentedFrames, notes: list[str]
+) -> tuple[Structure, RawFrames | SegmentedFrames]:
+    """Drop the last positions of the outermost dim that have no page, whatever the XML counts.
+
+    Absent planes between those that are there stay, and are 0.
+    """
+    lead = structure.shape[: -structure.page_ndim]
+    if not lead or len(frames.offsets) != math.prod(lead):
+        return structure, frames
+    inner = math.prod(lead[1:])
+    first = frames.offsets.reshape(math.prod(lead), -1)[:, 0]
+    count = int(np.flatnonzero(first != -1)[-1]) // inner + 1
+    if count == lead[0]:
+        return structure, frames
+    notes[:] = [note for note in notes if not _ABSENT.search(note)]
+    notes.append(
+        f"OME series has {lead[0]} positions along {structure.dims[0]} in the XML, but pages for "
+        f"{count}: these are opened"
+    )
+    kept = slice(count * inner)
+    if isinstance(frames, SegmentedFrames):
+        tables = None if frames.tables is None else frames.tables[kept]
+        frames = replace(
+            frames, offsets=frames.offsets[kept], counts=frames.counts[kept], tables=tables
+        )
+    else:
+        frames = replace(frames, offsets=frames.offsets[kept])
+    return replace(structure, shape=(count, *structure.shape[1:])), frames
 
 
 _CUT_CHAIN = re.compile(r"invalid (?:page offset|offset to page)")
@@ -151,8 +212,9 @@ def _refuse_cut_chain(notes: list[str], url: str) -> None:
             )
 
 
-_PIXELS = re.compile(r"<(?:\w+:)?Pixels\b[^>]*>")
-_PLANES = re.compile(r"\bSize[ZCT]=[\"'](\d+)[\"']")
+_PIXELS = re.compile(r"<(?:\w+:)?Pixels\b[^<>]*>")
+_PLANES = re.compile(r"\bSize[ZCT]=[\"'](\d{1,99})[\"']")
+_COUNTS = re.compile(r"<(?:\w+:)?TiffData\b[^<>]*?\s(?:PlaneCount|NumPlanes)=[\"'](\d{1,99})[\"']")
 MOST_PLANES = 10_000_000
 
 
@@ -163,9 +225,13 @@ def _drop_bad_ome(tif: Any, notes: list[str]) -> None:
     """
     if not tif.is_ome:
         return
-    claimed = [
-        math.prod(int(n) for n in _PLANES.findall(pixels))
-        for pixels in _PIXELS.findall(tif.ome_metadata or "")
+    xml = tif.ome_metadata or ""
+    if "<!ENTITY" in xml:
+        notes.append("OME series is not read: the XML declares entities")
+        tif.is_ome = False
+        return
+    claimed = [int(n) for n in _COUNTS.findall(xml)] + [
+        math.prod(int(n) for n in _PLANES.findall(pixels)) for pixels in _PIXELS.findall(xml)
     ]
     if max(claimed, default=0) > MOST_PLANES:
         notes.append(f"OME series is not read: the XML claims {max(claimed):,} planes")

@@ -18,6 +18,7 @@ from intake_tiffstack.metadata.units import (
     unit_name,
 )
 from intake_tiffstack.pattern.matching import role_of
+from intake_tiffstack.redact import hide_in_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -91,6 +92,7 @@ class Findings:
 
     def __init__(self, url: str, notes: Iterable[str] = ()) -> None:
         self.url = url
+        self._where = hide_in_text(url)
         self.scale: dict[str, float] = {}
         self.units: dict[str, str] = {}
         self.translation: dict[str, float] = {}
@@ -103,11 +105,11 @@ class Findings:
 
     def warn(self, text: str) -> None:
         """Add a sentence on what is wrong in the file."""
-        self.warnings[f"{self.url}: {text}"] = None
+        self.warnings[f"{self._where}: {text}"] = None
 
     def note(self, key: str, source: str) -> None:
         """Keep where a value was learnt."""
-        name = self.url.partition("::")[0].rpartition("/")[2]
+        name = self._where.partition("::")[0].rpartition("/")[2]
         link = "" if source.endswith(" beside") else " of"
         self.provenance[key] = f"{source}{link} {name}"
 

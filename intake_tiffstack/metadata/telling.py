@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from intake_tiffstack.errors import TiffStackWarning
+from intake_tiffstack.redact import hide_in_text
 
 __all__ = ["plain", "warn"]
 
 
 def warn(text: str) -> None:
-    """Warn (TiffStackWarning) of something that does not stop the work."""
-    warnings.warn(text, TiffStackWarning, stacklevel=3)
+    """Warn (TiffStackWarning) of something that does not stop the work; secrets in URLs hidden."""
+    warnings.warn(hide_in_text(text), TiffStackWarning, stacklevel=3)
 
 
 def plain(value: Any) -> Any:
