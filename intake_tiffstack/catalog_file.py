@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
-import re
+import stat
 import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import YAMLError
+from intake.catalog.exceptions import DuplicateKeyError
+from intake.utils import yaml_load
 
 from intake_tiffstack.errors import EntryError, FilesNotFoundError, OptionError
 from intake_tiffstack.export.place import Place
@@ -23,9 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to_catalog"]
 
-_INDENT = 2
-_NOTHING = re.compile(r":\s*(\{\s*\}|null|~)(?=\s|$)")
-"""What stands behind ``sources`` where there is no entry."""
+_NULL = "tag:yaml.org,2002:null"
+_WIDTH = 1 << 20
+"""Longer than any line: none is broken."""
 
 
 def add_to_catalog(
@@ -70,21 +68,39 @@ def add_to_catalog(
     if not isinstance(name, str) or not name:
         raise OptionError(f"name must be the text that the entry is to be found by: got {name!r}")
     url = os.fspath(catalog)
-    if is_local(url):
-        url = os.path.realpath(absolute_url(url))  # a link stays a link to the file that changes
+    url = absolute_url(url) if is_local(url) else url
     folder, _, file_name = url.rpartition("/")
-    place = Place.at(folder, storage_options)
+    if os.path.islink(url):  # it stays a link to the file that changes
+        real, _, file_name = os.path.realpath(url).rpartition("/")
+        # behind a link from another folder CATALOG_DIR has two meanings
+        entry = _spell_source(source, folder if os.path.realpath(folder) == real else None)
+        place = Place.at(real)
+    else:
+        entry = _spell_source(source, folder)
+        place = Place.at(folder, storage_options)
+    text, mode = _read(place, file_name)
+    place.write_document(file_name, _with_entry(text, name, entry, url).encode())
+    if mode is not None:  # the lab may share the file
+        os.chmod(f"{place.path}/{file_name}", mode)
+
+
+def _read(place: Place, file_name: str) -> tuple[str, int | None]:
+    """Return what is in a file, nothing where there is none, and its permissions if it is local."""
+    path = f"{place.path}/{file_name}"
     try:
         with place.read_errors():
-            text = place.filesystem.cat_file(f"{place.path}/{file_name}").decode()
+            content: bytes = place.filesystem.cat_file(path)
     except FilesNotFoundError:
-        text = ""
-    changed = _with_entry(text, name, _spell_source(source, folder), url)
-    place.write_document(file_name, changed.encode())
+        return "", None
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as exc:
+        raise EntryError(f"{place.url}/{file_name} cannot be read as a catalog: {exc}") from exc
+    return text, stat.S_IMODE(os.stat(path).st_mode) if is_local(place.url) else None
 
 
-def _spell_source(source: DataSource, folder: str) -> dict[str, Any]:
-    """Return the entry of *source*, for a catalog in *folder*."""
+def _spell_source(source: DataSource, folder: str | None) -> dict[str, Any]:
+    """Return the entry of *source*, for a catalog in *folder*; None for one that has two."""
     (spelled,) = yaml.safe_load(source.yaml())["sources"].values()
     entry = {key: value for key, value in spelled.items() if value not in (None, "", {})}
     arguments = entry.get("args", {})
@@ -93,7 +109,7 @@ def _spell_source(source: DataSource, folder: str) -> dict[str, Any]:
     return entry
 
 
-def _relocated(urlpath: Any, folder: str) -> Any:
+def _relocated(urlpath: Any, folder: str | None) -> Any:
     """Return a urlpath as a catalog in *folder* has it. Pure but for where relative paths begin.
 
     >>> _relocated("/data/raw/*.tif", "/data"), _relocated("s3://b/a.tif", "/data")
@@ -104,7 +120,9 @@ def _relocated(urlpath: Any, folder: str) -> Any:
     if not isinstance(urlpath, str) or "{{" in urlpath or "{%" in urlpath:
         return urlpath
     url = absolute_url(urlpath)
-    return "{{ CATALOG_DIR }}" + url[len(folder) :] if url.startswith(folder + "/") else url
+    if folder is None or not url.startswith(f"{folder}/"):
+        return url
+    return "{{ CATALOG_DIR }}" + url.removeprefix(folder)
 
 
 def _with_entry(text: str, name: str, entry: Mapping[str, Any], url: str) -> str:
@@ -119,122 +137,112 @@ def _with_entry(text: str, name: str, entry: Mapping[str, Any], url: str) -> str
         driver: x
     <BLANKLINE>
     """
-    parsed = _parse(text, url)
-    sources = parsed.get("sources")
-    if sources and not isinstance(sources, CommentedMap):
-        raise EntryError(f"{url}: sources must be a mapping of entries, but got {sources!r:.80}")
-    if sources and sources.fa.flow_style():  # all in one line: there are no lines to go by
-        sources.fa.set_block_style()
-        text = _round_trip(parsed)
-        sources = _parse(text, url)["sources"]
-    if sources:
-        changed = _splice(text, sources, name, entry)
-    else:
-        changed = _first_entry(text, parsed, name, entry)
-    _check(text, changed, name, entry, url)
-    return changed
-
-
-def _first_entry(text: str, parsed: CommentedMap, name: str, entry: Mapping[str, Any]) -> str:
-    """Return the text of a catalog that has no entry yet with one."""
-    lines = text.splitlines(keepends=True)
-    if "sources" in parsed:
-        place = parsed.lc.key("sources")[0] + 1
-        lines[place - 1] = _NOTHING.sub(":", lines[place - 1], count=1)
-    else:
-        if lines and not lines[-1].endswith("\n"):
-            lines[-1] += "\n"
-        lines.append("sources:\n")
-        place = len(lines)
-    return _insert(lines, place, place, _spell({name: entry}, _INDENT))
-
-
-def _splice(text: str, sources: CommentedMap, name: str, entry: Mapping[str, Any]) -> str:
-    """Return the text with the lines of one entry in a block of entries."""
-    lines = text.splitlines(keepends=True)
-    indent = sources.lc.col
-    if name in sources:
-        start = sources.lc.key(name)[0]
-        stop = _end_of_block(lines, start + 1, indent)
-    else:
-        last = max(sources.lc.key(key)[0] for key in sources)
-        start = stop = _end_of_block(lines, last + 1, indent)
-    return _insert(lines, start, stop, _spell({name: entry}, indent))
-
-
-def _insert(lines: list[str], start: int, stop: int, spelled: str) -> str:
-    """Return the lines with those from *start* to *stop* replaced."""
-    above = "".join(lines[:start])
-    if above and not above.endswith("\n"):
-        above += "\n"
-    return above + spelled + "".join(lines[stop:])
-
-
-def _end_of_block(lines: list[str], start: int, indent: int) -> int:
-    """Return the first line after those that are indented by more than *indent*. Pure.
-
-    Blank lines and comments that are no deeper belong to what follows.
-
-    >>> _end_of_block(["a:\\n", "  b: 1\\n", "\\n", "# about c\\n", "c: 2\\n"], 1, 0)
-    2
-    """
-    stop = start
-    for number in range(start, len(lines)):
-        content = lines[number].strip()
-        is_deeper = len(lines[number]) - len(lines[number].lstrip(" ")) > indent
-        if content and is_deeper:
-            stop = number + 1
-        elif content and not content.startswith("#"):
-            break
-    return stop
-
-
-def _spell(value: Mapping[str, Any], indent: int) -> str:
-    """Return the YAML of a new entry, all lines indented.
-
-    By the library that Intake reads with: to ruamel, of YAML 1.2, a bare ``NO`` or ``010`` is text.
-    """
-    spelled = yaml.safe_dump(
-        value, sort_keys=False, default_flow_style=False, allow_unicode=True, width=4096
-    )
-    return textwrap.indent(spelled, " " * indent)
-
-
-def _ruamel() -> YAML:
-    made = YAML()
-    made.preserve_quotes = True
-    made.width = 4096  # no line is broken
-    return made
-
-
-def _round_trip(parsed: CommentedMap) -> str:
-    out = io.StringIO()
-    _ruamel().dump(parsed, out)
-    return out.getvalue()
-
-
-def _parse(text: str, url: str) -> CommentedMap:
+    before = _load(text, url)
+    if text and not text.endswith("\n"):
+        text += "\n"
+    end_of_line = "\r\n" if "\r\n" in text else "\n"
+    start, stop, new = _place_entry(text, name, entry, url)
+    changed = text[:start] + new.replace("\n", end_of_line) + text[stop:]
+    before["sources"] = {**(before.get("sources") or {}), name: entry}
     try:
-        found = _ruamel().load(text)
-    except YAMLError as exc:
-        raise EntryError(f"{url} cannot be read as YAML: {exc}") from exc
-    if found is None:
-        return CommentedMap()
-    if not isinstance(found, CommentedMap):
-        raise EntryError(f"{url} is no catalog: it should hold a mapping, but got {found!r:.80}")
-    return found
-
-
-def _check(before: str, after: str, name: str, entry: Mapping[str, Any], url: str) -> None:
-    """Raise where the change would be anything else than that one entry, as Intake reads it."""
-    try:
-        expected, found = yaml.safe_load(before) or {}, yaml.safe_load(after)
-    except yaml.YAMLError as exc:
-        raise EntryError(f"{url} would not be YAML with the entry {name!r}: {exc}") from exc
-    expected["sources"] = {**(expected.get("sources") or {}), name: entry}
-    if repr(found) != repr(expected):  # NaN does not equal itself
+        found = yaml_load(changed)
+    except (yaml.YAMLError, DuplicateKeyError):
+        found = None
+    if repr(found) != repr(before):  # NaN does not equal itself
         raise EntryError(
             f"{url}: the entry {name!r} cannot be put there without changing another one; write it "
             "by hand",
             entry=name,
         )
+    return changed
+
+
+def _load(text: str, url: str) -> dict[str, Any]:
+    """Return what a catalog says, as Intake reads it."""
+    try:
+        found = yaml_load(text)
+    except (yaml.YAMLError, DuplicateKeyError) as exc:
+        raise EntryError(f"{url} cannot be read as a catalog: {exc}") from exc
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise EntryError(f"{url} is no catalog: it should hold a mapping, but got {found!r:.80}")
+    if found.get("sources") and not isinstance(found["sources"], dict):
+        raise EntryError(
+            f"{url}: sources must be a mapping of entries, but got {found['sources']!r:.80}"
+        )
+    return found
+
+
+def _place_entry(text: str, name: str, entry: Mapping[str, Any], url: str) -> tuple[int, int, str]:
+    """Return from where to where the text of a catalog is replaced for an entry, and by what."""
+    root = yaml.compose(text, Loader=yaml.SafeLoader)  # each node knows where it stands
+    sources = None if root is None else _child(root, "sources")
+    if sources is None:
+        return len(text), len(text), _block({"sources": {name: entry}}, 0)
+    start, stop = sources.start_mark.index, sources.end_mark.index
+    if sources.tag == _NULL or not sources.value:  # what says that there is none goes
+        start = len(text[:start].rstrip(" "))
+        rest = text[stop : _next_line(text, stop)].rstrip("\r\n")
+        return start, _next_line(text, stop), f"{rest}\n{_block({name: entry}, 2)}"
+    found = _child(sources, name)
+    if not sources.flow_style:
+        indent = sources.value[0][0].start_mark.column
+        start, stop = _entry_lines(text, sources, found, indent)
+        return start, stop, _block({name: entry}, indent)
+    if found is not None:
+        return found.start_mark.index, found.end_mark.index, _flow(entry)
+    last = sources.value[-1][1].end_mark.index
+    return last, last, ", " + _flow({name: entry})[1:-1]
+
+
+def _child(parent: yaml.Node, name: str) -> Any:
+    """Return the node of what a mapping has under a name, None where it has none."""
+    return next((value for key, value in parent.value if key.value == name), None)
+
+
+def _entry_lines(
+    text: str, sources: yaml.MappingNode, found: yaml.Node | None, indent: int
+) -> tuple[int, int]:
+    """Return where the lines of an entry begin and end, of a new one at the end of all.
+
+    Blank lines and comments behind an entry that are no deeper than its name belong to what
+    follows.
+    """
+    starts = [_line(text, key.start_mark.index) for key, _ in sources.value]
+    starts.append(_line(text, sources.end_mark.index))
+    values = [value for _, value in sources.value]
+    number = len(values) - 1 if found is None else values.index(found)
+    start, stop = starts[number : number + 2]
+    for line in reversed(text[start:stop].splitlines(keepends=True)):
+        content = line.lstrip(" ")
+        is_deeper = len(line) - len(content) > indent
+        if content.strip() and (is_deeper or not content.startswith("#")):
+            break
+        stop -= len(line)
+    return (stop if found is None else start), stop
+
+
+def _line(text: str, index: int) -> int:
+    """Return where the line begins that a place in a text is on."""
+    return text.rfind("\n", 0, index) + 1
+
+
+def _next_line(text: str, index: int) -> int:
+    return text.index("\n", index) + 1
+
+
+def _block(value: Mapping[str, Any], indent: int) -> str:
+    """Return a value as lines of YAML, all of them indented."""
+    spelled = yaml.safe_dump(
+        value, sort_keys=False, default_flow_style=False, allow_unicode=True, width=_WIDTH
+    )
+    return textwrap.indent(spelled, " " * indent)
+
+
+def _flow(value: Mapping[str, Any]) -> str:
+    """Return a value as YAML within a line."""
+    spelled: str = yaml.safe_dump(
+        value, sort_keys=False, default_flow_style=True, allow_unicode=True, width=_WIDTH
+    )
+    return spelled.strip()

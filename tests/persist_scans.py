@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import warnings
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 import tifffile
@@ -53,3 +60,64 @@ def scan(tmp_path: Path) -> np.ndarray:
 def source(scan: np.ndarray, store: Path, tmp_path: Path) -> TiffStackSource:
     """A source over the files in ``raw``, with an empty store."""
     return open_scan(tmp_path / "raw")
+
+
+# --- in other processes -------------------------------------------------------------------------
+
+
+_PRELOADED = [
+    "distributed",
+    "intake_tiffstack.driver",
+    "intake_tiffstack.labelled",
+    "pint",
+    "pytest",
+]
+
+
+def start(function: Any, *arguments: Any) -> tuple[BaseProcess, Connection]:
+    """Start a process that calls a function of this module with the end of a pipe to tell by.
+
+    It persists where this process does now.
+    """
+    forks = multiprocessing.get_context("forkserver")  # imports once, and forks with no thread
+    forks.set_forkserver_preload(_PRELOADED)
+    ours, theirs = forks.Pipe(duplex=False)
+    store = os.environ["INTAKE_PERSIST_PATH"]
+    process = forks.Process(target=_run, args=(store, function, theirs, *arguments))
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def finish(process: BaseProcess) -> int | None:
+    """Return how a process ended, None where it does not."""
+    process.join(timeout=120)
+    code = process.exitcode
+    process.kill()
+    process.join()
+    return code
+
+
+def _run(store: str, function: Any, *arguments: Any) -> None:
+    os.environ["INTAKE_PERSIST_PATH"] = store
+    warnings.simplefilter("error", UserWarning)
+    function(*arguments)
+
+
+def persist_and_read(told: Connection, folder: Path, chunks: str, options: dict[str, Any]) -> None:
+    """Persist a scan and tell the sum of its pixels, of the copy and of what is read then."""
+    source = open_scan(folder, chunks=chunks)
+    persisted = source.persist(progress=False, **options)
+    told.send([int(persisted.read().sum()), int(source.read().sum())])
+
+
+def persist_half(told: Connection, folder: Path, chunks: tuple[int, ...]) -> None:
+    """Persist a scan and be killed when half of it is written."""
+
+    def report(done: int, total: int) -> None:
+        if 2 * done >= total:
+            told.send(done)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with dask.config.set({"tiffstack.block_bytes": 400, "scheduler": "sync"}):
+        open_scan(folder).persist(progress=report, chunks=chunks)

@@ -108,9 +108,25 @@ def test_the_same_entry_again_changes_nothing() -> None:
         ("sources: {}   # none yet\nmetadata: {}\n", "sources:   # none yet\n  new:\n"),
         ("sources: null\n", "sources:\n  new:\n"),
         ("sources:\n    a: {driver: csv}", "sources:\n    a: {driver: csv}\n    new:\n"),
-        ("sources: {a: {driver: csv}}\n#c\n", "sources:\n  a: {driver: csv}\n  new:\n"),
+        ("sources: {a: {driver: csv}}\n#c\n", "sources: {a: {driver: csv}, new: {driver: "),
+        ("sources:  # no: {} yet\nb: 1\n", "sources:  # no: {} yet\n  new:\n"),
+        ("sources: {\n}  # none\nb: 1\n", "sources:  # none\n  new:\n"),
+        ("sources: &all\n a: {driver: csv}\n", "sources: &all\n a: {driver: csv}\n new:\n"),
+        ("\ufeffsources: ~\n", "\ufeffsources:\n  new:\n"),
     ],
-    ids=["empty file", "no sources", "nothing", "braces", "null", "no end of line", "one line"],
+    ids=[
+        "empty file",
+        "no sources",
+        "nothing",
+        "braces",
+        "null",
+        "no end of line",
+        "one line",
+        "braces in a comment",
+        "braces over lines",
+        "anchor",
+        "mark of the byte order",
+    ],
 )
 def test_catalogs_of_every_form_take_an_entry(text: str, expected: str) -> None:
     changed = _with_entry(text, "new", ENTRY, "lab.yml")
@@ -118,6 +134,29 @@ def test_catalogs_of_every_form_take_an_entry(text: str, expected: str) -> None:
     found = yaml.safe_load(changed)
     assert found.pop("sources")["new"] == ENTRY
     assert found == {k: v for k, v in (yaml.safe_load(text) or {}).items() if k != "sources"}
+
+
+FLOW = """\
+sources: {
+  a: {driver: csv},  # about a
+  b: {driver: csv}   # about b
+}
+metadata:   {x: [1,   2]}
+"""
+
+
+def test_entries_in_braces_stay_there_with_their_comments() -> None:
+    spelled = "{driver: tiffstack_zarr, args: {urlpath: 's3://b/NO.zarr'}}"
+    added = _with_entry(FLOW, "new", ENTRY, "lab.yml")
+    assert added == FLOW.replace("}   # about b", f"}}, new: {spelled}   # about b")
+    replaced = _with_entry(FLOW, "a", ENTRY, "lab.yml")
+    assert replaced == FLOW.replace("a: {driver: csv}", f"a: {spelled}")
+
+
+@pytest.mark.parametrize("name", ["new", "second"])
+def test_lines_end_as_the_others_do(name: str) -> None:
+    changed = _with_entry(CATALOG.replace("\n", "\r\n"), name, ENTRY, "lab.yml")
+    assert changed == _with_entry(CATALOG, name, ENTRY, "lab.yml").replace("\n", "\r\n")
 
 
 _words = st.text("abNO01:# -'\"{}[]&*!|>%@`\né", min_size=1, max_size=8)
@@ -141,19 +180,24 @@ def test_any_entry_is_read_as_it_was_given(name: str, arguments: dict[str, Any])
     [
         ("sources: [a, b]\n", "mapping of entries"),
         ("- a\n", "is no catalog"),
-        ("sources: {a: [}\n", "cannot be read as YAML"),
-        ("sources:\n  new: &x {driver: csv}\n  other: *x\n", "undefined alias"),
+        ("sources: {a: [}\n", "cannot be read as a catalog"),
+        ("sources:\n  new: &x {driver: csv}\n  other: *x\n", "without changing another one"),
+        ("sources:\n  new: {driver: csv}\n  new: {driver: x}\n", "duplicate key .* line 3"),
+        ("b: &b {new: {driver: csv}}\nsources:\n  <<: *b\n", "cannot be read as a catalog"),
+        ("metadata: {}\n...\n", "without changing another one"),
+        ("# \udce9\n", "cannot be read as a catalog: .*utf-8"),
     ],
-    ids=["list of sources", "list", "no YAML", "an anchor in the entry that goes"],
-)
+    ids=["list of sources", "list", "no YAML", "an anchor in the entry that goes", "two alike",
+         "merged, which Intake does not read", "an end", "Latin-1"],
+)  # fmt: skip
 def test_what_cannot_take_the_entry_is_refused_and_left(
     text: str, match: str, tmp_path: Path
 ) -> None:
     catalog = tmp_path / "lab.yml"
-    catalog.write_text(text)
+    catalog.write_text(text, errors="surrogateescape")
     with pytest.raises(EntryError, match=match):
         add_to_catalog(TiffStackSource("a.tif"), catalog, "new")
-    assert catalog.read_text() == text
+    assert catalog.read_text(errors="surrogateescape") == text
 
 
 def test_a_name_must_be_text(tmp_path: Path) -> None:
@@ -206,12 +250,28 @@ def test_the_file_is_replaced_as_a_whole_behind_a_link_too(tmp_path: Path) -> No
     (tmp_path / "real").mkdir()
     real, link = tmp_path / "real" / "lab.yml", tmp_path / "link.yml"
     real.write_text(CATALOG)
+    real.chmod(0o660)
     link.symlink_to(real)
     add_to_catalog(TiffStackSource("/a.tif"), link, "new")
     assert link.is_symlink()
     assert "new" in yaml.safe_load(real.read_text())["sources"]
     assert os.listdir(tmp_path / "real") == ["lab.yml"], "something was left behind"
-    assert stat.S_ISREG(real.stat().st_mode)
+    assert stat.S_IMODE(real.stat().st_mode) == 0o660, "the group may no longer write it"
+
+
+def test_an_entry_opens_by_the_link_and_by_the_file(tmp_path: Path, pixels: np.ndarray) -> None:
+    """Where they are in two folders CATALOG_DIR is either of them."""
+    (tmp_path / "links").mkdir()
+    (tmp_path / "lab.yml").write_text("sources: {}\n")
+    link = tmp_path / "links" / "lab.yml"
+    link.symlink_to(tmp_path / "lab.yml")
+    source = TiffStackSource(f"{tmp_path}/raw/*.tif", pattern="t{t:d}.tif")
+    for name, catalog in (("by_link", link), ("by_file", tmp_path / "lab.yml")):
+        add_to_catalog(source, catalog, name)
+    for catalog in (link, tmp_path / "lab.yml"):
+        np.testing.assert_array_equal(intake.open_catalog(str(catalog)).by_link.read(), pixels)
+    found = yaml.safe_load(link.read_text())["sources"]["by_file"]["args"]
+    assert found["urlpath"] == "{{ CATALOG_DIR }}/raw/*.tif", "it moves with its files"
 
 
 def test_a_catalog_in_a_bucket(s3_server: S3Server) -> None:

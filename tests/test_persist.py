@@ -88,6 +88,18 @@ def test_unpersist_goes_back_to_the_files(source, scan, store):
         persisted.to_dask()
 
 
+def test_what_is_known_of_a_copy_needs_no_files(source, tmp_path):
+    source.persist()
+    (tmp_path / "raw").rename(tmp_path / "away")
+    for name, expected in (
+        ("dims", ("c", "t", "z", "y", "x")),
+        ("sizes", {"c": 2, "t": 3, "z": 4, "y": 8, "x": 6}),
+        ("scale", {"y": 0.5, "x": 0.5}),
+        ("channel_names", None),
+    ):
+        assert getattr(open_scan(tmp_path / "raw", persist_mode="always"), name) == expected
+
+
 def test_persisting_says_where_and_how_much_once(source, store, capsys):
     source.persist()
     told = capsys.readouterr().out.splitlines()
@@ -376,6 +388,7 @@ def test_the_yaml_of_a_persisted_source_opens_it(source, scan):
         ({"ttl": "1h"}, "ttl must be"),
         ({"ttl": float("nan")}, "ttl must be"),
         ({"ttl": True}, "ttl must be"),
+        ({"ttl": 1e12}, "ttl must be"),
         ({"chunk": (1,)}, "did you mean 'chunks'"),
         ({"overwrite": True}, "unknown option of persist"),
         ({"storage_options": {}}, "persist_storage_options"),

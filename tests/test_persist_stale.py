@@ -20,6 +20,7 @@ from intake_tiffstack.errors import FileChangedError, TiffStackError, TiffStackW
 from intake_tiffstack.listing.filetable import File, FileTable
 from intake_tiffstack.persist.record import describe_changes
 from persist_scans import (  # noqa: F401 - fixtures
+    PATTERN,
     WAVES,
     open_scan,
     scan,
@@ -28,7 +29,7 @@ from persist_scans import (  # noqa: F401 - fixtures
     write_file,
     write_scan,
 )
-from servers import S3Server
+from servers import S3Server, serve_files
 
 
 def touch(raw: Path) -> None:
@@ -142,7 +143,7 @@ def test_none_of_the_names_matches_any_more(source, scan, tmp_path):
 
 
 def test_a_copy_is_used_until_its_time_is_over(source, scan):
-    source.persist(ttl=3600)
+    source.persist(ttl=np.int64(3600))
     np.testing.assert_array_equal(source.read(), scan)
     source.persist(ttl=0)
     with pytest.warns(TiffStackWarning, match="the files are read: it expired at 2"):
@@ -214,6 +215,27 @@ def test_files_in_a_bucket_are_known_by_their_etags(s3_server: S3Server, store, 
         np.testing.assert_array_equal(source.read(), pixels)
 
 
+def test_it_is_told_where_nothing_proves_that_files_stayed_the_same(store, tmp_path):
+    pixels = write_scan(tmp_path / "raw")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "raw").iterdir()}
+    with serve_files(files, has_etags=False, modified="") as server:
+        urls = [f"{server.url}/{name}" for name in sorted(files)]
+        options = {"pattern": PATTERN, "concat_dim": ["c", "t"], "file_dims": "zyx"}
+        source = TiffStackSource(urls, **options)
+        source.persist()
+        told = r"whether 6 of its 6 files changed cannot be told: their server gives neither"
+        with pytest.warns(TiffStackWarning, match=told):
+            np.testing.assert_array_equal(source.read(), pixels)
+
+
+def test_the_warning_is_at_the_line_of_the_user(source):
+    source.persist(ttl=0)
+    for use in (source.to_dask, source.to_xarray, source.discover, source.read):
+        with pytest.warns(TiffStackWarning, match="expired") as warned:
+            use()
+        assert {warning.filename for warning in warned} == {__file__}
+
+
 # --- what is told -------------------------------------------------------------------------------
 
 
@@ -230,10 +252,13 @@ def table(*files: tuple[str, int, int, str | None]) -> FileTable:
         ([("s3://b/a", 1, -1, '"x"')], [("s3://b/a", 1, -1, '"y"')],
          '1 changed (a: ETag "x" to "y")'),
         ([("/d/a", 1, 5, None)], [("/e/a", 1, 5, None)], "1 new (a), 1 gone (a)"),
+        ([("http://h/a?key=***", 1, 5, None), ("http://h/a?key=***", 1, 5, None)],
+         [("http://h/a?key=***", 2, 5, None), ("http://h/a?key=***", 1, 5, None)],
+         "1 changed (a?key=***: size 1 to 2)"),
         ([("/a", 1, 5, None)], [(f"/b{i:04}", 1, 5, None) for i in range(1200)],
          "1,200 new (b0000, ... b1199 (1200 in all)), 1 gone (a)"),
     ],
-    ids=["the same", "weak tag", "size", "tag", "moved", "many"],
+    ids=["the same", "weak tag", "size", "tag", "moved", "alike", "many"],
 )  # fmt: skip
 def test_changes_are_told_in_one_line(before, now, told):
     assert describe_changes(table(*before), table(*now)) == told

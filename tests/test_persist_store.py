@@ -7,10 +7,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-import os
 import signal
-import subprocess
-import sys
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -40,8 +37,20 @@ from intake_tiffstack.listing.filetable import FileTable
 from intake_tiffstack.persist import Shelf, pixel_key
 from intake_tiffstack.persist.record import pack_seen, unpack_seen
 from intake_tiffstack.persist.store import find_store
-from persist_scans import PATTERN, open_scan, scan, source, store, write_file, write_scan  # noqa: F401
-from servers import S3Server, serve_s3
+from persist_scans import (  # noqa: F401 - fixtures
+    PATTERN,
+    finish,
+    open_scan,
+    persist_and_read,
+    persist_half,
+    scan,
+    source,
+    start,
+    store,
+    write_file,
+    write_scan,
+)
+from servers import S3Server, serve_files, serve_s3
 
 
 def shelf_of(source: TiffStackSource) -> Shelf:
@@ -128,19 +137,19 @@ def test_the_options_of_the_store_must_be_a_mapping(source):
         source.persist()
 
 
-def test_files_are_read_where_the_store_cannot_be(monkeypatch, source, scan):
-    with serve_s3() as server:
-        server.put("gone", {"x": b"x"})
-        options = {**server.storage_options, "config_kwargs": {"retries": {"max_attempts": 0}}}
-        monkeypatch.setenv("INTAKE_PERSIST_PATH", "s3://gone/store")
-        with dask.config.set({"tiffstack.persist_storage_options": options}):
-            source.persist()
+def test_files_are_read_where_the_store_cannot_be(monkeypatch, source, scan, s3_server: S3Server):
+    s3_server.put("gone", {"x": b"x"})
+    options = {**s3_server.storage_options, "config_kwargs": {"retries": {"max_attempts": 0}}}
+    monkeypatch.setenv("INTAKE_PERSIST_PATH", "s3://gone/store")
+    with dask.config.set({"tiffstack.persist_storage_options": options}):
+        source.persist()
+        np.testing.assert_array_equal(source.read(), scan)
+        s3_server.refuses = lambda request: 403
+        told = "the persisted copy cannot be read, and the files are: "
+        with pytest.warns(TiffStackWarning, match=told):
             np.testing.assert_array_equal(source.read(), scan)
-            server.refuses = lambda request: 403
-            with pytest.warns(TiffStackWarning, match="cannot be told, and the files are read"):
-                np.testing.assert_array_equal(source.read(), scan)
-            with pytest.raises(StorageError, match="s3://gone/store"):
-                source(persist_mode="always").to_dask()
+        with pytest.raises(StorageError, match="s3://gone/store"):
+            source(persist_mode="always").to_dask()
 
 
 def test_the_copy_serves_where_the_server_of_the_files_is_stopped(store, tmp_path):
@@ -170,18 +179,6 @@ def test_the_generation_before_stays_and_older_ones_go(source, scan, tmp_path):
     with pytest.raises(FileChangedError, match="was removed since this array was made from it"):
         first.compute()
     assert len({first.name, second.name, source.to_dask().name}) == 3
-
-
-def test_a_copy_that_is_removed_while_it_is_read_is_no_zeros(source, store):
-    source.persist()
-    array = source.to_dask()
-    for path in store.rglob("c/**/*"):
-        if path.is_file():
-            path.unlink()
-    shelf = shelf_of(source)
-    shelf.remove_generation(generations(source)[0])
-    with pytest.raises(FileChangedError, match="was removed"):
-        array.compute()
 
 
 def test_a_copy_made_anew_after_unpersist_is_another_array(source, scan):
@@ -230,7 +227,7 @@ def test_unpersist_leaves_a_writer_alone(source):
     shelf = shelf_of(source)
     other = "000007-ffff"
     place = Place.at(shelf.pixels_url(other))
-    with hold(place, {"token": "x", "arrays": []}, None, "writing"):
+    with hold(place, {"token": "x", "arrays": []}, None):
         source.unpersist()
         assert generations(source) == [other]
     source.unpersist()
@@ -286,13 +283,63 @@ def test_a_damaged_publication_is_told_and_the_files_are_read(source, scan, cont
     np.testing.assert_array_equal(source.get_persisted().read(), scan)
 
 
-@pytest.mark.parametrize("lost", ["seen.json.gz", "pixels.zarr/zarr.json"])
-def test_a_copy_whose_parts_were_removed_by_hand_is_told(source, lost):
+def damage_document(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def store_another_shape(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"shape": [\n    2,', b'"shape": [\n    3,'))
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "error"),
+    [
+        ("seen.json.gz", Path.unlink, "seen.json.gz is gone"),
+        ("seen.json.gz", damage_document, "seen.json.gz is damaged"),
+        ("pixels.zarr/zarr.json", Path.unlink, "no longer there"),
+        ("pixels.zarr/zarr.json", damage_document, "pixels.zarr is damaged"),
+        ("pixels.zarr/zarr.json", store_another_shape, r"has \(3, 3, 4, 8, 6\) uint16, but what"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_files_are_read_where_the_copy_is_spoilt(source, scan, part, change, error):
     source.persist()
     (name,) = generations(source)
-    Path(shelf_of(source).url, name, lost).unlink()
-    with pytest.raises(FilesNotFoundError, match=r"gone|no longer there"):
-        source.to_dask()
+    change(Path(shelf_of(source).url, name, part))
+    with pytest.warns(TiffStackWarning, match=f"copy cannot be read, and the files are: .*{error}"):
+        np.testing.assert_array_equal(source.read(), scan)
+    with pytest.raises((FilesNotFoundError, StorageError), match=error):
+        source(persist_mode="always").to_dask()
+    source.persist()
+    np.testing.assert_array_equal(source.get_persisted().read(), scan)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"shards": (2, 3, 4, 8, 6)}, {"zarr_format": 2}, {"compressor": zarr.codecs.GzipCodec()}],
+    ids=["blosc", "shards", "v2", "gzip"],
+)
+def test_a_chunk_that_is_lost_is_no_zeros(source, how):
+    source.persist(**{"chunks": (1, 1, 4, 8, 6), **how})
+    array = source.to_dask()
+    (name,) = generations(source)
+    parts = Path(shelf_of(source).url, name, "pixels.zarr").rglob("*")
+    chunks = [path for path in parts if path.is_file() and path.name[0] not in "z."]
+    chunks[-1].unlink()
+    with pytest.raises(FileChangedError, match="or a part of it is lost"):
+        array.compute()
+
+
+def test_other_credentials_are_used_from_then_on(source, monkeypatch, s3_server: S3Server):
+    s3_server.put("rotated", {"x": b"x"})
+    monkeypatch.setenv("INTAKE_PERSIST_PATH", "s3://rotated/store")
+    for key in ("first", "second"):
+        options = {**s3_server.storage_options, "key": key}
+        with dask.config.set({"tiffstack.persist_storage_options": options}):
+            if key == "first":
+                source.persist()
+            source.to_dask()
+        assert source._in_use.collection.array.storage_options["key"] == key
 
 
 def test_what_a_copy_remembers_comes_back(source, tmp_path):
@@ -311,40 +358,19 @@ def test_what_a_copy_remembers_comes_back(source, tmp_path):
 
 # --- many processes -----------------------------------------------------------------------------
 
-PERSIST = """
-import sys
-from persist_scans import PATTERN, open_scan
-source = open_scan(sys.argv[1], chunks=sys.argv[2])
-persisted = source.persist(progress=False, **eval(sys.argv[3]))
-print(int(persisted.read().sum()), int(source.read().sum()))
-"""
-
-
-def start(code: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """Start a process that runs *code* beside the helpers of the tests."""
-    here = str(Path(__file__).parent)
-    return subprocess.Popen(
-        [sys.executable, "-W", "error::UserWarning", "-c", code, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": here, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
 
 @pytest.mark.parametrize("how", ["six alike", "three, each otherwise"])
 def test_many_processes_persist_at_once(source, scan, tmp_path, how):
     options = (
         [{}] * 6 if how == "six alike" else [{"chunks": (1, 1, n, 8, 6)} for n in (1, 2, 4)] * 2
     )
-    processes = [
-        start(PERSIST, tmp_path / "raw", ("auto", "file")[i % 2], options[i]) for i in range(6)
+    started = [
+        start(persist_and_read, tmp_path / "raw", ("auto", "file")[i % 2], options[i])
+        for i in range(6)
     ]
-    total = int(scan.sum())
-    for process in processes:
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
-        assert out.split() == [str(total)] * 2, err
+    for process, told in started:
+        assert finish(process) == 0
+        assert told.recv() == [int(scan.sum())] * 2
     np.testing.assert_array_equal(source.get_persisted().read(), scan)
     np.testing.assert_array_equal(source.read(), scan)
     shelf = shelf_of(source)
@@ -355,36 +381,20 @@ def test_many_processes_persist_at_once(source, scan, tmp_path, how):
     assert len(generations(source)) <= 3
 
 
-SLOW = """
-import sys, time
-import dask
-from persist_scans import PATTERN, open_scan
-
-def report(done, total):
-    if 2 * done >= total:
-        print(done, flush=True)
-        time.sleep(600)
-
-dask.config.set(scheduler="sync")
-open_scan(sys.argv[1]).persist(progress=report, chunks=(1, 1, 4, 8, 6))
-"""
+CHUNKS = (1, 1, 4, 8, 6)
 
 
 def test_a_killed_process_leaves_no_copy_and_the_next_goes_on(source, scan, tmp_path):
-    block = {"DASK_TIFFSTACK__BLOCK_BYTES": "400"}
-    process = start(SLOW, tmp_path / "raw", **block)
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("persisting")
-    done = int(process.stdout.readline())
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process, told = start(persist_half, tmp_path / "raw", CHUNKS)
+    assert finish(process) == -signal.SIGKILL
+    done = told.recv()
     assert 0 < done < scan.nbytes
     assert not source.has_been_persisted
     assert len(generations(source)) == 1
     np.testing.assert_array_equal(source.read(), scan)
     seen: list[int] = []
     with dask.config.set({"tiffstack.block_bytes": 400}):
-        source.persist(progress=lambda now, total: seen.append(now), chunks=(1, 1, 4, 8, 6))
+        source.persist(progress=lambda now, total: seen.append(now), chunks=CHUNKS)
     assert seen[0] > done, "what was written was written again"
     assert seen[-1] == scan.nbytes
     assert len(generations(source)) == 1
@@ -392,16 +402,12 @@ def test_a_killed_process_leaves_no_copy_and_the_next_goes_on(source, scan, tmp_
 
 
 def test_files_that_change_under_a_killed_process_make_another_copy(source, scan, tmp_path):
-    process = start(SLOW, tmp_path / "raw", DASK_TIFFSTACK__BLOCK_BYTES="400")
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.stdout.readline()
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process, _ = start(persist_half, tmp_path / "raw", CHUNKS)
+    assert finish(process) == -signal.SIGKILL
     changed = scan.copy()
     changed[1, 2] = 5
     write_file(tmp_path / "raw" / "c1_t2_561nm.tif", changed[1, 2])
-    source.persist(chunks=(1, 1, 4, 8, 6))
+    source.persist(chunks=CHUNKS)
     np.testing.assert_array_equal(source.get_persisted().read(), changed)
     for _ in range(2):
         source.persist()
@@ -475,6 +481,28 @@ def test_no_secret_of_a_url_is_remembered(source):
     assert told["root"] == "https://me:***@host/raw/"
     assert told["files"]["urls"][0] == "https://me:***@host/raw/c0_t0_488nm.tif?sig=***"
     assert told["pattern"] == "c{c:d}_t{t:d}.tif?sig=***"
+
+
+def test_no_secret_of_the_url_of_files_or_store_is_told(store, tmp_path, monkeypatch):
+    pixels = write_scan(tmp_path / "raw")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "raw").iterdir()}
+    with serve_files(files) as server:
+        root = server.url.replace("//", f"//me:{MARK}@")
+        source = TiffStackSource(
+            [f"{root}/{name}?sig={MARK}" for name in sorted(files)],
+            pattern=r"c(?P<c>\d)_t(?P<t>\d)_",
+            concat_dim=["c", "t"],
+            file_dims="zyx",
+        )
+        source.persist(ttl=0)
+        with pytest.warns(TiffStackWarning) as warned:
+            np.testing.assert_array_equal(source.read(), pixels)
+    for path in store.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        assert MARK.encode() not in (gzip.decompress(content) if path.suffix == ".gz" else content)
+    monkeypatch.setenv("INTAKE_PERSIST_PATH", f"https://me:{MARK}@host/store")
+    texts = [*(str(warning.message) for warning in warned), repr(shelf_of(source))]
+    assert MARK not in "".join(texts)
 
 
 def test_a_stack_without_intake_reads_its_files(source, scan, tmp_path):

@@ -16,6 +16,7 @@ from intake_tiffstack.export.formats import open_copy
 from intake_tiffstack.metadata.surface import complete_metadata
 from intake_tiffstack.options import Options, option_signature
 from intake_tiffstack.persist import (
+    PersistedStack,
     Shelf,
     choose_copy,
     none_persisted,
@@ -53,7 +54,7 @@ class _Stacks:
         self._stacks: OrderedDict[str, TiffStack] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, stack: AnyStack, *of: str) -> AnyStack:
+    def get(self, stack: AnyStack, *of: Any) -> AnyStack:
         """Return the one that was opened before of the same options and *of*, else *stack*."""
         key = tokenize(type(stack), stack.options, of)
         with self._lock:
@@ -62,6 +63,11 @@ class _Stacks:
             while len(self._stacks) > max(1, int(setting("table_cache"))):
                 self._stacks.popitem(last=False)
             return stack
+
+    def get_copy(self, copy: PersistedStack) -> PersistedStack:
+        """Return the copy as it was opened before, by the same credentials."""
+        shelf = copy.shelf
+        return self.get(copy, shelf.url, copy.generation.token, shelf.store.storage_options)
 
 
 _STACKS = _Stacks()
@@ -97,16 +103,16 @@ class TiffStackSource(ArraySource):
 
     def _choose(self) -> TiffStack:
         """Return the collection over its copy or its files, whichever is to be read now."""
-        while (copy := choose_copy(self.stack, self.persist_mode)) is not None:
-            copy = _STACKS.get(copy, copy.shelf.url, copy.generation.token)
-            if not copy.is_replaced():
-                self._in_use = copy
-                return copy
-        self._in_use = self.stack
+        copy = choose_copy(self.stack, self.persist_mode, _STACKS.get_copy)
+        self._in_use = self.stack if copy is None else copy
         return self._in_use
 
+    def _used(self) -> TiffStack:
+        """Return what the last to_dask() was of."""
+        return self._in_use or self._choose()
+
     def _array(self) -> da.Array:
-        return (self._in_use or self._choose()).to_dask()
+        return self._used().to_dask()
 
     def to_dask(self) -> da.Array:
         """Return the array, lazy: no pixel is read. Fills ``metadata``.
@@ -126,11 +132,11 @@ class TiffStackSource(ArraySource):
             ``"option"`` wraps :meth:`to_dask`; None is lazy without dask.
         """
         self.to_dask()
-        named = (self._in_use or self.stack).to_xarray(chunks)
+        named = self._used().to_xarray(chunks)
         return named.rename(self.name if self._entry is not None else None)
 
     def _discovered(self) -> dict[str, Any]:
-        return (self._in_use or self.stack).metadata
+        return self._used().metadata
 
     def report(self) -> Report:
         """Return what was found and what is missing, before any pixel is read."""
@@ -169,12 +175,12 @@ class TiffStackSource(ArraySource):
         is_reference = format == "references"  # to the files, be there a persisted copy or not
         stack = self.stack if is_reference else self._choose()
         stack.export(url, format=format, **options)
-        copy = TiffStackZarrSource(
-            url,
-            storage_options=options.get("storage_options") or {},
-            arraytype=self.options.arraytype,
-            remote_options=self.options.storage_options if is_reference else None,
-        )
+        given: dict[str, Any] = {
+            "storage_options": options.get("storage_options"),
+            "arraytype": self.options.arraytype,
+            "remote_options": self.options.storage_options if is_reference else None,
+        }
+        copy = TiffStackZarrSource(url, **{k: v for k, v in given.items() if v})
         copy.description = self.description
         return copy
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -15,16 +17,22 @@ from intake_tiffstack.errors import (
     StorageError,
     TiffStackWarning,
 )
-from intake_tiffstack.listing.filetable import FileTable
+from intake_tiffstack.options import Options
 from intake_tiffstack.persist.key import pixel_key
 from intake_tiffstack.persist.making import none_persisted, persist_again
 from intake_tiffstack.persist.reading import PersistedStack
-from intake_tiffstack.persist.record import describe_changes, without_secrets
-from intake_tiffstack.persist.store import Generation, Shelf
-from intake_tiffstack.redact import mask_secrets
+from intake_tiffstack.persist.record import (
+    count_unproven,
+    describe_changes,
+    spell_urlpath,
+    without_secrets,
+)
+from intake_tiffstack.persist.store import Shelf
 from intake_tiffstack.stack import TiffStack
 
 __all__ = ["choose_copy"]
+
+Keep = Callable[[PersistedStack], PersistedStack]
 
 _THEN = {
     "original": "the files are read",
@@ -34,11 +42,13 @@ _THEN = {
 }
 
 
-def choose_copy(stack: TiffStack, mode: str) -> PersistedStack | None:
+def choose_copy(
+    stack: TiffStack, mode: str, keep: Keep = lambda copy: copy
+) -> PersistedStack | None:
     """Return the copy that a collection is read from now, None where its files are to be read.
 
-    One small request where nothing is persisted; else the files are listed, and compared with
-    those that were copied.
+    One small request where nothing is persisted; else the copy is opened, and the files are listed
+    and compared with those that were copied.
 
     Parameters
     ----------
@@ -47,6 +57,8 @@ def choose_copy(stack: TiffStack, mode: str) -> PersistedStack | None:
     mode
         ``always`` for the copy, unchecked; ``never`` for the files; ``default`` for the copy
         while it holds, else what the option ``on_stale`` says.
+    keep
+        Given a copy that is not open, returns the same copy, opened before if it was.
 
     Raises
     ------
@@ -54,68 +66,80 @@ def choose_copy(stack: TiffStack, mode: str) -> PersistedStack | None:
         *mode* is ``always``, and there is no copy.
     FileChangedError
         The copy is stale, and ``on_stale`` is ``error``.
+    StorageError
+        *mode* is ``always``, and the copy cannot be read.
     """
     if mode == "never":
         return None
-    options = stack.options
     try:
-        shelf = Shelf.of(pixel_key(options))
-        generation = shelf.current()
-    except StorageError as exc:
+        copy = _open_current(stack.options, mode, keep)
+    except (FilesNotFoundError, StorageError) as exc:
         if mode == "always":
             raise
-        _warn(f"whether a copy is persisted cannot be told, and the files are read: {exc}")
+        _warn(f"the persisted copy cannot be read, and the files are: {exc}")
         return None
-    if generation is None:
-        if mode == "always":
-            raise none_persisted(options, shelf)
+    if copy is None or mode == "always" or _holds(stack, copy):
+        return copy
+    if stack.options.on_stale != "refresh":
         return None
+    persist_again(stack.options)
+    return choose_copy(stack, "always", keep)
+
+
+def _open_current(options: Options, mode: str, keep: Keep) -> PersistedStack | None:
+    """Return the copy that counts, opened; None where there is none."""
+    shelf = Shelf.of(pixel_key(options))
+    generation = shelf.current()
+    while generation is not None:
+        copy = keep(PersistedStack(options, shelf, generation))
+        try:
+            _ = copy.collection  # opened by this, it stays so
+        except FilesNotFoundError:
+            before, generation = generation, shelf.current()
+            if generation is not None and generation.token == before.token:
+                raise  # else others went on in the meantime
+        else:
+            return copy
     if mode == "always":
-        return PersistedStack(options, shelf, generation)
-    return _choose_checked(stack, shelf, generation)
+        raise none_persisted(options, shelf)
+    return None
 
 
-def _choose_checked(
-    stack: TiffStack, shelf: Shelf, generation: Generation
-) -> PersistedStack | None:
-    """Return the copy where it holds, else what ``on_stale`` says."""
-    options = stack.options
-    copy = PersistedStack(options, shelf, generation)
-    what = f"the copy of {mask_secrets(options.urlpath)} persisted at {_told(generation.created)}"
+def _holds(stack: TiffStack, copy: PersistedStack) -> bool:
+    """Return whether a copy is to be used as it is; what speaks against it is told.
+
+    Where the files are to be read in its place, *stack* sees them as they are now.
+    """
+    options, generation = stack.options, copy.generation
+    what = f"the copy of {spell_urlpath(options)} persisted at {_told(generation.created)}"
     try:
         listing = take_listing(options)
     except (FilesNotFoundError, StorageError) as exc:
         _warn(f"{what} is used unchecked, since the files cannot be reached: {exc}")
-        return copy
+        return True
+    before = copy.collection.seen.listing.files
     try:
         files = find_files(replace(options, unmatched="ignore"), listing).files
-        changes = _find_changes(copy, files)
+        now = without_secrets(files)
+        changes = None if now == before else describe_changes(before, now)
     except (PatternError, OptionError) as exc:
         files, changes = None, f"none is left: {exc}"
     reasons = [f"it expired at {_told(generation.expires)}"] if generation.has_expired() else []
     reasons += [] if changes is None else [f"of its files {changes}"]
     if not reasons:
-        return copy
+        if unproven := count_unproven(before, now):
+            _warn(
+                f"{what} is used, but whether {unproven:,} of its {len(now):,} files changed "
+                "cannot be told: their server gives neither a time nor an ETag"
+            )
+        return True
     told = f"{what} is stale, {_THEN[options.on_stale]}: {'; '.join(reasons)}"
     if options.on_stale == "error":
-        raise FileChangedError(told, url=shelf.url)
+        raise FileChangedError(told, url=copy.shelf.url)
     _warn(told)
-    if options.on_stale == "use":
-        return copy
-    if options.on_stale == "refresh":
-        return PersistedStack(options, shelf, persist_again(options))
-    if files is None or stack.collection.array.files != files:
+    if options.on_stale == "original" and stack.collection.array.files != files:
         stack.relist()  # what it listed is older than what was seen now
-    return None
-
-
-def _find_changes(copy: PersistedStack, files: FileTable) -> str | None:
-    """Return how the files differ from those that were copied, None where they do not."""
-    now = without_secrets(files)
-    if now.token() == copy.generation.files_token:
-        return None
-    before = copy.shelf.read_seen(copy.generation.name).listing.files
-    return describe_changes(before, now)
+    return options.on_stale == "use"
 
 
 def _told(time: datetime | None) -> str:
@@ -123,4 +147,9 @@ def _told(time: datetime | None) -> str:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, TiffStackWarning, stacklevel=6)
+    """Warn at the line outside of this package that led here."""
+    package = __name__.partition(".")[0]
+    depth, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == package:
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(text, TiffStackWarning, stacklevel=depth)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
@@ -55,8 +56,22 @@ APPLIED_ON_TOP = frozenset(
 """Options that may change while the copy stays: they tell of pixels, deliver or check them. Each
 option is in one of the two; a test sees to it."""
 
-_SAY_WHERE = frozenset({"endpoint_url", "endpoint", "host", "hostname", "port", "account_name"})
-"""Storage options that name the store: one bucket name may be of two services."""
+_SAY_WHERE = frozenset(
+    {"account_host", "account_name", "base_url", "endpoint", "endpoint_url", "fo", "host"}
+    | {"hostname", "instance", "org", "path", "port", "ref", "repo", "rev", "revision", "sha"}
+    | {"url"}
+)
+"""Storage options that name the store or a state of it: one bucket name may be of two services,
+one path of two branches."""
+
+_IN_ACCOUNT = re.compile(r"(AccountName|BlobEndpoint)=([^;]+)")
+"""What of Azure's connection string is no secret."""
+
+_MAY_NAME = re.compile(
+    r"\b(?!https?:)[a-z][a-z0-9+.-]*://[^/@:?#]+@|[?&]key=[^&\s]*", re.IGNORECASE
+)
+"""What is hidden where a URL is shown, and may yet say which files are meant: Azure writes
+``abfs://container@account/...``, and ``?key=`` is the name of an object as often as a password."""
 
 _VERSION = 1
 
@@ -88,9 +103,10 @@ def pixel_key(options: Options) -> str:
 
 
 def _absolute(urlpath: str | Sequence[str]) -> str | list[str]:
-    """Return the urlpath as it is from every folder, without the passwords that are in it."""
+    """Return the urlpath as it is from every folder, without what is a credential for sure."""
     if isinstance(urlpath, str):
-        return hide_in_text(absolute_url(urlpath).rstrip("/"))
+        url = absolute_url(urlpath).rstrip("/")
+        return " ".join([hide_in_text(url), *_MAY_NAME.findall(url)])
     return [str(_absolute(url)) for url in urlpath]
 
 
@@ -123,5 +139,7 @@ def _places(storage_options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in storage_options.items():
         if isinstance(value, Mapping):
             yield from _places(value)
+        elif name == "connection_string":
+            yield from _IN_ACCOUNT.findall(str(value))
         elif name in _SAY_WHERE and value is not None:
             yield name, hide_in_text(str(value)).rstrip("/")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from numbers import Real
 from typing import Any
 
 import numcodecs.abc
@@ -28,9 +28,9 @@ from intake_tiffstack.errors import (
 from intake_tiffstack.export import open_zarr
 from intake_tiffstack.options import Options
 from intake_tiffstack.persist.key import pixel_key
-from intake_tiffstack.persist.record import without_secrets
-from intake_tiffstack.persist.store import Generation, Shelf, find_store, store_options
-from intake_tiffstack.redact import hide_in_text, mask_secrets
+from intake_tiffstack.persist.record import spell_urlpath
+from intake_tiffstack.persist.store import Generation, Shelf, find_store
+from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.stack import TiffStack
 
@@ -68,7 +68,8 @@ def persist_collection(options: Options, *, ttl: float | None = None, **export: 
     StorageError
         The store refuses, or the copy is larger than ``persist_limit`` and nobody chose a store.
     """
-    _check(options, ttl, export)
+    _check(options, export)
+    ttl = _seconds(ttl)
     stack = TiffStack(options)
     nbytes = stack.host_array.nbytes
     _check_limit(nbytes)
@@ -98,16 +99,14 @@ def _plan_generation(
     array = stack.host_array
     number = 1 if before is None else before.number + 1
     digest = tokenize(array, stack.metadata, told, __version__, zarr.__version__)[:16]
-    files = without_secrets(array.files)
     return Generation(
         name=f"{number:06d}-{digest}",
         created=datetime.now(UTC),
         expires=None,
         ttl=None,
         nbytes=array.nbytes,
-        source=mask_secrets(stack.options.urlpath),
-        n_files=len(files),
-        files_token=files.token(),
+        source=spell_urlpath(stack.options),
+        n_files=len(array.files),
         export=told,
     )
 
@@ -130,24 +129,31 @@ def persist_again(options: Options, **export: Any) -> Generation:
 def none_persisted(options: Options, shelf: Shelf) -> FilesNotFoundError:
     """Return the error of a collection that has no copy."""
     return FilesNotFoundError(
-        f"there is no persisted copy of {mask_secrets(options.urlpath)} at {shelf.url}; persist() "
-        "makes one",
+        f"there is no persisted copy of {spell_urlpath(options)} at {shelf.url}; persist() makes "
+        "one",
         url=shelf.url,
     )
 
 
-def _check(options: Options, ttl: float | None, export: Mapping[str, Any]) -> None:
+def _seconds(ttl: Any) -> float | None:
+    """Return how long a copy is used; raise where that is no time."""
+    if ttl is None:
+        return None
+    try:
+        if isinstance(ttl, bool) or not isinstance(ttl, Real) or ttl < 0:
+            raise ValueError("it is none")
+        datetime.now(UTC) + timedelta(seconds=float(ttl))
+    except (ValueError, OverflowError) as exc:
+        raise OptionError(f"ttl must be a number of seconds or None, but got {ttl!r}") from exc
+    return float(ttl)
+
+
+def _check(options: Options, export: Mapping[str, Any]) -> None:
     if options.on_error != "raise":
         raise OptionError(
             "a source with on_error='fill' is not persisted: the copy would hide what could not "
             "be read; leave such files out with `exclude` or `sel`"
         )
-    if ttl is not None and (
-        isinstance(ttl, bool)
-        or not isinstance(ttl, int | float)
-        or not (math.isfinite(ttl) and ttl >= 0)
-    ):
-        raise OptionError(f"ttl must be a number of seconds or None, but got {ttl!r}")
     if "storage_options" in export:
         raise OptionError(
             "persist() takes no storage_options, since nothing of them may be stored: what the "
@@ -174,7 +180,7 @@ def _write(
     stack: TiffStack, shelf: Shelf, generation: Generation, export: Mapping[str, Any]
 ) -> None:
     """Write the pixels of a generation, unless another process does so first."""
-    url, storage_options = shelf.pixels_url(generation.name), store_options()
+    url, storage_options = shelf.pixels_url(generation.name), shelf.store.storage_options
     while True:
         try:
             stack.export(url, storage_options=storage_options, **export)

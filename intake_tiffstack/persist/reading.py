@@ -12,22 +12,42 @@ import numpy as np
 import zarr
 from dask.utils import parse_bytes
 from numpy.typing import NDArray
+from zarr.abc.store import Store
+from zarr.storage import WrapperStore
 
 from intake_tiffstack.array import ReadOptions, StackArray
 from intake_tiffstack.chunks import choose_chunks
 from intake_tiffstack.collection import Collection, open_collection
-from intake_tiffstack.errors import FileChangedError, FilesNotFoundError
+from intake_tiffstack.errors import FileChangedError, FilesNotFoundError, StorageError
 from intake_tiffstack.export.pixels import read_pixels
 from intake_tiffstack.export.place import Place
 from intake_tiffstack.layout.combining import Dim, Layout
 from intake_tiffstack.listing.filetable import FileTable
-from intake_tiffstack.listing.store import stat_file
 from intake_tiffstack.options import Options
-from intake_tiffstack.persist.store import Generation, Shelf, store_options
+from intake_tiffstack.persist.store import Generation, Shelf
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.stack import TiffStack
 
 __all__ = ["CopyArray", "PersistedStack"]
+
+
+class _WholeStore(WrapperStore[Store]):
+    """A store that holds all chunks of its array: one that is not there is no zeros."""
+
+    async def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
+        """Return what is stored."""
+        found = await super().get(key, *args, **kwargs)
+        if found is None:
+            raise FileNotFoundError(key)
+        return found
+
+
+class _CopyPlace(Place):
+    """Where a copy lies."""
+
+    def open_store(self, *, read_only: bool) -> Store:
+        """Return Zarr's store for the place."""
+        return _WholeStore(super().open_store(read_only=read_only))
 
 
 class CopyArray(StackArray):
@@ -82,15 +102,13 @@ class CopyArray(StackArray):
 
     def _read_into(self, out: NDArray[Any], ranges: tuple[range, ...]) -> None:
         """Fill *out* with a region of the copy."""
-        # A chunk that is gone reads as zeros; the document goes first where a copy is removed.
-        name = "zarr.json" if self.metadata.zarr_format == 3 else ".zarray"
+        place = _CopyPlace.at(self.url, self.storage_options)
         try:
-            read_pixels(Place.at(self.url, self.storage_options), self.metadata, ranges, out)
-            stat_file(f"{self.url}/{name}", self.storage_options)
+            read_pixels(place, self.metadata, ranges, out)
         except FilesNotFoundError as exc:
             raise FileChangedError(
-                f"the copy at {self.url} was removed since this array was made from it; open the "
-                "source anew",
+                f"the copy at {self.url} was removed since this array was made from it, or a part "
+                "of it is lost; open the source anew, or persist() anew",
                 url=self.url,
             ) from exc
 
@@ -125,20 +143,6 @@ class PersistedStack(TiffStack):
                 self._collection = _open_copy(self.options, self.shelf, self.generation)
             return self._collection
 
-    def is_replaced(self) -> bool:
-        """Return whether it cannot be opened, since others have counted in the meantime.
-
-        Opened by this, it stays so.
-        """
-        try:
-            _ = self.collection
-        except FilesNotFoundError:
-            current = self.shelf.current()
-            if current is None or current.token == self.generation.token:
-                raise
-            return True
-        return False
-
     @property
     def host_array(self) -> StackArray:
         """The array that reads into host memory whatever ``arraytype`` is; needs no device."""
@@ -149,7 +153,8 @@ class PersistedStack(TiffStack):
 def _open_copy(options: Options, shelf: Shelf, generation: Generation) -> Collection:
     """Return the collection over its copy: a few small reads."""
     collection = open_collection(options, shelf.read_seen(generation.name))
-    place = Place.at(shelf.pixels_url(generation.name), store_options())
+    layout = collection.layout
+    place = Place.at(shelf.pixels_url(generation.name), shelf.store.storage_options)
     with place.read_errors():
         try:
             pixels = zarr.open_array(place.open_store(read_only=True), mode="r")
@@ -158,6 +163,14 @@ def _open_copy(options: Options, shelf: Shelf, generation: Generation) -> Collec
                 f"{place.url}: the persisted copy is no longer there; unpersist() forgets it",
                 url=place.url,
             ) from exc
+        except (KeyError, TypeError, ValueError) as exc:
+            raise StorageError(f"{place.url} is damaged: {exc!r}; persist anew") from exc
+    if (pixels.shape, pixels.dtype) != (layout.shape, layout.dtype):
+        raise StorageError(
+            f"{place.url} has {pixels.shape} {pixels.dtype}, but what is remembered of its files "
+            f"makes {layout.shape} {layout.dtype}; persist anew",
+            url=place.url,
+        )
     return replace(
         collection,
         array=CopyArray(
@@ -165,7 +178,7 @@ def _open_copy(options: Options, shelf: Shelf, generation: Generation) -> Collec
             place.storage_options,
             pixels.metadata.update_attributes({}),  # no read needs them, and all workers get them
             generation.token,
-            collection.layout,
+            layout,
             collection.array.options,
         ),
         chunks=_choose_chunks(collection, pixels.shards or pixels.chunks),

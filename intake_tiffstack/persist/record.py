@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
@@ -17,9 +18,18 @@ from intake_tiffstack.layout.columns import few
 from intake_tiffstack.listing.filetable import File, FileTable
 from intake_tiffstack.listing.finding import Listing
 from intake_tiffstack.metadata.findings import FileMetadata
-from intake_tiffstack.redact import hide_in_text
+from intake_tiffstack.options import Options
+from intake_tiffstack.redact import hide_in_text, mask_secrets
 
-__all__ = ["VERSION", "describe_changes", "pack_seen", "unpack_seen", "without_secrets"]
+__all__ = [
+    "VERSION",
+    "count_unproven",
+    "describe_changes",
+    "pack_seen",
+    "spell_urlpath",
+    "unpack_seen",
+    "without_secrets",
+]
 
 VERSION = 1
 """Of all that a store keeps beside pixels, told in ``current.json``: a reader of another version
@@ -29,6 +39,16 @@ _SHOWN = 3
 """Names that a warning shows of each kind of change."""
 
 _TUPLE = "()"
+
+
+def spell_urlpath(options: Options) -> str:
+    """Return a urlpath for people: without secrets, and of a long list only its ends. Pure.
+
+    >>> spell_urlpath(Options.parse({"urlpath": [f"/data/{i}.tif" for i in range(900)]}))
+    '/data/0.tif, ... /data/899.tif (900 in all)'
+    """
+    masked = mask_secrets(options.urlpath)
+    return masked if isinstance(masked, str) else few(masked, _SHOWN)
 
 
 def without_secrets(files: FileTable) -> FileTable:
@@ -53,16 +73,15 @@ def describe_changes(before: FileTable, now: FileTable) -> str | None:
     >>> describe_changes(before, now)
     '1 changed (a.tif: size 10 to 12), 1 new (c.tif), 1 gone (b.tif)'
     """
-    old, new = ({file.url: file for file in table} for table in (before, now))
-    changed = [
-        f"{_name(url)}: {_difference(file, new[url])}"
-        for url, file in old.items()
-        if url in new and not file.agrees_with(new[url])
-    ]
+    old, new = _by_url(before), _by_url(now)
     told = {
-        "changed": changed,
-        "new": [_name(url) for url in new if url not in old],
-        "gone": [_name(url) for url in old if url not in new],
+        "changed": [
+            f"{_name(file)}: {_difference(file, new[key])}"
+            for key, file in old.items()
+            if key in new and not file.agrees_with(new[key])
+        ],
+        "new": [_name(file) for key, file in new.items() if key not in old],
+        "gone": [_name(file) for key, file in old.items() if key not in new],
     }
     return (
         ", ".join(
@@ -72,8 +91,39 @@ def describe_changes(before: FileTable, now: FileTable) -> str | None:
     )
 
 
-def _name(url: str) -> str:
-    return url.rpartition("/")[2]
+def count_unproven(before: FileTable, now: FileTable) -> int:
+    """Return of how many files nothing tells whether they changed. Pure.
+
+    Parameters
+    ----------
+    before, now
+        The same files, as :func:`without_secrets` gives them.
+
+    Examples
+    --------
+    >>> files = FileTable.from_files([File("/a.tif", 10, 5, None), File("http://h/b", 9, -1, None)])
+    >>> count_unproven(files, files)
+    1
+    """
+    have_times = np.minimum(before.mtimes, now.mtimes) >= 0
+    if have_times.all():
+        return 0
+    tags = zip(before.etags or [None] * len(before), now.etags or [None] * len(now), strict=True)
+    return int(np.sum(~(have_times | [bool(one and other) for one, other in tags])))
+
+
+def _by_url(files: FileTable) -> dict[tuple[str, int], File]:
+    """Return files by URL, and which of those it is that look alike without their secrets."""
+    alike: Counter[str] = Counter()
+    found = {}
+    for file in files:
+        found[file.url, alike[file.url]] = file
+        alike[file.url] += 1
+    return found
+
+
+def _name(file: File) -> str:
+    return file.url.rpartition("/")[2]
 
 
 def _difference(old: File, new: File) -> str:

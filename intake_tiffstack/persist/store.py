@@ -28,6 +28,7 @@ from intake_tiffstack.export.place import Place
 from intake_tiffstack.export.target import OPENING
 from intake_tiffstack.listing.filesystem import absolute_url, is_local
 from intake_tiffstack.persist.record import VERSION, pack_seen, unpack_seen
+from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.settings import setting
 
 __all__ = ["Generation", "Shelf", "find_store", "store_options"]
@@ -81,11 +82,9 @@ class Generation:
     """Seconds from the one to the other."""
     nbytes: int
     """Size of the pixels, decoded."""
-    source: str | list[str]
-    """The urlpath, for people: no secret is in it."""
+    source: str
+    """The urlpath, for people: no secret is in it, and of a long list only its ends."""
     n_files: int
-    files_token: str
-    """Of the table of the files, their sizes, and times or ETags."""
     export: Mapping[str, Any]
     """How it was written, for the next one."""
     previous: str | None = None
@@ -157,6 +156,9 @@ class Shelf:
 
     store: Place
     key: str
+
+    def __repr__(self) -> str:
+        return f"<Shelf {hide_in_text(self.url)}>"
 
     @classmethod
     def of(cls, key: str) -> Self:
