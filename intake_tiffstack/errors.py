@@ -55,9 +55,7 @@ class TiffStackError(Exception):
         message = hide_in_text(message)  # many name a URL, which may hold a password
         super().__init__(message)
         self.message = message
-        self.details = {
-            k: hide_in_text(v) if isinstance(v, str) else v for k, v in details.items()
-        }
+        self.details = {k: hide_in_text(v) if isinstance(v, str) else v for k, v in details.items()}
 
     def __str__(self) -> str:
         return self.message
