@@ -119,3 +119,8 @@ def test_labels_keep_values_that_are_there() -> None:
 def test_a_wrong_method_is_told() -> None:
     with pytest.raises(OptionError, match="'mean', 'nearest', 'mode', but got 'gaussian'"):
         find_reduce("gaussian")  # type: ignore[arg-type]
+
+
+def test_infinities_of_both_signs_raise_no_warning() -> None:
+    block = np.array([[np.inf, -np.inf, np.inf, 1.0]], np.float32)
+    np.testing.assert_array_equal(take_mean(block, (1, 2)), [[np.nan, np.inf]])

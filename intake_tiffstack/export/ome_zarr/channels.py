@@ -45,9 +45,15 @@ def name_channels(names: Sequence[Any] | None, labels: Sequence[str], *, is_rgb:
 
 
 def choose_colors(
-    given: Sequence[str] | Mapping[str, str] | None, names: Sequence[str], *, is_rgb: bool
+    given: Sequence[str] | Mapping[str, str] | None,
+    names: Sequence[str],
+    *,
+    told: Sequence[Any] | None = None,
+    is_rgb: bool,
 ) -> list[str]:
-    """Return a colour for each channel: as given, else white for one, and a palette for several.
+    """Return a colour for each channel: as given, else as told by the metadata.
+
+    Where there is neither, one is white, and several have those of a palette.
 
     Raises
     ------
@@ -63,12 +69,35 @@ def choose_colors(
     chosen = [palette[i % len(palette)] for i in range(len(names))]
     if len(names) == 1:
         chosen = ["FFFFFF"]
+    if not is_rgb:
+        for i, digits in _told_colors(told, len(names)).items():
+            chosen[i] = digits
     for i, color in by_channel("colors", given, names).items():
-        digits = str(color).removeprefix("#").upper()
-        if len(digits) != 6 or not set(digits) <= set("0123456789ABCDEF"):
+        parsed = _read_color(color)
+        if parsed is None:
             raise OptionError(f"colors must be six hexadecimal digits, but got {color!r}")
-        chosen[i] = digits
+        chosen[i] = parsed
     return chosen
+
+
+def _told_colors(told: Sequence[Any] | None, count: int) -> dict[int, str]:
+    """Return the colours of the metadata that tell channels apart, by the place of the channel.
+
+    >>> _told_colors(["#ff0000", None, "#000000"], 3), _told_colors(["#ffffff", "#ffffff"], 2)
+    ({0: 'FF0000'}, {})
+    """
+    if told is None or len(told) != count:
+        return {}
+    read = {i: _read_color(color) for i, color in enumerate(told)}
+    found = {i: color for i, color in read.items() if color not in (None, "000000")}
+    is_same = len(found) > 1 and len(set(found.values())) == 1  # as writers have it that know none
+    return {} if is_same else {i: color for i, color in found.items() if color is not None}
+
+
+def _read_color(color: Any) -> str | None:
+    """Return the six digits of a colour, None where it is none."""
+    digits = str(color).removeprefix("#").upper()
+    return digits if len(digits) == 6 and set(digits) <= set("0123456789ABCDEF") else None
 
 
 def by_channel(option: str, given: Any, names: Sequence[str]) -> dict[int, Any]:
@@ -137,7 +166,8 @@ def find_windows(
             for draft in chosen
             for plane in _sample(place, draft, channel_axis, channel, a_draft)
         ]
-        windows.append(_window_of(np.concatenate(planes)))
+        told = [plane for plane in planes if (plane != plane[0]).any()]  # a blank one tells nothing
+        windows.append(_window_of(np.concatenate(told or planes)))
     return windows
 
 
@@ -154,7 +184,8 @@ def _sample(
         for n in draft.shape[-2:]
     ]
     found = []
-    for number in sorted({int(n) for n in np.linspace(0, size - 1, min(size, count))}):
+    parts = min(size, count)
+    for number in ((2 * part + 1) * size // (2 * parts) for part in range(parts)):  # their middles
         at = [int(i) for i in np.unravel_index(number, outer)] if outer else []
         if channel_axis is not None:
             at[channel_axis] = channel
@@ -186,7 +217,7 @@ class Look:
     names: tuple[str, ...]
     colors: tuple[str, ...]
     windows: Mapping[int, Window]
-    """Those that were given, by the place of the channel."""
+    """Those that are not to be found in the pixels, by the place of the channel."""
 
     @classmethod
     def of(
@@ -197,6 +228,8 @@ class Look:
         colors: Any,
         windows: Any,
         is_rgb: bool,
+        told_colors: Sequence[Any] | None = None,
+        dtype: np.dtype[Any],
     ) -> Self:
         """Return what the options and the metadata say.
 
@@ -209,7 +242,11 @@ class Look:
         colors, windows
             The options: one for each channel, by its name, or None.
         is_rgb
-            Whether they are the samples of a pixel.
+            Whether they are the samples of a pixel; of one byte each they are shown as they are.
+        told_colors
+            What the metadata have for their colours, None where they do not.
+        dtype
+            Of a pixel.
 
         Raises
         ------
@@ -217,9 +254,10 @@ class Look:
             If an option does not fit the channels.
         """
         called = name_channels(names, labels, is_rgb=is_rgb)
+        as_is = {i: (0, 255) for i in range(len(called)) if is_rgb and dtype == np.uint8}
         given = {i: _read_window(w) for i, w in by_channel("windows", windows, called).items()}
-        chosen = choose_colors(colors, called, is_rgb=is_rgb)
-        return cls(tuple(called), tuple(chosen), given)
+        chosen = choose_colors(colors, called, told=told_colors, is_rgb=is_rgb)
+        return cls(tuple(called), tuple(chosen), as_is | given)
 
     def channels(
         self, place: Place, drafts: Sequence[Draft], channel_axis: int | None

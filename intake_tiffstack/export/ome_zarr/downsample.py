@@ -59,7 +59,8 @@ def take_mean(block: NDArray[Any], factors: Factors) -> NDArray[Any]:
     >>> take_mean(np.array([[0, 1, 2], [0, 1, 3]], np.uint8), (2, 2))
     array([[0, 2]], dtype=uint8)
     """
-    return _by_parts(block, factors, _mean_of_tiles)
+    with np.errstate(over="ignore", invalid="ignore"):  # of infinities: inf - inf is NaN
+        return _by_parts(block, factors, _mean_of_tiles)
 
 
 def take_mode(block: NDArray[Any], factors: Factors) -> NDArray[Any]:

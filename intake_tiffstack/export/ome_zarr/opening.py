@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from intake_tiffstack.export.opening import (
 )
 from intake_tiffstack.export.place import Place
 from intake_tiffstack.listing.filetable import File
+from intake_tiffstack.metadata.units import unit_name
 
 __all__ = ["is_ome_zarr", "open_ome_zarr"]
 
@@ -96,7 +98,7 @@ def open_ome_zarr(
     if image:
         path = image.strip("/")
         attributes = dict(_open_group(place, path).attrs)
-    if "multiscales" not in _ome(attributes):
+    if not _ome(attributes).get("multiscales"):
         raise FilesNotFoundError(
             f"{place.url} has no image at {image!r}; {_hint(list_images(place, root))}",
             url=place.url,
@@ -111,14 +113,21 @@ def open_ome_zarr(
 def list_images(place: Place, root: zarr.Group) -> list[str]:
     """Return the paths of all images of a plate, a well or a series; one read a well."""
     told = _ome(dict(root.attrs))
-    if "plate" in told:
-        found = []
-        for well in told["plate"]["wells"]:
-            fields = _ome(dict(_open_group(place, well["path"]).attrs))["well"]["images"]
-            found += [f"{well['path']}/{field['path']}" for field in fields]
-        return found
-    if "well" in told:
-        return [field["path"] for field in told["well"]["images"]]
+    try:
+        if "plate" in told:
+            found = []
+            for well in told["plate"]["wells"]:
+                fields = _ome(dict(_open_group(place, well["path"]).attrs))["well"]["images"]
+                found += [f"{well['path']}/{field['path']}" for field in fields]
+            return found
+        if "well" in told:
+            return [field["path"] for field in told["well"]["images"]]
+    except (KeyError, TypeError) as exc:
+        raise StorageError(
+            f"{place.url} is no valid OME-Zarr: its plate or a well of it names no images; "
+            "`image` opens one by its path",
+            url=place.url,
+        ) from exc
     try:
         return list(_ome(dict(_open_group(place, "OME").attrs))["series"])
     except (FilesNotFoundError, KeyError):  # then they are numbered from 0
@@ -139,7 +148,7 @@ def _only_image(place: Place, root: zarr.Group) -> str:
 
 def _hint(images: Sequence[str]) -> str:
     named = ", ".join(map(repr, images[:MOST_NAMED]))
-    return f"there are {named}" + (" ..." if len(images) > MOST_NAMED else "")
+    return f"there are {named or 'none'}" + (" ..." if len(images) > MOST_NAMED else "")
 
 
 def _ome(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -189,30 +198,39 @@ def _label(
     """Return what the pixels of a level mean."""
     sizes = {axis.name: n for axis, n in zip(multiscale.axes, array.shape, strict=True)}
     scale, translation = _place_of(multiscale, level)
-    units = {axis.name: axis.unit for axis in multiscale.axes if axis.unit}
+    named = {axis.name: unit_name(axis.unit) for axis in multiscale.axes if axis.unit}
+    units = {dim: unit for dim, unit in named.items() if unit}  # "pixel" is none
     is_known = {
         dim for dim in sizes if dim in units or scale[dim] != 1 or translation[dim] != 0
     }  # a 1 says nothing
     coords: dict[str, Any] = {
         dim: ((dim,), translation[dim] + np.arange(sizes[dim]) * scale[dim]) for dim in is_known
     }
-    full = _place_of(multiscale, 0)[0]
+    full, origin = _place_of(multiscale, 0)
     kept = {dim for dim in sizes if scale[dim] == full[dim]}  # not made smaller
     stored = decode_coords(attributes.get(OWN_KEY), place.url)
     coords |= {name: coord for name, coord in stored.items() if kept.issuperset(coord[0])}
+    given = _own_attrs(own)
+    if "affine" in given:
+        step = {dim: scale[dim] / full[dim] for dim in "yx"}
+        by = {dim: (translation[dim] - origin[dim]) / full[dim] for dim in "yx"}
+        given["affine"] = _affine_of(given["affine"], step, by)
     attrs = {
-        **_own_attrs(own),
+        **(given or _channel_names(attributes, sizes)),
         "scale": {dim: scale[dim] for dim in sizes if dim in is_known},
         "translation": {dim: n for dim, n in translation.items() if n},
         "units": units,
-        **({} if isinstance(own, Mapping) else _channel_names(attributes, sizes)),
     }
     return ZarrLabels(tuple(sizes), coords, {k: v for k, v in attrs.items() if v})
 
 
 def _read_multiscale(place: Place, attributes: Mapping[str, Any]) -> Any:
     """Return the first pyramid of an image, as yaozarrs checks it."""
-    told = _ome(attributes)["multiscales"][0]
+    told = next(iter(_ome(attributes)["multiscales"]), None)
+    if not isinstance(told, Mapping):
+        raise StorageError(
+            f"{place.url} is no valid OME-Zarr: multiscales is no list of pyramids", url=place.url
+        )
     version = str(_ome(attributes).get("version") or told.get("version") or "0.4")
     models: Mapping[str, Any] = {"0.4": v04.Multiscale, "0.5": v05.Multiscale}
     if version not in models:
@@ -222,7 +240,9 @@ def _read_multiscale(place: Place, attributes: Mapping[str, Any]) -> Any:
             url=place.url,
         )
     try:
-        return models[version].model_validate(told)
+        with warnings.catch_warnings():  # of units that are spelled otherwise: they are read too
+            warnings.simplefilter("ignore")
+            return models[version].model_validate(told)
     except ValidationError as exc:
         problems = "; ".join(
             f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors()[:3]
@@ -251,12 +271,33 @@ def _place_of(multiscale: Any, level: int) -> tuple[dict[str, float], dict[str, 
     )
 
 
+def _affine_of(
+    affine: Sequence[float], step: Mapping[str, float], by: Mapping[str, float]
+) -> list[float]:
+    """Return the affine of larger pixels, the first of which lies *by* pixels further.
+
+    Of a mean the corner stays where it was; of the nearest pixel the centre does.
+
+    >>> _affine_of([10.0, 0.0, 500.0, 0.0, -10.0, 90.0], {"y": 2, "x": 2}, {"y": 0.5, "x": 0.5})
+    [20.0, 0.0, 500.0, 0.0, -20.0, 90.0]
+    """
+    a, b, c, d, e, f = affine
+    x, y = (by[dim] + (1 - step[dim]) / 2 for dim in ("x", "y"))
+    return [
+        *(a * step["x"], b * step["y"], c + a * x + b * y),
+        *(d * step["x"], e * step["y"], f + d * x + e * y),
+    ]
+
+
 def _channel_names(attributes: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, list[str]]:
     """Return the labels of the channels, where there is one for each.
 
     Not through yaozarrs: many writers leave out what else the specification asks of a channel.
     """
-    channels = (_ome(attributes).get("omero") or {}).get("channels") or []
+    omero = _ome(attributes).get("omero")
+    channels = (omero.get("channels") or []) if isinstance(omero, Mapping) else []
+    if not all(isinstance(channel, Mapping) for channel in channels):
+        return {}
     labels = [str(channel.get("label") or "") for channel in channels]
     return {"channel_names": labels} if any(labels) and len(labels) == sizes.get("c") else {}
 

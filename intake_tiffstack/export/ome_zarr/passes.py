@@ -19,6 +19,9 @@ __all__ = ["Pass", "make_stages", "plan_passes"]
 
 Extents = tuple[int, ...]
 
+AIM_BYTES = 2**25
+"""What a block holds where nothing asks for more: four times that is no faster."""
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -51,7 +54,8 @@ def plan_passes(
     granule, order
         Of the files, as :func:`~intake_tiffstack.export.chunks.plan_blocks` has them.
     most_bytes
-        The most that a block should hold.
+        The most that a block may hold: more than AIM_BYTES only for whole chunks of more levels,
+        or to read what belongs together once.
     """
     passes: list[Pass] = []
     first = 0
@@ -68,13 +72,16 @@ def plan_passes(
                 break
             unit = wider
             factors.append(levels[last].factors)
+        of_read = granule if level is not None else drafts[first - 1].chunks
+        whole = prod(min(lcm(u, g), n) for u, g, n in zip(unit, of_read, read, strict=True))
+        needed = whole * itemsize if whole * itemsize <= most_bytes else 0
         blocks = plan_blocks(
             read,
             itemsize,
             unit=unit,
-            granule=granule if level is not None else drafts[first - 1].chunks,
+            granule=of_read,
             order=order,
-            most_bytes=most_bytes,
+            most_bytes=max(needed, min(AIM_BYTES, most_bytes)),
         )
         passes.append(Pass(level, first, tuple(factors), blocks))
         first += len(factors)

@@ -97,7 +97,7 @@ def arrange_images(
     Raises
     ------
     OptionError
-        If there is a dim of another kind.
+        If there is a dim of another kind, or no file at all.
 
     Examples
     --------
@@ -110,6 +110,8 @@ def arrange_images(
     _refuse_others(extra)
     is_there = _spread(present, extra)
     places = [place for place in np.ndindex(*extra.values()) if is_there[place]]
+    if not places:
+        raise OptionError(f"there is no file at any position along {', '.join(extra)}: no image")
     wells = _find_wells(extra, labels)
     if wells is None:
         return Images(
@@ -166,10 +168,13 @@ def _find_wells(extra: Mapping[str, int], labels: Mapping[str, Sequence[str]]) -
         found: Names = {
             (i,): (pair[1], pair[2]) for i, pair in enumerate(pairs) if pair is not None
         }
-        return found if len(set(found.values())) == len(pairs) else None
-    if set(kinds) == {"row", "column"} and all(
-        map(_is_plain, (*labels[kinds["row"]], *labels[kinds["column"]]))
-    ):
+        folded = {(row.casefold(), column) for row, column in found.values()}  # as disks may do
+        return found if len(folded) == len(pairs) else None
+    if set(kinds) == {"row", "column"}:
+        rows, columns = labels[kinds["row"]], labels[kinds["column"]]
+        is_mixed = len({row.casefold() for row in rows}) < len(rows)
+        if is_mixed or not all(map(_is_plain, (*rows, *columns))):
+            return None
         is_swapped = plate[0].lower() == "column"
         return {
             (i, j): (b, a) if is_swapped else (a, b)
@@ -199,13 +204,22 @@ def _as_plate(
         chosen = dict(zip(dims, place, strict=True))
         name = _name(place, extra, labels)
         positions.append(Position(f"{row}/{column}/{field}", name, chosen))
-    rows = sorted({row for row, _ in fields}, key=natural_key)
+    rows = sorted({row for row, _ in fields}, key=_row_key)
     columns = sorted({column for _, column in fields}, key=natural_key)
     wells = tuple(
         Well(rows.index(row), columns.index(column), f"{row}/{column}", tuple(names_held))
         for (row, column), names_held in fields.items()
     )
     return Images(tuple(positions), Plate(tuple(rows), tuple(columns), wells))
+
+
+def _row_key(row: str) -> tuple[Any, ...]:
+    """Return the key that sorts rows as they lie on a plate: AA comes after Z.
+
+    >>> sorted(["AA", "B", "A", "Z"], key=_row_key), sorted(["10", "9"], key=_row_key)
+    (['A', 'B', 'Z', 'AA'], ['9', '10'])
+    """
+    return (len(row) if row.isalpha() else 0, natural_key(row))
 
 
 def as_labels(values: Any) -> list[str]:

@@ -69,10 +69,31 @@ class Subject:
 
     def channel_labels(self) -> list[str]:
         """Return what the channels are called by their coordinate, or by number."""
-        if self.channel_axis is None:
+        dim = self._chosen_channel
+        if self.channel_axis is not None:
+            dim = self.axes[self.channel_axis].dim
+        if dim is None:
             return ["0"]
-        dim = self.axes[self.channel_axis].dim
-        return as_labels(self.coords[dim][1] if dim in self.coords else range(self.sizes[dim]))
+        values = self.coords[dim][1] if dim in self.coords else range(self.sizes[dim])
+        return as_labels(self.of_channels(values))
+
+    def of_channels(self, values: Any) -> Any:
+        """Return what is known of each channel, as of those of an image: of the chosen one alone.
+
+        Parameters
+        ----------
+        values
+            One for each channel of the collection, or None.
+        """
+        dim = self._chosen_channel
+        if self.channel_axis is not None or dim is None or values is None:
+            return values
+        return [values[self.chosen[dim]]] if len(values) == self.sizes[dim] else None
+
+    @property
+    def _chosen_channel(self) -> str | None:
+        """The dim of channels of which one is chosen."""
+        return next((dim for dim in self.chosen if role_of(dim) == "channel"), None)
 
     def own_attributes(
         self, position: Position, shape: Sequence[int], attrs: Mapping[str, Any]

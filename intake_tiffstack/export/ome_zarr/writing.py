@@ -75,7 +75,8 @@ progress
         As :func:`~intake_tiffstack.export.write_zarr` has them.
     attrs
         What is known of the pixels: ``scale``, ``translation`` and ``units`` by dim,
-        ``time_interval`` in seconds, ``channel_names``; all of it is kept, as JSON.
+        ``time_interval`` in seconds, ``channel_names``, ``channel_colors``; all of it is kept, as
+        JSON.
     present
         Dims, and a boolean array over them: where the source has a file. Images without one are
         left out; None for everywhere.
@@ -96,10 +97,11 @@ progress
         ``"mean"`` (half a step rounded to even), ``"nearest"``, or ``"mode"`` for labels, which
         also leaves the display settings out.
     colors
-        Six hexadecimal digits for each channel, or by its name; None for a palette.
+        Six hexadecimal digits for each channel, or by its name; None for those of `attrs`, else a
+        palette.
     windows
         What to show black and in full colour, for each channel or by its name; None: nearly all
-        pixels of the last level.
+        pixels of the last level (RGB of one byte a sample: all that there can be).
     chunks, shards
         Shape of a chunk and of a shard along the stored axes; smaller levels have smaller ones.
 
@@ -130,7 +132,7 @@ progress
     for position in subject.images.positions:
         views = [subject.view(array, position) for array in sources]
         stages += make_stages(passes, views, drafts, position.path, reduce)
-    look = _find_look(subject, attrs, colors, windows)
+    look = _find_look(subject, attrs, source.dtype, colors, windows)
     title = name or _title(place)
     told = plain_json(attrs, "attrs")
     description = Description(version, title, subject, planned, downsample, source.dtype, told)
@@ -213,12 +215,16 @@ def _draft_levels(
     return drafts
 
 
-def _find_look(subject: Subject, attrs: Mapping[str, Any], colors: Any, windows: Any) -> Look:
+def _find_look(
+    subject: Subject, attrs: Mapping[str, Any], dtype: np.dtype[Any], colors: Any, windows: Any
+) -> Look:
     """Return how the channels are to be shown."""
     axis = subject.channel_axis
     return Look.of(
         subject.channel_labels(),
-        attrs.get("channel_names"),
+        subject.of_channels(attrs.get("channel_names")),
+        told_colors=subject.of_channels(attrs.get("channel_colors")),
+        dtype=dtype,
         colors=colors,
         windows=windows,
         is_rgb=axis is not None and subject.axes[axis].dim == "sample",
