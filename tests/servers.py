@@ -255,3 +255,24 @@ def _running(http: Any) -> Iterator[None]:
         http.shutdown()
         http.server_close()
         thread.join()
+
+
+# --- a cluster ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def serve_cluster() -> Iterator[Any]:
+    """Yield the client, not the current one, of two workers: processes with two threads each."""
+    import distributed
+
+    with (
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=2,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address=None,
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client

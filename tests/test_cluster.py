@@ -19,7 +19,7 @@ from dask.core import flatten
 from intake_tiffstack import TiffStack, open_stack
 from intake_tiffstack.errors import StorageError
 from intake_tiffstack.listing import filetable
-from servers import Request, S3Server
+from servers import Request, S3Server, serve_cluster
 from tiff_files import pixels
 
 distributed = pytest.importorskip("distributed")
@@ -30,16 +30,7 @@ DATA = pixels(40, 3, 16, 20)
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
     """Return the client of two workers, each a process with two threads."""
-    with (
-        distributed.LocalCluster(
-            n_workers=2,
-            threads_per_worker=2,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address=None,
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+    with serve_cluster() as client, client.as_current():
         yield client
 
 

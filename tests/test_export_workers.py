@@ -23,9 +23,8 @@ from intake_tiffstack import open_stack
 from intake_tiffstack.errors import OptionError, TargetBusyError, UnreadableFileError
 from intake_tiffstack.export.chunks import plan_blocks
 from intake_tiffstack.progress import reported
+from servers import serve_cluster
 from tiff_files import pixels
-
-distributed = pytest.importorskip("distributed")
 
 CHUNKS = {"chunks": (1, 1, 8, 12)}
 
@@ -33,16 +32,7 @@ CHUNKS = {"chunks": (1, 1, 8, 12)}
 @pytest.fixture(scope="module")
 def cluster_client() -> Iterator[Any]:
     """Return the client of two workers, each a process with two threads."""
-    with (
-        distributed.LocalCluster(
-            n_workers=2,
-            threads_per_worker=2,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address=None,
-        ) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
+    with serve_cluster() as client:
         yield client
 
 

@@ -10,7 +10,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import distributed
 import fsspec
 import intake
 import ngff_zarr
@@ -26,7 +25,7 @@ import zarr
 
 from intake_tiffstack import open_stack
 from intake_tiffstack.export.ome_zarr import open_ome_zarr, write_ome_zarr
-from servers import S3Server
+from servers import S3Server, serve_cluster
 
 VERSIONS = pytest.mark.parametrize("version", ["0.4", "0.5"])
 MICRO = dict.fromkeys("zyx", "micrometer")
@@ -310,12 +309,7 @@ def test_on_s3(s3_server: S3Server, scan: tuple[Any, np.ndarray], version: str) 
 def test_workers_of_a_cluster_write_the_same(tmp_path: Path, scan: tuple[Any, np.ndarray]) -> None:
     stack, _ = scan
     stack.export(str(tmp_path / "one" / "a.zarr"), format="ome-zarr", levels=2)
-    with (
-        distributed.LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster),
-    ):
+    with serve_cluster() as client, client.as_current():
         stack.export(str(tmp_path / "two" / "a.zarr"), format="ome-zarr", levels=2)
     one, two = (
         {p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file()}
