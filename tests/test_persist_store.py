@@ -112,8 +112,8 @@ def test_a_store_in_memory(source, scan, monkeypatch):
 
 
 def test_a_store_in_a_bucket(source, scan, monkeypatch, s3_server: S3Server):
-    s3_server.put("copies", {"other": b"x"})
-    monkeypatch.setenv("INTAKE_PERSIST_PATH", "s3://copies/store")
+    s3_server.put("shelves", {"other": b"x"})
+    monkeypatch.setenv("INTAKE_PERSIST_PATH", "s3://shelves/store")
     with dask.config.set({"tiffstack.persist_storage_options": s3_server.storage_options}):
         for _ in range(3):
             source.persist()
@@ -125,7 +125,7 @@ def test_a_store_in_a_bucket(source, scan, monkeypatch, s3_server: S3Server):
         source.unpersist()
         fs = fsspec.filesystem("s3", **s3_server.storage_options)
         fs.invalidate_cache()
-        assert fs.find("copies") == ["copies/other"]
+        assert fs.find("shelves") == ["shelves/other"]
         assert not source.has_been_persisted
 
 

@@ -19,7 +19,6 @@ import tifffile
 from intake_tiffstack import TiffStack, open_stack
 from intake_tiffstack.errors import (
     DuplicateFilesError,
-    FeatureNotAvailableError,
     FileChangedError,
     LayoutError,
     MissingFilesError,
@@ -118,9 +117,9 @@ def test_one_file_by_its_name_has_no_file_dim(tmp_path: Path, whole: np.ndarray)
     assert open_stack([tmp_path / "s_t1_cb.tif"]).dims[0] == "file"
 
 
-def test_another_format_to_export_is_not_there_yet(tmp_path: Path, whole: np.ndarray) -> None:
-    with pytest.raises(FeatureNotAvailableError, match="format='ome-zarr' is not in this version"):
-        open_stack(tmp_path, **OPTIONS).export(str(tmp_path / "o"), format="ome-zarr")
+def test_a_format_that_is_not_there_is_named(tmp_path: Path, whole: np.ndarray) -> None:
+    with pytest.raises(OptionError, match="unknown format 'ome-zar'; did you mean 'ome-zarr'"):
+        open_stack(tmp_path, **OPTIONS).export(str(tmp_path / "o"), format="ome-zar")
 
 
 # ------------------------------------------------------------------------------- what takes part
