@@ -20,7 +20,6 @@ __all__ = [
     "DeviceNotAvailableError",
     "DuplicateFilesError",
     "EntryError",
-    "FeatureNotAvailableError",
     "FileChangedError",
     "FilesNotFoundError",
     "LayoutError",
@@ -138,10 +137,6 @@ class TargetBusyError(TargetExistsError):
 
 class VerificationError(TiffStackError, OSError):
     """A copy that does not read back as it was written."""
-
-
-class FeatureNotAvailableError(TiffStackError, NotImplementedError):
-    """A feature that this version does not have."""
 
 
 class DeviceNotAvailableError(TiffStackError, RuntimeError):
