@@ -32,17 +32,19 @@ def main() -> int:
     if arguments.render and not _RESULTS.exists():
         parser.error("there are no results yet")
     names = [name for name in CASES if name in (arguments.names or CASES)]
-    results = {} if arguments.render else _run(names)
-    if not arguments.dry:
-        _write(results)
-    return int(any(bar.measured == "wrong answer" for r in results.values() for bar in r.bars))
+    if arguments.render:
+        _write({})
+        return 0
+    is_wrong = False
+    for result in run_cases([CASES[name] for name in names], _say):
+        is_wrong |= any(bar.measured == "wrong answer" for bar in result.bars)
+        if not arguments.dry:
+            _write({result.name: result})  # one by one: a run that is cut short is not lost
+    return int(is_wrong)
 
 
-def _run(names: list[str]) -> dict[str, CaseResult]:
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    return {result.name: result for result in run_cases([CASES[n] for n in names], say)}
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _write(results: dict[str, CaseResult]) -> None:

@@ -37,7 +37,8 @@ python -m benchmarks --dry sum       # prints only
 ```
 
 `python -m benchmarks` needs the extra `bench`: `pip install -e ".[all,bench]"`. Files go below
-`TMPDIR` and are deleted afterwards.
+`TMPDIR`, copies on a RAM disk where there is one (`/dev/shm`), and all are deleted afterwards.
+EuBI-Bridge pins an older tifffile: `EUBI_PYTHON` names the Python of an environment that has it.
 
 ## How it is measured
 
