@@ -308,7 +308,8 @@ def _place_in_order(
     order = natural_order([path[folder:] for path in paths])
     return Grid(
         is_named=False,
-        axes=(Axis(names[0], tuple(range(len(paths)))),), cells=np.array(order, dtype=np.int32)
+        axes=(Axis(names[0], tuple(range(len(paths)))),),
+        cells=np.array(order, dtype=np.int32),
     )
 
 
