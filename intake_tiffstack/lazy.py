@@ -85,7 +85,7 @@ class LazyArray(ABC):
             if host.size:
                 self._read_into(host, index.ranges)
             block = device.to_device(host)
-        except BaseException:
+        except BaseException:  # a kept traceback would hold the block, and others wait for it
             if isinstance(device, TakesBack):
                 device.take_back(host)
             raise

@@ -57,7 +57,7 @@ class CupyDevice:
             self._require_gpu()
             self._warn_once(nbytes, exc)
             return np.empty(shape, dtype)
-        except BaseException:
+        except BaseException:  # whatever it is: bytes that stay counted would block the others
             self._gate.give_back(nbytes)
             raise
         self._pinned[id(host)] = nbytes

@@ -204,7 +204,7 @@ def hold(place: Place, spec: Mapping[str, Any], last: Record | None) -> Iterator
                 raise _busy(place, None)
             yield held
             held.release()
-        except BaseException:
+        except BaseException:  # an interrupt too leaves the copy to be resumed at once
             held.stop()
             raise
     finally:

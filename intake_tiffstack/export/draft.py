@@ -18,8 +18,8 @@ from zarr.storage import MemoryStore, StorePath
 
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.export.codecs import resolve_compressor
-from intake_tiffstack.export.encoding import find_encoder, write_file
-from intake_tiffstack.export.place import Place
+from intake_tiffstack.export.encoding import find_encoder
+from intake_tiffstack.export.place import Place, write_file
 from intake_tiffstack.listing.filesystem import is_local
 
 __all__ = ["Draft", "Region", "draft_array"]

@@ -1,4 +1,4 @@
-"""Chunks made and written with nothing in between, where that is plain; `pixels` reads them so.
+"""Chunks encoded with nothing in between, where that is plain; `pixels` decodes them so.
 
 Zarr writes any chunk. What most copies are, whole chunks of Blosc or nothing on a local disk, takes
 it a fifth more CPU than the encoder alone: an event loop, and a thread for each chunk.
@@ -6,10 +6,7 @@ it a fifth more CPU than the encoder alone: an event loop, and a thread for each
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import numcodecs
@@ -17,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intake_tiffstack.export.pixels import chunk_coding
-from intake_tiffstack.export.place import PARTIAL
 
-__all__ = ["Encode", "find_encoder", "write_file"]
+__all__ = ["Encode", "find_encoder"]
 
 Encode = Callable[[NDArray[Any]], Any]
 """Returns the bytes of a whole chunk, as something with a buffer."""
@@ -55,17 +51,3 @@ def find_encoder(metadata: Any) -> Encode | None:
         if config["typesize"] != metadata.dtype.to_native_dtype().itemsize:
             return None
     return lambda block: codec.encode(np.ascontiguousarray(block))
-
-
-def write_file(path: str, content: Any) -> None:
-    """Write a local file as a whole or not at all, with the folders above it."""
-    partial = f"{path}.{uuid.uuid4().hex}{PARTIAL}"
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    try:
-        with open(partial, "xb") as file:
-            file.write(content)
-        os.replace(partial, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(partial)
-        raise

@@ -31,7 +31,7 @@ from intake_tiffstack.listing.filesystem import (
 )
 from intake_tiffstack.listing.filetable import split_chain
 
-__all__ = ["PARTIAL", "Place"]
+__all__ = ["PARTIAL", "Place", "write_file"]
 
 PARTIAL = ".partial"
 """How names end, here and in Zarr's local store, of files that are not yet whole."""
@@ -148,15 +148,7 @@ class Place:
             if not is_local(self.url):  # a store shows an object once all of it is there
                 self.filesystem.pipe_file(path, content)
                 return
-            self.filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-            partial = f"{path}.{uuid.uuid4().hex}{PARTIAL}"
-            try:
-                self.filesystem.pipe_file(partial, content)
-                os.replace(partial, path)
-            except OSError:
-                with suppress(FileNotFoundError):
-                    os.unlink(partial)
-                raise
+            write_file(path, content)
 
     def create_document(self, key: str, content: bytes) -> None:
         """Write one small object that is not there yet, as a whole or not at all.
@@ -231,6 +223,20 @@ class Place:
             raise StorageError(
                 f"cannot write {self.url}: the store is read-only", url=self.url
             ) from exc
+
+
+def write_file(path: str, content: Any) -> None:
+    """Write a local file as a whole or not at all, with the folders above it."""
+    partial = f"{path}.{uuid.uuid4().hex}{PARTIAL}"
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+        with open(partial, "xb") as file:
+            file.write(content)
+        os.replace(partial, path)
+    except BaseException:  # an interrupt leaves no half file either
+        with suppress(FileNotFoundError):
+            os.unlink(partial)
+        raise
 
 
 def _create_file(path: str, content: bytes) -> None:
