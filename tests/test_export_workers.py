@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 import threading
 import time
@@ -246,3 +247,36 @@ def test_progress_is_one_of_four(progress: Any) -> None:
 def test_an_unknown_option_of_export_is_named(folder: Path) -> None:
     with pytest.raises(OptionError, match="unknown option of export"):
         export(folder, "a.zarr", compresor=None)
+
+
+def test_an_export_without_a_cluster_does_not_import_distributed(folder: Path) -> None:
+    code = f"""
+import sys
+from intake_tiffstack import open_stack
+stack = open_stack({str(folder / "raw" / "t{t:d}.tif")!r}, file_dims="zyx")
+stack.export({str(folder / "a.zarr")!r}, progress=False)
+assert stack.to_dask().shape == (10, 2, 16, 12)
+print("distributed" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("module", ["place", "codecs", "draft", "pixels"])
+def test_a_thread_may_unpickle_while_another_imports(module: str) -> None:
+    code = f"""
+import sys, threading, time
+import intake_tiffstack.stack
+
+def unpickle():
+    while "zarr" not in sys.modules:
+        time.sleep(0)
+    __import__("intake_tiffstack.export.{module}")  # as pickle does
+
+thread = threading.Thread(target=unpickle)
+thread.start()
+import intake_tiffstack.export.formats
+thread.join()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

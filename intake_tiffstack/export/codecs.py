@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numcodecs
 import numcodecs.abc
+import zarr  # first, whole (see place.py)
 import zarr.abc.codec
 import zarr.codecs
 import zarr.registry

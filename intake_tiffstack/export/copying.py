@@ -7,6 +7,7 @@ done when all it writes is listed; what a killed writer left is taken up where i
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -283,13 +284,21 @@ def _results(done: Iterable[Future[int]]) -> Iterator[int]:
         yield future.result()
 
 
+def _is_task() -> bool:
+    """Return whether this thread runs a task of ``distributed``."""
+    if "distributed" not in sys.modules:
+        return False
+    from distributed.worker import thread_state
+
+    return getattr(thread_state, "key", None) is not None
+
+
 @contextmanager
 def _seceded() -> Iterator[None]:
     """Give the thread of a task of ``distributed`` free while the block waits for other tasks."""
     from distributed import rejoin, secede
-    from distributed.worker import thread_state
 
-    is_task = getattr(thread_state, "key", None) is not None
+    is_task = _is_task()
     if is_task:
         secede()
     try:
@@ -299,10 +308,23 @@ def _seceded() -> Iterator[None]:
             rejoin()
 
 
+def _find_scheduler() -> Any:
+    """Return dask's function for the scheduler in use, None where none is named."""
+    if _is_task():
+        from distributed import get_worker
+
+        # Under a lock, which dask's way lacks: of two tasks of one worker, the second would take
+        # the client of the first before it is connected (dask/distributed#3827).
+        _ = get_worker().client
+    elif "distributed" not in sys.modules and not dask.config.get("scheduler", None):
+        return None  # and dask would import distributed to find that there is no client
+    return get_scheduler()
+
+
 @contextmanager
 def _open_workers() -> Iterator[_Workers]:
     """Yield the workers of the current ``distributed`` client, else threads as dask would use."""
-    scheduler = get_scheduler()
+    scheduler = _find_scheduler()
     client: Any = getattr(scheduler, "__self__", None)
     if hasattr(client, "get_executor"):
         count = sum(client.nthreads().values())

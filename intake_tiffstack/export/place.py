@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, Self
 
+import zarr  # first, whole: else a thread that unpickles a Place is in the way of one that imports
 import zarr.storage
 from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
