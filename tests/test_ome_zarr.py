@@ -466,6 +466,17 @@ def test_positions_make_a_series(tmp_path: Path, version: Any) -> None:
     np.testing.assert_array_equal(open_ome_zarr(where, image="1").array.compute(), array[1])
 
 
+def test_a_large_plate_is_not_read_to_say_that_no_image_was_chosen(tmp_path: Path) -> None:
+    wells = [f"{row}{column}" for row in "ABCDEF" for column in range(1, 9)]
+    coords = coords_of(well=wells)
+    write(tmp_path / "screen.zarr", pixels(48, 4, 4), ["well", "y", "x"], coords=coords)
+    for well in ("C/1", "F/8"):  # beyond the first few, none is looked at
+        (tmp_path / "screen.zarr" / well / "zarr.json").unlink()
+    with pytest.raises(OptionError, match=r"more than 8 images: choose one .*'A/1/0', .* 'A/8/0' "):
+        open_ome_zarr(tmp_path / "screen.zarr")
+    assert open_ome_zarr(tmp_path / "screen.zarr", image="B/2/0").array.shape == (4, 4)
+
+
 def test_wells_that_are_no_letters_and_digits_make_a_series() -> None:
     labels = {"well": ["inner", "outer"]}
     images = arrange_images({"well": 2}, labels)

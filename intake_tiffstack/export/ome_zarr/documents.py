@@ -61,15 +61,15 @@ class Description:
             for path, attributes in series_attributes(self.version, paths).items():
                 groups[path] = groups.get(path, {}) | attributes
             found["OME/METADATA.ome.xml"] = self._series_xml()
-        for position in self.subject.images.positions:
-            attributes = image_attributes(
-                self.version,
-                name=position.name or self.name,
-                axes=self.subject.axes,
-                levels=self.levels,
-                method=self.method,
-                channels=channels,
-            )
+        images = image_attributes(
+            self.version,
+            names=self._names,
+            axes=self.subject.axes,
+            levels=self.levels,
+            method=self.method,
+            channels=channels,
+        )
+        for position, attributes in zip(self.subject.images.positions, images, strict=True):
             attrs = {} if position.path else self.attrs
             own = self.subject.own_attributes(position, self.levels[0].shape, attrs)
             groups[position.path] = {**attributes, **own}
@@ -77,9 +77,12 @@ class Description:
             found |= group_documents(self.version, path, attributes)
         return found
 
+    @property
+    def _names(self) -> list[str]:
+        return [position.name or self.name for position in self.subject.images.positions]
+
     def _series_xml(self) -> bytes:
         sizes = {
             axis.name: n for axis, n in zip(self.subject.axes, self.levels[0].shape, strict=True)
         }
-        names = [position.name or self.name for position in self.subject.images.positions]
-        return series_xml(names, sizes, self.dtype, self.subject.channel_labels())
+        return series_xml(self._names, sizes, self.dtype, self.subject.channel_labels())

@@ -47,22 +47,22 @@ class Channel:
 def image_attributes(
     version: Version,
     *,
-    name: str,
+    names: Sequence[str],
     axes: Sequence[Axis],
     levels: Sequence[Level],
     method: str,
     channels: Sequence[Channel],
-) -> dict[str, Any]:
-    """Return the attributes of the group of an image.
+) -> list[dict[str, Any]]:
+    """Return the attributes of the group of each image; they differ in its name alone.
 
     Parameters
     ----------
     version
         Of OME-Zarr.
-    name
-        Of the image.
+    names
+        Of the images.
     axes, levels
-        Of its pyramid; the arrays are called ``0``, ``1`` ...
+        Of the pyramid of each; the arrays are called ``0``, ``1`` ...
     method
         How levels were made; ``nearest`` keeps the place of the first pixel, others move it to the
         middle of those it was made of.
@@ -85,7 +85,7 @@ def image_attributes(
             }
         )
     multiscale = {
-        "name": name,
+        "name": "",
         "type": method,
         "axes": [
             {"name": axis.name, "type": axis.kind} | ({"unit": axis.unit} if axis.unit else {})
@@ -96,7 +96,16 @@ def image_attributes(
     image = {"multiscales": [multiscale]}
     if channels:
         image["omero"] = _omero(version, channels)  # type: ignore[assignment]
-    return _dump(version, model.Image.model_validate(image))
+    told = _dump(version, model.Image.model_validate(image))  # once: a plate has thousands
+    return [_named(told, name) for name in names]
+
+
+def _named(told: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the attributes of an image with the name of its pyramid."""
+    if "ome" in told:
+        return {"ome": _named(told["ome"], name)}
+    (multiscale,) = told["multiscales"]
+    return {**told, "multiscales": [{**multiscale, "name": name}]}
 
 
 def _omero(version: Version, channels: Sequence[Channel]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ def open_ome_zarr(
         attributes = dict(_open_group(place, path).attrs)
     if not _ome(attributes).get("multiscales"):
         raise FilesNotFoundError(
-            f"{place.url} has no image at {image!r}; {_hint(list_images(place, root))}",
+            f"{place.url} has no image at {image!r}; {_hint(_list_images(place, root))}",
             url=place.url,
         )
     within = place.below(path)
@@ -110,18 +111,18 @@ def open_ome_zarr(
     return lazy_copy(place_of_array, array, document, labels, arraytype, sel or {})
 
 
-def list_images(place: Place, root: zarr.Group) -> list[str]:
-    """Return the paths of all images of a plate, a well or a series; one read a well."""
+def _list_images(place: Place, root: zarr.Group) -> Iterator[str]:
+    """Yield the paths of the images of a plate, a well or a series; one read a well."""
     told = _ome(dict(root.attrs))
     try:
         if "plate" in told:
-            found = []
             for well in told["plate"]["wells"]:
                 fields = _ome(dict(_open_group(place, well["path"]).attrs))["well"]["images"]
-                found += [f"{well['path']}/{field['path']}" for field in fields]
-            return found
+                yield from (f"{well['path']}/{field['path']}" for field in fields)
+            return
         if "well" in told:
-            return [field["path"] for field in told["well"]["images"]]
+            yield from [field["path"] for field in told["well"]["images"]]
+            return
     except (KeyError, TypeError) as exc:
         raise StorageError(
             f"{place.url} is no valid OME-Zarr: its plate or a well of it names no images; "
@@ -129,26 +130,29 @@ def list_images(place: Place, root: zarr.Group) -> list[str]:
             url=place.url,
         ) from exc
     try:
-        return list(_ome(dict(_open_group(place, "OME").attrs))["series"])
+        yield from list(_ome(dict(_open_group(place, "OME").attrs))["series"])
     except (FilesNotFoundError, KeyError):  # then they are numbered from 0
         with place.read_errors():
-            return sorted((name for name in root.group_keys() if name.isdigit()), key=int)
+            yield from sorted((name for name in root.group_keys() if name.isdigit()), key=int)
 
 
 def _only_image(place: Place, root: zarr.Group) -> str:
     """Return the path of the image, if there is one alone."""
-    images = list_images(place, root)
+    images = list(islice(_list_images(place, root), MOST_NAMED + 1))  # a plate has hundreds
     if len(images) != 1:
+        count = len(images) if len(images) <= MOST_NAMED else f"more than {MOST_NAMED}"
         raise OptionError(
-            f"{place.url} holds {len(images)} images: choose one with `image`; {_hint(images)}",
+            f"{place.url} holds {count} images: choose one with `image`; {_hint(images)}",
             images=images,
         )
     return images[0]
 
 
-def _hint(images: Sequence[str]) -> str:
-    named = ", ".join(map(repr, images[:MOST_NAMED]))
-    return f"there are {named or 'none'}" + (" ..." if len(images) > MOST_NAMED else "")
+def _hint(images: Iterable[str]) -> str:
+    """Return what an error says of the images that there are: the first few."""
+    first = list(islice(images, MOST_NAMED + 1))
+    named = ", ".join(map(repr, first[:MOST_NAMED]))
+    return f"there are {named or 'none'}" + (" ..." if len(first) > MOST_NAMED else "")
 
 
 def _ome(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
