@@ -33,7 +33,7 @@ class Bar:
     limit: float | Callable[[Facts], float]
     """A time or a figure may be at most this, a speed must be at least this."""
     against: str | None = None
-    """The contender that a time or speed is held against."""
+    """The contender that a time or speed is held against, and a figure where one is named."""
 
     @property
     def is_least(self) -> bool:

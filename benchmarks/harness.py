@@ -193,10 +193,14 @@ def _judge(bar: Bar, results: dict[str, ContenderResult], facts: Facts) -> BarRe
     theirs = results[bar.against]
     if not theirs.seconds:
         return BarResult(text, f"{bar.against}: {theirs.error}", False)
-    ratio = speed(ours, theirs)
     if bar.is_least:
+        ratio = speed(ours, theirs)
         return BarResult(text, f"{ratio:.3g} x", ratio >= limit)
-    return BarResult(text, f"{1 / ratio:.3g} x", 1 / ratio <= limit)
+    if bar.figure == "time":
+        ratio = 1 / speed(ours, theirs)
+    else:
+        ratio = ours.figures[bar.figure] / theirs.figures[bar.figure]
+    return BarResult(text, f"{ratio:.3g} x", ratio <= limit)
 
 
 def speed(ours: ContenderResult, theirs: ContenderResult) -> float:
@@ -210,15 +214,18 @@ def speed(ours: ContenderResult, theirs: ContenderResult) -> float:
 def _bar_text(bar: Bar, limit: float) -> str:
     if bar.figure == "speed":
         return f"at least {limit:g} x the speed of {bar.against}"
-    if bar.figure == "time":
-        return f"at most {limit:g} x the time of {bar.against}"
+    if bar.against is not None:
+        return f"at most {limit:g} x the {_words(bar.figure)} of {bar.against}"
     return f"at most {format_figure(bar.figure, limit)}"
 
 
 def format_figure(name: str, value: float) -> str:
     """Return a figure in words: ``18.3 MB peak``, ``6 requests``. Pure."""
-    words = name.replace("_", " ").replace("bytes", "")
-    return " ".join([format_amount(name, value), *words.split()])
+    return f"{format_amount(name, value)} {_words(name)}".rstrip()
+
+
+def _words(name: str) -> str:
+    return " ".join(name.replace("_", " ").replace("bytes", "").split())
 
 
 def format_amount(name: str, value: float) -> str:
