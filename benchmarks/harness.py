@@ -232,7 +232,9 @@ def format_amount(name: str, value: float) -> str:
     """Return a figure with its unit, where it has one. Pure."""
     if "bytes" not in name:
         return f"{value:,.0f}"
-    return f"{value / 1e6:,.3g} MB" if value >= 1e6 else f"{value / 1e3:,.1f} kB"
+    if value < 1e6:
+        return f"{value / 1e3:,.1f} kB"
+    return f"{float(f'{value / 1e6:.3g}'):,g} MB"  # three digits, and never 1.8e+03
 
 
 # -- processes ---------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from benchmarks.case import OURS, Bar, Case, Facts, Start
 from benchmarks.files import PATTERN, cubes, volumes
 from benchmarks.peers import open_ours
 from benchmarks.pixels import true_sum
-from benchmarks.zarr_writing import Copy, new_place, resident_bytes
+from benchmarks.zarr_writing import Copy, new_place
 
 __all__ = ["CASES"]
 
@@ -28,9 +28,6 @@ EUBI_PYTHON = Path(
     os.environ.get("EUBI_PYTHON", Path(__file__).parents[1] / ".venv-eubi/bin/python")
 )
 """It wants another tifffile than this package, and so has an environment of its own."""
-
-PEAK = "process_peak_bytes"
-"""The most that the process that writes has held, its imports with it."""
 
 LEVELS = 3
 BLOCKS = 4
@@ -53,7 +50,7 @@ def _sum_full(place: str) -> int:
 
 
 def _writing(make_write: Callable[[str], Callable[[str], None]]) -> Start:
-    """Return the work of writing somewhere new, with the most that the process ever held."""
+    """Return the work of writing somewhere new."""
 
     def start(place: str) -> Callable[[], Any]:
         write = make_write(place)
@@ -61,7 +58,7 @@ def _writing(make_write: Callable[[str], Callable[[str], None]]) -> Start:
         def work() -> Any:
             target = new_place()
             write(target)
-            return Copy(target, _sum_full), {PEAK: resident_bytes("VmHWM")}
+            return Copy(target, _sum_full)
 
         return work
 
@@ -166,7 +163,7 @@ def _start_eubi(place: str) -> Callable[[], Any]:
         (made,) = [path for path in Path(target).iterdir() if path.is_dir()]
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of its largest process
         nbytes = peak * (1 if sys.platform == "darwin" else 1024)
-        return Copy(str(made), _sum_full), {PEAK: nbytes}
+        return Copy(str(made), _sum_full), {"peak_bytes": nbytes}
 
     return work
 
@@ -186,7 +183,7 @@ CASES = (
         contenders={OURS: _writing(functools.partial(_ours, levels=LEVELS)), **PEERS},
         bars=(
             *(Bar("speed", 1, peer) for peer in PEERS),
-            *(Bar(PEAK, 1, peer) for peer in PEERS),
+            *(Bar("peak_bytes", 1, peer) for peer in PEERS),
         ),
         repeats=3,
         is_fresh=True,
@@ -221,7 +218,8 @@ CASES = (
                 )
             )
         },
-        bars=(Bar(PEAK, 1.1e9),),  # three blocks of 128 MiB for each of two workers, and imports
+        # Three blocks of 128 MiB for each of two workers, and imports.
+        bars=(Bar("peak_bytes", 1.1e9),),
         repeats=3,
         is_fresh=True,
         patience=30,

@@ -19,7 +19,7 @@ from benchmarks.files import PATTERN, VOLUME_SHAPE, volumes
 from benchmarks.peers import open_ours
 from benchmarks.pixels import list_files, true_sum
 
-__all__ = ["CASES", "Copy", "new_place", "resident_bytes"]
+__all__ = ["CASES", "Copy", "new_place"]
 
 PLAIN = "preadv + Blosc + write in plain threads"
 TO_ZARR = "to_zarr, its defaults"
