@@ -8,7 +8,6 @@ opening would stop.
 from __future__ import annotations
 
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +33,7 @@ from intake_tiffstack.layout.combining import Layout, combine
 from intake_tiffstack.layout.grid import Grid, place_files
 from intake_tiffstack.layout.holes import apply_missing
 from intake_tiffstack.layout.outliers import choose_headers
+from intake_tiffstack.listing.each import map_files
 from intake_tiffstack.listing.filesystem import is_local
 from intake_tiffstack.listing.finding import list_files
 from intake_tiffstack.listing.urllist import has_tiff_suffix
@@ -65,9 +65,6 @@ __all__ = [
     "survey",
     "take_listing",
 ]
-
-CONCURRENT_HEADERS = 16
-"""Headers of remote files read at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -394,11 +391,7 @@ def read_headers(files: FileTable, grid: Grid, options: Options) -> Headers:
             advance(1)
             return structure
 
-        if are_local:  # parsing holds the interpreter's lock: threads would not help
-            found = list(map(read_counted, rows))
-        else:
-            with ThreadPoolExecutor(CONCURRENT_HEADERS) as pool:
-                found = list(pool.map(read_counted, rows))
+        found = list(map_files(read_counted, files, rows))
     structures = {first: template}
     for row, structure in zip(rows, found, strict=True):
         if structure is not None:

@@ -5,7 +5,6 @@ Headers are read, no pixel is.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +16,7 @@ from intake_tiffstack.header.cache import get_header, get_raw_metadata
 from intake_tiffstack.header.metadata import read_pages_metadata
 from intake_tiffstack.header.opening import short_text
 from intake_tiffstack.layout.outliers import MAX_PROBED_HEADERS
+from intake_tiffstack.listing.each import map_files
 from intake_tiffstack.listing.filesystem import is_local
 from intake_tiffstack.metadata.file_metadata import describe_file
 from intake_tiffstack.metadata.ome import refuse_entities
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from intake_tiffstack.options import Options
 
 __all__ = ["parse_ome", "read_all_of_file", "read_metadata"]
-
-CONCURRENT_FILES = 16
-"""Remote files asked at a time."""
 
 
 class Headers(Protocol):
@@ -92,11 +89,8 @@ def read_metadata(
             base_shape=base if fits else None,
         )
 
-    if all(is_local(files.urls[row]) for row in rows):
-        found = list(map(describe, rows))
-    else:  # the bytes of a few files are kept since their headers were read, no more
-        with ThreadPoolExecutor(CONCURRENT_FILES) as pool:
-            found = list(pool.map(describe, rows))
+    # of remote files, the bytes of a few are kept since their headers were read, no more
+    found = map_files(describe, files, rows)
     return {row: told for row, told in zip(rows, found, strict=True) if told is not None}
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from intake_tiffstack.errors import (
 )
 from intake_tiffstack.export.references import open_references
 from intake_tiffstack.export.references import writing as references_writing
+from intake_tiffstack.listing import each
 from servers import KEY, SECRET, S3Server
 
 RNG = np.random.default_rng(11)
@@ -308,6 +311,26 @@ def test_on_s3_no_secret_is_written_and_options_open_it(
     elsewhere = intake.open_tiffstack_zarr(str(local), remote_options=options)
     np.testing.assert_array_equal(elsewhere.read(), array)
     assert SECRET not in repr(elsewhere) + elsewhere.yaml()
+
+
+def test_headers_of_remote_files_are_read_side_by_side_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = write_files(tmp_path, (6, 5), count=12)
+    folder = f"memory://{uuid.uuid4().hex}"
+    fsspec.filesystem("memory").put(str(tmp_path), folder, recursive=True)
+    stack = open_stack(f"{folder}/*.tif", pattern="a_t{t:d}.tif")
+    stack.to_dask()
+    meeting, read = threading.Barrier(4), references_writing.get_header
+
+    def read_with_others(*args: Any, **options: Any) -> Any:
+        meeting.wait(timeout=30)
+        return read(*args, **options)
+
+    monkeypatch.setattr(references_writing, "get_header", read_with_others)
+    monkeypatch.setattr(each, "AHEAD", 4)
+    stack.export(f"{folder}/refs.json", format="references", verify=False)
+    np.testing.assert_array_equal(open_references(f"{folder}/refs.json").array.compute(), array)
 
 
 def test_a_url_with_a_secret_in_it_is_refused() -> None:

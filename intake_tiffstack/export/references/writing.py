@@ -6,8 +6,9 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from intake_tiffstack.export.zarr import checked_dims, encode_attributes
 from intake_tiffstack.header import Header, Structure, rename_dims
 from intake_tiffstack.header.cache import get_header
 from intake_tiffstack.layout.combining import Layout
+from intake_tiffstack.listing.each import map_files
 from intake_tiffstack.listing.filesystem import is_local
 from intake_tiffstack.progress import Progress, reported
 from intake_tiffstack.redact import hide_in_text
@@ -134,10 +136,11 @@ def _refer(source: StackArray, progress: Progress, cut: Cut | None = None) -> di
     filled: set[float] = {source.options.fill_value} if (layout.cells < 0).any() else set()
     found: dict[str, Any] = {}
     dims, edges = _file_dims(layout), _edges(layout)
-    count = int((layout.cells >= 0).sum())
-    with reported(progress, count, title="references", unit="files") as advance:
-        for cell, row in _walk(layout):
-            header, structure = _read_header(source, row)
+    is_there = layout.cells >= 0
+    cells, rows = np.argwhere(is_there).tolist(), layout.cells[is_there].tolist()
+    headers = map_files(partial(_read_header, source), source.files, rows)
+    with reported(progress, len(rows), title="references", unit="files") as advance:
+        for cell, (header, structure) in zip(cells, headers, strict=True):
             _refuse_unequal(header, structure, layout, cell)
             own = cut_file(header, structure, edges=edges)
             both = own if cut is None else common_cut(cut, own)
@@ -205,12 +208,6 @@ def _file_dims(layout: Layout) -> list[int]:
     """Return which dim of the result each dim of a file is."""
     inside = {d.file_dim: i for i, d in enumerate(layout.dims) if d.file_dim is not None}
     return [inside[i] for i in range(len(layout.file_dims))]
-
-
-def _walk(layout: Layout) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Yield each cell that has a file, and its row."""
-    for cell in np.argwhere(layout.cells >= 0).tolist():
-        yield tuple(cell), int(layout.cells[tuple(cell)])
 
 
 def _edges(layout: Layout) -> list[tuple[int, ...]]:
