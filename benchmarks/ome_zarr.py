@@ -17,7 +17,7 @@ from benchmarks.peers import open_ours
 from benchmarks.pixels import true_sum
 from benchmarks.zarr_writing import Copy, new_place
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "eubi_version"]
 
 NGFF_ZARR = "ngff-zarr"
 BIOIO = "bioio-ome-zarr"
@@ -133,9 +133,18 @@ def _bioio(place: str) -> Callable[[str], None]:
     return write
 
 
+def eubi_version() -> str:
+    """Return the version of EuBI-Bridge in its own environment."""
+    if not EUBI_PYTHON.exists():
+        return "not installed"
+    code = "from importlib.metadata import version; print(version('eubi-bridge-lite'))"
+    told = subprocess.run([EUBI_PYTHON, "-c", code], check=True, capture_output=True, text=True)
+    return told.stdout.strip()
+
+
 def _start_eubi(place: str) -> Callable[[], Any]:
     if not EUBI_PYTHON.exists():
-        raise FileNotFoundError("EuBI-Bridge has no environment (EUBI_PYTHON names its python)")
+        raise FileNotFoundError("EuBI-Bridge has no environment (EUBI_PYTHON names its Python)")
 
     def work() -> Any:
         target = new_place()

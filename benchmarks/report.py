@@ -11,12 +11,14 @@ from importlib.metadata import PackageNotFoundError, version
 
 from benchmarks.case import OURS
 from benchmarks.harness import THREADS, CaseResult, ContenderResult, format_amount, speed
+from benchmarks.ome_zarr import eubi_version
 
 __all__ = ["describe_machine", "render"]
 
 _PACKAGES = (
     *("intake-tiffstack", "dask", "numpy", "tifffile", "imagecodecs", "zarr", "fsspec", "s3fs"),
-    *("dask-image", "intake-xarray", "imageio", "bioio", "bioio-tiff-glob", "moto"),
+    *("dask-image", "intake-xarray", "imageio", "bioio", "bioio-tiff-glob", "bioio-ome-zarr"),
+    *("ngff-zarr", "moto"),
 )
 
 _HEAD = """\
@@ -38,7 +40,8 @@ python -m benchmarks --dry sum       # prints only
 
 `python -m benchmarks` needs the extra `bench`: `pip install -e ".[all,bench]"`. Files go below
 `TMPDIR`, copies on a RAM disk where there is one (`/dev/shm`), and all are deleted afterwards.
-EuBI-Bridge pins an older tifffile: `EUBI_PYTHON` names the Python of an environment that has it.
+EuBI-Bridge pins an older tifffile: `EUBI_PYTHON` names the Python of an environment with
+`eubi-bridge-lite`.
 
 ## How it is measured
 
@@ -61,6 +64,11 @@ with tifffile and with imageio; dask-image; `dask.array.image`, reading with tif
 with a pattern; tifffile's `TiffSequence` as a Zarr store; bioio-tiff-glob. The floors are the least
 that such work can be, by hand: they know where the pixels lie.
 
+Three write OME-Zarr: ngff-zarr (means, its own compressor) and bioio's `OMEZarrWriter` from the
+lazy array of this package, since they read no collection, and EuBI-Bridge, without Java, from the
+files. All write the same levels, in chunks of 4 planes; where it can be said, with the same
+compressor.
+
 ## On a GPU
 
 Not run on a GPU: none was at hand. `python -m benchmarks.gpu` delivers chunks to one, checks the
@@ -77,6 +85,7 @@ def describe_machine() -> dict[str, str]:
         f"{platform.system()}",
         "Python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
+        "eubi-bridge-lite": eubi_version(),
     }
 
 
