@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -21,7 +23,7 @@ import tifffile
 
 from export_sources import PIXELS, BrokenSource, CountedSource, assert_nothing_opens, tree, write
 from intake_tiffstack import open_stack
-from intake_tiffstack.errors import OptionError, TargetBusyError, UnreadableFileError
+from intake_tiffstack.errors import OptionError, StorageError, TargetBusyError, UnreadableFileError
 from intake_tiffstack.export.chunks import plan_blocks
 from intake_tiffstack.progress import reported
 from servers import serve_cluster
@@ -129,6 +131,28 @@ def test_tasks_of_a_cluster_export(folder: Path, client: Any) -> None:
     futures = [client.submit(export, folder, f"{n}.zarr") for n in range(5)]  # more than threads
     for copy in client.gather(futures):
         np.testing.assert_array_equal(da.from_zarr(copy).compute(), pixels(10, 2, 16, 12))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_an_export_ends_where_all_workers_are_lost_and_is_resumed(folder: Path) -> None:
+    stack = open_stack(str(folder / "raw" / "t{t:d}.tif"), file_dims="zyx")
+    with serve_cluster() as client, client.as_current():
+        pids = list(client.run(os.getpid).values())
+
+        def kill(done: int, total: int) -> None:
+            while pids:
+                os.kill(pids.pop(), signal.SIGKILL)
+
+        with (
+            dask.config.set({"tiffstack.block_bytes": 1}),
+            pytest.raises(StorageError, match="lost the worker that held what all units share"),
+        ):
+            stack.export(str(folder / "cut.zarr"), chunks=(1, 1, 8, 6), progress=kill)
+    assert_nothing_opens(str(folder / "cut.zarr"))
+    for name in ("whole.zarr", "cut.zarr"):
+        with dask.config.set({"tiffstack.block_bytes": 1, "scheduler": "threads"}):
+            stack.export(str(folder / name), chunks=(1, 1, 8, 6))
+    assert tree(folder / "cut.zarr") == tree(folder / "whole.zarr")
 
 
 def test_a_place_that_workers_do_not_share_is_an_error(folder: Path, client: Any) -> None:

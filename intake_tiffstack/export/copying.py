@@ -27,7 +27,7 @@ import dask.local
 from dask.base import get_scheduler, tokenize
 from dask.system import CPU_COUNT
 
-from intake_tiffstack.errors import StorageError, TargetExistsError
+from intake_tiffstack.errors import OptionError, StorageError, TargetExistsError
 from intake_tiffstack.export.claim import Claim, hold
 from intake_tiffstack.export.draft import Draft
 from intake_tiffstack.export.place import PARTIAL, Place
@@ -88,6 +88,8 @@ def write_copy(
 
     Raises
     ------
+    OptionError
+        If the name of the place is that of a document of references.
     TargetExistsError
         If something is there that is not to be replaced (a TargetBusyError where another writes).
     VerificationError
@@ -95,6 +97,11 @@ def write_copy(
     StorageError
         If the store refuses. What is written stays, and the same call resumes.
     """
+    if place.url.endswith(".json"):  # by which a document of references is known
+        raise OptionError(
+            f"{place.url} is the name of a document of references; give format='references', or "
+            "another name"
+        )
     drafts = [draft for stage in stages for draft in stage.drafts]
     spec = json.loads(json.dumps({"token": token, **_describe(drafts)}))
     target = look_at(place)
@@ -242,7 +249,7 @@ def _samples(stages: Sequence[Stage]) -> Iterator[tuple[int, Part]]:
 class _Workers:
     """Threads of this process, or the workers of a cluster."""
 
-    executor: Executor
+    executor: Executor | _Tasks
     count: int
     share: Callable[[Any], Any]
     """Sends a value to all of them once, and returns what stands for it in a call."""
@@ -276,6 +283,34 @@ class _Workers:
                 for future in pending:
                     future.cancel()
             wait(pending)
+
+
+@dataclass(frozen=True)
+class _Tasks:
+    """What submits to a cluster, as an executor does.
+
+    Not the executor of ``distributed``: its future is never done where a worker is lost together
+    with a result that is on its way.
+    """
+
+    client: Any
+
+    def submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
+        """Return the future of a task."""
+        future: Future[T] = Future()
+        task = self.client.submit(function, *args, pure=False)
+        task.add_done_callback(partial(_settle, future))
+        return future
+
+
+def _settle(future: Future[T], task: Any) -> None:
+    """Hand on how a task ended, whatever it was."""
+    try:
+        result = task.result()
+    except BaseException as exc:  # noqa: BLE001 - raised again where the result is asked for
+        future.set_exception(exc)
+    else:
+        future.set_result(result)
 
 
 def _results(done: Iterable[Future[int]]) -> Iterator[int]:
@@ -329,8 +364,8 @@ def _open_workers() -> Iterator[_Workers]:
     if hasattr(client, "get_executor"):
         count = sum(client.nthreads().values())
         share = partial(client.scatter, hash=False, broadcast=True)
-        with _seceded(), client.get_executor(pure=False) as executor:
-            yield _Workers(executor, max(count, 1), share, is_cluster=True)
+        with _seceded():
+            yield _Workers(_Tasks(client), max(count, 1), share, is_cluster=True)
         return
     is_single = scheduler is dask.local.get_sync
     count = 1 if is_single else int(dask.config.get("num_workers", None) or CPU_COUNT)
