@@ -12,6 +12,7 @@ import dask.array as da
 import numcodecs
 import numpy as np
 import pytest
+import tifffile
 import xarray as xr
 import zarr
 import zarr.codecs
@@ -20,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from export_sources import DIMS, PIXELS, CountedSource, tree, write
+from intake_tiffstack import open_stack
 from intake_tiffstack.errors import (
     FilesNotFoundError,
     OptionError,
@@ -29,6 +31,7 @@ from intake_tiffstack.export import choose_zarr_chunks, open_zarr, write_zarr
 from intake_tiffstack.export.attributes import decode_coords, encode_coords
 from intake_tiffstack.export.chunks import plan_blocks, resolve_chunks
 from intake_tiffstack.export.codecs import resolve_compressor
+from intake_tiffstack.export.formats import open_copy
 from intake_tiffstack.export.place import Place
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3], ids=["v2", "v3"])
@@ -486,12 +489,42 @@ def test_a_store_that_nobody_knows_is_an_option_error() -> None:
         write("s4://bucket/a.zarr")
 
 
-def test_where_no_array_is_nothing_opens(tmp_path: Path) -> None:
-    with pytest.raises(FilesNotFoundError, match="no finished Zarr array"):
-        open_zarr(tmp_path / "nowhere.zarr")
-    zarr.create_group(tmp_path / "group.zarr")
-    with pytest.raises((FilesNotFoundError, StorageError), match=r"group\.zarr"):
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("nowhere.zarr", "there is nothing$"),
+        ("group.zarr", "there is a Zarr group$"),
+        ("half.zarr", r"there is a copy that is not whole: .* the same export\(\) goes on"),
+        ("raw", "there are TIFF files, which the driver `tiffstack` opens"),
+        ("notes", "there is something else$"),
+    ],
+)
+def test_what_is_there_instead_of_an_array_is_told(tmp_path: Path, name: str, told: str) -> None:
+    zarr.create_group(tmp_path / "group.zarr", zarr_format=2)
+    for file in ("half.zarr/.tiffstack/claim-00001.json", "raw/a.TIF", "notes/today.txt"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
+    with pytest.raises(FilesNotFoundError, match=f"no finished Zarr array: {told}"):
+        open_zarr(tmp_path / name)
+    if name != "group.zarr":
+        with pytest.raises(FilesNotFoundError, match=told):
+            open_copy(tmp_path / name, level=1)
+
+
+def test_a_group_is_no_array(tmp_path: Path) -> None:
+    zarr.create_group(tmp_path / "group.zarr", zarr_format=3)
+    with pytest.raises(StorageError, match=r"group\.zarr is no readable Zarr array: .*group"):
         open_zarr(tmp_path / "group.zarr")
+
+
+@pytest.mark.parametrize("format", ["zarr", "ome-zarr"])
+def test_the_name_of_a_document_of_references_is_no_name_for_a_copy(
+    tmp_path: Path, format: str
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS[0, 0])
+    with pytest.raises(OptionError, match=r"z\.json is the name of a document of references"):
+        open_stack(str(tmp_path / "*.tif")).export(str(tmp_path / "z.json"), format=format)
+    assert not (tmp_path / "z.json").exists()
 
 
 @FORMATS

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import dask
 import fsspec
 import intake
 import numpy as np
@@ -15,10 +16,12 @@ import pytest
 import tifffile
 import xarray as xr
 import zarr
+from fsspec.implementations.reference import ReferenceFileSystem
 from zarr.storage import FsspecStore
 
 from intake_tiffstack import open_stack
 from intake_tiffstack.errors import (
+    FileChangedError,
     FilesNotFoundError,
     OptionError,
     StorageError,
@@ -192,6 +195,32 @@ def test_cells_without_a_file_read_as_the_fill_value(tmp_path: Path) -> None:
     np.testing.assert_array_equal(copy.array.compute(), array.transpose(1, 0, 2, 3))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "fill", "stored"),
+    [
+        ("c8", 0, [0.0, 0.0]),
+        ("c16", complex(1, float("nan")), [1.0, "NaN"]),
+        ("f4", float("inf"), "Infinity"),
+        ("f8", float("-inf"), "-Infinity"),
+        ("f4", float("nan"), "NaN"),
+        ("u8", 2**64 - 1, 2**64 - 1),
+    ],
+)
+def test_any_fill_value_is_said_in_plain_json(
+    tmp_path: Path, dtype: str, fill: Any, stored: Any
+) -> None:
+    array = RNG.integers(0, 99, (2, 2, 20, 30)).astype(dtype)
+    for c, t in ((0, 0), (0, 1), (1, 0)):
+        tifffile.imwrite(tmp_path / f"a_c{c}_t{t}.tif", array[c, t])
+    array[1, 1] = fill
+    url = export(tmp_path, "a_c{c:d}_t{t:d}.tif", missing="fill", fill_value=fill, dims="ctyx")
+    assert metadata_of(url)["fill_value"] == stored
+    np.testing.assert_array_equal(open_references(url).array.compute(), array)
+    filesystem = fsspec.filesystem("reference", fo=url, asynchronous=True)
+    group = zarr.open_group(FsspecStore(filesystem, read_only=True), mode="r")
+    np.testing.assert_array_equal(group["pixels"][...], array)
+
+
 def test_the_order_of_dims_may_not_cut_across_the_files(tmp_path: Path) -> None:
     array = write_files(tmp_path, (20, 30), count=3)
     with pytest.raises(OptionError, match="not in the order that the files have"):
@@ -266,6 +295,49 @@ def test_references_that_do_not_give_the_pixels_are_not_written(
     assert not (tmp_path / "refs.json").exists()
 
 
+def write_two_series(folder: Path) -> tuple[np.ndarray, list[str]]:
+    """Write files of two images, and a document for each; they differ in offsets alone."""
+    array, urls = RNG.integers(0, 99, (2, 2, 20, 30), dtype=np.uint16), []
+    for t in range(2):
+        with tifffile.TiffWriter(folder / f"a_t{t}.tif") as tif:
+            for page in array[:, t]:
+                tif.write(page, contiguous=False, metadata={"axes": "YX"})
+    for series in range(2):
+        urls.append(str(folder / f"series {series}.json"))
+        stack = open_stack(str(folder / "*.tif"), pattern="a_t{t:d}.tif", series=series)
+        stack.export(urls[-1], format="references")
+    return array, urls
+
+
+def test_documents_that_differ_in_their_offsets_alone_are_different_arrays(tmp_path: Path) -> None:
+    array, urls = write_two_series(tmp_path)
+    found = dask.compute(*(open_references(url).array for url in urls))
+    np.testing.assert_array_equal(found, array)
+
+
+def test_a_document_that_is_replaced_is_told_by_what_was_opened_before(tmp_path: Path) -> None:
+    array, (first, second) = write_two_series(tmp_path)
+    old = open_references(first)
+    np.testing.assert_array_equal(old.array.compute(), array[0])
+    Path(first).write_bytes(Path(second).read_bytes() + b" ")
+    with pytest.raises(FileChangedError, match="replaced since"):
+        old.array.compute()
+    np.testing.assert_array_equal(open_references(first).array.compute(), array[1])
+    Path(first).unlink()
+    with pytest.raises(FileChangedError, match="was removed"):
+        old.array.compute()
+
+
+def test_a_document_that_could_not_be_used_is_looked_at_again(tmp_path: Path) -> None:
+    array, (first, _) = write_two_series(tmp_path)
+    good = Path(first).read_bytes()
+    Path(first).write_text('{"version": 1, "refs": {}}')
+    with pytest.raises(StorageError, match="none to an array"):
+        open_references(first)
+    Path(first).write_bytes(good)
+    np.testing.assert_array_equal(open_references(first).array.compute(), array[0])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -311,6 +383,23 @@ def test_on_s3_no_secret_is_written_and_options_open_it(
     elsewhere = intake.open_tiffstack_zarr(str(local), remote_options=options)
     np.testing.assert_array_equal(elsewhere.read(), array)
     assert SECRET not in repr(elsewhere) + elsewhere.yaml()
+
+
+def test_a_document_is_parsed_once_however_many_blocks_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = write_files(tmp_path, (6, 5), count=8)
+    opened = open_references(export(tmp_path)).array
+    made, make = [], ReferenceFileSystem.__init__
+
+    def count(self: Any, *args: Any, **options: Any) -> None:
+        made.append(self)
+        make(self, *args, **options)
+
+    monkeypatch.setattr(ReferenceFileSystem, "__init__", count)
+    for t in range(8):
+        np.testing.assert_array_equal(opened[t].compute(scheduler="sync"), array[t])
+    assert len(made) == 1
 
 
 def test_headers_of_remote_files_are_read_side_by_side_in_order(

@@ -84,9 +84,10 @@ def open_copy(
         from intake_tiffstack.export.ome_zarr import open_ome_zarr
 
         return open_ome_zarr(url, storage_options, level=level, image=image, **common)
+    copy = open_zarr(url, storage_options, **common)
     if of_image:
         raise OptionError(f"level and image are of an OME-Zarr, but {url} is none")
-    return open_zarr(url, storage_options, **common)
+    return copy
 
 
 def _is_group(place: Place) -> bool:

@@ -16,6 +16,7 @@ from intake_tiffstack.chunks import AUTO_BYTES
 from intake_tiffstack.errors import FilesNotFoundError, StorageError
 from intake_tiffstack.export.attributes import ARRAY_DIMENSIONS, OWN_KEY, decode_coords
 from intake_tiffstack.export.chunks import page_dims_last, plan_blocks
+from intake_tiffstack.export.claim import CLAIMS
 from intake_tiffstack.export.pixels import ZarrPixels
 from intake_tiffstack.export.place import Place
 from intake_tiffstack.export.selecting import (
@@ -24,9 +25,11 @@ from intake_tiffstack.export.selecting import (
     select_coords,
     select_positions,
 )
+from intake_tiffstack.export.target import OPENING
 from intake_tiffstack.lazy import to_dask_array
 from intake_tiffstack.listing.filetable import File, split_chain
 from intake_tiffstack.listing.store import stat_file
+from intake_tiffstack.listing.urllist import has_tiff_suffix
 
 __all__ = ["ZarrCopy", "ZarrLabels", "find_document", "lazy_copy", "open_array", "open_zarr"]
 
@@ -145,7 +148,13 @@ def lazy_copy(
 
 
 def find_document(place: Place) -> File:
-    """Return what makes the place an array, as a file: format 3 before 2, as Zarr has it."""
+    """Return what makes the place an array, as a file: format 3 before 2, as Zarr has it.
+
+    Of references it is their document: it says what the chunks are, too.
+    """
+    references = place.stat_references()
+    if references is not None:
+        return references
     path, chain = split_chain(place.url)
     for name in ("zarr.json", ".zarray"):
         try:
@@ -175,11 +184,23 @@ def open_array(place: Place) -> Any:
 
 
 def _nothing_there(place: Place) -> FilesNotFoundError:
-    return FilesNotFoundError(
-        f"{place.url} holds no finished Zarr array: there is nothing, or a group, or a copy that "
-        "is still being written or has failed",
-        url=place.url,
-    )
+    """Return the error for a place without an array, which says what there is instead."""
+    try:
+        names = place.names("")
+    except StorageError:  # of those that cannot list, as many web servers
+        names = []
+    if CLAIMS in names:
+        found = (
+            "there is a copy that is not whole: it is being written, or its writer was stopped; "
+            "the same export() goes on where it ended"
+        )
+    elif any(map(has_tiff_suffix, names)):
+        found = "there are TIFF files, which the driver `tiffstack` opens (or open_stack)"
+    elif OPENING.isdisjoint(names):
+        found = f"there is {'something else' if names else 'nothing'}"
+    else:
+        found = "there is a Zarr group"
+    return FilesNotFoundError(f"{place.url} holds no finished Zarr array: {found}", url=place.url)
 
 
 def _dask_chunks(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import lzma
+import os
 import struct
 import sys
 import zlib
@@ -23,6 +24,7 @@ import numpy as np
 import zarr
 from dask.base import tokenize
 from numpy.typing import NDArray
+from zarr.abc.store import Store
 from zarr.buffer import cpu
 from zarr.storage import StorePath
 
@@ -102,7 +104,7 @@ class ZarrPixels(LazyArray):
         place = Place.at(self.url, self.storage_options)
         wanted = [k[r.start : r.stop : r.step] for k, r in zip(self.kept, ranges, strict=True)]
         try:
-            read_pixels(place, self.metadata, wanted, out)
+            read_pixels(place, self.metadata, wanted, out, document=self.document)
         except (StorageError, FilesNotFoundError):
             self._refuse_changed(place)  # says why
             raise
@@ -111,7 +113,9 @@ class ZarrPixels(LazyArray):
     def _refuse_changed(self, place: Place) -> None:
         """Raise if the array is not the one that was opened: its chunks would be those of two."""
         try:
-            now = stat_file(self.document.url, self.storage_options)
+            now = place.stat_references()
+            if now is None:
+                now = stat_file(self.document.url, self.storage_options)
         except FilesNotFoundError as exc:
             raise FileChangedError(
                 f"{place.url} was removed, or is being replaced, while it was read; relist() opens "
@@ -127,7 +131,12 @@ class ZarrPixels(LazyArray):
 
 
 def read_pixels(
-    place: Place, metadata: Any, wanted: Sequence[Positions], out: NDArray[Any]
+    place: Place,
+    metadata: Any,
+    wanted: Sequence[Positions],
+    out: NDArray[Any],
+    *,
+    document: File | None = None,
 ) -> None:
     """Fill *out* with what is stored at some positions along each dim of a Zarr array.
 
@@ -141,6 +150,8 @@ def read_pixels(
         Positions along each dim, none empty.
     out
         C-contiguous, native byte order.
+    document
+        Of references, as they were when the array was opened: they are parsed once.
 
     Raises
     ------
@@ -150,7 +161,7 @@ def read_pixels(
     coding = chunk_coding(metadata) if is_local(place.url) else None
     with place.read_errors():
         if coding is None or not _decode_chunks(place, metadata, wanted, out, coding):
-            _ask_zarr(place, metadata, wanted, out)
+            _ask_zarr(_open_store(place, document), metadata, wanted, out, place)
 
 
 # Blosc and zstd raise RuntimeError for bytes that are none of theirs, the others their own.
@@ -164,9 +175,29 @@ _DECODING_ERRORS = (
 )
 
 
-def _ask_zarr(place: Place, metadata: Any, wanted: Sequence[Positions], out: NDArray[Any]) -> None:
-    store = StorePath(place.open_store(read_only=True), "")
-    array: Any = zarr.Array(zarr.AsyncArray(metadata, store))
+KEPT_DOCUMENTS = 4
+"""Documents of references that are kept as they were parsed: fsspec parses one for each store."""
+
+_kept_stores: dict[tuple[str, int], Store] = {}
+
+
+def _open_store(place: Place, document: File | None) -> Store:
+    """Return Zarr's store for a place; that of references is kept in this process."""
+    if document is None or not place.url.startswith("reference:"):
+        return place.open_store(read_only=True)
+    key = tokenize(document, place.url, place.storage_options), os.getpid()
+    store = _kept_stores.get(key)
+    if store is None:  # without a lock, which a fork might leave closed: two threads parse it twice
+        store = _kept_stores[key] = place.open_store(read_only=True)
+        for old in list(_kept_stores)[:-KEPT_DOCUMENTS]:
+            _kept_stores.pop(old, None)
+    return store
+
+
+def _ask_zarr(
+    store: Store, metadata: Any, wanted: Sequence[Positions], out: NDArray[Any], place: Place
+) -> None:
+    array: Any = zarr.Array(zarr.AsyncArray(metadata, StorePath(store, "")))
     try:
         array.get_orthogonal_selection(
             tuple(map(_as_index, wanted)),

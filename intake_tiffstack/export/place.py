@@ -30,7 +30,8 @@ from intake_tiffstack.listing.filesystem import (
     speaks,
     storage_errors,
 )
-from intake_tiffstack.listing.filetable import split_chain
+from intake_tiffstack.listing.filetable import File, split_chain
+from intake_tiffstack.listing.store import stat_file
 
 __all__ = ["PARTIAL", "Place", "write_file"]
 
@@ -79,6 +80,19 @@ class Place:
         start, chain = split_chain(self.url)
         return replace(self, url=f"{start}/{path}{chain}", path=f"{self.path}/{path}")
 
+    def stat_references(self) -> File | None:
+        """Return the document of references that is read here as a Zarr, None where none is.
+
+        Raises
+        ------
+        FilesNotFoundError
+            If it is not there.
+        """
+        document = self.storage_options.get("fo")
+        if not self.url.startswith("reference:") or not isinstance(document, str):
+            return None
+        return stat_file(document, self.storage_options.get("target_options") or {})
+
     def open_store(self, *, read_only: bool) -> Store:
         """Return Zarr's store for the place."""
         if is_local(self.url):
@@ -126,8 +140,11 @@ class Place:
         return {key: n for key, n in sizes.items() if key and not key.endswith("/")}
 
     def names(self, folder: str) -> list[str]:
-        """Return the names in one folder below the place, none if there is no such folder."""
-        path = f"{self.path}/{folder}"
+        """Return the names in one folder below the place, none if there is no such folder.
+
+        An empty *folder* is the place itself.
+        """
+        path = f"{self.path}/{folder}".rstrip("/")
         with self.write_errors():
             self.filesystem.invalidate_cache(path)
             try:

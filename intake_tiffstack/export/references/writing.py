@@ -185,8 +185,8 @@ def _describe_array(
             f"({', '.join(layout.file_dims)}): references move no pixel; leave `dims` as it is by "
             f"default, or {ADVICE}"
         )
-    values = {v for v in filled if not (isinstance(v, float) and math.isnan(v))}
-    if len(values) + any(v != v for v in filled) > 1:
+    values = {v for v in filled if v == v}  # a NaN is not
+    if len(values) + (len(values) < len(filled)) > 1:
         raise OptionError(
             f"pixels that no file has are of several values ({', '.join(map(str, filled))}), and a "
             f"Zarr has one; {ADVICE}"
@@ -197,11 +197,24 @@ def _describe_array(
         "shape": list(layout.shape),
         "chunks": chunk,
         "dtype": cut.dtype.str,
-        "fill_value": "NaN" if fill != fill else fill,
+        "fill_value": _as_json(fill),
         "order": "C",
         "dimension_separator": ".",
         **cut.codecs(chunk, dims),
     }
+
+
+def _as_json(value: Any) -> Any:
+    """Return a fill value as Zarr's format 2 has it, where JSON knows no such number.
+
+    >>> _as_json(7), _as_json(float("-inf")), _as_json(complex(1, float("nan")))
+    (7, '-Infinity', [1.0, 'NaN'])
+    """
+    if isinstance(value, complex):
+        return [_as_json(value.real), _as_json(value.imag)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
 
 
 def _file_dims(layout: Layout) -> list[int]:
