@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -179,6 +180,7 @@ def test_channels_have_names_colours_and_windows(tmp_path: Path) -> None:
         ({"colors": ["red", "green", "blue"]}, "six hexadecimal digits, but got 'red'"),
         ({"colors": {"GPF": "00FF00"}}, "unknown channel in colors 'GPF'; did you mean 'GFP'"),
         ({"windows": [(0, 1), (1, 0), (0, 1)]}, "lower number, but got"),
+        ({"windows": [(0, 1), (0, float("inf")), (0, 1)]}, "finite numbers .*but got"),
         ({"levels": 0}, "levels must be 'auto'"),
         ({"levels": "many"}, "levels must be 'auto'"),
         ({"levels": 9}, "levels=9, but there is a single pixel left at level 6; levels=7"),
@@ -683,6 +685,25 @@ def test_photographs_are_shown_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "value", [2**64 - 1, 2.0**62, 1e20, -1e300, 0.0], ids=["u8", "f4", "1e20", "-1e300", "0"]
+)
+def test_a_blank_image_has_a_window_that_is_not_empty(tmp_path: Path, value: Any) -> None:
+    dtype = np.uint64 if isinstance(value, int) else np.float64
+    write(tmp_path / "a", np.full((4, 4), value, dtype), "yx")
+    (channel,) = channels_of(tmp_path / "a")
+    assert channel["window"]["start"] < channel["window"]["end"]
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "u4"])
+def test_a_window_is_not_beyond_what_a_pixel_can_be(tmp_path: Path, dtype: str) -> None:
+    limits = np.iinfo(dtype)
+    write(tmp_path / "a", np.array([[limits.min, limits.max]], dtype), "yx")
+    (channel,) = channels_of(tmp_path / "a")
+    window = channel["window"]
+    assert limits.min <= window["start"] < window["end"] <= limits.max
+
+
+@pytest.mark.parametrize(
     "labels",
     [{"well": ["A1", "a1"]}, {"row": ["A", "a"], "column": ["1"]}],
     ids=["wells", "rows"],
@@ -718,6 +739,29 @@ def test_an_image_of_our_plate_opened_by_its_own_url_has_channel_names(tmp_path:
     coords = coords_of(well=["A1", "B2"])
     write(tmp_path / "a", pixels(2, 2, 8, 8), ["well", "c", "y", "x"], coords=coords, attrs=attrs)
     assert open_ome_zarr(tmp_path / "a/B/2/0").attrs["channel_names"] == ["DAPI", "GFP"]
+
+
+@VERSIONS
+def test_wells_that_a_plate_lists_and_has_not_are_passed_over(tmp_path: Path, version: Any) -> None:
+    coords = coords_of(well=["A1", "B2", "C3"])
+    array = pixels(3, 8, 8)
+    write(tmp_path / "a", array, ["well", "y", "x"], coords=coords, version=version)
+    shutil.rmtree(tmp_path / "a" / "A")
+    with pytest.raises(OptionError, match=r"2 images: .* there are 'B/2/0', 'C/3/0'"):
+        open_ome_zarr(tmp_path / "a")
+    shutil.rmtree(tmp_path / "a" / "C")
+    np.testing.assert_array_equal(open_ome_zarr(tmp_path / "a").array.compute(), array[1])
+
+
+def test_a_group_of_labels_lists_them(tmp_path: Path) -> None:
+    write(tmp_path / "a", pixels(8, 8), "yx")
+    for name in ("cells", "nuclei"):
+        write(tmp_path / "a" / "labels" / name, pixels(8, 8), "yx", downsample="mode")
+    told = {"ome": {"version": "0.5", "labels": ["cells", "nuclei"]}}
+    zarr.open_group(tmp_path / "a" / "labels", mode="a").attrs.update(told)
+    with pytest.raises(OptionError, match=r"2 images: .* there are 'cells', 'nuclei'"):
+        open_ome_zarr(tmp_path / "a" / "labels")
+    assert open_ome_zarr(tmp_path / "a", image="labels/nuclei").dims == ("y", "x")
 
 
 @pytest.mark.parametrize(("unit", "known"), [("µm", "micrometer"), ("pixel", None)])
@@ -763,3 +807,34 @@ def test_the_affine_is_that_of_the_level(tmp_path: Path, method: Any, expected: 
     write(tmp_path / "a", pixels(8, 8), "yx", attrs=attrs, levels=2, downsample=method)
     assert open_ome_zarr(tmp_path / "a").attrs["affine"] == attrs["affine"]
     assert open_ome_zarr(tmp_path / "a", level=1).attrs["affine"] == expected
+
+
+@pytest.mark.filterwarnings("ignore:y has a scale of -10")
+@pytest.mark.parametrize("method", ["mean", "nearest"])
+def test_a_map_with_north_up_has_its_coordinates_at_every_level(
+    tmp_path: Path, method: Any
+) -> None:
+    north, east = 90.0 - 10.0 * np.arange(8), 500.0 + 10.0 * np.arange(8)
+    attrs = {
+        "scale": {"y": -10.0, "x": 10.0},
+        "translation": {"y": 90.0, "x": 500.0},
+        "units": {"y": "meter", "x": "meter"},
+    }
+    coords = {"y": (("y",), north), "x": (("x",), east)}
+    write(
+        tmp_path / "a", pixels(8, 8), "yx", attrs=attrs, coords=coords, levels=3, downsample=method
+    )
+    for level in range(3):
+        found = open_ome_zarr(tmp_path / "a", level=level)
+        for dim, values in {"y": north, "x": east}.items():
+            cells = values.reshape(-1, 2**level)
+            expected = cells[:, 0] if method == "nearest" else cells.mean(axis=1)
+            np.testing.assert_allclose(found.coords[dim][1], expected)
+            assert found.attrs["translation"][dim] == expected[0]
+        assert found.attrs["scale"] == {"y": -10.0 * 2**level, "x": 10.0 * 2**level}
+
+
+def test_an_image_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
+    write(tmp_path / "a", pixels(2, 4, 4), ["well", "y", "x"], coords=coords_of(well=["A1", "B2"]))
+    with pytest.raises(FilesNotFoundError, match=r"at 'H/9/0'; there are 'A/1/0', 'B/2/0'"):
+        open_ome_zarr(tmp_path / "a", image="H/9/0")

@@ -10,12 +10,11 @@ https://ngff.openmicroscopy.org/0.5, sections "axes" and "multiscales" metadata.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from intake_tiffstack.errors import OptionError, TiffStackWarning
+from intake_tiffstack.errors import OptionError, warn
 from intake_tiffstack.metadata.units import METRES, SECONDS
 from intake_tiffstack.pattern.matching import role_of
 
@@ -118,11 +117,9 @@ def describe_axes(dims: Mapping[str, str], attrs: Mapping[str, Any]) -> tuple[Ax
     for name, dim in dims.items():
         scale, start = float(scales.get(dim, 1.0)), float(starts.get(dim, 0.0))
         if scale <= 0:
-            warnings.warn(
+            warn(
                 f"{dim} has a scale of {scale:g}: OME-Zarr knows no axis that runs the other way, "
-                "so its scale is stored as a length and without a place",
-                TiffStackWarning,
-                stacklevel=2,
+                "so its scale is stored as a length and without a place"
             )
             scale, start = abs(scale) or 1.0, 0.0
         axis = Axis(name, dim, scale, start)

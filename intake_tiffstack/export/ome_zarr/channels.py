@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -204,10 +205,12 @@ def _window_of(pixels: NDArray[Any]) -> Window:
         return (0, 1)
     if pixels.dtype.kind == "f":
         pixels = pixels[np.isfinite(pixels)]
+    is_whole = pixels.dtype.kind in "iu"
+    pixels = pixels.astype(np.float64)  # in which no difference of integers wraps around
     low, high = np.percentile(pixels, PERCENTILES).tolist() if pixels.size else (0.0, 1.0)
-    if pixels.dtype.kind in "iu":
-        low, high = int(np.floor(low)), int(np.ceil(high))
-    return (low, high if high > low else low + 1)
+    if is_whole:
+        low, high = math.floor(low), math.ceil(high)
+    return (low, high if high > low else low + max(1, abs(low) / 2**20))  # more than it rounds off
 
 
 @dataclass(frozen=True)
@@ -286,6 +289,8 @@ def _read_window(given: Any) -> Window:
         low, high = map(float, given)
     except (TypeError, ValueError) as exc:
         raise OptionError(f"windows must be pairs of numbers, but got {given!r}") from exc
-    if not low < high:
-        raise OptionError(f"windows must begin with the lower number, but got {given!r}")
+    if not (low < high and math.isfinite(high - low)):
+        raise OptionError(
+            f"windows must be two finite numbers and begin with the lower number, but got {given!r}"
+        )
     return low, high

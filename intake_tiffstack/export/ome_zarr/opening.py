@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -98,7 +99,10 @@ def open_ome_zarr(
         image = _only_image(place, root)
     if image:
         path = image.strip("/")
-        attributes = dict(_open_group(place, path).attrs)
+        try:
+            attributes = dict(_open_group(place, path).attrs)
+        except FilesNotFoundError:
+            attributes = {}  # told with those that there are
     if not _ome(attributes).get("multiscales"):
         raise FilesNotFoundError(
             f"{place.url} has no image at {image!r}; {_hint(_list_images(place, root))}",
@@ -117,11 +121,15 @@ def _list_images(place: Place, root: zarr.Group) -> Iterator[str]:
     try:
         if "plate" in told:
             for well in told["plate"]["wells"]:
-                fields = _ome(dict(_open_group(place, well["path"]).attrs))["well"]["images"]
-                yield from (f"{well['path']}/{field['path']}" for field in fields)
+                with suppress(FilesNotFoundError):  # some list the wells that they left out
+                    fields = _ome(dict(_open_group(place, well["path"]).attrs))["well"]["images"]
+                    yield from [f"{well['path']}/{field['path']}" for field in fields]
             return
         if "well" in told:
             yield from [field["path"] for field in told["well"]["images"]]
+            return
+        if "labels" in told:
+            yield from list(told["labels"])
             return
     except (KeyError, TypeError) as exc:
         raise StorageError(
@@ -207,18 +215,22 @@ def _label(
     is_known = {
         dim for dim in sizes if dim in units or scale[dim] != 1 or translation[dim] != 0
     }  # a 1 says nothing
-    coords: dict[str, Any] = {
-        dim: ((dim,), translation[dim] + np.arange(sizes[dim]) * scale[dim]) for dim in is_known
-    }
     full, origin = _place_of(multiscale, 0)
     kept = {dim for dim in sizes if scale[dim] == full[dim]}  # not made smaller
-    stored = decode_coords(attributes.get(OWN_KEY), place.url)
-    coords |= {name: coord for name, coord in stored.items() if kept.issuperset(coord[0])}
     given = _own_attrs(own)
     if "affine" in given:
         step = {dim: scale[dim] / full[dim] for dim in "yx"}
         by = {dim: (translation[dim] - origin[dim]) / full[dim] for dim in "yx"}
         given["affine"] = _affine_of(given["affine"], step, by)
+    for dim in _reversed_dims(given, sizes):
+        start = given.get("translation", {}).get(dim, 0.0)
+        translation[dim] = start - (translation[dim] - origin[dim])
+        scale[dim] = -scale[dim]
+    coords: dict[str, Any] = {
+        dim: ((dim,), translation[dim] + np.arange(sizes[dim]) * scale[dim]) for dim in is_known
+    }
+    stored = decode_coords(attributes.get(OWN_KEY), place.url)
+    coords |= {name: coord for name, coord in stored.items() if kept.issuperset(coord[0])}
     attrs = {
         **(given or _channel_names(attributes, sizes)),
         "scale": {dim: scale[dim] for dim in sizes if dim in is_known},
@@ -273,6 +285,12 @@ def _place_of(multiscale: Any, level: int) -> tuple[dict[str, float], dict[str, 
         dict(zip(dims, scale.tolist(), strict=True)),
         dict(zip(dims, start.tolist(), strict=True)),
     )
+
+
+def _reversed_dims(given: Mapping[str, Any], dims: Iterable[str]) -> list[str]:
+    """Return the dims that run the other way: their scale is stored as a length."""
+    scale = given.get("scale") or {}
+    return [dim for dim in dims if scale.get(dim, 1) < 0]
 
 
 def _affine_of(
