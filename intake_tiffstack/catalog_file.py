@@ -6,18 +6,20 @@ import os
 import stat
 import textwrap
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import Any
 
 import yaml
 from intake.catalog.exceptions import DuplicateKeyError
+from intake.source.base import DataSource
 from intake.utils import yaml_load
 
+from intake_tiffstack.driver import TiffStackSource
 from intake_tiffstack.errors import EntryError, FilesNotFoundError, OptionError
 from intake_tiffstack.export.place import Place
 from intake_tiffstack.listing.filesystem import absolute_url, is_local
-
-if TYPE_CHECKING:
-    from intake.source.base import DataSource
+from intake_tiffstack.options import Options
+from intake_tiffstack.stack import TiffStack
 
 __all__ = ["add_to_catalog"]
 
@@ -27,7 +29,7 @@ _WIDTH = 1 << 20
 
 
 def add_to_catalog(
-    source: DataSource,
+    source: DataSource | TiffStack,
     catalog: str | os.PathLike[str],
     name: str,
     *,
@@ -42,8 +44,9 @@ def add_to_catalog(
     Parameters
     ----------
     source
-        What :meth:`yaml` gives is the entry: no secret is in it. A path below the catalog's folder
-        is written with ``{{ CATALOG_DIR }}``, so that both can move together.
+        A source, or what :func:`~intake_tiffstack.open_stack` gave. What :meth:`yaml` gives is the
+        entry: no secret is in it. A path below the catalog's folder is written with
+        ``{{ CATALOG_DIR }}``, so that both can move together.
     catalog
         The YAML file, local or any fsspec URL.
     name
@@ -56,7 +59,7 @@ def add_to_catalog(
     EntryError
         The file is no catalog, or cannot take the entry without changing another.
     OptionError
-        *name* is no name.
+        *name* is no name, or *source* no source.
     StorageError
         The file cannot be read or written.
 
@@ -99,8 +102,22 @@ def _read(place: Place, file_name: str) -> tuple[str, int | None]:
     return text, stat.S_IMODE(os.stat(path).st_mode) if is_local(place.url) else None
 
 
-def _spell_source(source: DataSource, folder: str | None) -> dict[str, Any]:
+def _as_source(options: Options) -> TiffStackSource:
+    """Return the source with these options, those at their defaults left out."""
+    defaults = Options.parse({"urlpath": "-"})
+    given = {field.name: getattr(options, field.name) for field in fields(Options)}
+    return TiffStackSource(**{k: v for k, v in given.items() if v != getattr(defaults, k)})
+
+
+def _spell_source(source: DataSource | TiffStack, folder: str | None) -> dict[str, Any]:
     """Return the entry of *source*, for a catalog in *folder*; None for one that has two."""
+    if isinstance(source, TiffStack):
+        source = _as_source(source.options)
+    if not isinstance(source, DataSource):
+        raise OptionError(
+            "source must be a source of Intake, or what open_stack() or export() returned, but got "
+            f"{source!r:.80}"
+        )
     (spelled,) = yaml.safe_load(source.yaml())["sources"].values()
     entry = {key: value for key, value in spelled.items() if value not in (None, "", {})}
     arguments = entry.get("args", {})

@@ -119,8 +119,9 @@ def _show_source(source: Any) -> None:
     _begin(4, "One lazy array, what is known about it, and the same with names")
     _type("src.to_dask()")
     _show(repr(source.to_dask()))
-    _type("src.metadata")
-    _show(pformat(source.metadata, width=100, compact=True, sort_dicts=False))
+    keys = ("scale", "units", "instrument")
+    _type(f"{{key: src.metadata[key] for key in {keys}}}")
+    _show(pformat({key: source.metadata[key] for key in keys}, width=100, sort_dicts=False))
     _type("src.to_xarray()")
     _show(repr(source.to_xarray()))
 

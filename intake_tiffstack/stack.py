@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,15 +17,18 @@ from intake_tiffstack.array import StackArray
 from intake_tiffstack.collection import Collection, open_collection, survey
 from intake_tiffstack.describing import parse_ome, read_all_of_file
 from intake_tiffstack.errors import (
+    FilesNotFoundError,
     LayoutError,
     OptionError,
     TiffStackError,
 )
 from intake_tiffstack.lazy import to_dask_array
+from intake_tiffstack.listing.filesystem import is_local
+from intake_tiffstack.listing.notfound import folders_below
 from intake_tiffstack.metadata.surface import PhysicalPixelSizes, physical_pixel_sizes
 from intake_tiffstack.options import Options, option_docs, option_signature
 from intake_tiffstack.redact import mask_secrets
-from intake_tiffstack.report import Report, folders_below, html_table, summarize, tabulate_files
+from intake_tiffstack.report import Report, html_table, summarize, tabulate_files
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -108,8 +112,21 @@ class TiffStack:
         """The opened collection; opened at the first use."""
         with self._lock:
             if self._collection is None:
-                self._collection = open_collection(self.options)
+                self._collection = self._open()
             return self._collection
+
+    def _open(self) -> Collection:
+        try:
+            return open_collection(self.options)
+        except FilesNotFoundError as exc:
+            url = first_relative(self.options.urlpath)
+            if url is None:
+                raise
+            raise FilesNotFoundError(
+                f"{exc.message}; {url!r} is relative to the current folder; in a catalog write "
+                f"{{{{ CATALOG_DIR }}}}/{url.removeprefix('./')}",
+                **exc.details,
+            ) from exc
 
     def relist(self) -> None:
         """Forget the listing, so that the next use sees the files as they are then."""
@@ -207,7 +224,7 @@ class TiffStack:
         Parameters
         ----------
         which
-            Row in :attr:`files`, or a URL in it.
+            Row in :attr:`files`, a URL in it, or the end of one after a ``/``.
 
         Returns
         -------
@@ -223,9 +240,11 @@ class TiffStack:
         """
         urls = self.collection.survey.found.files.urls
         if isinstance(which, str):
-            if which not in urls:
+            named = [row for row, url in enumerate(urls) if url == which]
+            named = named or [row for row, url in enumerate(urls) if url.endswith(f"/{which}")]
+            if len(named) != 1:
                 raise OptionError.unknown("file", which, urls[:8])
-            which = urls.index(which)
+            which = named[0]
         if not -len(urls) <= which < len(urls):
             raise OptionError(f"file {which} of {len(urls):,}: rows count from 0")
         file, structure = self._file(which % len(urls))
@@ -302,22 +321,52 @@ class TiffStack:
             below=folders_below(self.options.urlpath),
         )
 
-    def export(self, url: str, *, format: str = "zarr", **options: Any) -> None:
+    def export(
+        self,
+        url: str,
+        *,
+        format: str = "zarr",
+        attrs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
         """Write a copy of the collection.
 
         Parameters
         ----------
         url
             Where to; a local folder or any fsspec URL. Something there already is an error, but
-            for a Zarr with ``overwrite=True``.
+            for ``overwrite=True``.
         format
             ``"zarr"``: one array at the root, see ``docs/export.md``; ``"ome-zarr"``: pyramids
             that viewers open, see ``docs/ome-zarr.md``; ``"references"``: a document that makes
             the files themselves a Zarr, see ``docs/references.md``.
+        attrs
+            Kept with the pixels as JSON; wins over what the files say.
         **options
-            As :func:`intake_tiffstack.export.write_zarr`,
-            :func:`intake_tiffstack.export.ome_zarr.write_ome_zarr` or
-            :func:`intake_tiffstack.export.references.write_references` has them.
+            Of all formats:
+
+            - ``storage_options``: for fsspec, of the copy
+            - ``overwrite``: whether a copy that is there is replaced; default False
+            - ``verify``: ``"sample"``, ``"all"`` or False: what is read back and compared
+            - ``progress``: True, False, a function of bytes done and in all, or None: a bar where
+              somebody looks
+
+            Of ``"zarr"`` and ``"ome-zarr"``:
+
+            - ``zarr_format``: 3 or 2
+            - ``chunks``, ``shards``: shape of a chunk and of a shard; None chooses, without shards
+            - ``compressor``: ``"default"``, None, or a codec of zarr or numcodecs
+            - ``resume``: whether what an attempt that ended early wrote is kept; default True
+
+            Of ``"ome-zarr"``:
+
+            - ``version``: ``"0.5"`` or ``"0.4"``
+            - ``name``: of the image or plate; None for that of the folder
+            - ``sel``: {dim: value} of what is taken
+            - ``levels``: ``"auto"``, ``"source"``, a number, or factors by axis
+            - ``downsample``: ``"mean"``, ``"nearest"``, or ``"mode"`` for labels
+            - ``colors``: ``"00FF00"`` and so on, for each channel or by its name
+            - ``windows``: [darkest, brightest] for each channel or by its name
 
         Raises
         ------
@@ -345,7 +394,7 @@ class TiffStack:
             "coords": {
                 str(k): (tuple(map(str, c.dims)), c.values) for k, c in named.coords.items()
             },
-            "attrs": {**told, "source": mask_secrets(self.options.urlpath)},
+            "attrs": {**told, "source": mask_secrets(self.options.urlpath), **(attrs or {})},
             "granule": self.collection.granule,
             "present": self.collection.layout.present(),
             "pyramid": self._levels() if options.get("levels") == "source" else (),
@@ -363,6 +412,17 @@ class TiffStack:
                 found.append(stack.host_array)
             except OptionError:  # there is no such level
                 return tuple(found)
+
+
+def first_relative(urlpath: str | Sequence[str]) -> str | None:
+    """Return the first path that depends on the current folder, None where none does. Pure.
+
+    >>> first_relative(["/data/a.tif", "raw/*.tif"]), first_relative("s3://bucket/a.tif")
+    ('raw/*.tif', None)
+    """
+    urls = [urlpath] if isinstance(urlpath, str) else urlpath
+    anchored = ("/", "~", "file://", "local://")
+    return next((url for url in urls if is_local(url) and not url.startswith(anchored)), None)
 
 
 _OURS = frozenset({"source", "url", "dims", "coords", "attrs", "granule", "present", "pyramid"})

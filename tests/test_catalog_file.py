@@ -16,7 +16,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intake_tiffstack import TiffStackSource, add_to_catalog
+from intake_tiffstack import TiffStackSource, add_to_catalog, open_stack
 from intake_tiffstack.catalog_file import _with_entry
 from intake_tiffstack.errors import EntryError, OptionError
 from servers import S3Server
@@ -222,6 +222,31 @@ def test_an_exported_copy_opens_through_the_catalog(
     np.testing.assert_array_equal(catalog.raw.read(), pixels)
     np.testing.assert_array_equal(catalog["copy"].read(), pixels)
     assert catalog["copy"].to_xarray().dims == ("t", "y", "x")
+
+
+def test_a_stack_is_added_as_the_options_that_were_given(
+    tmp_path: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    add_to_catalog(open_stack("raw/*.tif", pattern="t{t:d}.tif", scale={"y": 2}), "lab.yml", "x")
+    assert yaml.safe_load(Path("lab.yml").read_text())["sources"]["x"]["args"] == {
+        "urlpath": "{{ CATALOG_DIR }}/raw/*.tif",
+        "pattern": "t{t:d}.tif",
+        "scale": {"y": 2.0},
+    }
+    np.testing.assert_array_equal(intake.open_catalog("lab.yml").x.read(), pixels)
+
+
+def test_an_entry_of_a_copy_has_no_defaults(tmp_path: Path, pixels: np.ndarray) -> None:
+    copy = TiffStackSource(f"{tmp_path}/raw/t*.tif").export(str(tmp_path / "copy.zarr"))
+    add_to_catalog(copy, tmp_path / "lab.yml", "x")
+    found = yaml.safe_load((tmp_path / "lab.yml").read_text())["sources"]["x"]
+    assert found["args"] == {"urlpath": "{{ CATALOG_DIR }}/copy.zarr"}
+
+
+def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"open_stack\(\) .* but got 'raw/\*\.tif'"):
+        add_to_catalog("raw/*.tif", tmp_path / "lab.yml", "x")  # type: ignore[arg-type]
 
 
 def test_an_entry_of_a_catalog_keeps_its_parameters(tmp_path: Path, pixels: np.ndarray) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import warnings
 from pathlib import Path
 from textwrap import dedent
 
@@ -13,14 +14,18 @@ import numpy as np
 import pytest
 import tifffile
 import xarray as xr
+import yaml
 
-from intake_tiffstack import TiffStackSource, open_stack
+from intake_tiffstack import TiffStack, TiffStackSource, open_stack
 from intake_tiffstack.errors import (
     EntryError,
+    FilesNotFoundError,
     OptionError,
     TargetExistsError,
     TiffStackError,
+    TiffStackWarning,
 )
+from intake_tiffstack.export.formats import FORMATS, find_writer
 
 # Intake says so of every parameter whose default is text, though none asks for a shell command.
 pytestmark = pytest.mark.filterwarnings("ignore:Shell command not executed:UserWarning")
@@ -88,7 +93,6 @@ def test_the_signature_is_that_of_open_stack_and_metadata():
 
 def test_discover_fills_the_metadata_of_this_instance_alone(catalog):
     source = catalog.scan
-    assert "scale" not in source.metadata
     found = source.discover()
     assert found["shape"] == (2, 3, 4, 5)
     assert found["dtype"] == np.uint16
@@ -96,14 +100,38 @@ def test_discover_fills_the_metadata_of_this_instance_alone(catalog):
     assert source.metadata["dims"] == ["mine"], "the entry's own key should win"
     assert source.metadata["owner"] == "lab"
     assert source.metadata["shape"] == [2, 3, 4, 5]
-    assert "shape" not in catalog.scan(sensor="S2").metadata
-    assert TiffStackSource.metadata == {}
+    source.metadata["scale"] = "mine"
+    assert catalog.scan(sensor="S2").metadata["scale"] == {}
 
 
-def test_to_dask_fills_the_metadata_too(catalog):
-    source = catalog.scan
-    source.to_dask()
-    assert source.metadata["dtype"] == "uint16"
+def test_metadata_are_there_without_opening_first(catalog, tmp_path):
+    assert catalog.scan.metadata["dtype"] == "uint16"
+    copy = catalog.scan.export(str(tmp_path / "scan.zarr"))
+    assert copy.metadata["shape"] == [2, 3, 4, 5]
+
+
+def test_metadata_of_what_cannot_be_opened_raise_what_opening_would(tmp_path):
+    source = intake.open_tiffstack(str(tmp_path / "*.tif"))
+    with pytest.raises(FilesNotFoundError, match="no file found"):
+        _ = source.metadata
+
+
+def test_nothing_is_opened_to_list_show_or_send_entries(catalog, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise AssertionError("a collection was opened")
+
+    monkeypatch.setattr("intake_tiffstack.stack.open_collection", refuse)
+    assert list(catalog) == ["scan"]
+    assert list(catalog.walk()) == ["scan"]
+    assert list(catalog.search("scan")) == ["scan"]
+    for source in (catalog.scan, catalog.scan(sensor="S2")):
+        assert source.describe()["metadata"]["owner"] == "lab"
+        assert "owner: lab" in source.yaml()
+        assert "scan" in repr(source) + source._repr_html_()
+        assert pickle.loads(pickle.dumps(source)) == source
+        source.metadata = {"set": "by Intake"}
+    with pytest.raises(AssertionError, match="opened"):
+        _ = catalog.scan.metadata
 
 
 def test_overrides_chain(catalog, scans):
@@ -209,9 +237,91 @@ def test_a_parameter_that_templates_use_gives_numbers_lists_and_dicts(scans, tmp
     np.testing.assert_array_equal(array.compute(), scans["S1"].swapaxes(0, 1)[[0, 2]])
 
 
+def test_a_field_with_two_braces_is_told_to_have_one(scans, tmp_path):
+    source = open_entry(
+        tmp_path,
+        """
+    args: {urlpath: "{{ CATALOG_DIR }}/raw/S1/*.tif", pattern: "{{name}}_t{t:d}.tif"}
+""",
+    )
+    with pytest.raises(EntryError, match=r"parameters: none; .* has one brace: \{name\}$"):
+        source.to_dask()
+
+
+@pytest.mark.parametrize("driver", ["tiffstack", "tiffstack_zarr"])
+def test_an_entry_without_a_urlpath_says_so(driver, tmp_path):
+    (tmp_path / "none.yml").write_text(f"sources: {{x: {{driver: {driver}}}}}")
+    with pytest.raises(OptionError, match="urlpath is missing"):
+        _ = intake.open_catalog(str(tmp_path / "none.yml")).x
+
+
+def test_a_relative_urlpath_of_an_entry_is_told_of(scans, tmp_path, monkeypatch):
+    body = '    args: {urlpath: raw/S1/*.tif, pattern: "c{c:d}_t{t:d}.tif"}'
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings(action="error", category=TiffStackWarning):
+        open_entry(tmp_path, body).to_dask()  # the catalog is here
+        monkeypatch.chdir(tmp_path / "raw")
+        open_entry(tmp_path, body)(urlpath="S2/*.tif").to_dask()  # given here
+    with (
+        pytest.warns(
+            TiffStackWarning, match=r"'scan'.* write \{\{ CATALOG_DIR \}\}/raw/S1/"
+        ) as seen,
+        pytest.raises(
+            FilesNotFoundError, match=r"in a catalog write \{\{ CATALOG_DIR \}\}/raw/S1/"
+        ),
+    ):
+        open_entry(tmp_path, body).to_dask()
+    assert [Path(warning.filename) for warning in seen] == [Path(__file__)]
+
+
+def test_a_relative_parameter_given_here_is_not_told_of(scans, tmp_path, monkeypatch):
+    source = open_entry(
+        tmp_path,
+        """
+    parameters: {folder: {description: f, type: str, default: elsewhere}}
+    args: {urlpath: "{{ folder }}/*.tif", pattern: "c{c:d}_t{t:d}.tif"}
+""",
+    )
+    monkeypatch.chdir(tmp_path / "raw")
+    with warnings.catch_warnings(action="error", category=TiffStackWarning):
+        np.testing.assert_array_equal(source(folder="S2").read(), scans["S2"].swapaxes(0, 1))
+
+
 def test_an_unknown_option_suggests_the_near_one(tmp_path):
     with pytest.raises(OptionError, match="'patern'; did you mean 'pattern'"):
         intake.open_tiffstack(str(tmp_path), patern="x")
+
+
+@pytest.mark.parametrize(
+    ("option", "told"), [("lvel", "did you mean 'level'"), ("chunks", "known: arraytype, image")]
+)
+def test_an_unknown_option_of_a_copy_is_told_as_well(option, told):
+    with pytest.raises(OptionError, match=f"unknown option '{option}'; {told}"):
+        intake.open_tiffstack_zarr("c.zarr", **{option: 1})
+
+
+@pytest.mark.parametrize("name", ["report", "export", "persist", "files"])
+def test_what_is_of_the_files_says_so_on_a_copy(name):
+    copy = intake.open_tiffstack_zarr("c.zarr")
+    assert not hasattr(copy, name)
+    with pytest.raises(AttributeError, match=f"'{name}' is of a source of TIFF files"):
+        getattr(copy, name)
+    with pytest.raises(AttributeError, match="no attribute 'reprot'"):
+        _ = copy.reprot
+
+
+@pytest.mark.parametrize("of", [TiffStack, TiffStackSource], ids=lambda of: of.__name__)
+def test_help_on_export_names_every_option_of_every_format(of):
+    text = of.export.__doc__
+    for format in FORMATS:
+        own = set(inspect.signature(find_writer(format)).parameters)
+        own -= {"source", "url", "dims", "coords", "granule", "present", "pyramid"}
+        assert {name for name in own - {"attrs"} if f"``{name}``" not in text} == set()
+
+
+def test_help_on_open_tiffstack_describes_the_options():
+    for name in inspect.signature(TiffStackSource).parameters:
+        assert f"\n{name} : " in (intake.open_tiffstack.__doc__ or "")
 
 
 # -- identity -------------------------------------------------------------------------------------
@@ -271,6 +381,15 @@ def test_yaml_opens_again_wherever_it_is_kept(catalog, scans, tmp_path_factory):
     again = intake.open_catalog(str(path)).scan
     np.testing.assert_array_equal(again.read(), scans["S2"][1:])
     np.testing.assert_array_equal(again(sensor="S1").read(), scans["S1"][1:])
+
+
+def test_yaml_of_a_relative_urlpath_opens_from_every_folder(scans, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = intake.open_tiffstack(["raw/S1/*.tif", "raw/S2/*.tif"]).yaml()
+    urls = yaml.safe_load(text)["sources"]["tiffstack"]["args"]["urlpath"]
+    assert urls == [f"{tmp_path}/raw/S1/*.tif", f"{tmp_path}/raw/S2/*.tif"]
+    text = intake.open_tiffstack(Path("raw/S1")).yaml()
+    assert yaml.safe_load(text)["sources"]["tiffstack"]["args"]["urlpath"] == f"{tmp_path}/raw/S1"
 
 
 def test_yaml_keeps_the_folder_within_a_longer_expression(scans, tmp_path, tmp_path_factory):
@@ -399,6 +518,27 @@ def test_the_ipython_hook_is_off_so_that_html_is_seen(catalog):
     assert "<table>" in catalog.scan._repr_html_()
 
 
+def test_what_is_shown_names_the_dims_and_a_tidy_path(scans, tmp_path):
+    source = intake.open_tiffstack(f"{tmp_path}/raw/S2/../S1//*.tif", pattern="c{c:d}_t{t:d}.tif")
+    source.to_dask()
+    for text in (repr(source), source._repr_html_()):
+        assert "(t: 3, c: 2, y: 4, x: 5) uint16" in text
+        assert f"{tmp_path}/raw/S1/*.tif" in text
+
+
+def test_a_source_of_a_persisted_copy_is_shown_as_one(catalog):
+    source = catalog.scan
+    assert "persisted copy" in repr(source(persist_mode="always"))
+    assert "persisted copy" not in repr(source)
+
+
+def test_a_relative_urlpath_is_another_one_in_another_folder(scans, tmp_path, monkeypatch):
+    for name in ("S1", "S2"):
+        monkeypatch.chdir(tmp_path / "raw" / name)
+        pixels = intake.open_tiffstack("*.tif", pattern="c{c:d}_t{t:d}.tif").read()
+        np.testing.assert_array_equal(pixels, scans[name].swapaxes(0, 1))
+
+
 def test_describe_works_with_and_without_an_entry(catalog, tmp_path):
     assert catalog.scan.describe()["args"]["pattern"] == "c{c:d}_t{t:d}.tif"
     told = TiffStackSource(str(tmp_path)).describe()
@@ -463,6 +603,48 @@ def test_export_gives_a_source_over_an_equal_copy(catalog, scans, tmp_path):
     assert pickle.loads(pickle.dumps(again)) == again
     with pytest.raises(TargetExistsError, match=r"scan\.zarr"):
         catalog.scan.export(str(tmp_path / "scan.zarr"))
+
+
+@pytest.mark.parametrize("format", ["zarr", "ome-zarr", "references"])
+def test_the_entrys_own_metadata_go_with_the_pixels(scans, tmp_path, format):
+    source = open_entry(
+        tmp_path,
+        """
+    metadata: {instrument: X, day: 2024-01-02, scale: 20x, dims: [mine]}
+    args: {urlpath: "{{ CATALOG_DIR }}/raw/S1/*.tif", pattern: "c{c:d}_t{t:d}.tif", scale: {x: 2}}
+""",
+    )
+    url = str(tmp_path / ("c.json" if format == "references" else "c.zarr"))
+    copy = source.export(url, format=format)
+    for attrs in (source.to_xarray().attrs, copy.to_xarray().attrs):
+        assert (attrs["instrument"], attrs["day"]) == ("X", "2024-01-02")
+        assert not {"catalog_dir", "dims"} & attrs.keys()
+        assert attrs["scale"]["x"] == 2, "a copy is measured by the options alone"
+    assert copy(metadata={"instrument": "Y"}).to_xarray().attrs["instrument"] == "Y"
+
+
+def test_a_persisted_copy_gets_the_metadata_of_the_entry_that_opens_it(
+    catalog, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("INTAKE_PERSIST_PATH", str(tmp_path / "store"))
+    persisted = catalog.scan.persist(progress=False)
+    assert persisted.to_xarray().attrs["owner"] == "lab"
+    again = TiffStackSource(**{**persisted._given(), "metadata": {"owner": "another"}})
+    assert again.is_persisted
+    assert again.to_xarray().attrs["owner"] == "another"
+
+
+def test_metadata_that_cannot_be_stored_are_named(scans, tmp_path):
+    source = TiffStackSource(f"{tmp_path}/raw/S1/*.tif", metadata={"gain": float("nan")})
+    with pytest.raises(OptionError, match=r"attrs\['gain'\] cannot be stored as JSON"):
+        source.export(str(tmp_path / "c.zarr"))
+
+
+def test_a_copy_opens_after_a_change_of_folder(catalog, scans, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    copy = catalog.scan.export("scan.zarr")
+    monkeypatch.chdir("/")
+    np.testing.assert_array_equal(copy.read(), scans["S1"])
 
 
 def test_what_is_not_there_says_so(catalog, tmp_path):

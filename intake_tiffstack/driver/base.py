@@ -15,12 +15,16 @@ from dask.base import tokenize
 from intake.source.base import DataSource, Schema
 
 from intake_tiffstack.driver.entries import (
+    absolute_urlpath,
     check_entry,
     parameter_names,
     render_overrides,
     spell_entry,
+    warn_of_relative,
 )
 from intake_tiffstack.errors import OptionError
+from intake_tiffstack.listing.filesystem import absolute_url
+from intake_tiffstack.metadata.findings import CHANNEL_KEYS
 from intake_tiffstack.metadata.surface import PhysicalPixelSizes, physical_pixel_sizes
 from intake_tiffstack.redact import mask_secrets
 
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
     from xarray.core.coordinates import DataArrayCoordinates
 
 __all__ = ["ArraySource"]
+
+_OF_THE_PIXELS = frozenset({"scale", "translation", "units", "time_interval", *CHANNEL_KEYS})
+"""Keys by which a copy is measured and shown: of the data, where the options have a say."""
 
 
 class ArraySource(DataSource):  # type: ignore[misc]
@@ -48,9 +55,12 @@ class ArraySource(DataSource):  # type: ignore[misc]
     _signature: ClassVar[inspect.Signature]
 
     def __init__(self, metadata: Mapping[str, Any] | None = None) -> None:
-        super().__init__(metadata=None)
         self._given_metadata = dict(metadata or {})
-        self.metadata = dict(self._given_metadata)  # the class attribute is shared by all sources
+        self._schema = Schema()  # the base looks at metadata: nothing is to be opened for it
+        super().__init__(metadata=dict(self._given_metadata))
+        self._schema = None
+        self._dims: tuple[str, ...] = ()  # those of shape
+        self._is_checked = False
         self._overrides: dict[str, Any] = {}
         self._pmode: str | None = None
         self._described: str | None = None  # the array that shape, dtype and metadata are of
@@ -76,8 +86,18 @@ class ArraySource(DataSource):  # type: ignore[misc]
 
     # -- Intake's interface ------------------------------------------------------------------
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What is known of the data, and the entry's own keys, which win; opened at first use."""
+        self._load_metadata()
+        return self._metadata
+
+    @metadata.setter
+    def metadata(self, value: dict[str, Any]) -> None:
+        self._metadata = value  # Intake assigns what the entry says
+
     def to_dask(self) -> da.Array:
-        """Return the array, lazy: no pixel is read. Fills ``metadata``."""
+        """Return the array, lazy: no pixel is read."""
         array = self._array()
         if array.name != self._described:  # another source with these options was relisted
             self._schema = None
@@ -95,8 +115,10 @@ class ArraySource(DataSource):  # type: ignore[misc]
         self._check()
         array = self._array()
         self._described = array.name
+        told = self._discovered()
+        self._dims = tuple(told["dims"])
         # the entry's own keys win over what the data say
-        found = {k: v for k, v in self._discovered().items() if k not in self._given_metadata}
+        found = {k: v for k, v in told.items() if k not in self._given_metadata}
         return Schema(
             dtype=array.dtype,
             shape=array.shape,
@@ -106,8 +128,17 @@ class ArraySource(DataSource):  # type: ignore[misc]
 
     def _check(self) -> None:
         """Refuse a catalog entry that contradicts itself; at first use, not when it is listed."""
-        if self._entry is not None:
+        if self._entry is not None and not self._is_checked:
             check_entry(self._entry, frozenset(self._signature.parameters))
+            warn_of_relative(self._entry, self._given()["urlpath"], self._overrides)
+            self._is_checked = True
+
+    def _own_attributes(self) -> dict[str, Any]:
+        """Return what the entry says that goes with the pixels into ``attrs`` and copies."""
+        from intake_tiffstack.labelled import NOT_ATTRIBUTES
+
+        left_out = NOT_ATTRIBUTES | _OF_THE_PIXELS | {"catalog_dir"}
+        return dict(_plain({k: v for k, v in self._given_metadata.items() if k not in left_out}))
 
     def _get_partition(self, i: int) -> Any:
         return self.read_partition(i)
@@ -297,6 +328,9 @@ class ArraySource(DataSource):  # type: ignore[misc]
             spelled: dict[str, Any] = {"args": mask_secrets(self._given())}
         else:
             spelled = spell_entry(self._entry, self._overrides)
+        arguments = spelled["args"]
+        if "urlpath" in arguments:
+            arguments["urlpath"] = absolute_urlpath(arguments["urlpath"])
         metadata = {k: v for k, v in self._given_metadata.items() if k != "catalog_dir"}
         return {
             "sources": {
@@ -314,17 +348,24 @@ class ArraySource(DataSource):  # type: ignore[misc]
         return yaml.safe_dump(_plain(self._yaml()), default_flow_style=False, sort_keys=False)
 
     def __repr__(self) -> str:
-        where = mask_secrets(self._given().get("urlpath"))
+        where = mask_secrets(_tidy(self._given().get("urlpath")))
         if isinstance(where, list):
             where = f"{len(where)} urlpaths"
-        opened = "" if self.shape is None else f", {'x'.join(map(str, self.shape))} {self.dtype}"
-        return f"<{type(self).__name__} {self.name!r}: {where}{opened}>"
+        copy = ", its persisted copy" if self.is_persisted else ""
+        opened = "" if self.shape is None else f", {self._array_text()}"
+        return f"<{type(self).__name__} {self.name!r}: {where}{copy}{opened}>"
+
+    def _array_text(self) -> str:
+        sizes = ", ".join(f"{d}: {n}" for d, n in zip(self._dims, self.shape, strict=True))
+        return f"({sizes}) {self.dtype}"
 
     def _repr_html_(self) -> str:
         rows = {"driver": type(self).name, "description": self.description or ""}
-        rows |= {k: str(v) for k, v in mask_secrets(self._given()).items()}
+        given = self._given()
+        given["urlpath"] = _tidy(given.get("urlpath"))
+        rows |= {k: str(v) for k, v in mask_secrets(given).items()}
         if self.shape is not None:
-            rows["array"] = f"{'x'.join(map(str, self.shape))} {self.dtype}"
+            rows["array"] = self._array_text()
         cells = "".join(
             f"<tr><th style='text-align:left'>{html.escape(k)}</th>"
             f"<td style='text-align:left'>{html.escape(v)}</td></tr>"
@@ -332,6 +373,13 @@ class ArraySource(DataSource):  # type: ignore[misc]
             if v
         )
         return f"<b>{html.escape(str(self.name))}</b><table>{cells}</table>"
+
+
+def _tidy(urlpath: Any) -> Any:
+    """Return a urlpath as it is shown: ``/catalogs/../raw`` as what it is."""
+    if isinstance(urlpath, (list, tuple)):
+        return [_tidy(url) for url in urlpath]
+    return absolute_url(urlpath) if isinstance(urlpath, str) and urlpath[:1] == "/" else urlpath
 
 
 def _plain(value: Any) -> Any:
@@ -348,4 +396,7 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if hasattr(value, "__fspath__"):
         return value.__fspath__()
-    raise OptionError(f"yaml() cannot spell {value!r} of type {type(value).__name__}")
+    raise OptionError(
+        f"{value!r} of type {type(value).__name__} can neither be spelled in YAML nor kept as an "
+        "attribute"
+    )

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from intake_tiffstack.errors import EntryError
+from intake_tiffstack.errors import EntryError, warn
+from intake_tiffstack.listing.filesystem import absolute_url, is_local
 from intake_tiffstack.redact import mask_secrets
+from intake_tiffstack.stack import first_relative
 
-__all__ = ["check_entry", "parameter_names", "render_overrides", "spell_entry"]
+__all__ = [
+    "absolute_urlpath",
+    "check_entry",
+    "parameter_names",
+    "render_overrides",
+    "spell_entry",
+    "warn_of_relative",
+]
 
 _ALWAYS_KNOWN = frozenset({"CATALOG_DIR", "env", "shell", "client_env", "client_shell"})
 _CATALOG_DIR = re.compile(r"\{\{\s*CATALOG_DIR\s*\}\}")
@@ -40,7 +50,10 @@ def check_entry(entry: Any, options: frozenset[str]) -> None:
     known = _ALWAYS_KNOWN | parameters | set(arguments)
     for name in sorted(used - known):
         near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"its parameters: {sorted(parameters)}"
+        told = ", ".join(map(repr, sorted(parameters))) or "none"
+        hint = f"did you mean {near[0]!r}?" if near else f"its parameters: {told}"
+        if name in _template_names(arguments.get("pattern")):
+            hint += f"; a field of a pattern has one brace: {{{name}}}"
         raise EntryError(
             f"entry {entry.name!r} uses the template name {name!r}, which is no parameter and "
             f"would render to nothing; {hint}",
@@ -53,6 +66,47 @@ def check_entry(entry: Any, options: frozenset[str]) -> None:
             f'has no effect; write {name}: "{{{{ {name} }}}}" under args, or drop the parameter',
             entry=entry.name,
         )
+
+
+def warn_of_relative(entry: Any, urlpath: Any, overrides: Mapping[str, Any]) -> None:
+    """Warn (TiffStackWarning) of an entry whose files are looked for beside who opens it.
+
+    Parameters
+    ----------
+    entry
+        The catalog entry of a source.
+    urlpath
+        Its argument, rendered.
+    overrides
+        What was given in Python: what that says is rightly relative to the current folder.
+    """
+    folder, written = entry._catalog_dir, entry._open_args.get("urlpath")
+    if not folder or {"urlpath", *_template_names(written)} & overrides.keys():
+        return
+    if is_local(folder) and os.path.realpath(absolute_url(folder)) == os.path.realpath("."):
+        return
+    url = first_relative(urlpath)
+    if url is not None:
+        warn(
+            f"entry {entry.name!r}: its urlpath {url!r} is taken from the current folder, "
+            f"{os.getcwd()}, and not from that of the catalog, {folder.rstrip('/')}; for that "
+            f"write {{{{ CATALOG_DIR }}}}/{url.removeprefix('./')}"
+        )
+
+
+def absolute_urlpath(urlpath: Any) -> Any:
+    """Return a urlpath that means the same from every folder; a template stays as it is.
+
+    >>> absolute_urlpath(["/data//raw/*.tif", "s3://b/a.tif", "{{ folder }}/*.tif"])
+    ['/data/raw/*.tif', 's3://b/a.tif', '{{ folder }}/*.tif']
+    """
+    if isinstance(urlpath, (list, tuple)):
+        return [absolute_urlpath(url) for url in urlpath]
+    if isinstance(urlpath, os.PathLike):
+        urlpath = os.fspath(urlpath)
+    if not isinstance(urlpath, str) or "{{" in urlpath or "{%" in urlpath:
+        return urlpath
+    return absolute_url(urlpath)
 
 
 def parameter_names(entry: Any) -> set[str]:

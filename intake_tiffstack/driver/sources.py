@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from dask.base import tokenize
 
 from intake_tiffstack.driver.base import ArraySource
+from intake_tiffstack.driver.entries import absolute_urlpath
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.export import ZarrCopy
 from intake_tiffstack.export.formats import open_copy
+from intake_tiffstack.listing.filesystem import absolute_url
 from intake_tiffstack.metadata.surface import complete_metadata
-from intake_tiffstack.options import Options, option_signature
+from intake_tiffstack.options import Options, option_docs, option_signature
 from intake_tiffstack.persist import (
     PersistedStack,
     Shelf,
@@ -56,7 +60,8 @@ class _Stacks:
 
     def get(self, stack: AnyStack, *of: Any) -> AnyStack:
         """Return the one that was opened before of the same options and *of*, else *stack*."""
-        key = tokenize(type(stack), stack.options, of)
+        where = absolute_urlpath(stack.options.urlpath)  # the current folder may change
+        key = tokenize(type(stack), stack.options, where, of)
         with self._lock:
             stack = cast(AnyStack, self._stacks.setdefault(key, stack))
             self._stacks.move_to_end(key)
@@ -74,18 +79,14 @@ _STACKS = _Stacks()
 
 
 class TiffStackSource(ArraySource):
-    """A collection of TIFF files as one lazy, labelled array.
-
-    ``driver: tiffstack`` in a catalog, or ``intake.open_tiffstack(urlpath, ...)``; the options are
-    those of :func:`intake_tiffstack.open_stack`.
-    """
+    """A collection of TIFF files as one lazy, labelled array."""
 
     name = "tiffstack"
     _signature: ClassVar[inspect.Signature] = option_signature(extra=[_METADATA])
     __signature__ = _signature  # Intake's __new__ hides that of __init__
 
     def __init__(
-        self, urlpath: Any, *, metadata: dict[str, Any] | None = None, **options: Any
+        self, urlpath: Any = None, *, metadata: dict[str, Any] | None = None, **options: Any
     ) -> None:
         super().__init__(metadata)
         self.options = Options.parse({"urlpath": urlpath, **options})
@@ -115,7 +116,7 @@ class TiffStackSource(ArraySource):
         return self._used().to_dask()
 
     def to_dask(self) -> da.Array:
-        """Return the array, lazy: no pixel is read. Fills ``metadata``.
+        """Return the array, lazy: no pixel is read.
 
         Whether a persisted copy is read is decided anew each time, as ``persist_mode`` and
         ``on_stale`` say; the array that is returned stays with what was decided.
@@ -132,7 +133,7 @@ class TiffStackSource(ArraySource):
             ``"option"`` wraps :meth:`to_dask`; None is lazy without dask.
         """
         self.to_dask()
-        named = self._used().to_xarray(chunks)
+        named = self._used().to_xarray(chunks).assign_attrs(self._own_attributes())
         return named.rename(self.name if self._entry is not None else None)
 
     def _discovered(self) -> dict[str, Any]:
@@ -162,25 +163,28 @@ class TiffStackSource(ArraySource):
         self._in_use = None
         self.stack.relist()  # sources with the same options share it
 
-    def export(self, url: str, *, format: str = "zarr", **options: Any) -> TiffStackZarrSource:
-        """Write a copy of what :meth:`to_dask` gives, and return a source over it.
-
-        Parameters
-        ----------
-        url
-            Where to; a local folder or any fsspec URL. Something there already is an error.
-        format, **options
-            As :meth:`intake_tiffstack.TiffStack.export` has them.
-        """
+    def export(
+        self,
+        url: str,
+        *,
+        format: str = "zarr",
+        attrs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> TiffStackZarrSource:
+        """Write a copy of what :meth:`to_dask` gives, and return a source over it."""
         is_reference = format == "references"  # to the files, be there a persisted copy or not
         stack = self.stack if is_reference else self._choose()
-        stack.export(url, format=format, **options)
+        attrs = {**self._own_attributes(), **(attrs or {})}
+        stack.export(url, format=format, attrs=attrs, **options)
         given: dict[str, Any] = {
             "storage_options": options.get("storage_options"),
-            "arraytype": self.options.arraytype,
             "remote_options": self.options.storage_options if is_reference else None,
         }
-        copy = TiffStackZarrSource(url, **{k: v for k, v in given.items() if v})
+        if self.options.arraytype != "numpy":
+            given["arraytype"] = self.options.arraytype
+        copy = TiffStackZarrSource(
+            absolute_url(os.fspath(url)), **{k: v for k, v in given.items() if v}
+        )
         copy.description = self.description
         return copy
 
@@ -246,6 +250,19 @@ class TiffStackSource(ArraySource):
         return Shelf.of(pixel_key(self.options))
 
 
+TiffStackSource.__doc__ = f"""A collection of TIFF files as one lazy, labelled array.
+
+``driver: tiffstack`` in a catalog, or ``intake.open_tiffstack(urlpath, ...)``; the options are
+those of :func:`intake_tiffstack.open_stack`.
+
+{option_docs()}
+metadata : dict, default None
+    the entry's own; its keys win over what the files say.
+"""
+_OPTIONS_OF_EXPORT = (TiffStack.export.__doc__ or "").partition("\n")[2]
+TiffStackSource.export.__doc__ = f"{TiffStackSource.export.__doc__}\n{_OPTIONS_OF_EXPORT}"
+
+
 class TiffStackZarrSource(ArraySource):
     """A copy that this package wrote, any Zarr array with dims, or an image of any OME-Zarr.
 
@@ -290,7 +307,7 @@ class TiffStackZarrSource(ArraySource):
 
     def __init__(
         self,
-        urlpath: str,
+        urlpath: Any = None,
         *,
         storage_options: dict[str, Any] | None = None,
         sel: dict[str, Any] | None = None,
@@ -299,7 +316,10 @@ class TiffStackZarrSource(ArraySource):
         image: str | None = None,
         remote_options: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
+        **unknown: Any,
     ) -> None:
+        for name in unknown:
+            raise OptionError.unknown("option", name, self._signature.parameters)
         super().__init__(metadata)
         self.urlpath = urlpath
         self.image = image
@@ -316,6 +336,16 @@ class TiffStackZarrSource(ArraySource):
         )
         self.storage_options = self.options.storage_options
         self._copy: ZarrCopy | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(TiffStackSource, name) and not hasattr(type(self), name):
+            raise AttributeError(
+                f"{name!r} is of a source of TIFF files, and this one is of a Zarr copy; use it on "
+                "the source that the copy was made of",
+                name=name,
+                obj=self,
+            )
+        return object.__getattribute__(self, name)  # raises what Python says of it
 
     @property
     def copy(self) -> ZarrCopy:
@@ -354,7 +384,10 @@ class TiffStackZarrSource(ArraySource):
         return xr.DataArray(
             xr.Variable(self.copy.dims, self._array()),  # as it is, it would name the result
             coords=coords,
-            attrs={k: v for k, v in self.copy.attrs.items() if k not in NOT_ATTRIBUTES},
+            attrs={
+                **{k: v for k, v in self.copy.attrs.items() if k not in NOT_ATTRIBUTES},
+                **self._own_attributes(),
+            },
             name=None if self._entry is None else self.name,
         )
 
