@@ -9,14 +9,13 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dask.utils import parse_bytes
 
-from intake_tiffstack.errors import OptionError, TiffStackWarning
+from intake_tiffstack.errors import OptionError, warn
 
 if TYPE_CHECKING:
     from intake_tiffstack.layout.combining import Dim, Layout
@@ -283,10 +282,8 @@ def _blocks(size: int, extent: int) -> tuple[int, ...]:
 def _warn_of_many(chunks: Chunks, spec: Any) -> Chunks:
     count = math.prod(map(len, chunks))
     if count > MANY_CHUNKS:
-        warnings.warn(
+        warn(
             f"chunks={spec!r} makes {count:,} chunks; a task costs about 0.5 ms whatever is in "
-            "it: leave them to `auto`, or make them larger",
-            TiffStackWarning,
-            stacklevel=3,
+            "it: leave them to `auto`, or make them larger"
         )
     return chunks

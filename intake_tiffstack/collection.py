@@ -7,7 +7,6 @@ opening would stop.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +22,12 @@ from intake_tiffstack.errors import (
     OptionError,
     StorageError,
     TiffStackError,
-    TiffStackWarning,
     UnreadableFileError,
+    warn,
 )
 from intake_tiffstack.header import Structure, rename_dims
 from intake_tiffstack.header.cache import get_header
-from intake_tiffstack.layout.columns import few, select_files
+from intake_tiffstack.layout.columns import field_without_pattern, select_files, stray_error
 from intake_tiffstack.layout.combining import Layout, combine
 from intake_tiffstack.layout.grid import Grid, place_files
 from intake_tiffstack.layout.holes import apply_missing
@@ -36,6 +35,7 @@ from intake_tiffstack.layout.outliers import choose_headers
 from intake_tiffstack.listing.each import map_files
 from intake_tiffstack.listing.filesystem import is_local
 from intake_tiffstack.listing.finding import list_files
+from intake_tiffstack.listing.notfound import folders_below
 from intake_tiffstack.listing.urllist import has_tiff_suffix
 from intake_tiffstack.metadata.merging import Merged, merge
 from intake_tiffstack.pattern.infer import no_match_error
@@ -225,7 +225,7 @@ def survey(options: Options) -> Survey:
     found = find_files(replace(options, unmatched="ignore"), take_listing(options))
     problems: list[TiffStackError] = []
     if found.pattern is not None and found.strays and options.unmatched == "raise":
-        problems.append(_stray_error(found.strays, found.pattern.text))
+        problems.append(stray_error(found.strays, found.pattern.text))
     try:
         grid = _place(found, options)
     except LayoutError as exc:
@@ -263,7 +263,10 @@ def take_listing(options: Options) -> Listing:
 
 
 def find_files(options: Options, listing: Listing) -> Found:
-    """Return the files that the pattern and ``sel`` leave of a listing, warning of strays. Pure."""
+    """Return the files that the pattern and ``sel`` leave of a listing, warning of strays.
+
+    Pure, but for a look into folders where no file is left.
+    """
     if options.pattern is not None and listing.pattern is not None:
         raise OptionError(
             f"the urlpath has fields of its own ({listing.pattern}) and there is a pattern "
@@ -275,19 +278,20 @@ def find_files(options: Options, listing: Listing) -> Found:
     paths = listing.files.urls if listing.root.startswith("/") else listing.files.paths
     if text is None:
         if options.sel:
-            raise OptionError(f"sel names the field {next(iter(options.sel))!r}, but no pattern")
+            raise field_without_pattern(next(iter(options.sel)))
         return Found(listing.files, paths, None, None, listing.is_single, count, (), 0)
     pattern = compile_pattern(text)
     matches = match_paths(pattern, paths, listing.root)
     if not len(matches.indices):
-        raise no_match_error(pattern, paths, listing.root)
+        below = folders_below(options.urlpath)
+        raise no_match_error(pattern, paths, listing.root, below)
     is_stray = np.ones(count, dtype=bool)
     is_stray[matches.indices] = False
     strays = tuple(p for i in np.flatnonzero(is_stray) if has_tiff_suffix(p := paths[i]))
     if strays and options.unmatched == "raise":
-        raise _stray_error(strays, text)
+        raise stray_error(strays, text)
     if strays and options.unmatched == "warn":
-        warnings.warn(str(_stray_error(strays, text)), TiffStackWarning, stacklevel=4)
+        warn(str(stray_error(strays, text)))
     matched = len(matches.indices)
     matches = select_files(matches, pattern.fields, options.sel)
     files = listing.files
@@ -296,15 +300,6 @@ def find_files(options: Options, listing: Listing) -> Found:
         paths = tuple([paths[i] for i in matches.indices.tolist()])
     left_out = matched - len(matches.indices)
     return Found(files, paths, pattern, matches, False, count, strays, left_out)
-
-
-def _stray_error(strays: Sequence[str], pattern: str) -> LayoutError:
-    names = few([path.rpartition("/")[2] for path in strays], 3)
-    return LayoutError(
-        f"{len(strays):,} of the TIFFs listed do not match the pattern {pattern!r}: {names}; leave "
-        "them out with `exclude`, or set unmatched='ignore'",
-        paths=list(strays[:8]),
-    )
 
 
 def _place(found: Found, options: Options) -> Grid:

@@ -1,4 +1,4 @@
-"""Every failure the package names.
+"""Every failure the package names, and how it warns.
 
 Each error is a :class:`TiffStackError` and also the built-in that fits, so that both
 ``except TiffStackError`` and ``except FileNotFoundError`` do what a reader expects. The message
@@ -8,6 +8,9 @@ attributes in ``details``. All of them survive pickling, since dask workers send
 
 from __future__ import annotations
 
+import sys
+import traceback
+import warnings
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Self
 
@@ -36,6 +39,7 @@ __all__ = [
     "UnreadableFileError",
     "UnsupportedFileError",
     "VerificationError",
+    "warn",
 ]
 
 
@@ -145,3 +149,19 @@ class DeviceNotAvailableError(TiffStackError, RuntimeError):
 
 class TiffStackWarning(UserWarning):
     """Something that is worth knowing and does not stop the work."""
+
+
+def warn(text: str) -> None:
+    """Warn (TiffStackWarning) of something that does not stop the work; secrets in URLs hidden.
+
+    The warning points at the line outside of this package that led here, so that a second source
+    on another line is not taken for the first one and passed over.
+    """
+    package = __name__.partition(".")[0]
+    names = [
+        frame.f_globals.get("__name__", "").partition(".")[0]
+        for frame, _ in traceback.walk_stack(sys._getframe())
+    ]
+    outermost = max(i for i, name in enumerate(names) if name == package)
+    # The first frame, this one, is level 1.
+    warnings.warn(hide_in_text(text), TiffStackWarning, stacklevel=outermost + 2)

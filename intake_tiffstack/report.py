@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import html
-import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from dask.utils import format_bytes
 
-from intake_tiffstack.errors import FilesNotFoundError, StorageError
+from intake_tiffstack.errors import DuplicateFilesError
 from intake_tiffstack.layout.columns import few, format_value
 from intake_tiffstack.layout.combining import describe_dims
 from intake_tiffstack.layout.holes import describe_gaps, describe_holes
-from intake_tiffstack.listing.filesystem import absolute_url, is_local
-from intake_tiffstack.listing.store import LocalStore
-from intake_tiffstack.listing.urllist import has_tiff_suffix
 from intake_tiffstack.redact import hide_in_text
 
 if TYPE_CHECKING:
@@ -27,7 +22,7 @@ if TYPE_CHECKING:
 
     from intake_tiffstack.collection import Collection, Survey
 
-__all__ = ["Report", "folders_below", "html_table", "summarize", "tabulate_files"]
+__all__ = ["Report", "html_table", "summarize", "tabulate_files"]
 
 SHOWN = 3
 """Names, problems and notes shown of many."""
@@ -118,7 +113,7 @@ class Report:
         yield "files", self._tell_files()
         if self.below:
             names = few(_last_parts(self.below), SHOWN)
-            yield "files", f"not those in {len(self.below):,} folders below: {names}"
+            yield "files", f"not those in {_count(self.below, 'folder')} below: {names}"
         if found.pattern is not None:
             names = ", ".join(f"{f.name} ({f.kind})" for f in found.pattern.fields)
             yield "pattern", f"{found.pattern.text}: {names}"
@@ -157,7 +152,8 @@ class Report:
             text += f"; {found.left_out:,} left out by sel"
         if found.strays:
             names = few(_last_parts(found.strays), SHOWN)
-            text += f"; {len(found.strays):,} TIFFs do not match: {names}"
+            verb = "does" if len(found.strays) == 1 else "do"
+            text += f"; {_count(found.strays, 'TIFF')} {verb} not match: {names}"
         return text
 
     def _tell_grid(self) -> Iterator[tuple[str, str]]:
@@ -175,7 +171,10 @@ class Report:
             yield "gap", line
         if grid.dropped:
             names = few(_last_parts(found.files.urls[row] for row in grid.dropped), SHOWN)
-            yield "duplicates", f"{len(grid.dropped):,} files left out: {names}"
+            # what opening refuses is left out of what is shown here alone
+            is_refused = any(isinstance(p, DuplicateFilesError) for p in self.survey.problems)
+            told = "in the cell of another one" if is_refused else "left out"
+            yield "duplicates", f"{_count(grid.dropped, 'file')} {told}: {names}"
         if grid.trimmed:
             name, before = grid.trimmed
             yield "trimmed", f"{name} from {before} to {grid.cells.shape[grid.names.index(name)]}"
@@ -256,23 +255,8 @@ def tabulate_files(survey: Survey) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def folders_below(urlpath: Any) -> tuple[str, ...]:
-    """Return the folders with TIFFs in a local folder that is given as such, itself left out.
-
-    A look into each of its folders; one that cannot be read is passed over, since nobody asked for
-    it.
-    """
-    found: list[str] = []
-    for text in urlpath if isinstance(urlpath, list | tuple) else [urlpath]:
-        folder = absolute_url(str(text)).rstrip("/")
-        if not is_local(str(text)) or not os.path.isdir(folder):
-            continue
-        store = LocalStore()
-        for name in sorted(store.folders(f"{folder}/")):
-            with suppress(StorageError, FilesNotFoundError):
-                if store.files(f"{folder}/{name}/", has_tiff_suffix):
-                    found.append(f"{folder}/{name}")
-    return tuple(found)
+def _count(things: Sequence[Any], noun: str) -> str:
+    return f"{len(things):,} {noun}{'s' * (len(things) != 1)}"
 
 
 def _last_parts(urls: Iterable[str]) -> list[str]:

@@ -110,6 +110,53 @@ def test_the_error_says_where_only_the_case_differs(text: str) -> None:
     assert "case" not in str(no_match_error(pattern, ["/d/image1.TIF"], "/d/"))
 
 
+def test_the_error_shows_the_nearest_names_or_those_in_another_case() -> None:
+    names = ["/d/aaa_1.tif", "/d/bbb_2.tif", "/d/shot_w1_t3.tif", "/d/SCAN_T4.tif"]
+    nearest = str(no_match_error(compile_pattern("shot_w{w:d}_z{z:d}.tif"), names, "/d/"))
+    assert "(matched whole): 'shot_w1_t3.tif' and " in nearest
+    cased = str(no_match_error(compile_pattern("scan_t{t:d}.tif"), names, "/d/"))
+    assert cased.splitlines()[0].endswith("(matched whole): 'SCAN_T4.tif'")
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("--W{w:d}--T{t:d}.tif", "{}--W{w:d}--T{t:d}.tif"),
+        ("day1--W{w:d}--T{t:d}", "day1--W{w:d}--T{t:d}.tif"),
+        ("--W{w:d}--T{t:d}", "{}--W{w:d}--T{t:d}.tif"),
+        ("--W{w:d}--T{t:3d}", "{}--W{w:d}--T{t:3d}.tif"),
+        ("day1--W{w:d}--", "day1--W{w:d}--{}"),
+    ],
+)
+def test_the_error_keeps_the_fields_where_an_end_is_left_out(text: str, written: str) -> None:
+    names = [f"/data/scan/day1--W{w:03d}--T{t:03d}.tif" for w in range(2) for t in range(3)]
+    names += [f"/data/scan/thumb{i}.png" for i in range(20)]
+    told = str(no_match_error(compile_pattern(text), names, "/data/scan/"))
+    assert f"A pattern is matched whole: write '{written}'." in told
+    assert len(match_paths(compile_pattern(written), names, "/data/scan/").indices) == 6
+
+
+def test_no_end_is_advised_that_would_read_a_number_two_ways() -> None:
+    names = [f"/d/img{i}.tif" for i in range(8, 12)]
+    told = str(no_match_error(compile_pattern("{t:d}.tif"), names, "/d/"))
+    assert "matched whole: write" not in told
+    assert "read by the pattern 'img{img:d}.tif'" in told
+
+
+def test_a_regex_is_shown_as_it_is_written() -> None:
+    text = r"_X(?P<t>\d+)\.tif"
+    assert f"pattern '{text}' matches" in str(
+        no_match_error(compile_pattern(text), ["/d/a.tif"], "/d/")
+    )
+
+
+def test_the_error_tells_of_folders_that_were_not_looked_into() -> None:
+    pattern = compile_pattern("{w}/t{t:d}.tif")
+    told = str(no_match_error(pattern, ["/d/a.tif"], "/d/", below=("/d/B02",)))
+    assert "TIFFs in 1 folder below, such as /d/B02, are not looked at" in told
+    assert "below" not in str(no_match_error(pattern, ["/d/a.tif"], "/d/"))
+
+
 def test_the_error_proposes_a_pattern() -> None:
     names = [f"zip://raw/IMG_{i}.tif::s3://bucket/x.zip" for i in range(12)]
     error = no_match_error(compile_pattern("cv8000"), names, "zip://raw/::s3://bucket/x.zip")

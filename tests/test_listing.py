@@ -287,7 +287,8 @@ def test_urlpath_of_another_kind_is_refused(urlpath: Any) -> None:
         ("pages/*", r"3 files \(2 \.png, 1 \.csv\)"),
         ("plates", r"TIFFs lie below it, such as .*/plates/B02/a\.tif: try .*/plates/\*\*/\*\.tif"),
         ("plates/*.tif", r"TIFFs lie below it"),
-        ("plates/B*", r"it matches folders, such as 'B02': add '/\*\.tif'"),
+        ("plates/B*", r"it matches folders, such as 'B02': add '/' for the TIFFs in them"),
+        ("old", r"such as .*/old/B02/A\.TIFF: try .*/old/\*\*/\*\.TIFF$"),
         ("raw/*.{tif,TIF}", r"'\{a,b\}' is not known: give a list of globs"),
         ("{{ CATALOG_DIR }}/a.tif", r"'\{\{ \}\}' is filled in by a catalog only"),
         ("raw/a1.tif/*.tif", r"there is no folder"),
@@ -296,7 +297,7 @@ def test_urlpath_of_another_kind_is_refused(urlpath: Any) -> None:
 )
 def test_not_found_hints_at_what_was_meant(tree: Path, urlpath: str, told: str) -> None:
     (tree / "empty").mkdir()
-    for name in ["pages/a.png", "pages/b.png", "pages/c.csv", "plates/B02/a.tif"]:
+    for name in ["pages/a.png", "pages/b.png", "pages/c.csv", "plates/B02/a.tif", "old/B02/A.TIFF"]:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).touch()
     with pytest.raises(FilesNotFoundError, match=told) as caught:

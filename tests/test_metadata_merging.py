@@ -108,6 +108,13 @@ def test_an_option_that_fits_nothing_is_an_error(options: dict[str, Any], messag
         known_of(stacked(t=[0, 1]), {}, **options)
 
 
+def test_a_unit_that_nobody_knows_is_kept_and_warned_of() -> None:
+    told = "units of x is 'furlong', which is no unit that is known here; kept as it is"
+    with pytest.warns(TiffStackWarning, match=told):
+        known = known_of(stacked(t=[0, 1]), {}, units={"x": "furlong", "y": "px", "t": "min"})
+    assert known["units"] == {"x": "furlong", "y": "px", "t": "minute"}
+
+
 def test_steps_go_by_role() -> None:
     file = said(scale={"t": 5.0, "z": 2.0}, units={"t": "second", "z": UM})
     known = known_of(stacked(frame=[4, 5, 6], slice=[1, 2]), {0: file})

@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 import xarray as xr
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +24,7 @@ from intake_tiffstack.driver import TiffStackSource, TiffStackZarrSource
 from intake_tiffstack.errors import OptionError, TiffStackWarning
 from intake_tiffstack.export import write_zarr
 from intake_tiffstack.metadata.ome import read_ome_image
+from intake_tiffstack.samples import make_lattice, make_plate
 from metadata_files import UM, ome
 from servers import Manner, Request, serve_files
 from tiff_files import kind
@@ -183,6 +186,7 @@ def test_all_that_one_file_says(movie: tuple[str, Any], tmp_path: Path) -> None:
     assert told["provenance"]["scale.x"] == "OME-XML of s1.ome.tif"
     assert told["raw_ome_xml"].startswith("<?xml")
     assert source.file_metadata(told["url"]) == told
+    assert source.file_metadata(told["url"].rpartition("/")[2]) == told
     assert source.file_metadata(-2) == told
 
 
@@ -393,6 +397,36 @@ def test_validate_all_asks_every_file(tmp_path: Path) -> None:
     assert "scale.x, units.x, software, coords.x from OME-XML of t0.ome.tif" in str(report)
 
 
+@pytest.mark.parametrize(
+    ("sample", "options"),
+    [
+        (make_lattice, {"pattern": "lattice", "channel_names": [np.str_("GFP")] * 3}),
+        (make_plate, {"pattern": "cv8000"}),
+    ],
+    ids=["lattice", "plate"],
+)
+def test_metadata_and_report_are_plain_values(
+    tmp_path: Path, sample: Any, options: dict[str, Any]
+) -> None:
+    sample(tmp_path)
+    stack = open_stack(str(tmp_path), unmatched="ignore", missing="fill", **options)
+    for told in (stack.metadata, stack.report().to_dict(), stack.file_metadata(0)):
+        assert yaml.safe_load(yaml.safe_dump(told)) == told
+        assert json.loads(json.dumps(told, allow_nan=False)) == told
+        assert {type(leaf) for leaf in leaves_of(told)} <= {str, int, float, bool, type(None)}
+
+
+def leaves_of(value: Any) -> Iterator[Any]:
+    """Yield all keys and values in nested dicts and lists."""
+    if type(value) is dict:
+        yield from value
+    if type(value) in (dict, list):
+        for item in value.values() if type(value) is dict else value:
+            yield from leaves_of(item)
+    else:
+        yield value
+
+
 def test_the_report_tells_of_folders_below(tmp_path: Path) -> None:
     write_sites(tmp_path, [1])
     (tmp_path / "more").mkdir()
@@ -400,7 +434,7 @@ def test_the_report_tells_of_folders_below(tmp_path: Path) -> None:
     write_sites(tmp_path / "more", [1])
     report = open_stack(str(tmp_path)).report()
     assert report.to_dict()["folders_below"] == [str(tmp_path / "more")]
-    assert "not those in 1 folders below: more" in str(report)
+    assert "not those in 1 folder below: more" in str(report)
     assert open_stack(str(tmp_path / "*.tif")).report().below == ()
 
 

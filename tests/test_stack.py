@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from intake_tiffstack.errors import (
     LayoutError,
     MissingFilesError,
     OptionError,
+    PatternError,
     StructureMismatchError,
     TiffStackWarning,
     UnreadableFileError,
@@ -178,9 +180,31 @@ def test_an_option_that_does_not_fit_the_files_is_refused(
     assert len(str(caught.value).splitlines()) <= 4
 
 
-def test_sel_without_a_pattern_is_refused(tmp_path: Path, whole: np.ndarray) -> None:
-    with pytest.raises(OptionError, match="sel names the field 't', but no pattern"):
+def test_sel_without_a_pattern_says_what_to_do(tmp_path: Path, whole: np.ndarray) -> None:
+    told = (
+        r"sel names the field 't', but no pattern .*: give one, such as '\{\}_t\{t:d\}\.tif'.*"
+        r"to_xarray\(\)\.isel\(t=\.\.\.\)"
+    )
+    with pytest.raises(OptionError, match=told):
         open_stack(tmp_path, sel={"t": 1}).to_dask()
+
+
+def test_a_pattern_for_files_in_folders_that_were_not_looked_into(
+    tmp_path: Path, whole: np.ndarray
+) -> None:
+    for well in ("B02", "B03"):
+        (tmp_path / well).mkdir()
+        write(tmp_path / well / "t1.tif", whole[0, 0, 0])
+    told = (
+        r"TIFFs in 2 folders below, such as .*/B02, are not looked at: end the urlpath in '\*\*/'"
+    )
+    options: dict[str, Any] = {"pattern": "B{b:d}/t{t:d}.tif", "concat_dim": ["b"]}
+    with pytest.raises(PatternError, match=told):
+        open_stack(tmp_path, **options).to_dask()
+    assert open_stack(f"{tmp_path}/**/", unmatched="ignore", **options).sizes["b"] == 2
+    with pytest.raises(PatternError) as caught:
+        open_stack(f"{tmp_path}/*.tif", **options).to_dask()
+    assert "below" not in str(caught.value)
 
 
 def test_two_patterns_are_refused(tmp_path: Path, whole: np.ndarray) -> None:
@@ -222,6 +246,25 @@ def test_strays_are_one_warning_with_the_count_and_two_names(
     assert "DC_CAM0.tif" in text
     assert "DC_CAM8.tif" in text
     assert "DC_CAM4.tif" not in text
+
+
+def test_each_line_that_opens_strays_is_told_of_them(tmp_path: Path, strays: list[str]) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")  # as outside of tests: once a line
+        open_stack(tmp_path, **OPTIONS).to_dask()
+        open_stack(tmp_path, **OPTIONS).to_xarray()
+    assert [warning.filename for warning in caught] == [__file__, __file__]
+    assert caught[0].lineno == caught[1].lineno - 1
+
+
+def test_one_stray_and_a_regex_are_told_as_they_are(tmp_path: Path, whole: np.ndarray) -> None:
+    write(tmp_path / "DC.tif", whole[0, 0])
+    regex = r"s_t(?P<t>\d)_c(?P<c>\w)\.tif"
+    stack = open_stack(tmp_path, pattern=regex, file_dims="zyx", unmatched="raise")
+    told = f"1 of the TIFFs listed does not match the pattern '{regex}': DC.tif; leave it out"
+    with pytest.raises(LayoutError, match=re.escape(told)):
+        stack.to_dask()
+    assert "; 1 TIFF does not match: DC.tif" in str(stack.report())
 
 
 def test_strays_are_ignored_or_an_error_as_the_option_says(
@@ -327,6 +370,21 @@ def test_two_files_in_one_cell(tmp_path: Path, whole: np.ndarray) -> None:
     assert not np.array_equal(first, last)
     for pixels in (first, last):
         assert any(np.array_equal(pixels, p) for p in (whole[1, 0], whole[3, 2]))
+
+
+def test_the_report_tells_duplicates_as_the_option_has_them(
+    tmp_path: Path, whole: np.ndarray
+) -> None:
+    write(tmp_path / "s_t01_ca.tif", whole[3, 2])
+    refused = open_stack(tmp_path, **OPTIONS)
+    lines = [line for line in text_lines(refused) if line.startswith("duplicates")]
+    assert [line.split(": ")[0] for line in lines] == [
+        "duplicates    1 file in the cell of another one"
+    ]
+    assert "1 of the cells holds more than one file" in str(refused.report())
+    assert "duplicates    1 file left out: " in str(
+        open_stack(tmp_path, duplicates="first", **OPTIONS).report()
+    )
 
 
 # ---------------------------------------------------------------------- files that cannot be read

@@ -219,7 +219,8 @@ def test_any_chain_of_indexes_gives_what_it_gives_in_memory(
             break
         dim = data.draw(st.sampled_from(lazy.dims))
         size = lazy.sizes[dim]
-        indexes = [st.slices(size)]
+        # a longer step is no integer of NumPy's, and xarray itself then fails at its second index
+        indexes = [st.slices(size).filter(lambda index: abs(index.step or 1) < 2**63)]
         if size:
             position = st.integers(-size, size - 1)
             indexes += [position, st.lists(position, min_size=1, max_size=3)]

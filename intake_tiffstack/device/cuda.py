@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from intake_tiffstack.device.gate import PinnedGate
-from intake_tiffstack.errors import DeviceNotAvailableError, TiffStackWarning
+from intake_tiffstack.errors import DeviceNotAvailableError, warn
 from intake_tiffstack.settings import setting_bytes
 
 if TYPE_CHECKING:
@@ -115,10 +114,8 @@ class CupyDevice:
         with self._lock:
             is_first, self._has_warned = not self._has_warned, True
         if is_first:
-            warnings.warn(
+            warn(
                 f"the system gives no pinned memory ({nbytes:,} bytes: {exc}): chunks go to the "
                 "GPU from ordinary memory, which is slower; a lower tiffstack.pinned_limit asks "
-                "for less",
-                TiffStackWarning,
-                stacklevel=2,
+                "for less"
             )

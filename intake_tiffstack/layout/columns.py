@@ -25,11 +25,13 @@ __all__ = [
     "Column",
     "coordinate_array",
     "few",
+    "field_without_pattern",
     "format_value",
     "given_value",
     "infer_step",
     "order_column",
     "select_files",
+    "stray_error",
 ]
 
 
@@ -111,6 +113,17 @@ def coordinate_array(values: Sequence[Any]) -> NDArray[Any]:
     return np.array(values, dtype=object) if is_mixed or is_rounded else array
 
 
+def stray_error(strays: Sequence[str], pattern: str) -> LayoutError:
+    """Return the error for TIFFs that the pattern does not match; a warning has its text. Pure."""
+    names = few([path.rpartition("/")[2] for path in strays], 3)
+    verb, them = ("does", "it") if len(strays) == 1 else ("do", "them")
+    return LayoutError(
+        f"{len(strays):,} of the TIFFs listed {verb} not match the pattern '{pattern}': {names}; "
+        f"leave {them} out with `exclude`, or set unmatched='ignore'",
+        paths=list(strays[:8]),
+    )
+
+
 def select_files(matches: Matches, fields: Sequence[Field], sel: Mapping[str, Any]) -> Matches:
     """Return the matches of the files whose names have the values that *sel* asks for. Pure.
 
@@ -136,7 +149,12 @@ def select_files(matches: Matches, fields: Sequence[Field], sel: Mapping[str, An
     known = {field.name: field for field in fields if field.name in matches.fields}
     for name, wanted in sel.items():
         if name not in known:
-            raise OptionError.unknown("field in sel", name, known)
+            raise OptionError(
+                f"unknown field in sel {name!r}; the names have {', '.join(known)}. sel keeps "
+                "whole files; along what lies inside them index the array: "
+                f"{_index_example(name)}",
+                field=name,
+            )
         reading = matches.fields[name]
         chosen = _wanted_values(known[name], wanted, reading.keys)
         keep &= np.array([key in chosen for key in reading.keys])[reading.codes]
@@ -146,6 +164,20 @@ def select_files(matches: Matches, fields: Sequence[Field], sel: Mapping[str, An
             f"sel: no file has all of {asked}, though each of them has files", sel=dict(sel)
         )
     return matches.take(np.flatnonzero(keep))
+
+
+def field_without_pattern(name: str) -> OptionError:
+    """Return the error for a field in ``sel`` where nothing says how names are read. Pure."""
+    return OptionError(
+        f"sel names the field {name!r}, but no pattern says where it stands in the names: give one,"
+        f" such as '{{}}_{name}{{{name}:d}}.tif'. sel keeps whole files; along what lies inside "
+        f"them index the array: {_index_example(name)}",
+        field=name,
+    )
+
+
+def _index_example(name: str) -> str:
+    return f"to_xarray().isel({name}=...)"
 
 
 def _wanted_values(field: Field, wanted: Any, keys: Sequence[Any]) -> set[Any]:

@@ -59,6 +59,7 @@ def duplicate_error(
     cell = {name: columns[name].values[columns[name].codes[first]] for name in names}
     told = ", ".join(f"{name}={format_value(value)}" for name, value in cell.items())
     n_cells = len(np.unique(crowded))
+    hold = "holds" if n_cells == 1 else "hold"
     differing = sorted(
         (
             name
@@ -72,7 +73,7 @@ def duplicate_error(
         f"{len(rows)} files are in one cell{f' ({told})' if told else ''}:\n"
         f"  {paths[first]}\n  {paths[second]}\n"
         f"{_tell_difference(matches, columns, differing, first, second)}, or take one of them by "
-        f"duplicates='first' or 'last' ({n_cells:,} of the cells hold more than one file)",
+        f"duplicates='first' or 'last' ({n_cells:,} of the cells {hold} more than one file)",
         cell=cell,
         paths=(paths[first], paths[second]),
         fields=tuple(differing),

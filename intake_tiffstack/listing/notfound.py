@@ -7,16 +7,18 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
+from typing import Any
 
 from intake_tiffstack.errors import FilesNotFoundError, StorageError
-from intake_tiffstack.listing.filesystem import is_local
+from intake_tiffstack.listing.filesystem import absolute_url, is_local
 from intake_tiffstack.listing.filetable import split_chain
 from intake_tiffstack.listing.globs import TIFFS, Glob
 from intake_tiffstack.listing.store import LocalStore, Store
 from intake_tiffstack.listing.urllist import TIFF_SUFFIXES, has_tiff_suffix
 
-__all__ = ["few_names", "nothing_found"]
+__all__ = ["few_names", "folders_below", "nothing_found"]
 
 _FOLDERS_TRIED = 20  # a folder of folders is looked into, but not a whole archive
 
@@ -102,7 +104,7 @@ def _hints_from_names(glob: Glob, names: Sequence[str], folders: Sequence[str]) 
             yield f"did you mean {few_names(near)}?"
     matched = [name for name in folders if part.fits(name)]
     if matched:
-        yield f"it matches folders, such as {matched[0]!r}: add '/*.tif'"
+        yield f"it matches folders, such as {matched[0]!r}: add '/' for the TIFFs in them"
 
 
 def _hints_from_below(
@@ -117,8 +119,28 @@ def _hints_from_below(
             continue
         if below:
             first = split_chain(min(below)[0])[0]
-            yield f"TIFFs lie below it, such as {first}: try {glob.folder}**/*.tif"
+            suffix = os.path.splitext(first)[1]
+            yield f"TIFFs lie below it, such as {first}: try {glob.folder}**/*{suffix}"
             return
+
+
+def folders_below(urlpath: Any) -> tuple[str, ...]:
+    """Return the folders with TIFFs in a local folder that is given as such, itself left out.
+
+    A look into each of its folders; one that cannot be read is passed over, since nobody asked for
+    it.
+    """
+    found: list[str] = []
+    for text in urlpath if isinstance(urlpath, list | tuple) else [urlpath]:
+        folder = absolute_url(str(text)).rstrip("/")
+        if not is_local(str(text)) or not os.path.isdir(folder):
+            continue
+        store = LocalStore()
+        for name in sorted(store.folders(f"{folder}/")):
+            with suppress(StorageError, FilesNotFoundError):
+                if store.files(f"{folder}/{name}/", has_tiff_suffix):
+                    found.append(f"{folder}/{name}")
+    return tuple(found)
 
 
 def few_names(names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_tiffstack.errors import OptionError
+from intake_tiffstack.errors import OptionError, warn
 from intake_tiffstack.metadata.layout_like import (
     DimLike,
     LayoutLike,
@@ -17,8 +17,7 @@ from intake_tiffstack.metadata.layout_like import (
     index_of,
     positions_of,
 )
-from intake_tiffstack.metadata.telling import warn
-from intake_tiffstack.metadata.units import METRES, SECONDS, as_number, unit_name
+from intake_tiffstack.metadata.units import METRES, SECONDS, UNCALIBRATED, as_number, unit_name
 from intake_tiffstack.pattern.matching import role_of
 
 if TYPE_CHECKING:
@@ -118,7 +117,10 @@ class Calibration:
 def _option_value(option: str, dim: str, value: Any) -> float | str:
     """Return a finite number, for the scale no 0; of ``units`` the name of the unit."""
     if option == "units" and isinstance(value, str):
-        return unit_name(value) or value
+        name = unit_name(value)
+        if name is None and value.lower() not in UNCALIBRATED:
+            warn(f"units of {dim} is {value!r}, which is no unit that is known here; kept as it is")
+        return name or value
     number = None if option == "units" else as_number(value)
     if number is None or not math.isfinite(number) or (option == "scale" and number == 0):
         wanted = {"scale": "a number other than 0", "units": "the name of a unit"}

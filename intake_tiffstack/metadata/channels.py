@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_tiffstack.errors import OptionError
+from intake_tiffstack.errors import OptionError, warn
 from intake_tiffstack.metadata.calibration import FILE_NAMES
 from intake_tiffstack.metadata.findings import CHANNEL_KEYS
 from intake_tiffstack.metadata.layout_like import (
@@ -19,7 +19,6 @@ from intake_tiffstack.metadata.layout_like import (
     index_of,
     positions_of,
 )
-from intake_tiffstack.metadata.telling import warn
 from intake_tiffstack.pattern.matching import role_of
 
 if TYPE_CHECKING:

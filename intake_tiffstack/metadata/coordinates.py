@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from intake_tiffstack.errors import warn
 from intake_tiffstack.metadata.calibration import FILE_NAMES, Calibration
 from intake_tiffstack.metadata.channels import Told, channel_dim, few_sources, tell_along
 from intake_tiffstack.metadata.layout_like import DimLike, LayoutLike, dim_of_role
-from intake_tiffstack.metadata.telling import plain, warn
+from intake_tiffstack.metadata.telling import plain
 from intake_tiffstack.metadata.units import METRES, SECONDS
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from intake_tiffstack.errors import warn
 from intake_tiffstack.metadata.calibration import SAME, Calibration
 from intake_tiffstack.metadata.channels import describe_channels
 from intake_tiffstack.metadata.coordinates import (
@@ -24,7 +25,7 @@ from intake_tiffstack.metadata.coordinates import (
 from intake_tiffstack.metadata.file_metadata import FileMetadata, describe_file
 from intake_tiffstack.metadata.findings import CHANNEL_KEYS, FACT_KEYS
 from intake_tiffstack.metadata.layout_like import LayoutLike, positions_of
-from intake_tiffstack.metadata.telling import plain, warn
+from intake_tiffstack.metadata.telling import plain
 from intake_tiffstack.pattern.matching import role_of
 
 if TYPE_CHECKING:

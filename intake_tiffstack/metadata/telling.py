@@ -1,23 +1,14 @@
-"""How things are told: values as JSON holds them, warnings in one voice."""
+"""How things are told: values as JSON holds them."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from intake_tiffstack.errors import TiffStackWarning
-from intake_tiffstack.redact import hide_in_text
-
-__all__ = ["plain", "warn"]
-
-
-def warn(text: str) -> None:
-    """Warn (TiffStackWarning) of something that does not stop the work; secrets in URLs hidden."""
-    warnings.warn(hide_in_text(text), TiffStackWarning, stacklevel=3)
+__all__ = ["plain"]
 
 
 def plain(value: Any) -> Any:
@@ -29,8 +20,10 @@ def plain(value: Any) -> Any:
     >>> plain({"t": np.array(["2024-01-01", "NaT"], "datetime64[D]"), 1: (np.float32(0.5), b"a")})
     {'t': ['2024-01-01', None], '1': [0.5, 'a']}
     """
-    if value is None or isinstance(value, bool | str):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):
+        return str(value)  # NumPy's text is one too, and no YAML
     if isinstance(value, np.datetime64 | np.timedelta64):
         return None if np.isnat(value) else str(value)
     if isinstance(value, np.ndarray):

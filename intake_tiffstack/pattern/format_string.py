@@ -139,7 +139,7 @@ def _parse(source: str) -> list[str | _Variable]:
         pieces = list(Formatter().parse(source))
     except ValueError as exc:
         raise PatternError(
-            f"pattern {source!r} is not a valid format string: {exc}\n"
+            f"pattern '{source}' is not a valid format string: {exc}\n"
             "A brace that is part of the name is written twice: {{ or }}.",
             pattern=source,
         ) from exc
@@ -154,13 +154,13 @@ def _parse(source: str) -> list[str | _Variable]:
         written += f":{spec}}}" if spec else "}"
         if conversion or (name and not name.isidentifier()) or (spec and not name):
             raise PatternError(
-                f"pattern {source!r} has {written}, but a field is {{}} for any text, or a name of "
+                f"pattern '{source}' has {written}, but a field is {{}} for any text, or a name of "
                 f"letters, digits and underscores: {_SPECS}",
                 pattern=source,
             )
         if seen.get(name, written) != written:
             raise PatternError(
-                f"pattern {source!r} has both {seen[name]} and {written}, but a field that occurs "
+                f"pattern '{source}' has both {seen[name]} and {written}, but a field that occurs "
                 "twice reads the same text twice: write both alike",
                 pattern=source,
             )
@@ -192,7 +192,7 @@ def _make_variable(source: str, name: str, spec: str) -> _Variable:
         field = Field(name, "time", spec)
         return _Variable(f"(?P<{name}>{template})", field, is_fixed="~" not in template)
     raise PatternError(
-        f"pattern {source!r} has {{{name}:{spec}}}, but the format {spec!r} is none of {_SPECS}",
+        f"pattern '{source}' has {{{name}:{spec}}}, but the format {spec!r} is none of {_SPECS}",
         pattern=source,
     )
 
@@ -212,7 +212,7 @@ def _time_template(source: str, name: str, spec: str) -> str:
         problem = "a time holds no / and no ~"
     if problem:
         raise PatternError(
-            f"pattern {source!r} has {{{name}:{spec}}}, which is no time: {problem}",
+            f"pattern '{source}' has {{{name}:{spec}}}, which is no time: {problem}",
             pattern=source,
         )
     return "".join(_DIRECTIVES[p] if i % 2 else re.escape(p) for i, p in enumerate(pieces))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from difflib import get_close_matches
+from posixpath import splitext
 from typing import TYPE_CHECKING
 
 from intake_tiffstack.errors import PatternError
@@ -21,7 +23,7 @@ from intake_tiffstack.pattern.presets import PRESETS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from intake_tiffstack.pattern.matching import Pattern
+    from intake_tiffstack.pattern.matching import Matches, Pattern
 
 __all__ = ["infer_pattern", "no_match_error"]
 
@@ -54,7 +56,7 @@ def infer_pattern(names: Sequence[str]) -> str | None:
     >>> infer_pattern(["r01c01f01p01-ch1sk1fk1fl1.tiff", "r01c01f01p01-ch2sk1fk1fl1.tiff"])
     'harmony'
     """
-    sample = list(names[:: len(names) // _MAX_SAMPLE + 1])
+    sample = _sample(names)
     # Two fields, since a preset whose parts are optional fits much by chance.
     for preset in PRESETS:
         if _count_fields(preset, sample) > 1:
@@ -64,11 +66,13 @@ def infer_pattern(names: Sequence[str]) -> str | None:
     return next(filter(None, (_propose(sample, tokens) for tokens in _TOKENS)), None)
 
 
-def no_match_error(pattern: Pattern, paths: Sequence[str], root: str) -> PatternError:
+def no_match_error(
+    pattern: Pattern, paths: Sequence[str], root: str, below: Sequence[str] = ()
+) -> PatternError:
     """Return the error for a pattern that matches none of the paths; pure.
 
-    It shows the pattern and two of the names, says where only the case differs, and proposes a
-    pattern where one is found.
+    It shows the pattern and the two names nearest to it, says where only the case differs or a
+    ``{}`` or the suffix is wanting, and else proposes a pattern where one is found.
 
     Parameters
     ----------
@@ -78,26 +82,60 @@ def no_match_error(pattern: Pattern, paths: Sequence[str], root: str) -> Pattern
         URLs, or local paths with forward slashes.
     root
         What all of them begin with, ending in ``/``.
+    below
+        Folders with TIFFs that were not looked into.
     """
     names = relevant_parts(pattern, paths, root)
-    shown = " and ".join(repr(name) for name in names[:2]) or "none"
-    where = f"searched below {root}" if pattern.n_parts is None else "matched whole"
-    lines = [f"pattern {pattern.text!r} matches none of {len(names)} names ({where}): {shown}"]
     caseless = re.compile(pattern.regex.pattern, re.IGNORECASE)
-    if any(map(caseless.search if pattern.n_parts is None else caseless.fullmatch, names)):
+    matches = caseless.search if pattern.n_parts is None else caseless.fullmatch
+    cased = [name for name in names if matches(name)]
+    near = cased[:2] or get_close_matches(pattern.text, _sample(names), n=2, cutoff=0)
+    shown = " and ".join(map(repr, near)) or "none"
+    where = f"searched below {root}" if pattern.n_parts is None else "matched whole"
+    lines = [f"pattern '{pattern.text}' matches none of {len(names)} names ({where}): {shown}"]
+    if cased:
         lines.append("Only the case differs: write the pattern as the names are written.")
+    elif near and (widened := _widen(pattern, names, near[0])):
+        lines.append(f"A pattern is matched whole: write '{widened}'.")
     elif proposal := infer_pattern(parts_below(paths, root)):
-        lines.append(f"Names like these are read by the pattern {proposal!r}.")
-    return PatternError("\n".join(lines), pattern=pattern.text, names=names[:2])
+        lines.append(f"Names like these are read by the pattern '{proposal}'.")
+    if below:
+        folders = "1 folder" if len(below) == 1 else f"{len(below):,} folders"
+        lines.append(
+            f"TIFFs in {folders} below, such as {below[0]}, are not looked at: end the urlpath in "
+            "'**/' for these too."
+        )
+    return PatternError("\n".join(lines), pattern=pattern.text, names=near)
+
+
+def _sample(names: Sequence[str]) -> list[str]:
+    return list(names[:: len(names) // _MAX_SAMPLE + 1])
+
+
+def _widen(pattern: Pattern, names: Sequence[str], near: str) -> str | None:
+    """Return the format string that matches with ``{}``, or the suffix of *near*, at its ends."""
+    text = pattern.text
+    if pattern.n_parts is None or text in PRESETS:
+        return None
+    front = "" if text.startswith("{}") else "{}"  # two in a row take long, and say no more
+    backs = ("", splitext(near)[1], "" if text.endswith("{}") else "{}")
+    texts = (f"{start}{text}{end}" for end in backs for start in ("", front))
+    sample = _sample(names)
+    return next((wide for wide in texts if (found := _match(wide, sample)) and found.fields), None)
+
+
+def _match(text: str, names: Sequence[str]) -> Matches | None:
+    """Return what a pattern reads, None where it names no field or cannot read what it matches."""
+    try:
+        return match_paths(compile_pattern(text), names, "")
+    except PatternError:
+        return None
 
 
 def _count_fields(text: str, names: Sequence[str]) -> int:
     """Return how many fields a pattern reads in most of the names, 0 where it does not."""
-    try:
-        found = match_paths(compile_pattern(text), names, "")
-    except PatternError:  # no field, ambiguous, or mixed kinds of names: no proposal
-        return 0
-    return len(found.fields) if 2 * len(found.indices) > len(names) else 0
+    found = _match(text, names)
+    return len(found.fields) if found and 2 * len(found.indices) > len(names) else 0
 
 
 def _propose(names: Sequence[str], tokens: re.Pattern[str]) -> str | None:

@@ -82,7 +82,7 @@ class Pattern:
         near = get_close_matches(self.text, PRESETS, n=1)
         hint = f"; did you mean the preset {near[0]!r}?" if near else ""
         raise PatternError(
-            f"pattern {self.text!r} names no field{hint}\n"
+            f"pattern '{self.text}' names no field{hint}\n"
             "Write {t:d}, or (?P<t>[0-9]+) in a regex, for a part that differs from file to file, "
             f"or take a preset: {', '.join(PRESETS)}.",
             pattern=self.text,
@@ -345,7 +345,7 @@ def _check_single_readings(pattern: Pattern, names: Sequence[str]) -> None:
             if readings[0] == readings[1]:  # the same text, but at another place
                 readings = [f"{two[0]}={m[two[0]]!r} at character {m.start(two[0])}" for m in found]
             raise PatternError(
-                f"the name {name!r} reads two ways under pattern {pattern.text!r}: "
+                f"the name {name!r} reads two ways under pattern '{pattern.text}': "
                 f"{' or '.join(readings)}\nSay where the field ends: how many digits it has "
                 "({name:2d}), or what stands next to it.",
                 pattern=pattern.text,
@@ -362,7 +362,7 @@ def _is_present(
         is_without = column.spread(column.runs) == texts.index(None)
         n_without = np.count_nonzero(is_without)
         raise PatternError(
-            f"pattern {pattern.text!r} finds the field {field.name!r} in "
+            f"pattern '{pattern.text}' finds the field {field.name!r} in "
             f"{len(is_without) - n_without} names, such as {name_of(is_without.argmin())!r}, and "
             f"not in {n_without}, such as {name_of(is_without.argmax())!r}\nOpen one kind at a "
             "time: narrow urlpath, exclude the other, or write a pattern that fits only one.",

@@ -48,7 +48,7 @@ def compile_regex(source: str, text: str) -> tuple[tuple[Field, ...], re.Pattern
         regex = re.compile(source)
     except re.error as exc:
         raise PatternError(
-            f"pattern {text!r} is not a valid regex: {exc.msg}, at character {exc.pos}",
+            f"pattern '{text}' is not a valid regex: {exc.msg}, at character {exc.pos}",
             pattern=text,
         ) from exc
     groups = {

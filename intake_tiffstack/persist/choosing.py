@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -15,7 +13,7 @@ from intake_tiffstack.errors import (
     OptionError,
     PatternError,
     StorageError,
-    TiffStackWarning,
+    warn,
 )
 from intake_tiffstack.options import Options
 from intake_tiffstack.persist.key import pixel_key
@@ -76,7 +74,7 @@ def choose_copy(
     except (FilesNotFoundError, StorageError) as exc:
         if mode == "always":
             raise
-        _warn(f"the persisted copy cannot be read, and the files are: {exc}")
+        warn(f"the persisted copy cannot be read, and the files are: {exc}")
         return None
     if copy is None or mode == "always" or _holds(stack, copy):
         return copy
@@ -115,7 +113,7 @@ def _holds(stack: TiffStack, copy: PersistedStack) -> bool:
     try:
         listing = take_listing(options)
     except (FilesNotFoundError, StorageError) as exc:
-        _warn(f"{what} is used unchecked, since the files cannot be reached: {exc}")
+        warn(f"{what} is used unchecked, since the files cannot be reached: {exc}")
         return True
     before = copy.collection.seen.listing.files
     try:
@@ -128,7 +126,7 @@ def _holds(stack: TiffStack, copy: PersistedStack) -> bool:
     reasons += [] if changes is None else [f"of its files {changes}"]
     if not reasons:
         if unproven := count_unproven(before, now):
-            _warn(
+            warn(
                 f"{what} is used, but whether {unproven:,} of its {len(now):,} files changed "
                 "cannot be told: their server gives neither a time nor an ETag"
             )
@@ -136,7 +134,7 @@ def _holds(stack: TiffStack, copy: PersistedStack) -> bool:
     told = f"{what} is stale, {_THEN[options.on_stale]}: {'; '.join(reasons)}"
     if options.on_stale == "error":
         raise FileChangedError(told, url=copy.shelf.url)
-    _warn(told)
+    warn(told)
     if options.on_stale == "original" and stack.collection.array.files != files:
         stack.relist()  # what it listed is older than what was seen now
     return options.on_stale == "use"
@@ -144,12 +142,3 @@ def _holds(stack: TiffStack, copy: PersistedStack) -> bool:
 
 def _told(time: datetime | None) -> str:
     return "" if time is None else time.isoformat(" ", "seconds")
-
-
-def _warn(text: str) -> None:
-    """Warn at the line outside of this package that led here."""
-    package = __name__.partition(".")[0]
-    depth, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == package:
-        depth, frame = depth + 1, frame.f_back
-    warnings.warn(text, TiffStackWarning, stacklevel=depth)
