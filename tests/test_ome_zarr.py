@@ -188,7 +188,10 @@ def test_channels_have_names_colours_and_windows(tmp_path: Path) -> None:
         ({"levels": [{"y": 2}, {"y": 1.5}]}, "whole number of at least 1, but y got 1.5"),
         ({"levels": {"y": 1}}, "makes nothing smaller"),
         ({"levels": "source"}, "the files hold no pyramid"),
+        ({"levels": np.array([2, 2])}, "levels must be 'auto'"),
         ({"downsample": "gaussian"}, "downsample must be"),
+        ({"downsample": ["mean"]}, "downsample must be"),
+        ({"version": ["0.5"]}, "version must be"),
         ({"verify": "most"}, "verify must be"),
         ({"attrs": {"a": object()}}, "cannot be stored as JSON"),
     ],
@@ -465,6 +468,15 @@ def test_positions_make_a_series(tmp_path: Path, version: Any) -> None:
     np.testing.assert_array_equal(levels_of(where, "2")[0], array[2])
     with pytest.raises(OptionError, match=r"3 images: choose one with `image`; there are '0', '1'"):
         open_ome_zarr(where)
+    np.testing.assert_array_equal(open_ome_zarr(where, image="1").array.compute(), array[1])
+
+
+def test_a_series_of_pixels_that_ome_xml_has_no_word_for_has_none(tmp_path: Path) -> None:
+    array = pixels(2, 12, 14, dtype=np.int64)
+    where = str(tmp_path / "sites.zarr")
+    write(where, array, "pyx")
+    assert not (tmp_path / "sites.zarr/OME/METADATA.ome.xml").exists()
+    yaozarrs.validate_zarr_store(where)
     np.testing.assert_array_equal(open_ome_zarr(where, image="1").array.compute(), array[1])
 
 

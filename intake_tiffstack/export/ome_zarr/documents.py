@@ -60,7 +60,8 @@ class Description:
             paths = [position.path for position in self.subject.images.positions]
             for path, attributes in series_attributes(self.version, paths).items():
                 groups[path] = groups.get(path, {}) | attributes
-            found["OME/METADATA.ome.xml"] = self._series_xml()
+            xml = self._series_xml()
+            found |= {} if xml is None else {"OME/METADATA.ome.xml": xml}
         images = image_attributes(
             self.version,
             names=self._names,
@@ -81,7 +82,7 @@ class Description:
     def _names(self) -> list[str]:
         return [position.name or self.name for position in self.subject.images.positions]
 
-    def _series_xml(self) -> bytes:
+    def _series_xml(self) -> bytes | None:
         sizes = {
             axis.name: n for axis, n in zip(self.subject.axes, self.levels[0].shape, strict=True)
         }

@@ -34,7 +34,7 @@ def find_reduce(method: Method) -> Reduce:
     OptionError
         If there is no such method.
     """
-    if method not in _METHODS:
+    if method not in tuple(_METHODS):  # what cannot be hashed too
         raise OptionError(
             f"downsample must be {', '.join(map(repr, _METHODS))}, but got {method!r}"
         )

@@ -80,7 +80,7 @@ def plan_levels(levels: Any, shape: Sequence[int], axes: Sequence[Axis]) -> tupl
     if isinstance(levels, (list, tuple)):
         steps = [_read_factors(item, axes) for item in levels]
         return tuple(accumulate(steps, Level.shrunk, initial=full))
-    if levels == "auto":
+    if isinstance(levels, str) and levels == "auto":
         return _until_small(full, axes)
     if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
         raise OptionError(

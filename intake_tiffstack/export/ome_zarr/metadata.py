@@ -167,7 +167,11 @@ def series_attributes(version: Version, paths: Sequence[str]) -> dict[str, dict[
 
 
 _OME_XML = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
-_PIXEL_TYPES = {"bool": "bit", "float32": "float", "float64": "double"} | {
+_PIXEL_TYPES = {
+    "bool": "bit",
+    **{name: name for name in ("int8", "int16", "int32", "uint8", "uint16", "uint32")},
+    "float32": "float",
+    "float64": "double",
     "complex64": "complex",
     "complex128": "double-complex",
 }
@@ -175,8 +179,10 @@ _PIXEL_TYPES = {"bool": "bit", "float32": "float", "float64": "double"} | {
 
 def series_xml(
     names: Sequence[str], sizes: Mapping[str, int], dtype: np.dtype[Any], channels: Sequence[str]
-) -> bytes:
+) -> bytes | None:
     """Return the OME-XML of a series: what its images are called, and how large they are.
+
+    None where OME-XML has no word for such pixels, as for integers of 64 bits; readers need none.
 
     Parameters
     ----------
@@ -189,9 +195,11 @@ def series_xml(
     channels
         Their names.
     """
+    kind = _PIXEL_TYPES.get(dtype.name)
+    if kind is None:
+        return None
     root = ElementTree.Element("OME", {"xmlns": _OME_XML, "Creator": "intake-tiffstack"})
     extents = {f"Size{axis.upper()}": str(sizes.get(axis, 1)) for axis in "xyzct"}
-    kind = _PIXEL_TYPES.get(dtype.name, dtype.name)
     for i, name in enumerate(names):
         image = ElementTree.SubElement(root, "Image", {"ID": f"Image:{i}", "Name": name})
         told = {"ID": f"Pixels:{i}", "DimensionOrder": "XYZCT", "Type": kind, **extents}

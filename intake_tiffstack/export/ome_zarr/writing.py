@@ -158,7 +158,7 @@ progress
 
 def _check_version(version: Any, zarr_format: Any) -> None:
     """Raise if there is no such version, or the Zarr format is another's."""
-    if version not in _FORMATS:
+    if version not in tuple(_FORMATS):  # what cannot be hashed too
         raise OptionError(
             f"version must be '0.5' or '0.4' (text; in YAML quoted), but got {version!r}"
         )
@@ -172,7 +172,7 @@ def _check_version(version: Any, zarr_format: Any) -> None:
 
 def _plan_levels(levels: Any, subject: Subject, sources: Sequence[Source]) -> tuple[Level, ...]:
     """Return the levels of each image."""
-    if levels != "source":
+    if not isinstance(levels, str) or levels != "source":
         return plan_levels(levels, subject.along_axes(sources[0].shape), subject.axes)
     if len(sources) == 1:
         raise OptionError("levels='source', but the files hold no pyramid; levels='auto' makes one")
