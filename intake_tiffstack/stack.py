@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +23,7 @@ from intake_tiffstack.errors import (
     TiffStackError,
 )
 from intake_tiffstack.lazy import to_dask_array
-from intake_tiffstack.listing.filesystem import is_local
+from intake_tiffstack.listing.filesystem import first_relative
 from intake_tiffstack.listing.notfound import folders_below
 from intake_tiffstack.metadata.surface import PhysicalPixelSizes, physical_pixel_sizes
 from intake_tiffstack.options import Options, option_docs, option_signature
@@ -412,17 +412,6 @@ class TiffStack:
                 found.append(stack.host_array)
             except OptionError:  # there is no such level
                 return tuple(found)
-
-
-def first_relative(urlpath: str | Sequence[str]) -> str | None:
-    """Return the first path that depends on the current folder, None where none does. Pure.
-
-    >>> first_relative(["/data/a.tif", "raw/*.tif"]), first_relative("s3://bucket/a.tif")
-    ('raw/*.tif', None)
-    """
-    urls = [urlpath] if isinstance(urlpath, str) else urlpath
-    anchored = ("/", "~", "file://", "local://")
-    return next((url for url in urls if is_local(url) and not url.startswith(anchored)), None)
 
 
 _OURS = frozenset({"source", "url", "dims", "coords", "attrs", "granule", "present", "pyramid"})

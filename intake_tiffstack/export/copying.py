@@ -361,7 +361,7 @@ def _open_workers() -> Iterator[_Workers]:
     """Yield the workers of the current ``distributed`` client, else threads as dask would use."""
     scheduler = _find_scheduler()
     client: Any = getattr(scheduler, "__self__", None)
-    if hasattr(client, "get_executor"):
+    if hasattr(client, "scatter"):  # a function of dask's own has no such owner
         count = sum(client.nthreads().values())
         share = partial(client.scatter, hash=False, broadcast=True)
         with _seceded():

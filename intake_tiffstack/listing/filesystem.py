@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "absolute_url",
+    "first_relative",
     "get_filesystem",
     "http_status",
     "is_local",
@@ -35,6 +36,17 @@ __all__ = [
 
 
 _LOCAL_STARTS = ("/", "./", "../", "~", "file://", "local://")
+
+
+def first_relative(urlpath: str | Sequence[str]) -> str | None:
+    """Return the first path that depends on the current folder, None where none does. Pure.
+
+    >>> first_relative(["/data/a.tif", "raw/*.tif"]), first_relative("s3://bucket/a.tif")
+    ('raw/*.tif', None)
+    """
+    urls = [urlpath] if isinstance(urlpath, str) else urlpath
+    anchored = ("/", "~", "file://", "local://")
+    return next((url for url in urls if is_local(url) and not url.startswith(anchored)), None)
 
 
 def is_local(url: str) -> bool:
