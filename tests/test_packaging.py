@@ -1,0 +1,50 @@
+"""What the wheel declares is what the package imports: a bare install opens a catalog."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+#: Imported where they are used alone, each behind an extra or a message that names what to install.
+OPTIONAL = {
+    "aiohttp",  # fsspec's HTTP has imported it by then
+    "cupy",
+    "cupyx",
+    "distributed",
+    "ome_types",
+    "pyarrow",
+}
+
+
+def imported_modules() -> set[str]:
+    """Return the top-level modules that the package imports, anywhere."""
+    found: set[str] = set()
+    for path in (ROOT / "intake_tiffstack").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                found.add((node.module or "").partition(".")[0])
+    return found - set(sys.stdlib_module_names) - {"intake_tiffstack"}
+
+
+def declared_distributions() -> set[str]:
+    """Return the names of the base dependencies in ``pyproject.toml``."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return {re.split(r"[\[<>=!~ ]", text, maxsplit=1)[0].lower() for text in project["dependencies"]}
+
+
+def test_every_import_is_declared() -> None:
+    distributions = packages_distributions()
+    declared = declared_distributions()
+    undeclared = {
+        module: names
+        for module in imported_modules() - OPTIONAL
+        if not {name.lower() for name in (names := distributions.get(module, [module]))} & declared
+    }
+    assert not undeclared
