@@ -43,8 +43,8 @@ def test_every_import_is_declared() -> None:
     distributions = packages_distributions()
     declared = declared_distributions()
     undeclared = {
-        module: names
+        module
         for module in imported_modules() - OPTIONAL
-        if not {name.lower() for name in (names := distributions.get(module, [module]))} & declared
+        if declared.isdisjoint(map(str.lower, distributions.get(module, [module])))
     }
     assert not undeclared
