@@ -49,7 +49,7 @@ def _true_sum(place: str) -> int:
 
 
 def _open_ours(place: str) -> Any:
-    from intake_tiffstack.export import open_zarr
+    from intake_tiffstack.copies.open_zarr import open_zarr
 
     return open_zarr(place).array
 

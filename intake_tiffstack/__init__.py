@@ -11,8 +11,8 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from intake_tiffstack.catalog_file import add_to_catalog
     from intake_tiffstack.driver import TiffStackSource, TiffStackZarrSource
+    from intake_tiffstack.driver.add_to_catalog import add_to_catalog
     from intake_tiffstack.errors import TiffStackError, TiffStackWarning
     from intake_tiffstack.stack import TiffStack, open_stack
 

@@ -13,22 +13,18 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from intake_tiffstack.array import StackArray
-from intake_tiffstack.collection import Collection, open_collection, survey
-from intake_tiffstack.describing import parse_ome, read_all_of_file
-from intake_tiffstack.errors import (
-    FilesNotFoundError,
-    LayoutError,
-    OptionError,
-    TiffStackError,
-)
-from intake_tiffstack.lazy import to_dask_array
-from intake_tiffstack.listing.filesystem import first_relative
-from intake_tiffstack.listing.notfound import folders_below
-from intake_tiffstack.metadata.surface import PhysicalPixelSizes, physical_pixel_sizes
+from intake_tiffstack.arrays.lazy_array import to_dask_array
+from intake_tiffstack.arrays.stack_array import StackArray
+from intake_tiffstack.collection.describe_files import parse_ome, read_all_of_file
+from intake_tiffstack.collection.metadata_keys import PhysicalPixelSizes, physical_pixel_sizes
+from intake_tiffstack.collection.model import Collection
+from intake_tiffstack.collection.open import open_collection, survey
+from intake_tiffstack.collection.report import Report, html_table, summarize, tabulate_files
+from intake_tiffstack.errors import FilesNotFoundError, LayoutError, OptionError, TiffStackError
+from intake_tiffstack.listing.not_found import folders_below
 from intake_tiffstack.options import Options, option_docs, option_signature
 from intake_tiffstack.redact import mask_secrets
-from intake_tiffstack.report import Report, html_table, summarize, tabulate_files
+from intake_tiffstack.storage.urls import first_relative
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -40,7 +36,7 @@ if TYPE_CHECKING:
     from xarray.core.coordinates import DataArrayCoordinates
 
     from intake_tiffstack.header import Structure
-    from intake_tiffstack.listing.filetable import File
+    from intake_tiffstack.storage.files import File
 
 __all__ = ["TiffStack", "open_stack"]
 
@@ -283,7 +279,7 @@ class TiffStack:
             ``"option"`` wraps :meth:`to_dask`. None goes without dask: chained indexes, transposes
             and steps are put together and read at once, at the first look at values.
         """
-        from intake_tiffstack.labelled import to_dataarray
+        from intake_tiffstack.collection.to_xarray import to_dataarray
 
         if chunks == "option":
             return to_dataarray(self.collection, self.to_dask())

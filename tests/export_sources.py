@@ -18,9 +18,10 @@ import pytest
 import xarray as xr
 import zarr
 
+from intake_tiffstack.copies.open_zarr import open_zarr
 from intake_tiffstack.errors import FilesNotFoundError, TargetExistsError
-from intake_tiffstack.export import open_zarr, write_zarr
-from intake_tiffstack.export.place import Place
+from intake_tiffstack.export.zarr_array import write_zarr
+from intake_tiffstack.storage.folder import Folder
 
 DIMS = ("c", "t", "y", "x")
 PIXELS = np.arange(3 * 5 * 16 * 12, dtype=np.uint16).reshape(3, 5, 16, 12)
@@ -89,7 +90,7 @@ class DeadlySource(CountedSource):
 def run(function: Any, *arguments: Any) -> int:
     """Return how a process ends that calls a function of this module; it may kill itself."""
     context = multiprocessing.get_context("forkserver")  # imports once, and forks with no thread
-    context.set_forkserver_preload(["intake_tiffstack.export", "pytest", "xarray"])
+    context.set_forkserver_preload(["intake_tiffstack.export.zarr_array", "pytest", "xarray"])
     process = context.Process(target=function, args=arguments)
     process.start()
     process.join(timeout=120)
@@ -125,7 +126,7 @@ def write_killed_at(url: str, number: int, after: bool, options: dict[str, Any])
         return method
 
     for name in ("write_document", "create_document", "remove"):
-        setattr(Place, name, make_deadly(getattr(Place, name)))
+        setattr(Folder, name, make_deadly(getattr(Folder, name)))
     write(url, **options)
 
 

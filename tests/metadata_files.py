@@ -12,10 +12,10 @@ import numpy as np
 import tifffile
 from hypothesis import strategies as st
 
+from intake_tiffstack.collection.merge_metadata import describe_file, merge
 from intake_tiffstack.header import RawMetadata
-from intake_tiffstack.layout.combining import Dim, Layout
-from intake_tiffstack.metadata.findings import CHANNEL_KEYS, FACT_KEYS, FileMetadata
-from intake_tiffstack.metadata.merging import describe_file, merge
+from intake_tiffstack.layout.model import Dim, Layout
+from intake_tiffstack.metadata.model import CHANNEL_KEYS, FACT_KEYS, FileMetadata
 
 URL = "/data/a.ome.tif"
 UM = "micrometer"

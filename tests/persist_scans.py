@@ -68,7 +68,7 @@ def source(scan: np.ndarray, store: Path, tmp_path: Path) -> TiffStackSource:
 _PRELOADED = [
     "distributed",
     "intake_tiffstack.driver",
-    "intake_tiffstack.labelled",
+    "intake_tiffstack.collection.to_xarray",
     "pint",
     "pytest",
 ]

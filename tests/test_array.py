@@ -32,14 +32,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import basic_indices
 
 from intake_tiffstack import open_stack
-from intake_tiffstack.array import FilePart, ReadOptions, StackArray
+from intake_tiffstack.arrays.indexing import normalize_index
+from intake_tiffstack.arrays.lazy_array import to_dask_array
+from intake_tiffstack.arrays.stack_array import StackArray
 from intake_tiffstack.header import Structure
-from intake_tiffstack.indexing import normalize_index
-from intake_tiffstack.layout.combining import Dim, Layout, combine
+from intake_tiffstack.layout.combine import combine
 from intake_tiffstack.layout.grid import place_files
-from intake_tiffstack.lazy import to_dask_array
-from intake_tiffstack.listing.filetable import FileTable
+from intake_tiffstack.layout.model import Dim, Layout
 from intake_tiffstack.pattern.matching import compile_pattern, match_paths
+from intake_tiffstack.reading.options import ReadOptions
+from intake_tiffstack.reading.parts import FilePart
+from intake_tiffstack.storage.files import FileTable
 
 # ------------------------------------------------------------------------ an array cut into files
 
@@ -151,7 +154,7 @@ def reading_from(parts: dict[str, np.ndarray]) -> Iterator[list[int]]:
         asked.append(math.prod(map(len, part.region)))
         out[...] = pixels[np.ix_(*part.region)]
 
-    with patch("intake_tiffstack.reading.read_part", read_part):
+    with patch("intake_tiffstack.reading.region.read_part", read_part):
         yield asked
 
 
@@ -400,14 +403,14 @@ def test_reading_one_of_many_extended_files_does_not_look_at_all() -> None:
         asked.append((part.row, part.region[0]))
         out[...] = 0
 
-    with patch("intake_tiffstack.reading.read_part", read_part):
+    with patch("intake_tiffstack.reading.region.read_part", read_part):
         assert array[1, 399_990:].shape == (10, 64, 48)
     assert asked == [(99_998, range(6, 8)), (99_999, range(8))]
 
 
 UNPICKLE = """
 import pickle, sys
-import intake_tiffstack.array
+import intake_tiffstack.arrays.stack_array
 array = pickle.load(sys.stdin.buffer)
 lazy = pickle.load(sys.stdin.buffer)
 assert array.shape == lazy.shape

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intake_tiffstack import TiffStackSource, add_to_catalog, open_stack
-from intake_tiffstack.catalog_file import _with_entry
+from intake_tiffstack.driver.add_to_catalog import _with_entry
 from intake_tiffstack.errors import EntryError, OptionError
 from servers import S3Server
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intake_tiffstack.chunks import AUTO_BYTES, FEW_CHUNKS, choose_chunks
+from intake_tiffstack.arrays.chunks import AUTO_BYTES, FEW_CHUNKS, choose_chunks
 from intake_tiffstack.errors import OptionError, TiffStackWarning
-from intake_tiffstack.layout.combining import Dim, Layout
+from intake_tiffstack.layout.model import Dim, Layout
 
 MIB = 2**20
 

@@ -18,7 +18,7 @@ from dask.core import flatten
 
 from intake_tiffstack import TiffStack, open_stack
 from intake_tiffstack.errors import StorageError
-from intake_tiffstack.listing import filetable
+from intake_tiffstack.storage import files as filetable
 from servers import Request, S3Server, serve_cluster
 from tiff_files import pixels
 

@@ -26,9 +26,9 @@ import tifffile
 from array_double import DeviceArray, DoubleDevice, SparseDevice
 from cuda_double import CudaDouble
 from intake_tiffstack import TiffStack, open_stack
+from intake_tiffstack.copies.open_zarr import open_zarr
 from intake_tiffstack.device import Device, NumpyDevice, get_device, loading
 from intake_tiffstack.errors import DeviceNotAvailableError, OptionError
-from intake_tiffstack.export import open_zarr
 
 DOUBLE = "array_double:DoubleDevice"
 

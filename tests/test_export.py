@@ -22,17 +22,14 @@ from hypothesis import strategies as st
 
 from export_sources import DIMS, PIXELS, CountedSource, tree, write
 from intake_tiffstack import open_stack
-from intake_tiffstack.errors import (
-    FilesNotFoundError,
-    OptionError,
-    StorageError,
-)
-from intake_tiffstack.export import choose_zarr_chunks, open_zarr, write_zarr
-from intake_tiffstack.export.attributes import decode_coords, encode_coords
-from intake_tiffstack.export.chunks import plan_blocks, resolve_chunks
+from intake_tiffstack.copies.attributes import decode_coords, encode_coords
+from intake_tiffstack.copies.chunk_plan import choose_zarr_chunks, plan_blocks, resolve_chunks
+from intake_tiffstack.copies.open_copy import open_copy
+from intake_tiffstack.copies.open_zarr import open_zarr
+from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
 from intake_tiffstack.export.codecs import resolve_compressor
-from intake_tiffstack.export.formats import open_copy
-from intake_tiffstack.export.place import Place
+from intake_tiffstack.export.zarr_array import write_zarr
+from intake_tiffstack.storage.folder import Folder
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3], ids=["v2", "v3"])
 COORDS: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
@@ -310,7 +307,7 @@ def test_chunks_encoded_here_are_those_that_zarr_writes(
     write(tmp_path / "a.zarr", pixels, **options)
     url = f"memory://{uuid.uuid4().hex}"
     write(url, pixels, **options)
-    by_zarr = {key: Place.at(url).read_document(key) for key in Place.at(url).find()}
+    by_zarr = {key: Folder.at(url).read_document(key) for key in Folder.at(url).find()}
     assert tree(tmp_path / "a.zarr") == by_zarr
 
 

@@ -32,6 +32,7 @@ from export_sources import (
     write_killed_at,
     write_slowly,
 )
+from intake_tiffstack.copies.open_zarr import open_zarr
 from intake_tiffstack.errors import (
     OptionError,
     StorageError,
@@ -41,8 +42,7 @@ from intake_tiffstack.errors import (
     VerificationError,
 )
 from intake_tiffstack.export import claim as claims
-from intake_tiffstack.export import open_zarr
-from intake_tiffstack.export.place import Place
+from intake_tiffstack.storage.folder import Folder
 from servers import S3Server, serve_folder
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3], ids=["v2", "v3"])
@@ -130,7 +130,7 @@ def test_overwrite_replaces_a_zarr_and_leaves_nothing_of_it(
     write(url, overwrite=True, zarr_format=zarr_format)
     fresh = f"memory://{uuid.uuid4().hex}"
     write(fresh, zarr_format=zarr_format)
-    assert Place.at(url).find() == Place.at(fresh).find()
+    assert Folder.at(url).find() == Folder.at(fresh).find()
     np.testing.assert_array_equal(da.from_zarr(url).compute(), PIXELS)
 
 
@@ -173,7 +173,7 @@ def test_a_copy_that_fails_midway_does_not_open_and_resumes(url: str, zarr_forma
 
 
 def contents(url: str) -> dict[str, bytes]:
-    place = Place.at(url)
+    place = Folder.at(url)
     return {key: place.read_document(key) for key in place.find()}
 
 
@@ -378,14 +378,14 @@ def test_what_came_between_a_look_and_the_claim_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
 ) -> None:
     begin(tmp_path)
-    plain = Place.create_document
+    plain = Folder.create_document
 
-    def after_another(self: Place, key: str, content: bytes) -> None:
+    def after_another(self: Folder, key: str, content: bytes) -> None:
         monkeypatch.undo()
         write(tmp_path, PIXELS + 1, overwrite=True, zarr_format=2)
         plain(self, key, content)
 
-    monkeypatch.setattr(Place, "create_document", after_another)
+    monkeypatch.setattr(Folder, "create_document", after_another)
     with pytest.raises(TargetBusyError):
         write(tmp_path, chunks=(1, 1, 8, 12), overwrite=overwrite)
     np.testing.assert_array_equal(da.from_zarr(tmp_path).compute(), PIXELS + 1)
@@ -600,7 +600,7 @@ def test_a_disk_without_links_has_exclusive_claims_too(
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
-    place = Place.at(tmp_path / "a.zarr")
+    place = Folder.at(tmp_path / "a.zarr")
     place.create_document(CLAIM, b"mine")
     with pytest.raises(FileExistsError):
         place.create_document(CLAIM, b"yours")
@@ -666,7 +666,7 @@ def test_a_copy_on_s3_is_equal_and_its_metadata_is_the_last_object(
     assert written[:2] == [CLAIM, CLAIM]
     assert written[2] in ("c/0/0/0/0", "0.0.0.0")
     assert written[3:] == documents
-    assert Place.at(url, options).find() == {written[2], *documents}
+    assert Folder.at(url, options).find() == {written[2], *documents}
     np.testing.assert_array_equal(open_zarr(url, options).array.compute(), PIXELS)
     np.testing.assert_array_equal(da.from_zarr(url, storage_options=options).compute(), PIXELS)
 
@@ -686,7 +686,7 @@ def test_a_claim_on_s3_is_exclusive_and_a_copy_resumes(s3_server: S3Server) -> N
     s3_server.put("exports", {})
     url, options = f"s3://exports/{uuid.uuid4().hex}.zarr", s3_server.storage_options
     source = begin(url, storage_options=options)
-    place = Place.at(url, options)
+    place = Folder.at(url, options)
     with pytest.raises(FileExistsError):
         place.create_document(CLAIM, b"mine")
     told = json.loads(place.read_document(CLAIM)) | {"is_stopped": False, "machine": "elsewhere"}
@@ -712,7 +712,7 @@ def test_overwrite_on_s3_leaves_nothing_of_the_old(s3_server: S3Server) -> None:
     url, options = f"s3://exports/{uuid.uuid4().hex}.zarr", s3_server.storage_options
     write(url, storage_options=options, chunks=(1, 1, 8, 12), zarr_format=2)
     write(url, storage_options=options, overwrite=True)
-    assert Place.at(url, options).find() == {"zarr.json", "c/0/0/0/0"}
+    assert Folder.at(url, options).find() == {"zarr.json", "c/0/0/0/0"}
 
 
 @pytest.mark.parametrize("key", ["taken.zarr", "taken.zarr/c/0/0"], ids=["object", "prefix"])

@@ -23,8 +23,8 @@ import tifffile
 
 from export_sources import PIXELS, BrokenSource, CountedSource, assert_nothing_opens, tree, write
 from intake_tiffstack import open_stack
+from intake_tiffstack.copies.chunk_plan import plan_blocks
 from intake_tiffstack.errors import OptionError, StorageError, TargetBusyError, UnreadableFileError
-from intake_tiffstack.export.chunks import plan_blocks
 from intake_tiffstack.progress import reported
 from servers import serve_cluster
 from tiff_files import pixels
@@ -286,7 +286,9 @@ print("distributed" in sys.modules)
     assert done.stdout == "False\n"
 
 
-@pytest.mark.parametrize("module", ["place", "codecs", "draft", "pixels"])
+@pytest.mark.parametrize(
+    "module", ["storage.folder", "export.codecs", "export.planned_array", "copies.zarr_pixels"]
+)
 def test_a_thread_may_unpickle_while_another_imports(module: str) -> None:
     code = f"""
 import sys, threading, time
@@ -295,11 +297,11 @@ import intake_tiffstack.stack
 def unpickle():
     while "zarr" not in sys.modules:
         time.sleep(0)
-    __import__("intake_tiffstack.export.{module}")  # as pickle does
+    __import__("intake_tiffstack.{module}")  # as pickle does
 
 thread = threading.Thread(target=unpickle)
 thread.start()
-import intake_tiffstack.export.formats
+import intake_tiffstack.copies.open_copy
 thread.join()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intake_tiffstack.listing.filetable import File, FileTable, split_chain
+from intake_tiffstack.storage.files import File, FileTable
+from intake_tiffstack.storage.urls import split_chain
 
 SECRET = "hunter2-hunter2"
 

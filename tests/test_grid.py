@@ -21,8 +21,9 @@ from intake_tiffstack.errors import (
     OptionError,
 )
 from intake_tiffstack.layout.columns import coordinate_array, select_files
-from intake_tiffstack.layout.grid import Axis, Grid, place_files
+from intake_tiffstack.layout.grid import place_files
 from intake_tiffstack.layout.holes import apply_missing, describe_gaps, describe_holes
+from intake_tiffstack.layout.model import Axis, Grid
 from intake_tiffstack.pattern.matching import compile_pattern, match_paths
 from shared_data import SHARED, needs_shared, read_rows
 
@@ -30,7 +31,7 @@ ROOT = "/data/"
 
 
 def place(pattern: str, names: list[str], sel: dict[str, Any] | None = None, **options) -> Grid:
-    """Place files of these names, as opening a collection does."""
+    """Folder files of these names, as opening a collection does."""
     compiled = compile_pattern(pattern)
     paths = [ROOT + name for name in names]
     matches = select_files(match_paths(compiled, paths, ROOT), compiled.fields, sel or {})

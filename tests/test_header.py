@@ -28,19 +28,13 @@ from intake_tiffstack.errors import (
     UnreadableFileError,
     UnsupportedFileError,
 )
-from intake_tiffstack.header import (
-    Header,
-    SegmentedFrames,
-    Structure,
-    parsing,
-    read_header,
-    rename_dims,
-)
+from intake_tiffstack.header import Header, SegmentedFrames, Structure, read_header, rename_dims
 from intake_tiffstack.header import cache as headers
+from intake_tiffstack.header import parse as parsing
 from intake_tiffstack.header.cache import HeaderCache
-from intake_tiffstack.listing.filetable import File
-from intake_tiffstack.ranges.local import RemoteBytes
-from intake_tiffstack.reading import read_region
+from intake_tiffstack.reading.region import read_region
+from intake_tiffstack.storage.files import File
+from intake_tiffstack.storage.local_ranges import RemoteBytes
 from tiff_files import WRITERS, ZYX, listed, pixels, plain_tags, write_case, write_pages, write_raw
 
 

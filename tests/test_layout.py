@@ -16,11 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from intake_tiffstack.collection.probing import choose_headers
 from intake_tiffstack.errors import LayoutError, OptionError, StructureMismatchError
-from intake_tiffstack.layout.combining import Dim, Layout, combine, describe_dims
-from intake_tiffstack.layout.grid import Grid, place_files
+from intake_tiffstack.layout.combine import combine, describe_dims
+from intake_tiffstack.layout.grid import place_files
 from intake_tiffstack.layout.holes import apply_missing
-from intake_tiffstack.layout.outliers import choose_headers
+from intake_tiffstack.layout.model import Dim, Grid, Layout
 from test_grid import place
 
 

@@ -19,17 +19,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
-from intake_tiffstack.listing import filesystem
-from intake_tiffstack.listing.filetable import File
-from intake_tiffstack.listing.finding import (
+from intake_tiffstack.listing.globs import Part, find_files, split_glob
+from intake_tiffstack.listing.list_files import (
     Listing,
     get_filesystem,
     is_local,
     list_files,
     stat_file,
 )
-from intake_tiffstack.listing.globs import Part, find_files, split_glob
-from intake_tiffstack.listing.store import LocalStore
+from intake_tiffstack.storage import filesystem
+from intake_tiffstack.storage.files import File
+from intake_tiffstack.storage.store import LocalStore
 from servers import KEY, SECRET, S3Server, serve_folder
 
 TREE = [

@@ -14,7 +14,7 @@ import pytest
 
 from intake_tiffstack.errors import TiffStackError, TooLargeError
 from intake_tiffstack.header import Header, read_header
-from intake_tiffstack.reading import read_region
+from intake_tiffstack.reading.region import read_region
 from shared_data import SHARED, needs_shared, read_rows
 from tiff_files import listed
 

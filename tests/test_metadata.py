@@ -9,8 +9,8 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intake_tiffstack.metadata.file_metadata import FileMetadata
-from intake_tiffstack.metadata.merging import describe_file
+from intake_tiffstack.collection.merge_metadata import describe_file
+from intake_tiffstack.metadata.describe_file import FileMetadata
 from intake_tiffstack.metadata.units import unit_name
 from metadata_files import (
     PLACED,

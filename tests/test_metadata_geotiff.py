@@ -12,7 +12,7 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intake_tiffstack.metadata.merging import describe_file
+from intake_tiffstack.collection.merge_metadata import describe_file
 from metadata_files import (
     PLACED,
     UTM,

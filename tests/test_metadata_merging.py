@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from intake_tiffstack.collection.merge_metadata import merge
 from intake_tiffstack.errors import OptionError, TiffStackWarning
-from intake_tiffstack.layout.combining import Dim, Layout
-from intake_tiffstack.metadata.file_metadata import FileMetadata
-from intake_tiffstack.metadata.merging import merge
+from intake_tiffstack.layout.model import Dim, Layout
+from intake_tiffstack.metadata.describe_file import FileMetadata
 from metadata_files import (
     UM,
     known_of,

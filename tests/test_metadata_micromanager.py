@@ -13,11 +13,11 @@ import pytest
 import tifffile
 
 from intake_tiffstack import open_stack
+from intake_tiffstack.collection.merge_metadata import describe_file
 from intake_tiffstack.errors import TiffStackWarning
-from intake_tiffstack.header.metadata import read_raw_metadata
-from intake_tiffstack.listing.store import stat_file
-from intake_tiffstack.metadata.file_metadata import FileMetadata
-from intake_tiffstack.metadata.merging import describe_file
+from intake_tiffstack.header.raw_metadata import read_raw_metadata
+from intake_tiffstack.metadata.describe_file import FileMetadata
+from intake_tiffstack.storage.store import stat_file
 from metadata_files import (
     UM,
     URL,

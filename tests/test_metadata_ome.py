@@ -10,10 +10,10 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from intake_tiffstack.collection.merge_metadata import describe_file
 from intake_tiffstack.header import RawMetadata
-from intake_tiffstack.metadata.file_metadata import FileMetadata
-from intake_tiffstack.metadata.merging import describe_file
-from intake_tiffstack.metadata.ome import read_ome_image
+from intake_tiffstack.metadata.describe_file import FileMetadata
+from intake_tiffstack.metadata.readers.ome import read_ome_image
 from metadata_files import (
     UM,
     URL,

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from intake_tiffstack import open_stack
 from intake_tiffstack.driver import TiffStackSource, TiffStackZarrSource
 from intake_tiffstack.errors import OptionError, TiffStackWarning
-from intake_tiffstack.export import write_zarr
-from intake_tiffstack.metadata.ome import read_ome_image
+from intake_tiffstack.export.zarr_array import write_zarr
+from intake_tiffstack.metadata.readers.ome import read_ome_image
 from intake_tiffstack.samples import make_lattice, make_plate
 from metadata_files import UM, ome
 from servers import Manner, Request, serve_files

@@ -19,6 +19,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from intake_tiffstack.copies.open_ome_zarr import open_ome_zarr
 from intake_tiffstack.errors import (
     FilesNotFoundError,
     OptionError,
@@ -27,14 +28,13 @@ from intake_tiffstack.errors import (
     TiffStackWarning,
     VerificationError,
 )
-from intake_tiffstack.export.ome_zarr import open_ome_zarr, write_ome_zarr
 from intake_tiffstack.export.ome_zarr.axes import AXES, Axis, assign_axes, describe_axes
 from intake_tiffstack.export.ome_zarr.downsample import take_mean, take_mode
 from intake_tiffstack.export.ome_zarr.levels import plan_levels, reuse_levels
-from intake_tiffstack.export.ome_zarr.passes import plan_passes
+from intake_tiffstack.export.ome_zarr.plan_passes import plan_passes
 from intake_tiffstack.export.ome_zarr.plates import arrange_images
-from intake_tiffstack.export.ome_zarr.writing import _draft_levels
-from intake_tiffstack.export.stages import Stage
+from intake_tiffstack.export.ome_zarr.write import _draft_levels, write_ome_zarr
+from intake_tiffstack.export.passes import Stage
 
 VERSIONS = pytest.mark.parametrize("version", ["0.4", "0.5"])
 RNG = np.random.default_rng(2024)

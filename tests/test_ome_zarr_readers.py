@@ -24,7 +24,8 @@ import yaozarrs
 import zarr
 
 from intake_tiffstack import open_stack
-from intake_tiffstack.export.ome_zarr import open_ome_zarr, write_ome_zarr
+from intake_tiffstack.copies.open_ome_zarr import open_ome_zarr
+from intake_tiffstack.export.ome_zarr.write import write_ome_zarr
 from servers import S3Server, serve_cluster
 
 VERSIONS = pytest.mark.parametrize("version", ["0.4", "0.5"])

@@ -36,7 +36,9 @@ def imported_modules() -> set[str]:
 def declared_distributions() -> set[str]:
     """Return the names of the base dependencies in ``pyproject.toml``."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return {re.split(r"[\[<>=!~ ]", text, maxsplit=1)[0].lower() for text in project["dependencies"]}
+    return {
+        re.split(r"[\[<>=!~ ]", text, maxsplit=1)[0].lower() for text in project["dependencies"]
+    }
 
 
 def test_every_import_is_declared() -> None:

@@ -31,7 +31,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Shell command not executed:UserW
 def reads_copy(source: TiffStackSource) -> bool:
     """Return whether no file is read when all pixels are computed."""
     array = source.to_dask()
-    with patch("intake_tiffstack.reading.read_part", side_effect=AssertionError("a file is read")):
+    with patch(
+        "intake_tiffstack.reading.region.read_part", side_effect=AssertionError("a file is read")
+    ):
         try:
             array.compute(scheduler="sync")
         except AssertionError:
@@ -360,7 +362,7 @@ def test_sources_and_arrays_over_a_copy_are_pickled(source, scan):
 
 def test_export_writes_what_to_dask_gives(source, scan, tmp_path):
     source.persist()
-    with patch("intake_tiffstack.reading.read_part", side_effect=AssertionError):
+    with patch("intake_tiffstack.reading.region.read_part", side_effect=AssertionError):
         copy = source.get_persisted().export(str(tmp_path / "copy.zarr"), progress=False)
     np.testing.assert_array_equal(copy.read(), scan)
     assert copy.to_xarray().dims == ("c", "t", "z", "y", "x")

@@ -23,7 +23,7 @@ import pytest
 import zarr.codecs
 
 from intake_tiffstack import TiffStackSource, open_stack
-from intake_tiffstack.collection import open_collection
+from intake_tiffstack.collection.open import open_collection
 from intake_tiffstack.errors import (
     FileChangedError,
     FilesNotFoundError,
@@ -32,11 +32,11 @@ from intake_tiffstack.errors import (
     TiffStackWarning,
 )
 from intake_tiffstack.export.claim import hold
-from intake_tiffstack.export.place import Place
-from intake_tiffstack.listing.filetable import FileTable
 from intake_tiffstack.persist import Shelf, pixel_key
 from intake_tiffstack.persist.record import pack_seen, unpack_seen
 from intake_tiffstack.persist.store import find_store
+from intake_tiffstack.storage.files import FileTable
+from intake_tiffstack.storage.folder import Folder
 from persist_scans import (  # noqa: F401 - fixtures
     PATTERN,
     finish,
@@ -226,7 +226,7 @@ def test_unpersist_leaves_a_writer_alone(source):
     source.persist()
     shelf = shelf_of(source)
     other = "000007-ffff"
-    place = Place.at(shelf.pixels_url(other))
+    place = Folder.at(shelf.pixels_url(other))
     with hold(place, {"token": "x", "arrays": []}, None):
         source.unpersist()
         assert generations(source) == [other]

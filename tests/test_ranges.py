@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from intake_tiffstack.errors import FileChangedError, StorageError, UnreadableFileError
 from intake_tiffstack.header import read_header
-from intake_tiffstack.listing.filetable import File
-from intake_tiffstack.ranges import local as ranges
-from intake_tiffstack.ranges.local import open_bytes
-from intake_tiffstack.reading import read_region
+from intake_tiffstack.reading.region import read_region
+from intake_tiffstack.storage import local_ranges as ranges
+from intake_tiffstack.storage.files import File
+from intake_tiffstack.storage.ranges import open_bytes
 from servers import serve_folder
 from tiff_files import listed, pixels, write_pages
 

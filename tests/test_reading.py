@@ -19,12 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from intake_tiffstack import reading
 from intake_tiffstack.header import Header, SegmentedFrames, Structure, read_header, rename_dims
-from intake_tiffstack.listing.filetable import File
-from intake_tiffstack.planning import Region, merge_ranges, plan_segments, plan_spans
-from intake_tiffstack.ranges.local import LocalBytes, open_bytes
-from intake_tiffstack.reading import read_region
+from intake_tiffstack.reading import region as reading
+from intake_tiffstack.reading.region import read_region
+from intake_tiffstack.reading.spans import Region, merge_ranges, plan_segments, plan_spans
+from intake_tiffstack.storage.files import File
+from intake_tiffstack.storage.local_ranges import LocalBytes
+from intake_tiffstack.storage.ranges import open_bytes
 from shared_data import SHARED, needs_shared, read_rows
 from tiff_files import (
     WRITERS,

@@ -29,9 +29,9 @@ from intake_tiffstack.errors import (
     UnsupportedFileError,
     VerificationError,
 )
-from intake_tiffstack.export.references import open_references
-from intake_tiffstack.export.references import writing as references_writing
-from intake_tiffstack.listing import each
+from intake_tiffstack.references import open_references
+from intake_tiffstack.references import write as references_writing
+from intake_tiffstack.storage import concurrency as each
 from servers import KEY, SECRET, S3Server
 
 RNG = np.random.default_rng(11)

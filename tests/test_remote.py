@@ -36,12 +36,12 @@ from intake_tiffstack.errors import (
     TiffStackError,
     UnreadableFileError,
 )
-from intake_tiffstack.listing import filesystem, store
-from intake_tiffstack.listing.filetable import File
-from intake_tiffstack.listing.finding import list_files, stat_file
-from intake_tiffstack.ranges import remote
-from intake_tiffstack.ranges.local import open_bytes
-from intake_tiffstack.ranges.remote import RemoteBytes, get_ranges
+from intake_tiffstack.listing.list_files import list_files, stat_file
+from intake_tiffstack.storage import filesystem, store
+from intake_tiffstack.storage import remote_ranges as remote
+from intake_tiffstack.storage.files import File
+from intake_tiffstack.storage.ranges import open_bytes
+from intake_tiffstack.storage.remote_ranges import RemoteBytes, get_ranges
 from servers import KEY, SECRET, FileServer, Manner, Request, S3Server, serve_files
 from tiff_files import pixels
 
@@ -50,7 +50,7 @@ SPANS = [(4990, 10), (0, 1), (7, 0), (1000, 3000), (1000, 10), (3999, 2), (0, 50
 
 
 @dataclass
-class Place:
+class Folder:
     """A folder on some store."""
 
     start: str
@@ -70,17 +70,17 @@ class Place:
         return stat_file(self.url(name), self.storage_options)
 
 
-def _memory_place(stack: ExitStack, tmp_path: Path) -> Place:
+def _memory_place(stack: ExitStack, tmp_path: Path) -> Folder:
     fs = fsspec.filesystem("memory")
     stack.callback(MemoryFileSystem.store.clear)
 
     def put(files: dict[str, bytes]) -> None:
         fs.pipe({f"/raw/{name}": content for name, content in files.items()})
 
-    return Place("memory://raw/", "", {}, put)
+    return Folder("memory://raw/", "", {}, put)
 
 
-def _zip_place(stack: ExitStack, tmp_path: Path) -> Place:
+def _zip_place(stack: ExitStack, tmp_path: Path) -> Folder:
     def put(files: dict[str, bytes]) -> None:
         # as editors do: written beside, then moved into place
         with zipfile.ZipFile(tmp_path / "new.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -88,10 +88,10 @@ def _zip_place(stack: ExitStack, tmp_path: Path) -> Place:
                 archive.writestr(f"raw/{name}", content)
         os.replace(tmp_path / "new.zip", tmp_path / "raw.zip")
 
-    return Place("zip://raw/", f"::{tmp_path}/raw.zip", {}, put)
+    return Folder("zip://raw/", f"::{tmp_path}/raw.zip", {}, put)
 
 
-def _tar_place(stack: ExitStack, tmp_path: Path) -> Place:
+def _tar_place(stack: ExitStack, tmp_path: Path) -> Folder:
     def put(files: dict[str, bytes]) -> None:
         with tarfile.open(tmp_path / "new.tar", "w") as archive:
             for name, content in files.items():
@@ -102,15 +102,15 @@ def _tar_place(stack: ExitStack, tmp_path: Path) -> Place:
         os.replace(tmp_path / "new.tar", tmp_path / "raw.tar")
 
     put.time = 1_000_000
-    return Place("tar://raw/", f"::{tmp_path}/raw.tar", {}, put)
+    return Folder("tar://raw/", f"::{tmp_path}/raw.tar", {}, put)
 
 
-def _http_place(stack: ExitStack, tmp_path: Path, start: str = "", **settings: Any) -> Place:
+def _http_place(stack: ExitStack, tmp_path: Path, start: str = "", **settings: Any) -> Folder:
     server = stack.enter_context(serve_files({}, **settings))
-    return Place(f"{start}{server.url}/", "", {}, server.files.update, server)
+    return Folder(f"{start}{server.url}/", "", {}, server.files.update, server)
 
 
-def _s3_place(server: S3Server, tmp_path: Path, start: str = "") -> Place:
+def _s3_place(server: S3Server, tmp_path: Path, start: str = "") -> Folder:
     bucket = f"remote-{tmp_path.name.lower().replace('_', '-')}"[:63].rstrip("-")
 
     def put(files: dict[str, bytes]) -> None:
@@ -118,7 +118,7 @@ def _s3_place(server: S3Server, tmp_path: Path, start: str = "") -> Place:
 
     options = server.storage_options
     options = {"s3": options} if start else options
-    return Place(f"{start}s3://{bucket}/raw/", "", options, put, server)
+    return Folder(f"{start}s3://{bucket}/raw/", "", options, put, server)
 
 
 def _ignore_ranges(request: Request) -> Manner:
@@ -126,7 +126,7 @@ def _ignore_ranges(request: Request) -> Manner:
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder]:
     """Return an empty folder on the kind of store that the test names."""
     kind: str = request.param
     with ExitStack() as stack:
@@ -173,7 +173,7 @@ def read(file: File, options: dict[str, Any], *spans: tuple[int, int]) -> list[b
     return [bytes(buffer) for buffer in buffers]
 
 
-def refuse(place: Place, file: File, error: type[TiffStackError], match: str) -> None:
+def refuse(place: Folder, file: File, error: type[TiffStackError], match: str) -> None:
     """See that a read raises, names the file, and leaves what it should have filled as it was."""
     buffer = bytearray(b"\xaa" * 100)
     with pytest.raises(error, match=match) as caught:
@@ -189,7 +189,7 @@ def refuse(place: Place, file: File, error: type[TiffStackError], match: str) ->
 @every_store
 @pytest.mark.parametrize("part", [2**24, 512], ids=["whole ranges", "ranges in parts"])
 def test_ranges_hold_what_the_file_holds(
-    place: Place, part: int, monkeypatch: pytest.MonkeyPatch
+    place: Folder, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote, "PART_BYTES", part)
     place.put({"a.tif": CONTENT})
@@ -198,7 +198,7 @@ def test_ranges_hold_what_the_file_holds(
 
 
 @every_store
-def test_stack_has_the_pixels_of_the_files(place: Place) -> None:
+def test_stack_has_the_pixels_of_the_files(place: Folder) -> None:
     data = pixels(2, 3, 40, 30)
     compression = {"compression": "zlib", "rowsperstrip": 7}
     for name, options in [("raw", {}), ("zlib", compression)]:
@@ -221,7 +221,7 @@ def test_stack_has_the_pixels_of_the_files(place: Place) -> None:
 
 
 @every_store
-def test_file_that_was_replaced_is_an_error_and_never_bytes(place: Place) -> None:
+def test_file_that_was_replaced_is_an_error_and_never_bytes(place: Folder) -> None:
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
     if place.server is not None and getattr(place.server, "has_etags", True) is False:
@@ -233,7 +233,7 @@ def test_file_that_was_replaced_is_an_error_and_never_bytes(place: Place) -> Non
 
 
 @every_store
-def test_file_that_is_gone_is_an_error(place: Place) -> None:
+def test_file_that_is_gone_is_an_error(place: Folder) -> None:
     place.put({"a.tif": CONTENT, "b.tif": CONTENT})
     gone = replace(place.listed("a.tif"), url=place.url("never.tif"))
     with pytest.raises(FileChangedError, match=r"never\.tif.* not there any more; call relist\(\)"):
@@ -241,7 +241,7 @@ def test_file_that_is_gone_is_an_error(place: Place) -> None:
 
 
 @every_store
-def test_range_beyond_the_listed_size_is_never_asked_for(place: Place) -> None:
+def test_range_beyond_the_listed_size_is_never_asked_for(place: Folder) -> None:
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
     if place.server is not None:
@@ -252,7 +252,7 @@ def test_range_beyond_the_listed_size_is_never_asked_for(place: Place) -> None:
 
 
 @every_store
-def test_many_threads_read_at_once(place: Place) -> None:
+def test_many_threads_read_at_once(place: Folder) -> None:
     names = [f"{n}.tif" for n in range(8)]
     place.put({name: CONTENT[n:] for n, name in enumerate(names)})
     files = [place.listed(name) for name in names] * 4
@@ -267,7 +267,7 @@ def test_many_threads_read_at_once(place: Place) -> None:
 
 
 @every_store
-def test_reading_inside_an_event_loop(place: Place) -> None:
+def test_reading_inside_an_event_loop(place: Folder) -> None:
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
 
@@ -313,7 +313,7 @@ if __name__ == "__main__":
     indirect=["place"],
     ids=["s3", "zip", "simplecache::http"],
 )
-def test_reading_after_a_fork(place: Place, methods: list[str], tmp_path: Path) -> None:
+def test_reading_after_a_fork(place: Folder, methods: list[str], tmp_path: Path) -> None:
     place.put({"a.tif": CONTENT})
     (tmp_path / "after_fork.py").write_text(_AFTER_FORK)
     arguments = [place.url("a.tif"), repr(place.storage_options), *methods]
@@ -332,7 +332,7 @@ def test_reading_after_a_fork(place: Place, methods: list[str], tmp_path: Path) 
 
 
 @on_both
-def test_one_request_a_range_and_none_to_look(place: Place) -> None:
+def test_one_request_a_range_and_none_to_look(place: Folder) -> None:
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
     assert place.server is not None
@@ -381,7 +381,7 @@ def test_requests_at_a_time_are_bounded_for_all_threads_together() -> None:
     [("retries", -1), ("retries", "x"), ("timeout", 0), ("concurrency", 0), ("retries", True)],
 )
 @on_http
-def test_setting_of_no_use_is_refused(place: Place, name: str, value: Any) -> None:
+def test_setting_of_no_use_is_refused(place: Folder, name: str, value: Any) -> None:
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
     with (
@@ -407,7 +407,7 @@ def test_setting_of_no_use_is_refused(place: Place, name: str, value: Any) -> No
     ],
     ids=str,
 )
-def test_http_answer_with_other_bytes_is_an_error(place: Place, manner: Manner, told: str) -> None:
+def test_http_answer_with_other_bytes_is_an_error(place: Folder, manner: Manner, told: str) -> None:
     assert isinstance(place.server, FileServer)
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
@@ -418,7 +418,7 @@ def test_http_answer_with_other_bytes_is_an_error(place: Place, manner: Manner, 
 
 
 @on_http
-def test_server_without_ranges_says_what_to_do_and_may_give_all(place: Place) -> None:
+def test_server_without_ranges_says_what_to_do_and_may_give_all(place: Folder) -> None:
     assert isinstance(place.server, FileServer)
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
@@ -428,7 +428,7 @@ def test_server_without_ranges_says_what_to_do_and_may_give_all(place: Place) ->
 
 
 @on_http
-def test_body_that_is_not_wanted_is_not_fetched(place: Place) -> None:
+def test_body_that_is_not_wanted_is_not_fetched(place: Folder) -> None:
     assert isinstance(place.server, FileServer)
     place.put({"a.tif": bytes(2**26)})
     file = place.listed("a.tif")
@@ -438,7 +438,7 @@ def test_body_that_is_not_wanted_is_not_fetched(place: Place) -> None:
 
 
 @on_http
-def test_body_that_breaks_off_is_an_error_after_the_attempts(place: Place) -> None:
+def test_body_that_breaks_off_is_an_error_after_the_attempts(place: Folder) -> None:
     assert isinstance(place.server, FileServer)
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
@@ -452,7 +452,7 @@ def test_body_that_breaks_off_is_an_error_after_the_attempts(place: Place) -> No
 
 
 @on_http
-def test_server_that_says_nothing_is_given_up(place: Place) -> None:
+def test_server_that_says_nothing_is_given_up(place: Folder) -> None:
     assert isinstance(place.server, FileServer)
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
@@ -463,7 +463,7 @@ def test_server_that_says_nothing_is_given_up(place: Place) -> None:
 
 
 @on_http
-def test_other_settings_of_the_store_hold(place: Place) -> None:
+def test_other_settings_of_the_store_hold(place: Folder) -> None:
     """What storage_options say of headers and waiting is not overwritten."""
     aiohttp = pytest.importorskip("aiohttp")
     assert isinstance(place.server, FileServer)
@@ -491,7 +491,7 @@ def _fail_first(count: int, status: int) -> Any:
     return manner
 
 
-def _set_failures(place: Place, count: int, status: int) -> None:
+def _set_failures(place: Folder, count: int, status: int) -> None:
     fails = _fail_first(count, status)
     if isinstance(place.server, S3Server):
         place.server.refuses = fails
@@ -500,7 +500,7 @@ def _set_failures(place: Place, count: int, status: int) -> None:
 
 
 @pytest.fixture
-def without_inner_retries(place: Place) -> Place:
+def without_inner_retries(place: Folder) -> Folder:
     """Make botocore repeat nothing, so that each request seen is an attempt of ours."""
     if isinstance(place.server, S3Server):
         place.storage_options["config_kwargs"] = {"retries": {"max_attempts": 0}}
@@ -509,7 +509,7 @@ def without_inner_retries(place: Place) -> Place:
 
 @on_both
 @pytest.mark.parametrize("status", [500, 503, 429])
-def test_failure_that_passes_is_tried_again(without_inner_retries: Place, status: int) -> None:
+def test_failure_that_passes_is_tried_again(without_inner_retries: Folder, status: int) -> None:
     place = without_inner_retries
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
@@ -520,7 +520,7 @@ def test_failure_that_passes_is_tried_again(without_inner_retries: Place, status
 
 
 @on_both
-def test_failure_that_stays_ends_after_the_retries(without_inner_retries: Place) -> None:
+def test_failure_that_stays_ends_after_the_retries(without_inner_retries: Folder) -> None:
     place = without_inner_retries
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
@@ -542,7 +542,7 @@ def test_failure_that_stays_ends_after_the_retries(without_inner_retries: Place)
     ],
 )
 def test_failure_that_will_not_pass_is_not_tried_again(
-    without_inner_retries: Place, status: int, error: type[TiffStackError], told: str
+    without_inner_retries: Folder, status: int, error: type[TiffStackError], told: str
 ) -> None:
     place = without_inner_retries
     place.put({"a.tif": CONTENT})
@@ -554,7 +554,7 @@ def test_failure_that_will_not_pass_is_not_tried_again(
 
 
 @on_both
-def test_one_failed_range_fails_all_and_ends_the_others(without_inner_retries: Place) -> None:
+def test_one_failed_range_fails_all_and_ends_the_others(without_inner_retries: Folder) -> None:
     place = without_inner_retries
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
@@ -608,7 +608,7 @@ def test_opening_and_one_plane_take_few_requests(s3_server: S3Server) -> None:
 
 
 @on_s3
-def test_changed_object_costs_the_refused_read_and_no_look(place: Place) -> None:
+def test_changed_object_costs_the_refused_read_and_no_look(place: Folder) -> None:
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
     place.put({"a.tif": CONTENT[::-1]})
@@ -618,7 +618,7 @@ def test_changed_object_costs_the_refused_read_and_no_look(place: Place) -> None
 
 
 @on_s3
-def test_store_that_does_not_know_if_match_is_found_out(place: Place) -> None:
+def test_store_that_does_not_know_if_match_is_found_out(place: Folder) -> None:
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
     place.put({"a.tif": CONTENT[::-1]})
@@ -627,7 +627,7 @@ def test_store_that_does_not_know_if_match_is_found_out(place: Place) -> None:
 
 
 @on_s3
-def test_size_alone_is_checked_where_the_list_gave_no_etag(place: Place) -> None:
+def test_size_alone_is_checked_where_the_list_gave_no_etag(place: Folder) -> None:
     place.put({"a.tif": CONTENT})
     file = replace(place.listed("a.tif"), etag=None)
     assert read(file, place.storage_options, (5, 10)) == [CONTENT[5:15]]
@@ -636,7 +636,7 @@ def test_size_alone_is_checked_where_the_list_gave_no_etag(place: Place) -> None
 
 
 @on_s3
-def test_etag_without_quotes_is_the_same(place: Place) -> None:
+def test_etag_without_quotes_is_the_same(place: Folder) -> None:
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
     assert file.etag is not None
@@ -645,7 +645,7 @@ def test_etag_without_quotes_is_the_same(place: Place) -> None:
 
 
 @on_s3
-def test_bucket_that_is_not_there_and_key_that_is_wrong(place: Place) -> None:
+def test_bucket_that_is_not_there_and_key_that_is_wrong(place: Folder) -> None:
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
     nowhere = replace(file, url="s3://no-such-bucket/a.tif")
@@ -656,7 +656,7 @@ def test_bucket_that_is_not_there_and_key_that_is_wrong(place: Place) -> None:
 
 
 @on_s3
-def test_no_text_shows_a_secret(place: Place) -> None:
+def test_no_text_shows_a_secret(place: Folder) -> None:
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
     source = open_bytes(file, place.storage_options)
@@ -671,7 +671,7 @@ def test_no_text_shows_a_secret(place: Place) -> None:
 
 
 @on_s3
-def test_version_of_an_object_is_read_as_such(place: Place) -> None:
+def test_version_of_an_object_is_read_as_such(place: Folder) -> None:
     import s3fs
 
     fs = s3fs.S3FileSystem(**place.storage_options, version_aware=True)
@@ -710,7 +710,7 @@ def test_other_asynchronous_store_is_looked_up_once_behind_the_reads(
 
 
 @pytest.mark.parametrize("place", ["memory"], indirect=True)
-def test_file_that_ends_early_is_an_error(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_ends_early_is_an_error(place: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     place.put({"a.tif": CONTENT[:1050]})
     file = replace(place.listed("a.tif"), size=5000)
     monkeypatch.setattr(remote, "stat_file", lambda url, options: file)
@@ -738,7 +738,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("place", ["zip", "tar"], indirect=True)
-def test_archive_is_opened_once_until_it_changes(place: Place, opened: list[str]) -> None:
+def test_archive_is_opened_once_until_it_changes(place: Folder, opened: list[str]) -> None:
     place.put({"a.tif": CONTENT, "b.tif": CONTENT})
     listing = list_files(place.url("*.tif"))
     for file in listing.files:
@@ -776,7 +776,7 @@ def test_archive_on_s3_is_looked_at_and_not_opened_again(s3_server: S3Server) ->
 
 
 @pytest.mark.parametrize("place", ["simplecache::http"], indirect=True)
-def test_threads_share_one_local_copy(place: Place) -> None:
+def test_threads_share_one_local_copy(place: Folder) -> None:
     assert isinstance(place.server, FileServer)
     place.put({"a.tif": CONTENT})
     place.server.pause = 0.05
@@ -788,7 +788,7 @@ def test_threads_share_one_local_copy(place: Place) -> None:
 
 
 @pytest.mark.parametrize("place", ["simplecache::http"], indirect=True)
-def test_local_copy_of_an_older_file_is_not_read(place: Place) -> None:
+def test_local_copy_of_an_older_file_is_not_read(place: Folder) -> None:
     assert isinstance(place.server, FileServer)
     place.put({"a.tif": CONTENT})
     assert read(place.listed("a.tif"), {}, (5, 10)) == [CONTENT[5:15]]

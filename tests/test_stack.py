@@ -393,7 +393,7 @@ def test_the_report_tells_duplicates_as_the_option_has_them(
 @pytest.fixture
 def fresh_log(caplog: pytest.LogCaptureFixture) -> Any:
     """Return the log, with no file warned of before."""
-    with patch("intake_tiffstack.reading._WARNED", set()):
+    with patch("intake_tiffstack.reading.region._WARNED", set()):
         caplog.set_level(logging.WARNING, "intake_tiffstack.reading")
         yield caplog
 
@@ -539,7 +539,7 @@ def test_the_report_of_a_whole_collection(tmp_path: Path, whole: np.ndarray) -> 
 
 
 def test_no_pixel_is_read_for_a_report(tmp_path: Path, whole: np.ndarray) -> None:
-    with patch("intake_tiffstack.reading.read_part", side_effect=AssertionError):
+    with patch("intake_tiffstack.reading.region.read_part", side_effect=AssertionError):
         open_stack(tmp_path, **OPTIONS).report()
 
 

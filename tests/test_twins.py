@@ -13,7 +13,7 @@ from intake_tiffstack.errors import TiffStackError, UnreadableFileError
 from intake_tiffstack.header import Header, Templates, open_header, read_header
 from intake_tiffstack.header.frames import SegmentedFrames
 from intake_tiffstack.header.twins import MOST_TEMPLATES
-from intake_tiffstack.listing.filetable import File
+from intake_tiffstack.storage.files import File
 from shared_data import SHARED, needs_shared, read_rows
 
 

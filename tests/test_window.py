@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intake_tiffstack.header.window import HeaderBytes
+from intake_tiffstack.header.header_bytes import HeaderBytes
 
 
 class Spy:

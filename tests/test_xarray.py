@@ -17,9 +17,10 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intake_tiffstack import open_stack, reading
-from intake_tiffstack.array import FilePart
+from intake_tiffstack import open_stack
 from intake_tiffstack.errors import OptionError
+from intake_tiffstack.reading import region as reading
+from intake_tiffstack.reading.parts import FilePart
 
 LIKE_LATTICE: dict[str, Any] = {
     "pattern": "c{c:d}_t{t:d}_{wavelength:d}nm_{msec:d}msec.tif",
@@ -55,7 +56,7 @@ def regions_read() -> Iterator[list[tuple[str, tuple[range, ...]]]]:
         read.append((Path(files.urls[part.row]).name, part.region))
         read_part(files, part, *args)
 
-    with patch("intake_tiffstack.reading.read_part", spy):
+    with patch("intake_tiffstack.reading.region.read_part", spy):
         yield read
 
 

@@ -23,13 +23,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, basic_indices
 from zarr.errors import UnstableSpecificationWarning
 
-from intake_tiffstack.chunks import AUTO_BYTES
+from intake_tiffstack.arrays.chunks import AUTO_BYTES
+from intake_tiffstack.copies import open_zarr as opening
+from intake_tiffstack.copies import zarr_pixels as pixels
+from intake_tiffstack.copies.chunk_coding import chunk_coding
+from intake_tiffstack.copies.open_zarr import open_zarr
+from intake_tiffstack.copies.select import select_attrs, select_positions
+from intake_tiffstack.copies.zarr_pixels import ZarrPixels
 from intake_tiffstack.driver import TiffStackZarrSource
 from intake_tiffstack.errors import FileChangedError, OptionError, StorageError
-from intake_tiffstack.export import open_zarr, opening, pixels, write_zarr
-from intake_tiffstack.export.pixels import ZarrPixels, chunk_coding
-from intake_tiffstack.export.selecting import select_attrs, select_positions
-from intake_tiffstack.listing.filetable import File
+from intake_tiffstack.export.zarr_array import write_zarr
+from intake_tiffstack.storage.files import File
 from servers import S3Server
 
 WHOLE = np.arange(5 * 7 * 9, dtype="uint16").reshape(5, 7, 9)

@@ -17,8 +17,8 @@ import numpy as np
 import tifffile
 from numpy.typing import DTypeLike, NDArray
 
-from intake_tiffstack.listing.filetable import File
-from intake_tiffstack.listing.store import stat_file
+from intake_tiffstack.storage.files import File
+from intake_tiffstack.storage.store import stat_file
 
 Image = dict[str, int]
 """Which image of a file: ``series`` and ``level``, those that are not 0."""

@@ -14,6 +14,7 @@ import yaml
 from dask.base import tokenize
 from intake.source.base import DataSource, Schema
 
+from intake_tiffstack.collection.metadata_keys import PhysicalPixelSizes, physical_pixel_sizes
 from intake_tiffstack.driver.entries import (
     absolute_urlpath,
     check_entry,
@@ -23,10 +24,9 @@ from intake_tiffstack.driver.entries import (
     warn_of_relative,
 )
 from intake_tiffstack.errors import OptionError
-from intake_tiffstack.listing.filesystem import absolute_url
-from intake_tiffstack.metadata.findings import CHANNEL_KEYS
-from intake_tiffstack.metadata.surface import PhysicalPixelSizes, physical_pixel_sizes
+from intake_tiffstack.metadata.model import CHANNEL_KEYS
 from intake_tiffstack.redact import mask_secrets
+from intake_tiffstack.storage.urls import absolute_url
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -135,7 +135,7 @@ class ArraySource(DataSource):  # type: ignore[misc]
 
     def _own_attributes(self) -> dict[str, Any]:
         """Return what the entry says that goes with the pixels into ``attrs`` and copies."""
-        from intake_tiffstack.labelled import NOT_ATTRIBUTES
+        from intake_tiffstack.collection.to_xarray import NOT_ATTRIBUTES
 
         left_out = NOT_ATTRIBUTES | _OF_THE_PIXELS | {"catalog_dir"}
         return dict(_plain({k: v for k, v in self._given_metadata.items() if k not in left_out}))
@@ -153,7 +153,7 @@ class ArraySource(DataSource):  # type: ignore[misc]
         Parameters
         ----------
         i
-            Place of the chunk: along each dim, or counted in C order.
+            Folder of the chunk: along each dim, or counted in C order.
 
         Raises
         ------

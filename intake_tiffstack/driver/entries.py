@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from intake_tiffstack.errors import EntryError, warn
-from intake_tiffstack.listing.filesystem import absolute_url, first_relative, is_local
 from intake_tiffstack.redact import mask_secrets
+from intake_tiffstack.storage.urls import absolute_url, first_relative, is_local
 
 __all__ = [
     "absolute_urlpath",

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from dask.base import tokenize
 
+from intake_tiffstack.collection.metadata_keys import complete_metadata
+from intake_tiffstack.copies.open_copy import open_copy
+from intake_tiffstack.copies.open_zarr import ZarrCopy
 from intake_tiffstack.driver.base import ArraySource
 from intake_tiffstack.driver.entries import absolute_urlpath
 from intake_tiffstack.errors import OptionError
-from intake_tiffstack.export import ZarrCopy
-from intake_tiffstack.export.formats import open_copy
-from intake_tiffstack.listing.filesystem import absolute_url
-from intake_tiffstack.metadata.surface import complete_metadata
 from intake_tiffstack.options import Options, option_docs, option_signature
 from intake_tiffstack.persist import (
     PersistedStack,
@@ -30,6 +29,7 @@ from intake_tiffstack.persist import (
 )
 from intake_tiffstack.settings import setting
 from intake_tiffstack.stack import TiffStack
+from intake_tiffstack.storage.urls import absolute_url
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from ome_types import OME
 
-    from intake_tiffstack.report import Report
+    from intake_tiffstack.collection.report import Report
 
 __all__ = ["TiffStackSource", "TiffStackZarrSource"]
 
@@ -374,7 +374,7 @@ class TiffStackZarrSource(ArraySource):
         self._load_metadata()
         import xarray as xr
 
-        from intake_tiffstack.labelled import NOT_ATTRIBUTES
+        from intake_tiffstack.collection.to_xarray import NOT_ATTRIBUTES
 
         units = self.copy.attrs.get("coord_units") or {}
         coords = {

@@ -24,15 +24,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from intake_tiffstack.copies.zarr_documents import CLAIMS
 from intake_tiffstack.errors import StorageError, TargetBusyError, TiffStackError
 
 if TYPE_CHECKING:
-    from intake_tiffstack.export.place import Place
+    from intake_tiffstack.storage.folder import Folder
 
-__all__ = ["CLAIMS", "Claim", "Held", "Record", "hold", "last_claim"]
-
-CLAIMS = ".tiffstack"
-"""The folder of the claims, below the place."""
+__all__ = ["Claim", "Held", "Record", "hold", "last_claim"]
 
 BEAT_SECONDS = 10.0
 """How often a writer says that it lives."""
@@ -114,7 +112,7 @@ def _is_gone(pid: int) -> bool:
 class Claim:
     """A claim that this writer holds; pickled to the workers, which only check it."""
 
-    place: Place
+    place: Folder
     record: Record
 
     def check(self) -> None:
@@ -144,7 +142,7 @@ class Claim:
         )
 
 
-def last_claim(place: Place) -> Record | None:
+def last_claim(place: Folder) -> Record | None:
     """Return the claim that counts, None where there is none. One listing and one read."""
     for _ in range(10):
         numbers = _numbers(place)
@@ -157,7 +155,7 @@ def last_claim(place: Place) -> Record | None:
 
 
 @contextmanager
-def hold(place: Place, spec: Mapping[str, Any], last: Record | None) -> Iterator[Held]:
+def hold(place: Folder, spec: Mapping[str, Any], last: Record | None) -> Iterator[Held]:
     """Hold the claim on a place while the block runs.
 
     Where the block ends, the copy is whole and all claims are removed; where it fails, the claim is
@@ -269,7 +267,7 @@ class Held:
                 _LOG.warning("the claim on %s was not renewed: %s", self.claim.place.url, exc)
 
 
-def _busy(place: Place, record: Record | None) -> TargetBusyError:
+def _busy(place: Folder, record: Record | None) -> TargetBusyError:
     who = record or "another process"
     return TargetBusyError(
         f"{who} is writing {place.url} at this moment; wait for it, or give another URL",
@@ -281,7 +279,7 @@ def _key(number: int) -> str:
     return f"{CLAIMS}/claim-{number:05d}.json"
 
 
-def _numbers(place: Place) -> list[int]:
+def _numbers(place: Folder) -> list[int]:
     """Return the numbers of the claims on a place, ascending."""
     return sorted(
         int(name[6:-5])
@@ -290,7 +288,7 @@ def _numbers(place: Place) -> list[int]:
     )
 
 
-def _read(place: Place, number: int) -> Record | None:
+def _read(place: Folder, number: int) -> Record | None:
     """Return a claim, None where there is none."""
     with place.write_errors():
         path = f"{place.path}/{_key(number)}"

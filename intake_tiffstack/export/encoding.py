@@ -13,7 +13,7 @@ import numcodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from intake_tiffstack.export.pixels import chunk_coding
+from intake_tiffstack.copies.chunk_coding import chunk_coding
 
 __all__ = ["Encode", "find_encoder"]
 

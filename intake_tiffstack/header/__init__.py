@@ -6,12 +6,13 @@ so that JPEG tables, packed bits, predictors and fill order have a single author
 open: a table once made serves any number of threads.
 """
 
+from intake_tiffstack.header.dim_names import name_dims
 from intake_tiffstack.header.frames import RawFrames, SegmentedFrames, decode_segment
-from intake_tiffstack.header.metadata import RawMetadata, read_raw_metadata
-from intake_tiffstack.header.parsing import Header, read_header
-from intake_tiffstack.header.structure import Structure, name_dims, rename_dims
+from intake_tiffstack.header.header_bytes import HeaderBytes, Windows, open_header
+from intake_tiffstack.header.parse import Header, read_header
+from intake_tiffstack.header.raw_metadata import RawMetadata, read_raw_metadata
 from intake_tiffstack.header.twins import Templates
-from intake_tiffstack.header.window import HeaderBytes, Windows, open_header
+from intake_tiffstack.structure import Structure, rename_dims
 
 __all__ = [
     "Header",

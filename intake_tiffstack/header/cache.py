@@ -18,14 +18,14 @@ from intake_tiffstack.header import (
     read_header,
     read_raw_metadata,
 )
-from intake_tiffstack.listing.filesystem import is_local
-from intake_tiffstack.ranges.local import ByteSource, open_bytes
 from intake_tiffstack.settings import setting_bytes
+from intake_tiffstack.storage.ranges import ByteSource, open_bytes
+from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
-    from intake_tiffstack.listing.filetable import File
+    from intake_tiffstack.storage.files import File
 
 __all__ = ["clear_headers", "get_header", "get_raw_metadata", "open_file"]
 

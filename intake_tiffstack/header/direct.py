@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
-from intake_tiffstack.header.opening import FILE_FAULTS
+from intake_tiffstack.header.tiff_file import FILE_FAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,12 +11,12 @@ import tifffile
 
 from intake_tiffstack.errors import UnreadableFileError, UnsupportedFileError
 from intake_tiffstack.header.direct import DirectDecoder, find_direct_decoder
-from intake_tiffstack.header.opening import FILE_FAULTS, advice_for, short_text
+from intake_tiffstack.header.tiff_file import FILE_FAULTS, advice_for, short_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from intake_tiffstack.listing.filetable import File
+    from intake_tiffstack.storage.files import File
 
 __all__ = [
     "Coding",

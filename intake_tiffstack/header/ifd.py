@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from intake_tiffstack.errors import UnreadableFileError
 
 if TYPE_CHECKING:
-    from intake_tiffstack.header.window import HeaderBytes
+    from intake_tiffstack.header.header_bytes import HeaderBytes
 
 __all__ = ["Directory", "read_directories"]
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from intake_tiffstack.header.parsing import Header
-    from intake_tiffstack.header.window import HeaderBytes
-    from intake_tiffstack.listing.filetable import File
+    from intake_tiffstack.header.header_bytes import HeaderBytes
+    from intake_tiffstack.header.parse import Header
+    from intake_tiffstack.storage.files import File
 
 __all__ = ["Templates"]
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intake_tiffstack.errors import LayoutError, MissingFilesError, OptionError
+from intake_tiffstack.formatting import few, format_value
 from intake_tiffstack.pattern.matching import natural_key, parse_value
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Column",
     "coordinate_array",
-    "few",
     "field_without_pattern",
-    "format_value",
     "given_value",
     "infer_step",
     "order_column",
@@ -53,32 +52,9 @@ class Column:
             raise ValueError(f"{len(self.keys)} keys but got {len(self.values)} values")
 
 
-def format_value(value: Any) -> str:
-    """Return *value* as an error or a report shows it. Pure.
-
-    >>> format_value(np.datetime64("2020-03-23T16:29:31.000000")), format_value("B8A")
-    ('2020-03-23T16:29:31', 'B8A')
-    """
-    if isinstance(value, np.datetime64):
-        return str(np.datetime_as_string(value, unit="auto"))
-    return str(value)
-
-
 def given_value(value: Any) -> Any:
     """Return *value* as an option gives it, for advice: a time as text. Pure."""
     return format_value(value) if isinstance(value, np.datetime64) else value
-
-
-def few(values: Sequence[Any], limit: int = 8) -> str:
-    """Return the first of *values*, the last and the count where there are many. Pure.
-
-    >>> few(range(3)), few(range(199))
-    ('0, 1, 2', '0, 1, 2, 3, 4, 5, ... 198 (199 in all)')
-    """
-    if len(values) <= limit:
-        return ", ".join(map(format_value, values))
-    first = ", ".join(map(format_value, values[: limit - 2]))
-    return f"{first}, ... {format_value(values[-1])} ({len(values)} in all)"
 
 
 def infer_step(keys: Sequence[int]) -> int | None:

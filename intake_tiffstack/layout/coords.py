@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from intake_tiffstack.layout.combining import Dim
-    from intake_tiffstack.layout.grid import FieldCoord, Grid
+    from intake_tiffstack.layout.model import Dim, FieldCoord, Grid
 
     Coords = dict[str, tuple[tuple[str, ...], NDArray[Any]]]
 

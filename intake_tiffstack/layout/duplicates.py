@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from intake_tiffstack.errors import DuplicateFilesError
-from intake_tiffstack.layout.columns import few, format_value, given_value
+from intake_tiffstack.formatting import few, format_value
+from intake_tiffstack.layout.columns import given_value
 from intake_tiffstack.pattern.matching import natural_key
 
 if TYPE_CHECKING:

@@ -8,25 +8,16 @@ the other fields say along which axes is known before the first header is read.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from itertools import chain, combinations
 from os.path import commonprefix
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from intake_tiffstack.errors import (
-    FilesNotFoundError,
-    LayoutError,
-    MissingFilesError,
-    OptionError,
-)
-from intake_tiffstack.layout.columns import (
-    Column,
-    coordinate_array,
-    order_column,
-)
+from intake_tiffstack.errors import FilesNotFoundError, LayoutError, MissingFilesError, OptionError
+from intake_tiffstack.layout.columns import Column, order_column
 from intake_tiffstack.layout.duplicates import duplicate_error, settle_duplicates
+from intake_tiffstack.layout.model import Axis, FieldCoord, Grid
 from intake_tiffstack.pattern.matching import default_concat_dim, natural_order
 
 if TYPE_CHECKING:
@@ -36,122 +27,11 @@ if TYPE_CHECKING:
 
     from intake_tiffstack.pattern.matching import Matches, Pattern
 
-__all__ = ["Axis", "FieldCoord", "Grid", "place_files"]
+__all__ = ["place_files"]
 
 # Two fields that number the same thing (a time point and its clock) span a square of mostly holes;
 # this many cells are 80 MB and well beyond any collection whose cells are mostly filled.
 MAX_CELLS = 20_000_000
-
-_EXACT = 2**53  # beyond this a float64 no longer holds every integer
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis of the grid, made by one axis field."""
-
-    name: str
-    """The field, and so the dim it makes or extends."""
-    values: tuple[Any, ...]
-    """Index coordinate (int, float, numpy.datetime64, str, or a label), in order."""
-
-    def __post_init__(self) -> None:
-        if not self.values:
-            raise ValueError(f"axis {self.name} has no position")
-
-
-@dataclass(frozen=True, eq=False)
-class FieldCoord:
-    """What a field that is no axis says, along just the axes that decide it."""
-
-    name: str
-    """The field."""
-    axes: tuple[int, ...]
-    """Axes of the grid that decide it, ascending; none where it is the same in all names."""
-    known: tuple[Any, ...]
-    """Its distinct values, in order."""
-    codes: NDArray[np.intp]
-    """Which of them is at each position of those axes, -1 where all cells are empty."""
-
-    @property
-    def values(self) -> NDArray[Any]:
-        """The value at each position of the axes; what its type has for "none" where all is empty.
-
-        As pandas and xarray have it when they align: integers become floats with NaN, times have
-        NaT, text becomes Python objects with None.
-        """
-        known = coordinate_array(self.known)
-        taken: NDArray[Any] = np.asarray(known[self.codes])
-        empty = self.codes < 0
-        if not empty.any():
-            return taken
-        if known.dtype.kind in "iu" and -_EXACT <= known.min() <= known.max() <= _EXACT:
-            taken = taken.astype(np.float64)
-        if taken.dtype.kind == "f":
-            taken[empty] = np.nan
-        elif taken.dtype.kind == "M":
-            taken[empty] = np.datetime64("NaT", "us")
-        else:
-            taken = taken.astype(object)
-            taken[empty] = None
-        return taken
-
-
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """The files in the cells that their names give them."""
-
-    axes: tuple[Axis, ...]
-    """Outermost first."""
-    cells: NDArray[np.int32]
-    """Row in the file table of each cell, -1 for a hole; its shape is that of the axes."""
-    coords: tuple[FieldCoord, ...] = ()
-    """The fields that are no axes."""
-    written: Mapping[str, Mapping[Any, Any]] = field(default_factory=dict)
-    """Of each field that ``labels`` renames, the value in the names of each label."""
-    is_named: bool = True
-    """Whether names give the positions, and not the mere order of the files."""
-    dropped: tuple[int, ...] = ()
-    """Rows left out by ``duplicates="first"`` or ``"last"``."""
-    trimmed: tuple[str, int] | None = None
-    """The axis that ``missing="trim"`` shortened and its length before."""
-
-    def __post_init__(self) -> None:
-        sizes = tuple(len(axis.values) for axis in self.axes)
-        if self.cells.shape != sizes:
-            raise ValueError(f"axes of sizes {sizes} but got cells of shape {self.cells.shape}")
-        if len({axis.name for axis in self.axes}) != len(self.axes):
-            raise ValueError(f"axes of one name: {[axis.name for axis in self.axes]}")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the axes, outermost first."""
-        return tuple(axis.name for axis in self.axes)
-
-    @property
-    def rows(self) -> NDArray[np.int32]:
-        """Rows of the files on the grid, in the order of the cells."""
-        return self.cells[self.cells >= 0]
-
-    @property
-    def n_holes(self) -> int:
-        """Number of cells without a file."""
-        return int(np.count_nonzero(self.cells < 0))
-
-    @property
-    def template_row(self) -> int:
-        """Row of the first file on the grid, whose structure stands for the others."""
-        return int(self.rows[0])
-
-    def locate(self, rows: Sequence[int] | NDArray[np.intp]) -> tuple[NDArray[np.intp], ...]:
-        """Return the positions of *rows* (all on the grid) along each axis."""
-        cell_of = np.zeros(int(self.cells.max()) + 1, np.intp)
-        cell_of[self.rows] = np.flatnonzero(self.cells >= 0)
-        cells = cell_of[np.asarray(rows, np.intp)]
-        return np.unravel_index(cells, self.cells.shape) if self.axes else ()
-
-    def values_at(self, index: Sequence[int]) -> dict[str, Any]:
-        """Return {axis: value} of the cell at *index*."""
-        return {axis.name: axis.values[i] for axis, i in zip(self.axes, index, strict=True)}
 
 
 def place_files(

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from intake_tiffstack.errors import MissingFilesError, OptionError
-from intake_tiffstack.layout.columns import few, format_value, infer_step
+from intake_tiffstack.formatting import few, format_value
+from intake_tiffstack.layout.columns import infer_step
 from intake_tiffstack.pattern.matching import role_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from intake_tiffstack.layout.grid import Axis, FieldCoord, Grid
+    from intake_tiffstack.layout.model import Axis, FieldCoord, Grid
 
     Box = tuple[NDArray[np.intp], ...]  # positions on each axis; its cells are their product
 

@@ -14,11 +14,11 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from intake_tiffstack.errors import FilesNotFoundError, OptionError
-from intake_tiffstack.listing.filetable import split_chain
-from intake_tiffstack.listing.urllist import TIFF_SUFFIXES
+from intake_tiffstack.listing.url_list import TIFF_SUFFIXES
+from intake_tiffstack.storage.urls import split_chain
 
 if TYPE_CHECKING:
-    from .store import Row, Store
+    from intake_tiffstack.storage.store import Row, Store
 
 __all__ = ["TIFFS", "Glob", "Part", "find_files", "split_glob"]
 

@@ -13,18 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from intake_tiffstack.dims import ROLES, Role, role_of
 from intake_tiffstack.errors import PatternError
-from intake_tiffstack.pattern.fields import (
-    ROLES,
-    Field,
-    Kind,
-    Role,
-    natural_key,
-    natural_order,
-    parse_value,
-    role_of,
-    text_reader,
-)
+from intake_tiffstack.natural_sort import natural_key, natural_order
+from intake_tiffstack.pattern.fields import Field, Kind, parse_value, text_reader
 from intake_tiffstack.pattern.format_string import compile_format
 from intake_tiffstack.pattern.presets import PRESETS
 from intake_tiffstack.pattern.readings import NumberColumn, TextColumn

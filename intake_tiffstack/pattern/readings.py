@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_tiffstack.pattern.fields import natural_order
+from intake_tiffstack.natural_sort import natural_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

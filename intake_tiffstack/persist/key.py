@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from intake_tiffstack.listing.filesystem import absolute_url
 from intake_tiffstack.options import Options
 from intake_tiffstack.redact import hide_in_text
+from intake_tiffstack.storage.urls import absolute_url
 
 __all__ = ["APPLIED_ON_TOP", "DECIDES_PIXELS", "pixel_key"]
 

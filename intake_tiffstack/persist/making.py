@@ -18,6 +18,7 @@ from dask.base import tokenize
 from dask.utils import format_bytes
 
 from intake_tiffstack import __version__
+from intake_tiffstack.copies.open_zarr import open_zarr
 from intake_tiffstack.errors import (
     FilesNotFoundError,
     OptionError,
@@ -25,7 +26,6 @@ from intake_tiffstack.errors import (
     TargetBusyError,
     TargetExistsError,
 )
-from intake_tiffstack.export import open_zarr
 from intake_tiffstack.options import Options
 from intake_tiffstack.persist.key import pixel_key
 from intake_tiffstack.persist.record import spell_urlpath

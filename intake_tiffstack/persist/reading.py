@@ -15,18 +15,20 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store
 from zarr.storage import WrapperStore
 
-from intake_tiffstack.array import ReadOptions, StackArray
-from intake_tiffstack.chunks import choose_chunks
-from intake_tiffstack.collection import Collection, open_collection
+from intake_tiffstack.arrays.chunks import choose_chunks
+from intake_tiffstack.arrays.stack_array import StackArray
+from intake_tiffstack.collection.model import Collection
+from intake_tiffstack.collection.open import open_collection
+from intake_tiffstack.copies.zarr_pixels import read_pixels
 from intake_tiffstack.errors import FileChangedError, FilesNotFoundError, StorageError
-from intake_tiffstack.export.pixels import read_pixels
-from intake_tiffstack.export.place import Place
-from intake_tiffstack.layout.combining import Dim, Layout
-from intake_tiffstack.listing.filetable import FileTable
+from intake_tiffstack.layout.model import Dim, Layout
 from intake_tiffstack.options import Options
 from intake_tiffstack.persist.store import Generation, Shelf
+from intake_tiffstack.reading.options import ReadOptions
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.stack import TiffStack
+from intake_tiffstack.storage.files import FileTable
+from intake_tiffstack.storage.folder import Folder
 
 __all__ = ["CopyArray", "PersistedStack"]
 
@@ -42,7 +44,7 @@ class _WholeStore(WrapperStore[Store]):
         return found
 
 
-class _CopyPlace(Place):
+class _CopyPlace(Folder):
     """Where a copy lies."""
 
     def open_store(self, *, read_only: bool) -> Store:
@@ -154,7 +156,7 @@ def _open_copy(options: Options, shelf: Shelf, generation: Generation) -> Collec
     """Return the collection over its copy: a few small reads."""
     collection = open_collection(options, shelf.read_seen(generation.name))
     layout = collection.layout
-    place = Place.at(shelf.pixels_url(generation.name), shelf.store.storage_options)
+    place = Folder.at(shelf.pixels_url(generation.name), shelf.store.storage_options)
     with place.read_errors():
         try:
             pixels = zarr.open_array(place.open_store(read_only=True), mode="r")

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from intake_tiffstack.collection import Seen
+from intake_tiffstack.collection.model import Seen
 from intake_tiffstack.errors import StorageError
+from intake_tiffstack.formatting import few
 from intake_tiffstack.header import Structure
-from intake_tiffstack.layout.columns import few
-from intake_tiffstack.listing.filetable import File, FileTable
-from intake_tiffstack.listing.finding import Listing
-from intake_tiffstack.metadata.findings import FileMetadata
+from intake_tiffstack.listing.list_files import Listing
+from intake_tiffstack.metadata.model import FileMetadata
 from intake_tiffstack.options import Options
 from intake_tiffstack.redact import hide_in_text, mask_secrets
+from intake_tiffstack.storage.files import File, FileTable
 
 __all__ = [
     "VERSION",

@@ -21,15 +21,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from intake_tiffstack.collection import Seen
+from intake_tiffstack.collection.model import Seen
+from intake_tiffstack.copies.zarr_documents import OPENING
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
 from intake_tiffstack.export.claim import last_claim
-from intake_tiffstack.export.place import Place
-from intake_tiffstack.export.target import OPENING
-from intake_tiffstack.listing.filesystem import absolute_url, is_local
 from intake_tiffstack.persist.record import VERSION, pack_seen, unpack_seen
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.settings import setting
+from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.storage.urls import absolute_url, is_local
 
 __all__ = ["Generation", "Shelf", "find_store", "store_options"]
 
@@ -154,7 +154,7 @@ def _number(name: str) -> int:
 class Shelf:
     """The generations of one collection."""
 
-    store: Place
+    store: Folder
     key: str
 
     def __repr__(self) -> str:
@@ -163,7 +163,7 @@ class Shelf:
     @classmethod
     def of(cls, key: str) -> Self:
         """Return the shelf for *key* in the store that is configured now; nothing is read."""
-        return cls(Place.at(find_store()[0], store_options()), key)
+        return cls(Folder.at(find_store()[0], store_options()), key)
 
     @property
     def url(self) -> str:
@@ -235,7 +235,7 @@ class Shelf:
 
     def _is_written(self, name: str) -> bool:
         """Return whether a process is writing a generation now."""
-        claim = last_claim(Place.at(self.pixels_url(name), self.store.storage_options))
+        claim = last_claim(Folder.at(self.pixels_url(name), self.store.storage_options))
         return claim is not None and claim.is_alive()
 
     def remove_rest(self, name: str) -> None:
@@ -248,7 +248,7 @@ class Shelf:
         start = f"{self.key}/{name}"
         with _others_may_remove():
             self.store.write_document(f"{start}/{_REMOVED}", b"")
-        place = Place.at(f"{self.url}/{name}", self.store.storage_options)
+        place = Folder.at(f"{self.url}/{name}", self.store.storage_options)
         while keys := place.find():
             opening = {key for key in keys if key.rpartition("/")[2] in OPENING}
             now = opening or keys - {_REMOVED} or keys  # what opens it goes first, the mark last

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intake_tiffstack.errors import OptionError
-from intake_tiffstack.export.draft import Draft
 from intake_tiffstack.export.ome_zarr.metadata import Channel
-from intake_tiffstack.export.place import Place
+from intake_tiffstack.export.planned_array import PlannedArray
+from intake_tiffstack.storage.folder import Folder
 
 __all__ = ["Look", "choose_colors", "find_windows", "name_channels"]
 
@@ -142,7 +142,7 @@ def limits_of(dtype: np.dtype[Any], window: tuple[float, float]) -> tuple[float,
 
 
 def find_windows(
-    place: Place, drafts: Sequence[Draft], channel_axis: int | None, count: int
+    place: Folder, drafts: Sequence[PlannedArray], channel_axis: int | None, count: int
 ) -> list[Window]:
     """Return what to show of each channel, from planes here and there of what was written.
 
@@ -173,7 +173,7 @@ def find_windows(
 
 
 def _sample(
-    place: Place, draft: Draft, channel_axis: int | None, channel: int, count: int
+    place: Folder, draft: PlannedArray, channel_axis: int | None, channel: int, count: int
 ) -> list[NDArray[Any]]:
     """Return the pixels of some planes of a channel."""
     outer = list(draft.shape[:-2])
@@ -263,7 +263,7 @@ class Look:
         return cls(tuple(called), tuple(chosen), as_is | given)
 
     def channels(
-        self, place: Place, drafts: Sequence[Draft], channel_axis: int | None
+        self, place: Folder, drafts: Sequence[PlannedArray], channel_axis: int | None
     ) -> list[Channel]:
         """Return how each channel is shown; reads a few planes where windows are not given.
 

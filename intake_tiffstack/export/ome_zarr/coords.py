@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from intake_tiffstack.copies.attributes import Coords
+from intake_tiffstack.copies.select import select_positions
 from intake_tiffstack.errors import OptionError
-from intake_tiffstack.export.attributes import Coords
-from intake_tiffstack.export.selecting import select_positions
 
 __all__ = ["image_coords", "pick_positions"]
 

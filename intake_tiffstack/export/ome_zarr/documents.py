@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from intake_tiffstack.export.attributes import OWN_KEY
+from intake_tiffstack.copies.attributes import OWN_KEY
+from intake_tiffstack.export.ome_zarr.images import Subject
 from intake_tiffstack.export.ome_zarr.levels import Level
 from intake_tiffstack.export.ome_zarr.metadata import (
     Channel,
@@ -20,7 +21,6 @@ from intake_tiffstack.export.ome_zarr.metadata import (
     series_xml,
     well_attributes,
 )
-from intake_tiffstack.export.ome_zarr.subject import Subject
 
 __all__ = ["Description"]
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intake_tiffstack.errors import OptionError
-from intake_tiffstack.export.stages import Reduce
+from intake_tiffstack.export.passes import Reduce
 
 __all__ = ["Method", "find_reduce", "take_mean", "take_mode", "take_nearest"]
 

@@ -45,9 +45,9 @@ class Well:
     """One well of a plate."""
 
     row: int
-    """Place of its row among those of the plate."""
+    """Folder of its row among those of the plate."""
     column: int
-    """Place of its column."""
+    """Folder of its column."""
     path: str
     """Below the root."""
     fields: tuple[str, ...]

@@ -1,0 +1,188 @@
+"""Steps, units and origins of a collection, with where each was learnt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from intake_tiffstack.errors import OptionError, warn
+from intake_tiffstack.layout.lookup import (
+    DimLike,
+    LayoutLike,
+    counts_by_one,
+    dim_of_role,
+    index_of,
+    positions_of,
+)
+from intake_tiffstack.metadata.units import METRES, SECONDS, UNCALIBRATED, as_number, unit_name
+from intake_tiffstack.pattern.matching import role_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from intake_tiffstack.metadata.model import FileMetadata
+
+__all__ = ["FILE_NAMES", "Calibration", "is_one_place"]
+
+FILE_NAMES = "file names"
+"""The provenance of what is written in the names."""
+
+SAME = 1e-4
+"""Steps that differ by less, relatively, are one: writers round to four digits or so."""
+
+_ROLES = {"t": "time", "z": "z", "y": "y", "x": "x"}
+_TO_SI = METRES | SECONDS
+
+
+class Calibration:
+    """Scale, translation and units of the result's dims, with where each was learnt."""
+
+    def __init__(self, dims: Sequence[str]) -> None:
+        self.dims = dims
+        self.scale: dict[str, float] = {}
+        self.translation: dict[str, float] = {}
+        self.units: dict[str, str] = {}
+        self.provenance: dict[str, str] = {}
+
+    @property
+    def time_interval(self) -> float | None:
+        """Seconds from one time point to the next."""
+        for dim, unit in self.units.items():
+            if role_of(dim) == "time" and dim in self.scale and unit in SECONDS:
+                return self.scale[dim] * SECONDS[unit]
+        return None
+
+    def take_files(
+        self, layout: LayoutLike, files: Mapping[int, FileMetadata], except_dims: Iterable[str]
+    ) -> None:
+        """Take what names and files say, along the dims that no option calibrates."""
+        for letter, role in _ROLES.items():
+            dim = dim_of_role(layout, role)
+            if dim is None or dim.name in except_dims:
+                continue
+            index = index_of(layout, dim)
+            seconds = _regular_seconds(index)
+            if seconds is not None:
+                self._keep("scale", dim.name, seconds, FILE_NAMES)
+                self._keep("units", dim.name, "second", FILE_NAMES)
+            elif dim.file_dim is not None or counts_by_one(index):
+                self._take_agreed(layout, dim, letter, files)
+
+    def _take_agreed(
+        self, layout: LayoutLike, dim: DimLike, letter: str, files: Mapping[int, FileMetadata]
+    ) -> None:
+        first = _agreed_step(files.values(), letter, dim.name)
+        if first is None:
+            return
+        self._keep("scale", dim.name, first.scale[letter], first.provenance[f"scale.{letter}"])
+        if letter in first.units:
+            self._keep("units", dim.name, first.units[letter], first.provenance[f"units.{letter}"])
+        # Along an axis of the grid files begin at different places: the first ones tell.
+        starts = positions_of(layout, dim, files)
+        at_start = [file for row, file in files.items() if starts.get(row) == 0]
+        origin = agreed_origin(at_start, letter)
+        if len(origin) == 1:
+            source = origin[0].provenance[f"translation.{letter}"]
+            self._keep("translation", dim.name, origin[0].translation[letter], source)
+        elif origin and is_one_place(layout):
+            told = [f"{file.url} begins at {file.translation[letter]:.9g}" for file in origin]
+            warn(
+                f"files disagree on the place along {dim.name}: {' but '.join(told)}; it is left "
+                "out, give the option translation to settle it"
+            )
+
+    def take_options(
+        self,
+        scale: Mapping[str, float],
+        translation: Mapping[str, float],
+        units: Mapping[str, str],
+    ) -> None:
+        """Let the options win; a step that is given without a unit has none."""
+        for option, given in (("scale", scale), ("translation", translation), ("units", units)):
+            for dim, value in given.items():
+                if dim not in self.dims:
+                    raise OptionError.unknown(f"dim in {option}", str(dim), self.dims)
+                self._keep(option, dim, _option_value(option, dim, value), "option")
+
+    def _keep(self, key: str, dim: str, value: Any, source: str) -> None:
+        getattr(self, key)[dim] = value
+        self.provenance[f"{key}.{dim}"] = source
+
+
+def _option_value(option: str, dim: str, value: Any) -> float | str:
+    """Return a finite number, for the scale no 0; of ``units`` the name of the unit."""
+    if option == "units" and isinstance(value, str):
+        name = unit_name(value)
+        if name is None and value.lower() not in UNCALIBRATED:
+            warn(f"units of {dim} is {value!r}, which is no unit that is known here; kept as it is")
+        return name or value
+    number = None if option == "units" else as_number(value)
+    if number is None or not math.isfinite(number) or (option == "scale" and number == 0):
+        wanted = {"scale": "a number other than 0", "units": "the name of a unit"}
+        raise OptionError(
+            f"{option} of {dim} should be {wanted.get(option, 'a number')}, but got {value!r}"
+        )
+    return number
+
+
+def _regular_seconds(index: NDArray[Any]) -> float | None:
+    """Return the step of an index of times where all steps are one, in seconds.
+
+    >>> _regular_seconds(np.array(["2024-01-01T00:00", "2024-01-01T00:05"], "datetime64[m]"))
+    300.0
+    """
+    if index.dtype.kind != "M" or index.size < 2:
+        return None
+    steps = np.diff(index.astype("datetime64[ns]")).astype(np.int64)
+    return float(steps[0] / 1e9) if steps[0] > 0 and (steps == steps[0]).all() else None
+
+
+def _agreed_step(files: Iterable[FileMetadata], letter: str, dim: str) -> FileMetadata | None:
+    """Return the first file that has a step along a dim; warn where another has a different one."""
+    known = [file for file in files if letter in file.scale]
+    for other in known[1:]:
+        if not _is_same_step(known[0], other, letter):
+            told = [f"{file.url} has {_told_step(file, letter)}" for file in (known[0], other)]
+            warn(
+                f"files disagree on the scale along {dim}: {' but '.join(told)}; the first is "
+                "used, give the options scale and units to settle it"
+            )
+            break
+    return known[0] if known else None
+
+
+def _is_same_step(one: FileMetadata, other: FileMetadata, letter: str) -> bool:
+    """Return whether two steps are one, in whatever unit; a unit that is not known fits any."""
+    units = one.units.get(letter), other.units.get(letter)
+    factors = (1.0, 1.0)
+    if None not in units and units[0] != units[1]:
+        if not set(units) <= _TO_SI.keys():
+            return False
+        factors = (_TO_SI[str(units[0])], _TO_SI[str(units[1])])
+    steps = one.scale[letter] * factors[0], other.scale[letter] * factors[1]
+    return math.isclose(*steps, rel_tol=SAME)
+
+
+def _told_step(file: FileMetadata, letter: str) -> str:
+    return f"{file.scale[letter]:.6g} {file.units.get(letter, '(no unit)')}"
+
+
+def agreed_origin(files: Iterable[FileMetadata], letter: str) -> tuple[FileMetadata, ...]:
+    """Return a file whose origin all share; two that differ; nothing where none is known."""
+    known = [file for file in files if letter in file.translation]
+    for other in known[1:]:
+        origins = known[0].translation[letter], other.translation[letter]
+        if not math.isclose(*origins, rel_tol=0, abs_tol=SAME * abs(known[0].scale[letter])):
+            return known[0], other
+    return tuple(known[:1])
+
+
+def is_one_place(layout: LayoutLike) -> bool:
+    """Return whether all files should show the same place, by the new dims that the names make."""
+    roles = [role_of(dim.name) for dim in layout.dims if dim.file_dim is None]
+    return all(role in ("time", "channel", "z") for role in roles)

@@ -1,0 +1,238 @@
+"""Coordinates of a collection: of names and options, physical ones, and what files say beside.
+
+Pure: values go in, one :class:`Coordinate` a name comes out. xarray, the metadata and a copy all
+show these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from intake_tiffstack.collection.calibration import FILE_NAMES, Calibration
+from intake_tiffstack.collection.channels import Told, channel_dim, few_sources, tell_along
+from intake_tiffstack.errors import warn
+from intake_tiffstack.layout.lookup import DimLike, LayoutLike, dim_of_role
+from intake_tiffstack.metadata.units import METRES, SECONDS
+from intake_tiffstack.to_json import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from intake_tiffstack.metadata.model import FileMetadata
+
+__all__ = ["Coordinate", "build_coordinates", "tell_coordinate"]
+
+COORD_LIMIT = 1000
+"""A coordinate with more values than this is told by its first and its last."""
+
+_SECOND = np.timedelta64(1, "s")
+
+
+@dataclass(frozen=True, eq=False)
+class Coordinate:
+    """One coordinate of the result."""
+
+    dims: tuple[str, ...]
+    """What it lies along."""
+    values: NDArray[Any]
+    """One a position."""
+    provenance: str
+    """Where it was learnt."""
+    unit: str | None = None
+    """Unit of the values, None where they have none or it is not known."""
+
+
+def build_coordinates(
+    layout: LayoutLike,
+    files: Mapping[int, FileMetadata],
+    known: Calibration,
+    names: Told | None,
+    by_option: Collection[str],
+) -> dict[str, Coordinate]:
+    """Return all coordinates, by name.
+
+    Index coordinates are those of names and options. Dims that these do not label carry physical
+    positions where the scale is known; along an extended dim names only count. What files say of
+    channels, times and heights stands beside, under names of its own.
+
+    Parameters
+    ----------
+    layout
+        The dims, and the coordinates that names and options give.
+    files
+        What the files that were looked at say, by row.
+    known
+        Scale, translation and units.
+    names
+        Of the channels, None where they are not known.
+    by_option
+        Dims that the option ``coords`` labels.
+    """
+    found = {
+        name: Coordinate(
+            tuple(dims), np.asarray(values), "option" if name in by_option else FILE_NAMES
+        )
+        for name, (dims, values) in layout.coords.items()
+    }
+    labelled = {
+        dim.name
+        for dim in layout.dims
+        if dim.name in by_option or (dim.name in found and dim.file_dim is None)
+    }
+    for dim in layout.dims:
+        if dim.name not in labelled and dim.name in known.scale:
+            found[dim.name] = _physical(dim, known)
+    beside = _name_channels(layout, names)
+    beside |= _times(layout, files, known, labelled)
+    beside |= _heights(layout, files, known, labelled)
+    return found | {name: coord for name, coord in beside.items() if name not in found}
+
+
+def tell_coordinate(coord: Coordinate) -> dict[str, Any]:
+    """Return a coordinate as JSON can hold it.
+
+    >>> times = np.array(["2024-01-01", "NaT"], "datetime64[D]")
+    >>> tell_coordinate(Coordinate(("t",), times, "file names"))
+    {'dims': ['t'], 'size': 2, 'values': ['2024-01-01', None]}
+    """
+    array = coord.values
+    told: dict[str, Any] = {"dims": list(coord.dims), "size": int(array.size)}
+    if array.size <= COORD_LIMIT:
+        return told | {"values": plain(array)}
+    first, last = array.flat[[0, -1]]
+    return told | {"first": plain(first), "last": plain(last)}
+
+
+def _physical(dim: DimLike, known: Calibration) -> Coordinate:
+    start = known.translation.get(dim.name, 0.0)
+    values = start + np.arange(dim.size) * known.scale[dim.name]
+    source = known.provenance[f"scale.{dim.name}"]
+    return Coordinate((dim.name,), values, source, known.units.get(dim.name))
+
+
+def _name_channels(layout: LayoutLike, names: Told | None) -> dict[str, Coordinate]:
+    dim = channel_dim(layout)
+    if dim is None or names is None or names.provenance == FILE_NAMES:
+        return {}  # where the names are those of the files, they are the index
+    name = "channel" if dim.name != "channel" else "channel_name"
+    return {name: Coordinate((dim.name,), np.array(names.values, dtype=str), names.provenance)}
+
+
+# -- beside the index: when and where the planes were taken --------------------------------------
+
+
+def _times(
+    layout: LayoutLike,
+    files: Mapping[int, FileMetadata],
+    known: Calibration,
+    labelled: Collection[str],
+) -> dict[str, Coordinate]:
+    """Return ``time_s`` and ``acquired`` (else ``created``) along the time dim."""
+    dim = dim_of_role(layout, "time")
+    if dim is None:
+        return {}
+    found: dict[str, Coordinate] = {}
+    for key in ("acquired", "created"):
+        instants = _instants(layout, dim, files, key)
+        if instants is not None:
+            found[key] = instants
+            break
+    starts = [file.facts["acquired"] for file in files.values() if "acquired" in file.facts]
+    elapsed = None
+    if "acquired" in found:
+        since = found["acquired"].values - np.datetime64(starts[0], "us")
+        elapsed = replace(found["acquired"], values=since / _SECOND, unit="second")
+    elif not starts:
+        elapsed = _along(layout, dim, files, lambda file: file.times, "times", "second")
+    if elapsed is None and dim.name in labelled:
+        elapsed = _counted(dim, known, SECONDS, "second")
+    if elapsed is not None:
+        found["time_s"] = elapsed
+    return found
+
+
+def _instants(
+    layout: LayoutLike, dim: DimLike, files: Mapping[int, FileMetadata], key: str
+) -> Coordinate | None:
+    """Return the absolute time of each time point, None where one is not known or they repeat."""
+
+    def instants_of(file: FileMetadata) -> tuple[Any, ...]:
+        if key not in file.facts:
+            return ()
+        start = np.datetime64(file.facts[key], "us")
+        times = file.times if key == "acquired" else ()
+        seconds = np.array(times or (0.0,))
+        return tuple(start + np.round(seconds * 1e6).astype("timedelta64[us]"))
+
+    return _along(layout, dim, files, instants_of, key, None)
+
+
+def _heights(
+    layout: LayoutLike,
+    files: Mapping[int, FileMetadata],
+    known: Calibration,
+    labelled: Collection[str],
+) -> dict[str, Coordinate]:
+    """Return ``z_um`` along z: where the planes were taken, else how far apart they are."""
+    dim = dim_of_role(layout, "z")
+    if dim is None:
+        return {}
+    found = _along(layout, dim, files, lambda file: file.heights, "heights", "micrometer")
+    if found is None and dim.name in labelled:
+        found = _counted(dim, known, METRES, "micrometer")
+    return {} if found is None else {"z_um": found}
+
+
+def _counted(
+    dim: DimLike, known: Calibration, factors: Mapping[str, float], unit: str
+) -> Coordinate | None:
+    """Return the physical positions of a dim that names label, in *unit*."""
+    own = known.units.get(dim.name, "")
+    if dim.name not in known.scale or own not in factors:
+        return None
+    physical = _physical(dim, known)
+    factor = factors[own] / factors[unit]
+    return replace(physical, values=physical.values * factor, unit=unit)
+
+
+def _along(
+    layout: LayoutLike,
+    dim: DimLike,
+    files: Mapping[int, FileMetadata],
+    get: Callable[[FileMetadata], tuple[Any, ...]],
+    key: str,
+    unit: str | None,
+) -> Coordinate | None:
+    """Return what the first file at each position says, None where one that is there does not.
+
+    Values that do not rise all the way, nor fall, are not those of the positions.
+    """
+    chosen, _ = tell_along(layout, dim, files, get)
+    if not chosen or not _positions_with_files(layout, dim) <= chosen.keys():
+        return None
+    is_time = isinstance(next(iter(chosen.values()))[0][0], np.datetime64)
+    values = np.full(dim.size, np.datetime64("NaT", "us") if is_time else np.nan)
+    for position, (told, _file) in chosen.items():
+        start = position if dim.offsets is None else dim.offsets[position]
+        values[start : start + len(told)] = told
+    steps = np.diff(values[~(np.isnat(values) if is_time else np.isnan(values))]).astype(float)
+    if not ((steps > 0).all() or (steps < 0).all()):
+        if (steps != 0).any():
+            first = next(iter(chosen.values()))[1].url
+            warn(f"{key} along {dim.name} neither rise nor fall, as {first} and others have them")
+        return None
+    sources = dict.fromkeys(file.provenance[key] for _, file in chosen.values())
+    return Coordinate((dim.name,), values, few_sources(list(sources)), unit)
+
+
+def _positions_with_files(layout: LayoutLike, dim: DimLike) -> set[int]:
+    if dim.axis is None:
+        return {0}
+    others = tuple(axis for axis in range(layout.cells.ndim) if axis != dim.axis)
+    return set(np.flatnonzero((layout.cells >= 0).any(axis=others)).tolist())

@@ -1,0 +1,167 @@
+"""What the pixels of a collection mean: options, names and files put together.
+
+The room's face: :func:`describe_file` tells what one file says, :func:`merge` what the collection
+does, with where each value was learnt. Both are pure.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from intake_tiffstack.collection.calibration import SAME, Calibration
+from intake_tiffstack.collection.channels import describe_channels
+from intake_tiffstack.collection.coordinates import Coordinate, build_coordinates, tell_coordinate
+from intake_tiffstack.errors import warn
+from intake_tiffstack.layout.lookup import LayoutLike, positions_of
+from intake_tiffstack.metadata.describe_file import FileMetadata, describe_file
+from intake_tiffstack.metadata.model import CHANNEL_KEYS, FACT_KEYS
+from intake_tiffstack.pattern.matching import role_of
+from intake_tiffstack.to_json import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "Coordinate",
+    "FileMetadata",
+    "Merged",
+    "describe_file",
+    "merge",
+]
+
+FAULT_LIMIT = 3
+"""Faults of files that a warning shows; it counts the others."""
+
+_SHOULD_AGREE = ("crs", "objective", "instrument")
+"""What one collection has one of."""
+
+
+@dataclass(frozen=True, eq=False)
+class Merged:
+    """What is known of a collection."""
+
+    metadata: dict[str, Any]
+    """As JSON can hold it."""
+    coords: dict[str, Coordinate]
+    """All coordinates, whole."""
+
+
+def merge(
+    layout: LayoutLike,
+    files: Mapping[int, FileMetadata],
+    *,
+    channel_names: Sequence[str] | Mapping[Any, str] | None = None,
+    scale: Mapping[str, float] | None = None,
+    translation: Mapping[str, float] | None = None,
+    units: Mapping[str, str] | None = None,
+    coords: Collection[str] = (),
+) -> Merged:
+    """Return what is known of the collection. Pure.
+
+    Options beat names, and names beat files. Warns (TiffStackWarning) of files that disagree,
+    naming two of them and both values, and of what was wrong in files.
+
+    Parameters
+    ----------
+    layout
+        The dims and their coordinates, and which file is in which cell.
+    files
+        What the files that were looked at say, by row in the file table; the first is preferred.
+    channel_names, scale, translation, units
+        The options of these names.
+    coords
+        The dims that the option ``coords`` labels.
+
+    Returns
+    -------
+    Merged
+        Its ``metadata`` have all keys that ``docs/metadata.md`` lists, always.
+
+    Raises
+    ------
+    OptionError
+        An option for a dim that is not there, a step that is none, channel names of the wrong
+        number.
+    """
+    _warn_of_faults(files.values())
+    known = Calibration([dim.name for dim in layout.dims])
+    known.take_files(layout, files, except_dims=scale or {})
+    known.take_options(scale or {}, translation or {}, units or {})
+    channels = describe_channels(layout, files, channel_names)
+    facts, sources = _merge_facts(layout, files)
+    built = build_coordinates(layout, files, known, channels.get("channel_names"), coords)
+    metadata = {
+        "dims": list(known.dims),
+        "shape": [int(dim.size) for dim in layout.dims],
+        "dtype": str(np.dtype(layout.dtype)),
+        "coords": {name: tell_coordinate(coord) for name, coord in built.items()},
+        "coord_units": {name: coord.unit for name, coord in built.items() if coord.unit},
+        "scale": known.scale,
+        "translation": known.translation,
+        "units": known.units,
+        "time_interval": known.time_interval,
+        **{key: list(channels[key].values) if key in channels else None for key in CHANNEL_KEYS},
+        **{key: facts.get(key) for key in FACT_KEYS},
+        "provenance": known.provenance
+        | {key: told.provenance for key, told in channels.items()}
+        | sources
+        | {f"coords.{name}": coord.provenance for name, coord in built.items()},
+    }
+    return Merged(plain(metadata), built)
+
+
+def _warn_of_faults(files: Iterable[FileMetadata]) -> None:
+    faults = [fault for file in files for fault in file.warnings]
+    if faults:
+        more = len(faults) - FAULT_LIMIT
+        tail = [f"... and {more} more"] if more > 0 else []
+        warn("metadata of files: " + "\n".join(faults[:FAULT_LIMIT] + tail))
+
+
+def _merge_facts(
+    layout: LayoutLike, files: Mapping[int, FileMetadata]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what the first file that knows says as a whole, and where; warn where they differ."""
+    facts: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for key in FACT_KEYS:
+        known = [file for file in files.values() if key in file.facts]
+        if key == "affine":
+            known = _of_one_place(layout, files)
+        if not known:
+            continue
+        facts[key] = known[0].facts[key]
+        sources[key] = known[0].provenance[key]
+        other = next((file for file in known if file.facts[key] != facts[key]), None)
+        if other is not None and key in _SHOULD_AGREE:
+            told = [f"{file.url} has {reprlib.repr(file.facts[key])}" for file in (known[0], other)]
+            warn(f"files disagree on the {key}: {' but '.join(told)}; the first is used")
+    return facts, sources
+
+
+def _of_one_place(layout: LayoutLike, files: Mapping[int, FileMetadata]) -> list[FileMetadata]:
+    """Return the files at the first position along y and x, none where these differ in place."""
+    rows = dict.fromkeys(files)
+    for dim in layout.dims:
+        if role_of(dim.name) in ("y", "x"):
+            starts = positions_of(layout, dim, files)
+            rows = {row: None for row in rows if starts.get(row) == 0}
+    known = [files[row] for row in rows if "affine" in files[row].facts]
+    if not all(_is_same_affine(known[0], other) for other in known[1:]):
+        return []
+    return known
+
+
+def _is_same_affine(one: FileMetadata, other: FileMetadata) -> bool:
+    first, second = one.facts["affine"], other.facts["affine"]
+    pixel = max(map(abs, (first[0], first[1], first[3], first[4])))
+    return all(
+        math.isclose(a, b, rel_tol=0, abs_tol=SAME * pixel)
+        for a, b in zip(first, second, strict=True)
+    )

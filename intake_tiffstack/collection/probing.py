@@ -1,0 +1,86 @@
+"""Which headers to read when a collection is opened. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from intake_tiffstack.errors import OptionError
+from intake_tiffstack.pattern.matching import role_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from intake_tiffstack.layout.model import Grid
+    from intake_tiffstack.structure import Structure
+
+__all__ = ["MAX_LOCAL_HEADERS", "MAX_PROBED_HEADERS", "choose_headers"]
+
+MAX_LOCAL_HEADERS = 1_000
+"""Local files whose headers are all read: 0.2 ms each."""
+
+MAX_PROBED_HEADERS = 64
+"""Headers read of more or remote files, beside the lines along extended dims."""
+
+
+def choose_headers(
+    grid: Grid,
+    template: Structure,
+    *,
+    byte_sizes: NDArray[np.int64],
+    is_local: bool,
+    validate: Literal["auto", "all", "template"] = "auto",
+) -> list[int]:
+    """Return the rows whose headers to read, the template's first. Pure.
+
+    Parameters
+    ----------
+    grid
+        The files in their cells.
+    template
+        Structure of the file in ``grid.template_row``.
+    byte_sizes
+        Listed size of each row in bytes, -1 where unknown.
+    is_local
+        True where a header costs no request.
+    validate
+        ``"all"``, ``"template"`` or ``"auto"``: all of up to 1,000 local files; else just the
+        template where it is uncompressed and all files have its size; else the first file at each
+        position of every axis but time and z, at most 64, and one line of files along each
+        extended dim.
+
+    Raises
+    ------
+    OptionError
+        For another *validate*.
+    """
+    if validate not in ("auto", "all", "template"):
+        raise OptionError(f"validate is 'auto', 'all' or 'template', but got {validate!r}")
+    rows = grid.rows
+    first = grid.template_row
+    if validate == "template":
+        return [first]
+    if validate == "all" or (is_local and len(rows) <= MAX_LOCAL_HEADERS):
+        listed: list[int] = rows.tolist()
+        return listed
+    sizes = byte_sizes[rows]
+    if not template.is_compressed and sizes[0] >= 0 and (sizes == sizes[0]).all():
+        return [first]
+    chosen = {first: None}  # a dict keeps the order
+    probed = [i for i, name in enumerate(grid.names) if role_of(name) not in ("time", "z")]
+    for axis in sorted(probed, key=lambda i: grid.cells.shape[i]):  # few sensors before many wells
+        for row in _first_rows(grid.cells, axis):
+            if len(chosen) < MAX_PROBED_HEADERS:
+                chosen[row] = None
+    for axis, name in enumerate(grid.names):
+        if name in template.dims:
+            chosen.update(dict.fromkeys(_first_rows(grid.cells, axis)))
+    return list(chosen)
+
+
+def _first_rows(cells: NDArray[np.int32], axis: int) -> list[int]:
+    """Return the first file at each position of *axis* that has one."""
+    lines = np.moveaxis(cells, axis, 0).reshape(cells.shape[axis], -1)
+    first = lines[np.arange(len(lines)), (lines >= 0).argmax(axis=1)]
+    return [row for row in first.tolist() if row >= 0]

@@ -1,0 +1,277 @@
+"""What was found, before any pixel is read: as text, as HTML, and as a dict."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from dask.utils import format_bytes
+
+from intake_tiffstack.errors import DuplicateFilesError
+from intake_tiffstack.formatting import few, format_value
+from intake_tiffstack.layout.combine import describe_dims
+from intake_tiffstack.layout.holes import describe_gaps, describe_holes
+from intake_tiffstack.redact import hide_in_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import pandas as pd
+
+    from intake_tiffstack.collection.model import Collection, Survey
+
+__all__ = ["Report", "html_table", "summarize", "tabulate_files"]
+
+SHOWN = 3
+"""Names, problems and notes shown of many."""
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a collection holds and what it lacks, told in a few lines however large it is.
+
+    Print it, show it in a notebook, or take :meth:`to_dict`; :meth:`files` goes through all files
+    with their cells.
+    """
+
+    survey: Survey
+    """What was found."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """Where each value of the metadata was learnt."""
+    described: int = 0
+    """How many files were asked what their pixels mean."""
+    below: tuple[str, ...] = ()
+    """Folders with TIFFs below one that was given: these take no part."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the collection opens as the options have it."""
+        return not self.survey.problems
+
+    def files(self) -> Iterator[dict[str, Any]]:
+        """Yield ``{"url", "size", "cell"}`` for each file, cell None for one that was left out."""
+        grid, table = self.survey.grid, self.survey.found.files
+        cells: dict[int, dict[str, Any]] = {}
+        if grid is not None:
+            for index in np.argwhere(grid.cells >= 0).tolist():
+                cells[int(grid.cells[tuple(index)])] = grid.values_at(index)
+        for row, file in enumerate(table):
+            cell = cells.get(row)
+            yield {
+                "url": file.url,
+                "size": file.size,
+                "cell": None if cell is None else {k: _plain(v) for k, v in cell.items()},
+            }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values that JSON can hold."""
+        survey = self.survey
+        found, grid, headers, layout = survey.found, survey.grid, survey.headers, survey.layout
+        return {
+            "listed": found.listed,
+            "matched": len(found.files) + found.left_out,
+            "left_out_by_sel": found.left_out,
+            "files": list(self.files()),
+            "strays": list(found.strays),
+            "pattern": None if found.pattern is None else found.pattern.text,
+            "fields": [] if found.pattern is None else [f.name for f in found.pattern.fields],
+            "dims": [] if layout is None else describe_dims(layout),
+            "shape": None if layout is None else list(layout.shape),
+            "dtype": None if layout is None else str(layout.dtype),
+            "missing": 0 if grid is None else grid.n_holes,
+            "holes": [] if grid is None else describe_holes(grid),
+            "gaps": [] if grid is None else describe_gaps(grid),
+            "duplicates_left_out": []
+            if grid is None
+            else [found.files.urls[row] for row in grid.dropped],
+            "headers_read": 0 if headers is None else len(headers.structures),
+            "headers_assumed": self._assumed(),
+            "unreadable": []
+            if headers is None
+            else [str(error) for error in headers.unreadable.values()],
+            "notes": [] if headers is None else list(headers.notes),
+            "problems": [str(problem) for problem in survey.problems],
+            "provenance": dict(self.provenance),
+            "metadata_read": self.described,
+            "folders_below": list(self.below),
+        }
+
+    def _assumed(self) -> int:
+        survey = self.survey
+        if survey.grid is None or survey.headers is None:
+            return 0
+        return (
+            len(survey.grid.rows) - len(survey.headers.structures) - len(survey.headers.unreadable)
+        )
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        """Yield what is told and the telling, a line each."""
+        survey = self.survey
+        found, grid, headers, layout = survey.found, survey.grid, survey.headers, survey.layout
+        yield "files", self._tell_files()
+        if self.below:
+            names = few(_last_parts(self.below), SHOWN)
+            yield "files", f"not those in {_count(self.below, 'folder')} below: {names}"
+        if found.pattern is not None:
+            names = ", ".join(f"{f.name} ({f.kind})" for f in found.pattern.fields)
+            yield "pattern", f"{found.pattern.text}: {names}"
+        if layout is not None:
+            size = int(np.prod(layout.shape, dtype=object)) * layout.dtype.itemsize
+            sizes = " x ".join(f"{n} {d}" for d, n in zip(layout.names, layout.shape, strict=True))
+            yield "array", f"{sizes}, {layout.dtype}, {format_bytes(size)}"
+            for line in describe_dims(layout):
+                yield "dim", line
+        if grid is not None:
+            yield from self._tell_grid()
+        if headers is not None:
+            total = len(headers.structures) + len(headers.unreadable) + self._assumed()
+            assumed = ""
+            if self._assumed():
+                why = "their listed sizes agree" if headers.is_proven else "each is checked later"
+                assumed = f"; {self._assumed():,} assumed to be alike: {why}"
+            yield "headers", f"read: {len(headers.structures):,} of {total:,}{assumed}"
+            filled = [e for e in headers.unreadable.values() if e not in set(survey.problems)]
+            yield from _tell_some("unreadable", filled)
+            yield from _tell_some("tifffile says", headers.notes)
+        if self.described and grid is not None:
+            yield "metadata", f"read from {self.described:,} of {len(grid.rows):,} files"
+        by_source: dict[str, list[str]] = {}
+        for key, where in self.provenance.items():
+            by_source.setdefault(where, []).append(key)
+        for where, keys in by_source.items():
+            yield "metadata", f"{', '.join(keys)} from {where}"
+        yield from _tell_some("PROBLEM", survey.problems)
+
+    def _tell_files(self) -> str:
+        found = self.survey.found
+        size = int(found.files.sizes[found.files.sizes > 0].sum())
+        text = f"{len(found.files):,} taking part ({format_bytes(size)}) of {found.listed:,} listed"
+        if found.left_out:
+            text += f"; {found.left_out:,} left out by sel"
+        if found.strays:
+            names = few(_last_parts(found.strays), SHOWN)
+            verb = "does" if len(found.strays) == 1 else "do"
+            text += f"; {_count(found.strays, 'TIFF')} {verb} not match: {names}"
+        return text
+
+    def _tell_grid(self) -> Iterator[tuple[str, str]]:
+        grid, found = self.survey.grid, self.survey.found
+        if grid is None:
+            return
+        for axis in grid.axes:
+            yield "axis", f"{axis.name} ({len(axis.values)}): {few(axis.values, 6)}"
+        for coord in grid.coords:
+            along = ", ".join(grid.names[i] for i in coord.axes) or "constant"
+            yield "coordinate", f"{coord.name} ({along})"
+        for line in describe_holes(grid):
+            yield "missing", line
+        for line in describe_gaps(grid):
+            yield "gap", line
+        if grid.dropped:
+            names = few(_last_parts(found.files.urls[row] for row in grid.dropped), SHOWN)
+            # what opening refuses is left out of what is shown here alone
+            is_refused = any(isinstance(p, DuplicateFilesError) for p in self.survey.problems)
+            told = "in the cell of another one" if is_refused else "left out"
+            yield "duplicates", f"{_count(grid.dropped, 'file')} {told}: {names}"
+        if grid.trimmed:
+            name, before = grid.trimmed
+            yield "trimmed", f"{name} from {before} to {grid.cells.shape[grid.names.index(name)]}"
+
+    def __str__(self) -> str:
+        told: list[str] = []
+        last = None
+        for what, text in self._lines():
+            head = what if what != last else ""
+            first, *rest = text.splitlines()
+            told.append(f"{head:<13} {first}")
+            told += [f"{'':<13} {line}" for line in rest]
+            last = what
+        return "\n".join(told)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return html_table(list(self._lines()))
+
+
+def html_table(rows: Sequence[tuple[str, str]]) -> str:
+    """Return a table of two columns as HTML. Pure."""
+    cells = "".join(
+        f"<tr><th style='text-align:left;vertical-align:top'>{html.escape(what)}</th>"
+        f"<td style='text-align:left'><pre style='margin:0'>{html.escape(text)}</pre></td></tr>"
+        for what, text in rows
+    )
+    return f"<table>{cells}</table>"
+
+
+def summarize(collection: Collection) -> list[tuple[str, str]]:
+    """Return what a collection is, a line each: what is told and the telling. Pure."""
+    layout, metadata = collection.layout, collection.metadata
+    size = int(np.prod(layout.shape, dtype=object)) * layout.dtype.itemsize
+    sizes = " x ".join(f"{n} {d}" for d, n in zip(layout.names, layout.shape, strict=True))
+    chunk = " x ".join(str(max(extents)) for extents in collection.chunks)
+    rows = [
+        ("array", f"{sizes}, {layout.dtype}, {format_bytes(size)}"),
+        ("chunks", f"{chunk}, {int(np.prod([len(c) for c in collection.chunks])):,} in all"),
+        ("files", f"{len(collection.survey.found.files):,}"),
+    ]
+    steps = [
+        f"{dim} {step:.6g} {metadata['units'].get(dim, '')}".rstrip()
+        for dim, step in metadata["scale"].items()
+    ]
+    if steps:
+        rows.append(("scale", ", ".join(steps)))
+    if metadata["channel_names"]:
+        rows.append(("channels", few(metadata["channel_names"], 8)))
+    return rows
+
+
+def tabulate_files(survey: Survey) -> pd.DataFrame:
+    """Return a row a file: ``url``, ``size``, ``cell`` and the fields of its name. Pure.
+
+    A field that is called like one of these columns is ``<field>_file``.
+    """
+    import pandas as pd
+
+    found, grid = survey.found, survey.grid
+    cells: list[tuple[int, ...] | None] = [None] * len(found.files)
+    if grid is not None:
+        rows = grid.rows
+        where = (
+            np.stack(grid.locate(rows.tolist()), axis=1)
+            if grid.axes
+            else np.empty((len(rows), 0), int)
+        )
+        for row, cell in zip(rows.tolist(), where.tolist(), strict=True):
+            cells[row] = tuple(cell)
+    columns: dict[str, Any] = {"url": found.files.urls, "size": found.files.sizes}
+    columns["cell"] = pd.Series(cells, dtype=object)
+    if found.matches is not None:
+        for name, values in found.matches.columns.items():
+            columns[name if name not in columns else f"{name}_file"] = values
+    return pd.DataFrame(columns)
+
+
+def _count(things: Sequence[Any], noun: str) -> str:
+    return f"{len(things):,} {noun}{'s' * (len(things) != 1)}"
+
+
+def _last_parts(urls: Iterable[str]) -> list[str]:
+    """Return the last part of each path, without the secrets of its URL."""
+    return [hide_in_text(url).rpartition("/")[2] for url in urls]
+
+
+def _tell_some(what: str, told: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    """Yield a line for each of the first, and the count of the others."""
+    for one in told[:SHOWN]:
+        yield what, str(one)
+    if len(told) > SHOWN:
+        yield what, f"and {len(told) - SHOWN:,} more: to_dict() has all"
+
+
+def _plain(value: Any) -> Any:
+    """Return a coordinate as a value that JSON can hold."""
+    return value if isinstance(value, (int, float, str)) else format_value(value)

@@ -1,0 +1,329 @@
+"""An OME-Zarr as a lazy array again, whoever wrote it: one level of one image."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import zarr
+from pydantic import ValidationError
+from yaozarrs import v04, v05
+
+from intake_tiffstack.copies.attributes import OWN_KEY, decode_coords
+from intake_tiffstack.copies.open_zarr import (
+    ZarrCopy,
+    ZarrLabels,
+    find_document,
+    lazy_copy,
+    open_array,
+)
+from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
+from intake_tiffstack.metadata.units import unit_name
+from intake_tiffstack.storage.files import File
+from intake_tiffstack.storage.folder import Folder
+
+__all__ = ["is_ome_zarr", "open_ome_zarr"]
+
+_KEYS = ("multiscales", "plate", "well", "bioformats2raw.layout")
+
+MOST_NAMED = 8
+"""Images that an error names."""
+
+
+def is_ome_zarr(attributes: Mapping[str, Any]) -> bool:
+    """Return whether the attributes of a group are those of an OME-Zarr. Pure.
+
+    >>> is_ome_zarr({"ome": {"version": "0.5"}}), is_ome_zarr({"plate": {}}), is_ome_zarr({"a": 1})
+    (True, True, False)
+    """
+    return "ome" in attributes or any(key in attributes for key in _KEYS)
+
+
+def open_ome_zarr(
+    url: str | os.PathLike[str],
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    level: int = 0,
+    image: str | None = None,
+    arraytype: str = "numpy",
+    sel: Mapping[str, Any] | None = None,
+) -> ZarrCopy:
+    """Return the lazy array, dims, coordinates and attributes of an image of an OME-Zarr.
+
+    Only metadata are read: a few small requests. Versions 0.4 and 0.5, whoever wrote them.
+
+    Parameters
+    ----------
+    url
+        Of the image, or of the plate or series that it is in.
+    storage_options
+        For fsspec.
+    level
+        Of its pyramid, 0 is the full one.
+    image
+        Path of the image below *url*, such as ``B/03/0``; None where it is the only one.
+    arraytype, sel
+        As :func:`~intake_tiffstack.export.open_zarr` has them.
+
+    Returns
+    -------
+    ZarrCopy
+        Its ``attrs`` have ``scale``, ``translation`` and ``units`` by axis at this level, and
+        ``channel_names``; of a copy that this package wrote also what it was given.
+
+    Raises
+    ------
+    FilesNotFoundError
+        If there is no OME-Zarr, or no such image in it.
+    OptionError
+        If there are several images and none is named, or there is no such level.
+    StorageError
+        If it cannot be read, or is of another version.
+    """
+    place = Folder.at(url, storage_options)
+    root, path = _open_group(place, ""), ""
+    attributes = dict(root.attrs)
+    if not is_ome_zarr(attributes):
+        raise FilesNotFoundError(
+            f"{place.url} holds a Zarr group that is no OME-Zarr (its attributes: "
+            f"{', '.join(attributes) or 'none'}); give the URL of an array in it",
+            url=place.url,
+        )
+    own = attributes.get(OWN_KEY)
+    if image is None and "multiscales" not in _ome(attributes):
+        image = _only_image(place, root)
+    if image:
+        path = image.strip("/")
+        try:
+            attributes = dict(_open_group(place, path).attrs)
+        except FilesNotFoundError:
+            attributes = {}  # told with those that there are
+    if not _ome(attributes).get("multiscales"):
+        raise FilesNotFoundError(
+            f"{place.url} has no image at {image!r}; {_hint(_list_images(place, root))}",
+            url=place.url,
+        )
+    within = place.below(path)
+    multiscale = _read_multiscale(within, attributes)
+    array, document, place_of_array = _open_level(within, multiscale, level)
+    labels = _label(within, array, attributes, multiscale, level, own)
+    return lazy_copy(place_of_array, array, document, labels, arraytype, sel or {})
+
+
+def _list_images(place: Folder, root: zarr.Group) -> Iterator[str]:
+    """Yield the paths of the images of a plate, a well or a series; one read a well."""
+    told = _ome(dict(root.attrs))
+    try:
+        if "plate" in told:
+            for well in told["plate"]["wells"]:
+                with suppress(FilesNotFoundError):  # some list the wells that they left out
+                    fields = _ome(dict(_open_group(place, well["path"]).attrs))["well"]["images"]
+                    yield from [f"{well['path']}/{field['path']}" for field in fields]
+            return
+        if "well" in told:
+            yield from [field["path"] for field in told["well"]["images"]]
+            return
+        if "labels" in told:
+            yield from list(told["labels"])
+            return
+    except (KeyError, TypeError) as exc:
+        raise StorageError(
+            f"{place.url} is no valid OME-Zarr: its plate or a well of it names no images; "
+            "`image` opens one by its path",
+            url=place.url,
+        ) from exc
+    try:
+        yield from list(_ome(dict(_open_group(place, "OME").attrs))["series"])
+    except (FilesNotFoundError, KeyError):  # then they are numbered from 0
+        with place.read_errors():
+            yield from sorted((name for name in root.group_keys() if name.isdigit()), key=int)
+
+
+def _only_image(place: Folder, root: zarr.Group) -> str:
+    """Return the path of the image, if there is one alone."""
+    images = list(islice(_list_images(place, root), MOST_NAMED + 1))  # a plate has hundreds
+    if len(images) != 1:
+        count = len(images) if len(images) <= MOST_NAMED else f"more than {MOST_NAMED}"
+        raise OptionError(
+            f"{place.url} holds {count} images: choose one with `image`; {_hint(images)}",
+            images=images,
+        )
+    return images[0]
+
+
+def _hint(images: Iterable[str]) -> str:
+    """Return what an error says of the images that there are: the first few."""
+    first = list(islice(images, MOST_NAMED + 1))
+    named = ", ".join(map(repr, first[:MOST_NAMED]))
+    return f"there are {named or 'none'}" + (" ..." if len(first) > MOST_NAMED else "")
+
+
+def _ome(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return where the metadata of OME are in attributes: version 0.5 has a key for them."""
+    told = attributes.get("ome", attributes)
+    return told if isinstance(told, Mapping) else {}
+
+
+def _open_group(place: Folder, path: str) -> zarr.Group:
+    where = f"{place.url}/{path}".rstrip("/")
+    with place.read_errors():
+        try:
+            return zarr.open_group(place.open_store(read_only=True), path=path, mode="r")
+        except FileNotFoundError as exc:
+            raise FilesNotFoundError(f"{where} holds no Zarr group", url=where) from exc
+        except ValueError as exc:
+            raise StorageError(f"{where} is no readable Zarr group: {exc}", url=where) from exc
+
+
+def _open_level(place: Folder, multiscale: Any, level: int) -> tuple[Any, File, Folder]:
+    """Return the array of a level, the document that makes it one, and where it is."""
+    datasets = multiscale.datasets
+    if not 0 <= level < len(datasets):
+        raise OptionError(
+            f"level={level}, but the pyramid of {place.url} has {len(datasets)} level(s)"
+        )
+    below = place.below(datasets[level].path)
+    document = find_document(below)  # first: one that is replaced meanwhile does not agree
+    array = open_array(below)
+    if array.ndim != len(multiscale.axes):
+        raise StorageError(
+            f"{below.url} is damaged: an array of {array.ndim} dims cannot be along the axes "
+            f"{' '.join(axis.name for axis in multiscale.axes)}",
+            url=below.url,
+        )
+    return array, document, below
+
+
+def _label(
+    place: Folder,
+    array: Any,
+    attributes: Mapping[str, Any],
+    multiscale: Any,
+    level: int,
+    own: Any,
+) -> ZarrLabels:
+    """Return what the pixels of a level mean."""
+    sizes = {axis.name: n for axis, n in zip(multiscale.axes, array.shape, strict=True)}
+    scale, translation = _place_of(multiscale, level)
+    named = {axis.name: unit_name(axis.unit) for axis in multiscale.axes if axis.unit}
+    units = {dim: unit for dim, unit in named.items() if unit}  # "pixel" is none
+    is_known = {
+        dim for dim in sizes if dim in units or scale[dim] != 1 or translation[dim] != 0
+    }  # a 1 says nothing
+    full, origin = _place_of(multiscale, 0)
+    kept = {dim for dim in sizes if scale[dim] == full[dim]}  # not made smaller
+    given = _own_attrs(own)
+    if "affine" in given:
+        step = {dim: scale[dim] / full[dim] for dim in "yx"}
+        by = {dim: (translation[dim] - origin[dim]) / full[dim] for dim in "yx"}
+        given["affine"] = _affine_of(given["affine"], step, by)
+    for dim in _reversed_dims(given, sizes):
+        start = given.get("translation", {}).get(dim, 0.0)
+        translation[dim] = start - (translation[dim] - origin[dim])
+        scale[dim] = -scale[dim]
+    coords: dict[str, Any] = {
+        dim: ((dim,), translation[dim] + np.arange(sizes[dim]) * scale[dim]) for dim in is_known
+    }
+    stored = decode_coords(attributes.get(OWN_KEY), place.url)
+    coords |= {name: coord for name, coord in stored.items() if kept.issuperset(coord[0])}
+    attrs = {
+        **(given or _channel_names(attributes, sizes)),
+        "scale": {dim: scale[dim] for dim in sizes if dim in is_known},
+        "translation": {dim: n for dim, n in translation.items() if n},
+        "units": units,
+    }
+    return ZarrLabels(tuple(sizes), coords, {k: v for k, v in attrs.items() if v})
+
+
+def _read_multiscale(place: Folder, attributes: Mapping[str, Any]) -> Any:
+    """Return the first pyramid of an image, as yaozarrs checks it."""
+    told = next(iter(_ome(attributes)["multiscales"]), None)
+    if not isinstance(told, Mapping):
+        raise StorageError(
+            f"{place.url} is no valid OME-Zarr: multiscales is no list of pyramids", url=place.url
+        )
+    version = str(_ome(attributes).get("version") or told.get("version") or "0.4")
+    models: Mapping[str, Any] = {"0.4": v04.Multiscale, "0.5": v05.Multiscale}
+    if version not in models:
+        raise StorageError(
+            f"{place.url} is OME-Zarr {version}: this version of intake-tiffstack opens "
+            f"{' and '.join(models)}; dask.array.from_zarr opens the array of any level",
+            url=place.url,
+        )
+    try:
+        with warnings.catch_warnings():  # of units that are spelled otherwise: they are read too
+            warnings.simplefilter("ignore")
+            return models[version].model_validate(told)
+    except ValidationError as exc:
+        problems = "; ".join(
+            f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors()[:3]
+        )
+        raise StorageError(
+            f"{place.url} is no valid OME-Zarr {version}: {problems}", url=place.url
+        ) from exc
+
+
+def _place_of(multiscale: Any, level: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Return scale and translation of a level by axis: its own, then that of all levels."""
+    dims = [axis.name for axis in multiscale.axes]
+    scale, start = np.ones(len(dims)), np.zeros(len(dims))
+    steps = [
+        *multiscale.datasets[level].coordinateTransformations,
+        *(multiscale.coordinateTransformations or ()),
+    ]
+    for step in steps:
+        if step.type == "scale":
+            scale, start = scale * step.scale, start * step.scale
+        else:
+            start = start + step.translation
+    return (
+        dict(zip(dims, scale.tolist(), strict=True)),
+        dict(zip(dims, start.tolist(), strict=True)),
+    )
+
+
+def _reversed_dims(given: Mapping[str, Any], dims: Iterable[str]) -> list[str]:
+    """Return the dims that run the other way: their scale is stored as a length."""
+    scale = given.get("scale") or {}
+    return [dim for dim in dims if scale.get(dim, 1) < 0]
+
+
+def _affine_of(
+    affine: Sequence[float], step: Mapping[str, float], by: Mapping[str, float]
+) -> list[float]:
+    """Return the affine of larger pixels, the first of which lies *by* pixels further.
+
+    Of a mean the corner stays where it was; of the nearest pixel the centre does.
+
+    >>> _affine_of([10.0, 0.0, 500.0, 0.0, -10.0, 90.0], {"y": 2, "x": 2}, {"y": 0.5, "x": 0.5})
+    [20.0, 0.0, 500.0, 0.0, -20.0, 90.0]
+    """
+    a, b, c, d, e, f = affine
+    x, y = (by[dim] + (1 - step[dim]) / 2 for dim in ("x", "y"))
+    return [
+        *(a * step["x"], b * step["y"], c + a * x + b * y),
+        *(d * step["x"], e * step["y"], f + d * x + e * y),
+    ]
+
+
+def _channel_names(attributes: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, list[str]]:
+    """Return the labels of the channels, where there is one for each.
+
+    Not through yaozarrs: many writers leave out what else the specification asks of a channel.
+    """
+    omero = _ome(attributes).get("omero")
+    channels = (omero.get("channels") or []) if isinstance(omero, Mapping) else []
+    if not all(isinstance(channel, Mapping) for channel in channels):
+        return {}
+    labels = [str(channel.get("label") or "") for channel in channels]
+    return {"channel_names": labels} if any(labels) and len(labels) == sizes.get("c") else {}
+
+
+def _own_attrs(own: Any) -> dict[str, Any]:
+    """Return what this package was given with the pixels, where it wrote them."""
+    return dict(own.get("attrs") or {}) if isinstance(own, Mapping) else {}

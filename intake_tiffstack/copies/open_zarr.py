@@ -1,0 +1,228 @@
+"""A Zarr array as a lazy array again, with its dims, coordinates and attributes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import dask.array as da
+import zarr
+from numpy.typing import NDArray
+
+from intake_tiffstack.arrays.chunks import AUTO_BYTES
+from intake_tiffstack.arrays.lazy_array import to_dask_array
+from intake_tiffstack.copies.attributes import ARRAY_DIMENSIONS, OWN_KEY, decode_coords
+from intake_tiffstack.copies.chunk_plan import page_dims_last, plan_blocks
+from intake_tiffstack.copies.select import Positions, select_attrs, select_coords, select_positions
+from intake_tiffstack.copies.zarr_documents import CLAIMS, OPENING
+from intake_tiffstack.copies.zarr_pixels import ZarrPixels
+from intake_tiffstack.errors import FilesNotFoundError, StorageError
+from intake_tiffstack.listing.url_list import has_tiff_suffix
+from intake_tiffstack.storage.files import File
+from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.storage.store import stat_file
+from intake_tiffstack.storage.urls import split_chain
+
+__all__ = ["ZarrCopy", "ZarrLabels", "find_document", "lazy_copy", "open_array", "open_zarr"]
+
+
+class ZarrCopy(NamedTuple):
+    """What a Zarr copy holds."""
+
+    array: da.Array
+    """The pixels, lazy; a dask chunk is a shard or several, or chunks of up to 32 MiB together."""
+    dims: tuple[str, ...]
+    """Names of the dims, in the array's order."""
+    coords: dict[str, tuple[tuple[str, ...], NDArray[Any]]]
+    """Name to dims and values, as they were written."""
+    attrs: dict[str, Any]
+    """What the writer gave as ``attrs``."""
+
+
+def open_zarr(
+    url: str | os.PathLike[str],
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    arraytype: str = "numpy",
+    sel: Mapping[str, Any] | None = None,
+) -> ZarrCopy:
+    """Return the lazy array, dims, coordinates and attributes of a Zarr copy.
+
+    Only the metadata is read: a few small requests. Any Zarr array that names its dims opens; one
+    that something else wrote has no coordinates.
+
+    Parameters
+    ----------
+    url
+        Of the copy.
+    storage_options
+        For fsspec.
+    arraytype
+        What a chunk is: ``numpy``, ``cupy``, or a dotted name (with the setting ``allow_code``).
+        Chunks are decoded on the CPU, and Zarr's configuration is left as it is.
+    sel
+        Keeps positions by the values of a coordinate along one dim: a value, a list of values, or
+        ``{"from": a, "to": b}`` with both ends included. A dim without a coordinate counts from 0.
+
+    Raises
+    ------
+    FilesNotFoundError
+        If there is no finished copy.
+    StorageError
+        If the store cannot be read, or the array does not name its dims.
+    OptionError
+        If `sel` names no coordinate along one dim, or a value that is not there.
+    """
+    place = Folder.at(url, storage_options)
+    document = find_document(place)  # first: a copy that is replaced meanwhile does not agree
+    source = open_array(place)
+    attrs = dict(source.attrs)
+    coords = decode_coords(attrs.pop(OWN_KEY, None), place.url)
+    if source.metadata.zarr_format == 2:
+        dims: Any = attrs.pop(ARRAY_DIMENSIONS, None)
+    else:
+        dims = source.metadata.dimension_names
+    names = tuple(dims or ())
+    if len(names) != source.ndim or len({*names} - {None}) != source.ndim:
+        raise StorageError(
+            f"{place.url}: the dims of this Zarr array have no names, but got {dims!r} for "
+            f"{source.ndim} dims; dask.array.from_zarr opens the pixels of any Zarr",
+            url=place.url,
+        )
+    return lazy_copy(
+        place, source, document, ZarrLabels(names, coords, attrs), arraytype, sel or {}
+    )
+
+
+class ZarrLabels(NamedTuple):
+    """What the pixels of a Zarr array mean."""
+
+    dims: tuple[str, ...]
+    coords: dict[str, tuple[tuple[str, ...], NDArray[Any]]]
+    attrs: dict[str, Any]
+
+
+def lazy_copy(
+    place: Folder,
+    source: Any,
+    document: File,
+    labels: ZarrLabels,
+    arraytype: str,
+    sel: Mapping[str, Any],
+) -> ZarrCopy:
+    """Return an open Zarr array as a lazy one.
+
+    Parameters
+    ----------
+    place
+        Of the array.
+    source
+        The array.
+    document
+        The file that makes it one; the pixels are no longer read once it is another.
+    labels
+        What its pixels mean.
+    arraytype, sel
+        As :func:`open_zarr` has them.
+    """
+    sizes = dict(zip(labels.dims, source.shape, strict=True))
+    kept = select_positions(sel, labels.coords, sizes)
+    positions = tuple(kept[dim] for dim in labels.dims)
+    pixels = ZarrPixels(
+        place.url, place.storage_options, document, source.metadata, positions, arraytype
+    )
+    return ZarrCopy(
+        to_dask_array(pixels, _dask_chunks(source, labels.dims, positions)),
+        labels.dims,
+        select_coords(labels.coords, kept),
+        select_attrs(labels.attrs, kept, sizes),
+    )
+
+
+def find_document(place: Folder) -> File:
+    """Return what makes the place an array, as a file: format 3 before 2, as Zarr has it.
+
+    Of references it is their document: it says what the chunks are, too.
+    """
+    references = place.stat_references()
+    if references is not None:
+        return references
+    path, chain = split_chain(place.url)
+    for name in ("zarr.json", ".zarray"):
+        try:
+            return stat_file(f"{path}/{name}{chain}", place.storage_options)
+        except FilesNotFoundError:
+            continue
+    raise _nothing_there(place)
+
+
+def open_array(place: Folder) -> Any:
+    """Return the Zarr array at a place, to be read.
+
+    Raises
+    ------
+    FilesNotFoundError
+        If there is none.
+    StorageError
+        If it cannot be read.
+    """
+    with place.read_errors():
+        try:
+            return zarr.open_array(place.open_store(read_only=True), mode="r")
+        except FileNotFoundError as exc:
+            raise _nothing_there(place) from exc
+        except ValueError as exc:
+            raise StorageError(f"{place.url} is no readable Zarr array: {exc}") from exc
+
+
+def _nothing_there(place: Folder) -> FilesNotFoundError:
+    """Return the error for a place without an array, which says what there is instead."""
+    try:
+        names = place.names("")
+    except StorageError:  # of those that cannot list, as many web servers
+        names = []
+    if CLAIMS in names:
+        found = (
+            "there is a copy that is not whole: it is being written, or its writer was stopped; "
+            "the same export() goes on where it ended"
+        )
+    elif any(map(has_tiff_suffix, names)):
+        found = "there are TIFF files, which the driver `tiffstack` opens (or open_stack)"
+    elif OPENING.isdisjoint(names):
+        found = f"there is {'something else' if names else 'nothing'}"
+    else:
+        found = "there is a Zarr group"
+    return FilesNotFoundError(f"{place.url} holds no finished Zarr array: {found}", url=place.url)
+
+
+def _dask_chunks(
+    source: Any, dims: Sequence[str], kept: Sequence[Positions]
+) -> tuple[tuple[int, ...], ...]:
+    """Return what of each block is kept; blocks hold whole shards, or chunks where there are none.
+
+    Chunks of 1 to 4 MB are put together: a task costs 0.5 ms whatever is in it.
+    """
+    if 0 in source.shape:
+        return tuple((len(positions),) for positions in kept)
+    blocks = plan_blocks(
+        source.shape,
+        source.dtype.itemsize,
+        unit=source.shards or source.chunks,
+        granule=(1,) * source.ndim,
+        order=page_dims_last(dims),
+        most_bytes=AUTO_BYTES,
+    )
+    return tuple(map(_kept_of, blocks, kept))
+
+
+def _kept_of(lengths: Sequence[int], kept: Positions) -> tuple[int, ...]:
+    """Return how many of the kept positions lie in each block; blocks without one are no chunks.
+
+    >>> _kept_of((4, 4, 2), range(10)), _kept_of((4, 4, 2), (1, 2, 9))
+    ((4, 4, 2), (2, 1))
+    """
+    edges = [bisect_left(kept, edge) for edge in itertools.accumulate(lengths, initial=0)]
+    return tuple(b - a for a, b in itertools.pairwise(edges) if b > a)

@@ -1,0 +1,147 @@
+"""What is at the place of a copy already, and what may become of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Set
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from intake_tiffstack.copies.zarr_documents import CLAIMS, OPENING
+from intake_tiffstack.errors import TargetExistsError
+from intake_tiffstack.export.claim import Record, last_claim
+from intake_tiffstack.storage.folder import PARTIAL, Folder
+
+__all__ = ["Destination", "inspect_destination"]
+
+_DOCUMENTS = OPENING | {".zattrs", ".zmetadata", "METADATA.ome.xml"}
+_is_chunk = re.compile(r"(c|(c[/.])?\d+([/.]\d+)*)").fullmatch
+
+
+@dataclass(frozen=True)
+class Destination:
+    """What was found at the place of a copy."""
+
+    place: Folder
+    sizes: Mapping[str, int]
+    """The names of all objects below it, and their sizes in bytes."""
+    claim: Record | None
+    """Of the last writer, None where there is none."""
+
+    @property
+    def keys(self) -> Set[str]:
+        """The names of all objects below it."""
+        return self.sizes.keys()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a Zarr array or group opens there."""
+        return not OPENING.isdisjoint(self.keys)
+
+    @property
+    def stored(self) -> frozenset[str]:
+        """The names of all objects but the claims."""
+        return frozenset(key for key in self.keys if not key.startswith(f"{CLAIMS}/"))
+
+    @property
+    def filled(self) -> frozenset[str]:
+        """The names of those that hold anything: a disk may have lost what was not flushed."""
+        return frozenset(key for key in self.stored if self.sizes[key])
+
+    def again(self) -> Destination:
+        """Return what is there now, of the same last writer; one listing."""
+        return replace(self, sizes=self.place.find_sizes())
+
+    def decide(
+        self, spec: Mapping[str, Any], *, overwrite: bool, resume: bool
+    ) -> Literal["start", "resume", "clear", "finish"]:
+        """Return what a writer may do here. Pure.
+
+        ``start`` on an empty place, ``resume`` a copy of equal *spec* that is not whole, ``clear``
+        what is there first, ``finish`` a copy that only lacks the end of its claim.
+
+        Raises
+        ------
+        TargetExistsError
+            If something is there that is not to be replaced.
+        """
+        if self.claim is None and not self.stored:
+            return "start"
+        is_equal = self.claim is not None and self.claim.spec == spec
+        is_cleared = self.claim is not None and self.claim.phase == "writing"
+        if self.is_whole:
+            if is_equal and is_cleared and resume:
+                return "finish"
+            if overwrite:
+                self._refuse_foreign()
+                return "clear"
+            raise self._exists("a Zarr")
+        if self.claim is None:
+            names = sorted(self.stored)
+            raise self._exists(f"a folder with {names[0]!r} in it", is_zarr=False)
+        if is_equal and is_cleared and resume:
+            return "resume"
+        # A claim that was cut as it was created says nothing: all there is comes after it.
+        if is_equal or not self.claim.spec or overwrite:
+            self._refuse_foreign()
+            return "clear"
+        raise TargetExistsError(
+            f"{self.place.url} holds a copy that is not whole, of {_difference(self.claim, spec)}; "
+            "overwrite=True replaces it, or give another URL",
+            url=self.place.url,
+        )
+
+    def _refuse_foreign(self) -> None:
+        """Raise if anything there is not part of a Zarr."""
+        foreign = find_foreign(self.stored, is_whole=self.is_whole)
+        if foreign is not None:
+            raise self._exists(f"a Zarr with {foreign!r} in it", is_zarr=False)
+
+    def _exists(self, what: str, *, is_zarr: bool = True) -> TargetExistsError:
+        advice = "overwrite=True replaces it" if is_zarr else "nothing but a Zarr is overwritten"
+        return TargetExistsError(
+            f"{self.place.url} exists already ({what}) and is left as it is; {advice}; "
+            "or give another URL",
+            url=self.place.url,
+        )
+
+
+def inspect_destination(place: Folder) -> Destination:
+    """Return what is at a place: one listing, and one read where there are claims."""
+    sizes = place.find_sizes()
+    has_claims = any(key.startswith(f"{CLAIMS}/") for key in sizes)
+    return Destination(place, sizes, last_claim(place) if has_claims else None)
+
+
+def find_foreign(keys: Collection[str], *, is_whole: bool = True) -> str | None:
+    """Return a name that is no part of a Zarr, None where all of them are. Pure.
+
+    Of a Zarr that is not whole any folder may be an array: its documents come last.
+
+    Examples
+    --------
+    >>> find_foreign(["zarr.json", "c/0/0", "0/.zarray", "0/.zattrs", "0/4.5", "c/0.ab12.partial"])
+    >>> find_foreign(["zarr.json", "c/0/0", "notes.txt"])
+    'notes.txt'
+    >>> find_foreign(["B/03/0/1/c/0/0"], is_whole=False)
+    """
+    nodes = {key.rpartition("/")[0] for key in keys if key.rpartition("/")[2] in OPENING} | {""}
+    for key in sorted(keys):
+        folder, _, name = key.rpartition("/")
+        if name in _DOCUMENTS or name.endswith(PARTIAL):
+            continue
+        parents = [folder[:i] for i, sign in enumerate(folder) if sign == "/"]
+        inside = [node for node in ("", *parents, folder) if node in nodes or not is_whole]
+        if not any(_is_chunk(key[len(node) :].lstrip("/")) for node in inside):
+            return key
+    return None
+
+
+def _difference(claim: Record, spec: Mapping[str, Any]) -> str:
+    """Return in what a copy that was begun is another than *spec*. Pure."""
+    old, new = claim.spec, spec
+    if old.get("token") != new.get("token"):
+        return "other pixels (the files or options have changed)"
+    pairs = zip(old.get("arrays", ()), new.get("arrays", ()), strict=False)
+    names = sorted({k for one, two in pairs for k in two if one.get(k) != two[k]})
+    return f"another layout ({', '.join(names) or 'arrays'} differ)"

@@ -1,0 +1,164 @@
+"""What is written: the images of a collection, their axes and what is known of them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from intake_tiffstack.copies.attributes import OWN_KEY, Coords, encode_coords
+from intake_tiffstack.export.ome_zarr.array_view import View
+from intake_tiffstack.export.ome_zarr.axes import Axis, assign_axes, describe_axes
+from intake_tiffstack.export.ome_zarr.coords import image_coords, pick_positions
+from intake_tiffstack.export.ome_zarr.plates import (
+    Images,
+    Position,
+    Present,
+    arrange_images,
+    as_labels,
+)
+from intake_tiffstack.export.passes import Source
+from intake_tiffstack.pattern.matching import role_of
+
+__all__ = ["Subject", "find_images"]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """The images of a collection."""
+
+    sizes: Mapping[str, int]
+    """Dims of the collection and their lengths, in its order."""
+    axes: tuple[Axis, ...]
+    """Of each image, in the order that they are stored."""
+    images: Images
+    """Where they lie, and which pixels they hold."""
+    chosen: Mapping[str, int]
+    """Dims that no image has, with the position taken for all of them."""
+    coords: Coords
+    """Of the collection."""
+
+    def view(self, source: Source, position: Position) -> View:
+        """Return the pixels of an image."""
+        dims = list(self.sizes)
+        chosen = {**self.chosen, **position.chosen}
+        return View(
+            source,
+            tuple(dims.index(axis.dim) for axis in self.axes),
+            tuple((dims.index(dim), at) for dim, at in chosen.items()),
+        )
+
+    def along_axes(self, values: Sequence[int]) -> tuple[int, ...]:
+        """Return what a sequence has for each dim as it is for each axis."""
+        found = dict(zip(self.sizes, values, strict=True))
+        return tuple(found[axis.dim] for axis in self.axes)
+
+    @property
+    def order(self) -> list[int]:
+        """The axes from the one that varies slowest in the collection, those of a page last."""
+        dims = list(self.sizes)
+        return sorted(
+            range(len(self.axes)),
+            key=lambda i: (self.axes[i].name in ("y", "x"), dims.index(self.axes[i].dim)),
+        )
+
+    @property
+    def channel_axis(self) -> int | None:
+        """Which axis the channels are, None where there is none."""
+        return next((i for i, axis in enumerate(self.axes) if axis.name == "c"), None)
+
+    def channel_labels(self) -> list[str]:
+        """Return what the channels are called by their coordinate, or by number."""
+        dim = self._chosen_channel
+        if self.channel_axis is not None:
+            dim = self.axes[self.channel_axis].dim
+        if dim is None:
+            return ["0"]
+        values = self.coords[dim][1] if dim in self.coords else range(self.sizes[dim])
+        return as_labels(self.of_channels(values))
+
+    def of_channels(self, values: Any) -> Any:
+        """Return what is known of each channel, as of those of an image: of the chosen one alone.
+
+        Parameters
+        ----------
+        values
+            One for each channel of the collection, or None.
+        """
+        dim = self._chosen_channel
+        if self.channel_axis is not None or dim is None or values is None:
+            return values
+        return [values[self.chosen[dim]]] if len(values) == self.sizes[dim] else None
+
+    @property
+    def _chosen_channel(self) -> str | None:
+        """The dim of channels of which one is chosen."""
+        return next((dim for dim in self.chosen if role_of(dim) == "channel"), None)
+
+    def own_attributes(
+        self, position: Position, shape: Sequence[int], attrs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return what this package keeps with an image, for itself.
+
+        Raises
+        ------
+        OptionError
+            If a coordinate cannot be stored.
+        """
+        names = {axis.dim: axis.name for axis in self.axes}
+        coords = image_coords(self.coords, {**self.chosen, **position.chosen}, names)
+        sizes = dict(zip(names.values(), shape, strict=True))
+        return {OWN_KEY: {**encode_coords(coords, sizes), "attrs": attrs}}
+
+
+def find_images(
+    sizes: Mapping[str, int],
+    coords: Coords,
+    attrs: Mapping[str, Any],
+    sel: Mapping[str, Any],
+    present: Present | None,
+) -> Subject:
+    """Return the images that a collection makes.
+
+    Parameters
+    ----------
+    sizes
+        Its dims and their lengths.
+    coords, attrs
+        What is known of them.
+    sel
+        Dim to the one value that is taken.
+    present
+        Where there are files; None for everywhere.
+
+    Raises
+    ------
+    OptionError
+        If the dims are no axes, wells or positions.
+    """
+    chosen = pick_positions(sel, sizes, coords)
+    left = {dim: n for dim, n in sizes.items() if dim not in chosen}
+    dims = assign_axes(left)
+    extra = {dim: n for dim, n in left.items() if dim not in dims.values()}
+    single = {dim for dim, n in extra.items() if n == 1 and role_of(dim) != "plate"}
+    chosen |= dict.fromkeys(single, 0)
+    extra = {dim: n for dim, n in extra.items() if dim not in single}
+    labels = {
+        dim: as_labels(coords[dim][1] if dim in coords else range(n)) for dim, n in extra.items()
+    }
+    return Subject(
+        sizes=sizes,
+        axes=describe_axes(dims, attrs),
+        images=arrange_images(extra, labels, _narrow(present, chosen)),
+        chosen=chosen,
+        coords=coords,
+    )
+
+
+def _narrow(present: Present | None, chosen: Mapping[str, int]) -> Present | None:
+    """Return where there are files at the positions that are chosen."""
+    if present is None:
+        return None
+    dims, is_there = present
+    kept = tuple(dim for dim in dims if dim not in chosen)
+    return kept, is_there[tuple(chosen.get(dim, slice(None)) for dim in dims)]

@@ -1,0 +1,241 @@
+"""An array to an OME-Zarr: a pyramid, the pyramids of a plate, or a series of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from dask.base import tokenize
+
+from intake_tiffstack.copies.attributes import ARRAY_DIMENSIONS, Coords, plain_json
+from intake_tiffstack.copies.chunk_plan import resolve_chunks
+from intake_tiffstack.errors import OptionError
+from intake_tiffstack.export.ome_zarr.axes import Axis
+from intake_tiffstack.export.ome_zarr.channels import Look
+from intake_tiffstack.export.ome_zarr.documents import Description
+from intake_tiffstack.export.ome_zarr.downsample import Method, find_reduce
+from intake_tiffstack.export.ome_zarr.images import Subject, find_images
+from intake_tiffstack.export.ome_zarr.levels import Level, plan_levels, reuse_levels
+from intake_tiffstack.export.ome_zarr.metadata import Version
+from intake_tiffstack.export.ome_zarr.plan_passes import make_stages, plan_passes
+from intake_tiffstack.export.ome_zarr.plates import Present
+from intake_tiffstack.export.passes import Source, Stage
+from intake_tiffstack.export.planned_array import PlannedArray, plan_array
+from intake_tiffstack.export.write_copy import Verify, write_copy
+from intake_tiffstack.export.zarr_array import checked_dims
+from intake_tiffstack.progress import Progress
+from intake_tiffstack.settings import setting_bytes
+from intake_tiffstack.storage.folder import Folder
+
+__all__ = ["write_ome_zarr"]
+
+_FORMATS: Mapping[Version, Literal[2, 3]] = {"0.4": 2, "0.5": 3}
+
+
+def write_ome_zarr(
+    source: Source,
+    url: str | os.PathLike[str],
+    *,
+    dims: Sequence[str],
+    coords: Coords,
+    attrs: Mapping[str, Any],
+    granule: Sequence[int] | None = None,
+    present: Present | None = None,
+    pyramid: Sequence[Source] = (),
+    storage_options: Mapping[str, Any] | None = None,
+    version: Version = "0.5",
+    zarr_format: Literal[2, 3] | None = None,
+    name: str | None = None,
+    sel: Mapping[str, Any] | None = None,
+    levels: Any = "auto",
+    downsample: Method = "mean",
+    colors: Sequence[str] | Mapping[str, str] | None = None,
+    windows: Sequence[Sequence[float]] | Mapping[str, Sequence[float]] | None = None,
+    chunks: Sequence[int] | None = None,
+    shards: Sequence[int] | None = None,
+    compressor: Any = "default",
+    overwrite: bool = False,
+    resume: bool = True,
+    verify: Verify = "sample",
+    progress: Progress = None,
+) -> None:
+    """Write an array as an OME-Zarr at *url*: one image, a plate, or a series; the root last.
+
+    Axes are stored in the order ``t c z y x``, those that there are. The source is read once:
+    levels are made in the same pass as long as a block of ``tiffstack.block_bytes`` holds whole
+    chunks of them, later ones from the last level written. Runs, resumes and verifies as
+    :func:`~intake_tiffstack.export.write_zarr` does.
+
+    Parameters
+    ----------
+    source, url, dims, coords, granule, storage_options, compressor, overwrite, resume, verify, \
+progress
+        As :func:`~intake_tiffstack.export.write_zarr` has them.
+    attrs
+        What is known of the pixels: ``scale``, ``translation`` and ``units`` by dim,
+        ``time_interval`` in seconds, ``channel_names``, ``channel_colors``; all of it is kept, as
+        JSON.
+    present
+        Dims, and a boolean array over them: where the source has a file. Images without one are
+        left out; None for everywhere.
+    pyramid
+        The source at each further level that the files hold, for ``levels="source"``.
+    version
+        Of OME-Zarr.
+    zarr_format
+        That of the version: 3 of 0.5, 2 of 0.4. None says the same.
+    name
+        Of the image or plate; None for that of the folder.
+    sel
+        Dim to the one value of its coordinate (or the position, where it has none) that is taken.
+    levels
+        ``"auto"``, a number, factors by axis, a list of these (see
+        :func:`~intake_tiffstack.export.ome_zarr.levels.plan_levels`), or ``"source"``.
+    downsample
+        ``"mean"`` (half a step rounded to even), ``"nearest"``, or ``"mode"`` for labels, which
+        also leaves the display settings out.
+    colors
+        Six hexadecimal digits for each channel, or by its name; None for those of `attrs`, else a
+        palette.
+    windows
+        What to show black and in full colour, for each channel or by its name; None: nearly all
+        pixels of the last level (RGB of one byte a sample: all that there can be).
+    chunks, shards
+        Shape of a chunk and of a shard along the stored axes; smaller levels have smaller ones.
+
+    Raises
+    ------
+    OptionError
+        If an option, dim, coordinate or attribute does not fit.
+    TargetExistsError, VerificationError, StorageError
+        As :func:`~intake_tiffstack.export.write_zarr` does.
+    """
+    if verify not in ("sample", "all", False):
+        raise OptionError(f"verify must be 'sample', 'all' or False, but got {verify!r}")
+    _check_version(version, zarr_format)
+    place, reduce = Folder.at(url, storage_options), find_reduce(downsample)
+    sizes = dict(zip(checked_dims(dims, source.shape), source.shape, strict=True))
+    subject = find_images(sizes, coords, attrs, sel or {}, present)
+    sources = (source, *pyramid)
+    planned = _plan_levels(levels, subject, sources)
+    drafts = _draft_levels(planned, subject.axes, source.dtype, version, chunks, shards, compressor)
+    passes = plan_passes(
+        planned,
+        drafts,
+        granule=subject.along_axes(granule or (1,) * len(sizes)),
+        order=subject.order,
+        most_bytes=setting_bytes("block_bytes"),
+    )
+    stages: list[Stage] = []
+    for position in subject.images.positions:
+        views = [subject.view(array, position) for array in sources]
+        stages += make_stages(passes, views, drafts, position.path, reduce)
+    look = _find_look(subject, attrs, source.dtype, colors, windows)
+    title = name or _title(place)
+    told = plain_json(attrs, "attrs")
+    description = Description(version, title, subject, planned, downsample, source.dtype, told)
+    description.documents([])  # what cannot be told is refused before anything is written
+
+    def documents() -> dict[str, bytes]:
+        if downsample == "mode" or source.dtype.kind == "c":
+            return description.documents([])
+        last = [stage.drafts[-1] for stage in stages[len(passes) - 1 :: len(passes)]]
+        return description.documents(look.channels(place, last, subject.channel_axis))
+
+    write_copy(
+        place,
+        stages,
+        documents,
+        token=tokenize(sources, subject.images, subject.chosen, planned, downsample),
+        overwrite=overwrite,
+        resume=resume,
+        verify=verify,
+        progress=progress,
+    )
+
+
+def _check_version(version: Any, zarr_format: Any) -> None:
+    """Raise if there is no such version, or the Zarr format is another's."""
+    if version not in tuple(_FORMATS):  # what cannot be hashed too
+        raise OptionError(
+            f"version must be '0.5' or '0.4' (text; in YAML quoted), but got {version!r}"
+        )
+    wanted = _FORMATS[version]
+    if zarr_format not in (None, wanted):
+        raise OptionError(
+            f"OME-Zarr {version} is Zarr format {wanted}, but got zarr_format={zarr_format!r}; "
+            "leave zarr_format out, or give another version"
+        )
+
+
+def _plan_levels(levels: Any, subject: Subject, sources: Sequence[Source]) -> tuple[Level, ...]:
+    """Return the levels of each image."""
+    if not isinstance(levels, str) or levels != "source":
+        return plan_levels(levels, subject.along_axes(sources[0].shape), subject.axes)
+    if len(sources) == 1:
+        raise OptionError("levels='source', but the files hold no pyramid; levels='auto' makes one")
+    return reuse_levels([subject.along_axes(array.shape) for array in sources], subject.axes)
+
+
+def _draft_levels(
+    levels: Sequence[Level],
+    axes: Sequence[Axis],
+    dtype: np.dtype[Any],
+    version: Version,
+    chunks: Sequence[int] | None,
+    shards: Sequence[int] | None,
+    compressor: Any,
+) -> list[PlannedArray]:
+    """Return the array of each level, at its path below an image."""
+    names = tuple(axis.name for axis in axes)
+    cut, shard = resolve_chunks(levels[0].shape, dtype.itemsize, names, chunks, shards)
+    drafts = []
+    for i, level in enumerate(levels):
+        part = tuple(map(min, cut, level.shape))
+        whole = shard and tuple(
+            min(s, -(-n // p) * p) // p * p
+            for s, n, p in zip(shard, level.shape, part, strict=True)
+        )
+        drafts.append(
+            plan_array(
+                path=str(i),
+                shape=level.shape,
+                dtype=dtype,
+                chunks=part,
+                shards=whole,
+                compressor=compressor,
+                zarr_format=_FORMATS[version],
+                dims=names,
+                attributes={ARRAY_DIMENSIONS: list(names)} if version == "0.4" else {},
+                separator="/",
+            )
+        )
+    return drafts
+
+
+def _find_look(
+    subject: Subject, attrs: Mapping[str, Any], dtype: np.dtype[Any], colors: Any, windows: Any
+) -> Look:
+    """Return how the channels are to be shown."""
+    axis = subject.channel_axis
+    return Look.of(
+        subject.channel_labels(),
+        subject.of_channels(attrs.get("channel_names")),
+        told_colors=subject.of_channels(attrs.get("channel_colors")),
+        dtype=dtype,
+        colors=colors,
+        windows=windows,
+        is_rgb=axis is not None and subject.axes[axis].dim == "sample",
+    )
+
+
+def _title(place: Folder) -> str:
+    """Return the name of a folder, without what says its kind.
+
+    >>> _title(Folder.at("memory://lab/run 7.ome.zarr"))
+    'run 7'
+    """
+    name = place.url.rpartition("/")[2]
+    return name.removesuffix(".zarr").removesuffix(".ome") or "image"

@@ -1,0 +1,194 @@
+"""A Zarr array that exists here and not yet in its store: Zarr writes metadata where it makes one.
+
+Chunks are written through a draft, and its metadata documents when all chunks are there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import MemoryStore, StorePath
+
+from intake_tiffstack.errors import OptionError
+from intake_tiffstack.export.codecs import resolve_compressor
+from intake_tiffstack.export.encoding import find_encoder
+from intake_tiffstack.storage.folder import Folder, write_file
+from intake_tiffstack.storage.urls import is_local
+
+__all__ = ["PlannedArray", "Region", "plan_array"]
+
+Region = tuple[slice, ...]
+"""Where along each dim: starts and stops within the array, no steps."""
+
+
+@dataclass(frozen=True)
+class PlannedArray:
+    """One array of a copy."""
+
+    path: str
+    """Of the array below the place of the copy; empty at its root."""
+    metadata: Any
+    """Zarr's own: shape, dtype, chunks, codecs, attributes."""
+    chunks: tuple[int, ...]
+    """Shape of a chunk."""
+    unit: tuple[int, ...]
+    """Shape of what is written as a whole: the shard where there are shards, else the chunk."""
+    documents: Mapping[str, bytes]
+    """What makes it an array to readers: name below the array and content, to be written last."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extent of each dim."""
+        return tuple(self.metadata.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of an element, native byte order."""
+        dtype: np.dtype[Any] = self.metadata.dtype.to_native_dtype()
+        return dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes, not compressed."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def open(self, place: Folder, *, read_only: bool) -> zarr.Array[Any]:
+        """Return the array, to write or read chunks; nothing is asked of the store."""
+        return zarr.Array(
+            zarr.AsyncArray(
+                self.metadata,
+                StorePath(place.open_store(read_only=read_only), self.path),
+                # A chunk of zeros is written like any other: a missing one was never written.
+                config={"write_empty_chunks": True},
+            )
+        )
+
+    def write(self, place: Folder, region: Region, block: NDArray[Any]) -> None:
+        """Store a block whose edges are those of units."""
+        with place.write_errors():
+            array = self.open(place, read_only=False)
+            if not is_local(place.url):  # where requests are waited for, all at once
+                array[region] = block
+                return
+            encode = None if self.unit != self.chunks else find_encoder(self.metadata)
+            for part in self._units_of(region):
+                inside = block[_relative(part, region)]
+                if encode is None or inside.shape != self.unit:  # a unit at the edge is filled up
+                    array[part] = inside
+                else:
+                    (key,) = self.keys(part)
+                    native = inside.astype(self.dtype, copy=False)
+                    write_file(f"{place.path}/{key}", encode(native))
+
+    def _units_of(self, region: Region) -> Iterator[Region]:
+        """Yield the parts of a region that are written as a whole. Pure."""
+        cuts = (
+            [slice(a, min(a + n, part.stop)) for a in range(part.start, part.stop, n)]
+            for part, n in zip(region, self.unit, strict=True)
+        )
+        yield from itertools.product(*cuts)
+
+    def read(self, place: Folder, region: Region) -> NDArray[Any]:
+        """Return what is stored of a region."""
+        with place.read_errors():
+            return np.asarray(self.open(place, read_only=True)[region])
+
+    def keys(self, region: Region) -> Iterator[str]:
+        """Yield the names, below the place, of all that a region is stored in. Pure."""
+        spans = (
+            range(part.start // n, -(-part.stop // n))
+            for part, n in zip(region, self.unit, strict=True)
+        )
+        start = f"{self.path}/" if self.path else ""
+        for coords in itertools.product(*spans):
+            yield start + self.metadata.encode_chunk_key(coords)
+
+    def spec(self) -> dict[str, Any]:
+        """Return what decides the bytes of the chunks, as JSON; attributes and names do not."""
+        told = self.metadata.to_dict()
+        return {k: v for k, v in told.items() if k not in {"attributes", "dimension_names"}}
+
+
+def _relative(part: Region, region: Region) -> Region:
+    """Return where a part of a region is in a block of that region. Pure."""
+    return tuple(
+        slice(one.start - whole.start, one.stop - whole.start)
+        for one, whole in zip(part, region, strict=True)
+    )
+
+
+def plan_array(
+    *,
+    path: str = "",
+    shape: Sequence[int],
+    dtype: np.dtype[Any],
+    chunks: Sequence[int],
+    shards: Sequence[int] | None,
+    compressor: Any,
+    zarr_format: Literal[2, 3],
+    dims: Sequence[str] | None,
+    attributes: Mapping[str, Any],
+    separator: Literal[".", "/"] = ".",
+) -> PlannedArray:
+    """Return an array as Zarr makes it, so that it opens wherever a Zarr opens. Pure.
+
+    Parameters
+    ----------
+    path
+        Below the place of the copy; empty at its root.
+    shape, dtype, chunks, shards
+        As :func:`zarr.create_array` has them.
+    compressor
+        See :func:`~intake_tiffstack.export.codecs.resolve_compressor`.
+    zarr_format
+        3, or 2.
+    dims
+        Stored as ``dimension_names`` on format 3.
+    attributes
+        JSON.
+    separator
+        What stands between the numbers in the name of a chunk on format 2; ``/`` is a folder a dim.
+
+    Raises
+    ------
+    OptionError
+        If Zarr cannot hold such an array.
+    """
+    if zarr_format not in (2, 3):
+        raise OptionError(f"zarr_format must be 2 or 3, but got {zarr_format!r}")
+    if not shape or 0 in shape:
+        raise OptionError(f"there is no pixel to copy: the shape is {tuple(shape)}")
+    if dtype.kind not in "biufc":
+        raise OptionError(
+            f"a Zarr copy holds booleans, integers, floats or complex, but got {dtype}"
+        )
+    codec = resolve_compressor(compressor, zarr_format=zarr_format, itemsize=dtype.itemsize)
+    stored: dict[str, Any] = {}
+    try:
+        made = zarr.create_array(
+            MemoryStore(stored),
+            shape=tuple(shape),
+            dtype=dtype.newbyteorder("="),
+            chunks=tuple(chunks),
+            shards=None if shards is None else tuple(shards),
+            compressors=codec,
+            fill_value=0,
+            zarr_format=zarr_format,
+            attributes=dict(attributes),
+            dimension_names=dims if zarr_format == 3 else None,
+            chunk_key_encoding={"name": "v2", "separator": separator} if zarr_format == 2 else None,
+        )
+    except (TypeError, ValueError) as exc:
+        raise OptionError(
+            f"Zarr format {zarr_format} cannot hold {dtype} of shape {tuple(shape)} in chunks "
+            f"{tuple(chunks)}, shards {shards}, compressor {codec!r}: {exc}"
+        ) from exc
+    documents = {key: value.to_bytes() for key, value in stored.items()}
+    return PlannedArray(path, made.metadata, tuple(chunks), tuple(shards or chunks), documents)

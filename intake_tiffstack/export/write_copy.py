@@ -1,0 +1,376 @@
+"""How a copy is made: data first, metadata last, by units that can be done in any order.
+
+The same units run on threads or on the workers of a cluster, and leave the same bytes. A unit is
+done when all it writes is listed; what a killed writer left is taken up where it ended.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+import dask
+import dask.local
+from dask.base import get_scheduler, tokenize
+from dask.system import CPU_COUNT
+
+from intake_tiffstack.copies.zarr_documents import OPENING
+from intake_tiffstack.errors import OptionError, StorageError, TargetExistsError
+from intake_tiffstack.export.claim import Claim, hold
+from intake_tiffstack.export.destination import Destination, inspect_destination
+from intake_tiffstack.export.passes import (
+    SAMPLES,
+    Job,
+    Part,
+    Stage,
+    check_part,
+    in_waves,
+    write_unit,
+)
+from intake_tiffstack.export.planned_array import PlannedArray
+from intake_tiffstack.progress import Progress, reported
+from intake_tiffstack.settings import setting_number
+from intake_tiffstack.storage.folder import PARTIAL, Folder
+
+__all__ = ["Verify", "write_copy"]
+
+Verify = Literal["sample", "all", False]
+T = TypeVar("T")
+
+
+def write_copy(
+    place: Folder,
+    stages: Sequence[Stage],
+    documents: Callable[[], Mapping[str, bytes]],
+    *,
+    token: str,
+    overwrite: bool,
+    resume: bool,
+    verify: Verify,
+    progress: Progress,
+) -> None:
+    """Write all arrays of a copy, then its metadata.
+
+    Until the last write the place holds chunks, a claim and no document at its root, and nothing
+    opens it. Killed at any point, the same call ends as an undisturbed one would have.
+
+    Parameters
+    ----------
+    place
+        Where to.
+    stages
+        What is written; one that reads what another wrote comes after it, others side by side.
+    documents
+        Called once all chunks are there; gives name below the place to content, of the groups
+        around the arrays.
+    token
+        Of the pixels: a copy that was begun is resumed by a writer of the same pixels alone.
+    overwrite
+        Whether a Zarr that is there is replaced.
+    resume
+        Whether units that an earlier attempt wrote are kept.
+    verify
+        Whether some regions, all, or none are read back and compared with the source.
+    progress
+        See :data:`~intake_tiffstack.progress.Progress`; counts bytes of the source.
+
+    Raises
+    ------
+    OptionError
+        If the name of the place is that of a document of references.
+    TargetExistsError
+        If something is there that is not to be replaced (a TargetBusyError where another writes).
+    VerificationError
+        If a region does not read back as it was; it is removed, and the same call writes it again.
+    StorageError
+        If the store refuses. What is written stays, and the same call resumes.
+    """
+    if place.url.endswith(".json"):  # by which a document of references is known
+        raise OptionError(
+            f"{place.url} is the name of a document of references; give format='references', or "
+            "another name"
+        )
+    drafts = [draft for stage in stages for draft in stage.drafts]
+    spec = json.loads(json.dumps({"token": token, **_describe(drafts)}))
+    target = inspect_destination(place)
+    target.decide(spec, overwrite=overwrite, resume=resume)  # refuses before anything is written
+    with hold(place, spec, target.claim) as held:
+        target = target.again()  # another writer may have come and gone before the claim
+        try:
+            todo = target.decide(spec, overwrite=overwrite, resume=resume)
+        except TargetExistsError:
+            held.drop()
+            raise
+        if todo == "clear":
+            held.say(phase="clearing")
+            _clear(place, target)
+        if todo in ("start", "clear"):
+            held.say(phase="writing")
+        if todo != "finish":
+            stored = target.filled if todo == "resume" else frozenset()
+            _write_units(place, stages, held.claim, stored, progress)
+            _require_all(place, stages)
+            if verify:
+                _verify(place, stages, held.claim, verify, progress)
+            held.claim.check()
+        _write_documents(place, stages, documents())
+        place.remove([key for key in target.stored if key.endswith(PARTIAL)])
+
+
+def _describe(drafts: Sequence[PlannedArray]) -> dict[str, Any]:
+    """Return where the arrays lie and what they are: a plate has thousands of a few kinds."""
+    kinds = {json.dumps(spec := draft.spec()): spec for draft in drafts}
+    return {"paths": tokenize([draft.path for draft in drafts]), "arrays": list(kinds.values())}
+
+
+def _clear(place: Folder, target: Destination) -> None:
+    """Remove what was there, first what makes it open."""
+    is_opening = [key for key in target.stored if key.rpartition("/")[2] in OPENING]
+    place.remove(is_opening)
+    place.remove(target.stored.difference(is_opening))
+
+
+def _require_all(place: Folder, stages: Sequence[Stage]) -> None:
+    """Raise if anything that was written is not there; one listing.
+
+    Raises
+    ------
+    StorageError
+        If so: a chunk that is not there would read as zeros.
+    """
+    found = place.find()
+    for stage in stages:
+        for unit in stage.units():
+            for key in stage.keys(unit):
+                if key not in found:
+                    raise StorageError(
+                        f"{place.url}: {key} was written and is not there. Is this a place that "
+                        "all workers share? (A path of one machine and memory:// are not.)",
+                        url=place.url,
+                    )
+
+
+def _write_documents(
+    place: Folder, stages: Sequence[Stage], documents: Mapping[str, bytes]
+) -> None:
+    """Write the documents of all arrays and groups, the one that makes the root open last."""
+    found = dict(documents)
+    for stage in stages:
+        for draft in stage.drafts:
+            start = f"{draft.path}/" if draft.path else ""
+            found |= {start + name: content for name, content in draft.documents.items()}
+    at_root = [key for key in found if "/" not in key]
+    with ThreadPoolExecutor(int(setting_number("concurrency", least=1))) as pool:
+        below = (key for key in found if "/" in key)  # a plate has thousands
+        for _ in pool.map(lambda key: place.write_document(key, found[key]), below):
+            pass
+    for key in sorted(at_root, key=OPENING.__contains__):
+        place.write_document(key, found[key])
+
+
+def _write_units(
+    place: Folder,
+    stages: Sequence[Stage],
+    claim: Claim,
+    stored: frozenset[str],
+    progress: Progress,
+) -> None:
+    """Write every unit that is not stored, stage by stage."""
+    waves = in_waves(stages)
+    todo = [
+        [
+            (i, unit)
+            for i, stage in enumerate(wave)
+            for unit in stage.units()
+            if not stored.issuperset(stage.keys(unit))
+        ]
+        for wave in waves
+    ]
+    total = sum(stage.nbytes for stage in stages)
+    left = sum(
+        wave[i].unit_nbytes(unit)
+        for wave, units in zip(waves, todo, strict=True)
+        for i, unit in units
+    )
+    with (
+        _open_workers() as workers,
+        reported(progress, total, title="export", unit="B", done=total - left) as advance,
+    ):
+        for wave, units in zip(waves, todo, strict=True):
+            for nbytes in workers.run(write_unit, (wave, place, claim), units):
+                advance(nbytes)
+
+
+def _verify(
+    place: Folder, stages: Sequence[Stage], claim: Claim, verify: Verify, progress: Progress
+) -> None:
+    """Read some or all of the copy back and compare it with what it was made of."""
+    if verify == "sample":
+        progress = False  # a moment
+    total = sum(draft.nbytes for stage in stages for draft in stage.drafts)
+    with (
+        _open_workers() as workers,
+        reported(progress, total, title="verify", unit="B") as advance,
+    ):
+        parts = _all_parts(stages) if verify == "all" else _samples(stages)
+        for nbytes in workers.run(check_part, (tuple(stages), place, claim), parts):
+            advance(nbytes)
+
+
+def _all_parts(stages: Sequence[Stage]) -> Iterator[tuple[int, Part]]:
+    """Yield every part of every stage."""
+    for i, stage in enumerate(stages):
+        for part in stage.all_parts():
+            yield i, part
+
+
+def _samples(stages: Sequence[Stage]) -> Iterator[tuple[int, Part]]:
+    """Yield some parts of a few stages, first and last among them."""
+    step = max((len(stages) - 1) / (SAMPLES - 1), 1)
+    for i in sorted({round(n * step) for n in range(min(len(stages), SAMPLES))}):
+        for part in stages[i].samples():
+            yield i, part
+
+
+# -- where units run -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Workers:
+    """Threads of this process, or the workers of a cluster."""
+
+    executor: Executor | _Tasks
+    count: int
+    share: Callable[[Any], Any]
+    """Sends a value to all of them once, and returns what stands for it in a call."""
+    is_cluster: bool
+
+    def run(self, function: Callable[[Job, T], int], job: Job, items: Iterable[T]) -> Iterator[int]:
+        """Yield what *function* returns for each item, as they are done; a few are under way.
+
+        The first failure ends it: nothing more is begun, and what runs is waited for, so that
+        nothing is written after it.
+        """
+        shared = self.share(job)
+        pending: set[Future[int]] = set()
+        try:
+            for item in items:
+                pending.add(self.executor.submit(function, shared, item))
+                if len(pending) >= 2 * self.count:
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    yield from _results(done)
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                yield from _results(done)
+        except CancelledError as exc:
+            raise StorageError(
+                f"{job[1].url}: the cluster lost the worker that held what all units share; "
+                "the same call goes on from here",
+                url=job[1].url,
+            ) from exc
+        finally:
+            if not self.is_cluster:  # where a cancelled task may run all the same
+                for future in pending:
+                    future.cancel()
+            wait(pending)
+
+
+@dataclass(frozen=True)
+class _Tasks:
+    """What submits to a cluster, as an executor does.
+
+    Not the executor of ``distributed``: its future is never done where a worker is lost together
+    with a result that is on its way.
+    """
+
+    client: Any
+
+    def submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
+        """Return the future of a task."""
+        future: Future[T] = Future()
+        task = self.client.submit(function, *args, pure=False)
+        task.add_done_callback(partial(_settle, future))
+        return future
+
+
+def _settle(future: Future[T], task: Any) -> None:
+    """Hand on how a task ended, whatever it was."""
+    try:
+        result = task.result()
+    except BaseException as exc:  # noqa: BLE001 - raised again where the result is asked for
+        future.set_exception(exc)
+    else:
+        future.set_result(result)
+
+
+def _results(done: Iterable[Future[int]]) -> Iterator[int]:
+    """Yield the results, then raise what one of them raised."""
+    for future in sorted(done, key=lambda future: future.exception() is not None):
+        yield future.result()
+
+
+def _is_task() -> bool:
+    """Return whether this thread runs a task of ``distributed``."""
+    if "distributed" not in sys.modules:
+        return False
+    from distributed.worker import thread_state
+
+    return getattr(thread_state, "key", None) is not None
+
+
+@contextmanager
+def _seceded() -> Iterator[None]:
+    """Give the thread of a task of ``distributed`` free while the block waits for other tasks."""
+    from distributed import rejoin, secede
+
+    is_task = _is_task()
+    if is_task:
+        secede()
+    try:
+        yield
+    finally:
+        if is_task:
+            rejoin()
+
+
+def _find_scheduler() -> Any:
+    """Return dask's function for the scheduler in use, None where none is named."""
+    if _is_task():
+        from distributed import get_worker
+
+        # Under a lock, which dask's way lacks: of two tasks of one worker, the second would take
+        # the client of the first before it is connected (dask/distributed#3827).
+        _ = get_worker().client
+    elif "distributed" not in sys.modules and not dask.config.get("scheduler", None):
+        return None  # and dask would import distributed to find that there is no client
+    return get_scheduler()
+
+
+@contextmanager
+def _open_workers() -> Iterator[_Workers]:
+    """Yield the workers of the current ``distributed`` client, else threads as dask would use."""
+    scheduler = _find_scheduler()
+    client: Any = getattr(scheduler, "__self__", None)
+    if hasattr(client, "scatter"):  # a function of dask's own has no such owner
+        count = sum(client.nthreads().values())
+        share = partial(client.scatter, hash=False, broadcast=True)
+        with _seceded():
+            yield _Workers(_Tasks(client), max(count, 1), share, is_cluster=True)
+        return
+    is_single = scheduler is dask.local.get_sync
+    count = 1 if is_single else int(dask.config.get("num_workers", None) or CPU_COUNT)
+    with ThreadPoolExecutor(count, thread_name_prefix="tiffstack-export") as executor:
+        yield _Workers(executor, count, lambda value: value, is_cluster=False)

@@ -1,0 +1,210 @@
+"""The few bytes of a file that tell its structure, fetched in windows.
+
+A header is small and scattered: one IFD a page, and values beside them. Windows grow with the
+spacing met, so that a file whose IFDs lie between its pages costs a handful of requests, and a file
+whose IFDs lie together costs one.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from intake_tiffstack.errors import StorageError, TiffStackError, UnreadableFileError
+from intake_tiffstack.storage.ranges import open_bytes
+from intake_tiffstack.storage.store import stat_file
+from intake_tiffstack.storage.urls import is_local
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from intake_tiffstack.storage.files import File
+    from intake_tiffstack.storage.ranges import ByteSource
+
+__all__ = ["HeaderBytes", "HeaderFile", "Windows", "open_header"]
+
+LARGEST = 2**22
+
+Windows = list[tuple[int, bytearray]]
+"""Pieces of a file: first byte, bytes."""
+
+
+class HeaderBytes:
+    """Bytes of one file by position, kept once fetched.
+
+    Parameters
+    ----------
+    source
+        Where they come from.
+    size
+        Of the file, in bytes.
+    smallest
+        The least to fetch at a time.
+    windows
+        What was fetched of the file before, if it is kept; what is fetched now is added.
+    """
+
+    def __init__(
+        self,
+        source: ByteSource,
+        size: int,
+        *,
+        smallest: int = 2**14,
+        windows: Windows | None = None,
+    ) -> None:
+        self.size = size
+        self.touched: list[tuple[int, int]] = []
+        self.error: TiffStackError | None = None
+        self._source = source
+        self._smallest = smallest
+        self._windows: Windows = [] if windows is None else windows
+        self._last_miss = 0
+
+    def read(self, start: int, count: int) -> bytes:
+        """Return up to *count* bytes from *start* on; fewer at the end of the file."""
+        stop = min(start + count, self.size)
+        if stop <= start:
+            return b""
+        self.touched.append((start, stop - start))
+        for begin, window in reversed(self._windows):
+            if begin <= start and stop <= begin + len(window):
+                return bytes(window[start - begin : stop - begin])
+        return self._read_across(start, stop)
+
+    def _read_across(self, start: int, stop: int) -> bytes:
+        """Return bytes that no window holds alone, fetching those that none holds."""
+        pieces: list[bytes] = []
+        while start < stop:
+            held = next((w for w in self._windows if w[0] <= start < w[0] + len(w[1])), None)
+            begin, window = self._fetch(start, stop) if held is None else held
+            pieces.append(bytes(window[start - begin : stop - begin]))
+            start += len(pieces[-1])
+        return b"".join(pieces)
+
+    @property
+    def read_cost(self) -> int:
+        """What one more read costs, as its source has it."""
+        return self._source.read_cost
+
+    def fill(self, spans: Sequence[tuple[int, memoryview]]) -> None:
+        """Fill each buffer, from what was fetched where it is there: a small file is read once."""
+        rest = []
+        for start, buffer in spans:
+            for begin, window in self._windows:
+                if begin <= start and start + buffer.nbytes <= begin + len(window):
+                    buffer.cast("B")[:] = window[start - begin : start - begin + buffer.nbytes]
+                    break
+            else:
+                rest.append((start, buffer))
+        if rest:
+            self._source.fill(rest)
+
+    def _fetch(self, start: int, stop: int) -> tuple[int, bytearray]:
+        """Fetch a window from *start* on: twice the spacing of misses, up to the next window."""
+        spacing = abs(start - self._last_miss)
+        self._last_miss = start
+        length = max(stop - start, min(max(2 * spacing, self._smallest), LARGEST))
+        end = min([start + length, self.size, *(w[0] for w in self._windows if w[0] > start)])
+        window = bytearray(end - start)
+        try:
+            self._source.fill([(start, memoryview(window))])
+        except TiffStackError as exc:
+            self.error = exc
+            raise
+        self._windows.append((start, window))
+        return start, window
+
+    def raise_error(self) -> None:
+        """Raise what a fetch raised: tifffile logs what a tag raises, and goes on without it."""
+        if self.error is not None:
+            raise self.error
+
+    def merged(self) -> list[tuple[int, int]]:
+        """Return what was read as (start, count), ascending, with neighbours put together."""
+        return _merge(self.touched)
+
+
+def _merge(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return ranges without overlap. Pure.
+
+    >>> _merge([(8, 2), (0, 4), (2, 4), (10, 1)])
+    [(0, 6), (8, 3)]
+    """
+    merged: list[tuple[int, int]] = []
+    for start, count in sorted(ranges):
+        if merged and start <= merged[-1][0] + merged[-1][1]:
+            begin, length = merged[-1]
+            merged[-1] = (begin, max(length, start + count - begin))
+        else:
+            merged.append((start, count))
+    return merged
+
+
+def open_header(
+    file: File,
+    storage_options: Mapping[str, Any] | None = None,
+    windows: Windows | None = None,
+) -> HeaderBytes:
+    """Return the bytes that a header is read through; nothing is fetched yet.
+
+    Raises
+    ------
+    StorageError
+        The store does not tell how large the file is.
+    """
+    size = file.size
+    if size < 0:
+        size = stat_file(file.url, storage_options or {}).size
+    if size < 0:
+        raise StorageError(
+            f"{file.url}: the store does not tell the size of the file; read it through a cache, "
+            f"as simplecache::{file.url}",
+            url=file.url,
+        )
+    smallest = 2**12 if is_local(file.url) else 2**14
+    source = open_bytes(file, storage_options or {})
+    return HeaderBytes(source, size, smallest=smallest, windows=windows)
+
+
+class HeaderFile(io.RawIOBase):
+    """:class:`HeaderBytes` as the file that tifffile wants."""
+
+    def __init__(self, data: HeaderBytes, name: str) -> None:
+        super().__init__()
+        self.data = data
+        self.name = name
+        self._position = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to a position and return it."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.data.size}[whence]
+        if base + offset < 0:
+            raise UnreadableFileError(f"{self.name} points before its first byte", url=self.name)
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to *size* bytes, all of the rest where it is negative."""
+        count = self.data.size - self._position if size is None or size < 0 else size
+        found = self.data.read(self._position, max(0, count))
+        self._position += len(found)
+        return found
+
+    def readinto(self, buffer: object, /) -> int:
+        """Fill *buffer* and return how many bytes there were."""
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        found = self.read(len(view))
+        view[: len(found)] = found
+        return len(found)

@@ -1,0 +1,132 @@
+"""Opening a file for tifffile, with its faults named and its log collected."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import threading
+import zlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import imagecodecs
+import tifffile
+
+from intake_tiffstack.errors import TiffStackError, UnreadableFileError, UnsupportedFileError
+from intake_tiffstack.header.header_bytes import HeaderBytes, HeaderFile
+from intake_tiffstack.redact import hide_in_text
+from intake_tiffstack.storage.urls import is_local
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["FILE_FAULTS", "file_faults_named", "open_tiff"]
+
+# What tifffile and imagecodecs raise for nonsense in a file, as met in fuzzed and damaged files.
+# A tuple rather than ``Exception``: a mistake of ours (AttributeError, NameError) must stay one.
+FILE_FAULTS: tuple[type[Exception], ...] = (
+    ValueError,  # TiffFileError is one; also UnicodeError and wrong enum values
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,  # imagecodecs' codec errors, NotImplementedError
+    EOFError,
+    MemoryError,
+    AssertionError,  # tifffile checks with assert
+    struct.error,
+    zlib.error,
+    imagecodecs.DelayedImportError,  # a codec this build of imagecodecs lacks
+)
+
+
+@contextmanager
+def open_tiff(data: HeaderBytes, url: str) -> Iterator[tuple[tifffile.TiffFile, list[str]]]:
+    """Open a file for parsing, with what tifffile logs collected instead of printed."""
+    with _captured_log() as notes:
+        with file_faults_named(url):
+            # _multifile=False: siblings named in OME-XML are other cells, not this file
+            tif = tifffile.TiffFile(HeaderFile(data, url), name=hide_in_text(url), _multifile=False)
+        try:
+            yield tif, notes
+        finally:
+            tif.close()
+            data.raise_error()
+
+
+@contextmanager
+def file_faults_named(url: str) -> Iterator[None]:
+    """Turn what nonsense in a file raises into an error of ours that names the file."""
+    try:
+        yield
+    except TiffStackError:
+        raise
+    except OSError as exc:
+        raise UnreadableFileError(f"{url} cannot be read: {short_text(exc)}", url=url) from exc
+    except NotImplementedError as exc:
+        raise UnsupportedFileError(f"{url} is not supported: {short_text(exc)}", url=url) from exc
+    except imagecodecs.DelayedImportError as exc:
+        raise UnsupportedFileError(
+            f"{url} needs a codec that this imagecodecs does not have: {short_text(exc)}", url=url
+        ) from exc
+    except FILE_FAULTS as exc:
+        if "not supported" in str(exc) or "is not a known COMPRESSION" in str(exc):
+            raise UnsupportedFileError(
+                f"{url} is not supported: {short_text(exc)}", url=url
+            ) from exc
+        raise UnreadableFileError(
+            f"{url} cannot be read as TIFF: {short_text(exc)}; {advice_for(url)}", url=url
+        ) from exc
+
+
+def short_text(exc: BaseException) -> str:
+    text = " ".join(str(exc).split())
+    name = type(exc).__name__
+    return f"{name}: {text[:197] + '...' if len(text) > 200 else text}" if text else name
+
+
+def advice_for(url: str) -> str:
+    """Return what to do about a local file that cannot be parsed, from its first bytes."""
+    advice = "replace the file, or leave it out with `exclude`"
+    if not is_local(url):
+        return advice
+    try:
+        with open(url, "rb") as handle:
+            start = handle.read(64)
+    except OSError:
+        return advice
+    if not start:
+        return f"it is empty (0 bytes); {advice}"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer, not the image: fetch it with `git lfs pull`"
+    return advice
+
+
+class _LogFilter(logging.Filter):
+    """Collects tifffile's log records of threads that asked for it, and passes the others on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.local = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        notes: list[str] | None = getattr(self.local, "notes", None)
+        if notes is None:
+            return True
+        if record.levelno >= logging.WARNING and len(notes) < 20:
+            notes.append(" ".join(record.getMessage().split())[:300])
+        return False
+
+
+_LOG_FILTER = _LogFilter()
+logging.getLogger("tifffile").addFilter(_LOG_FILTER)
+
+
+@contextmanager
+def _captured_log() -> Iterator[list[str]]:
+    notes: list[str] = []
+    before = getattr(_LOG_FILTER.local, "notes", None)
+    _LOG_FILTER.local.notes = notes
+    try:
+        yield notes
+    finally:
+        _LOG_FILTER.local.notes = before

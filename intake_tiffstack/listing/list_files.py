@@ -1,0 +1,300 @@
+"""From ``urlpath`` to files: each TIFF with its size and its mtime or ETag.
+
+A urlpath is a file, a folder, a glob, a glob with ``{field}`` in it, a list of URLs, or several of
+these. Local folders are scanned, stores are listed with few requests, and no file is opened.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
+from operator import itemgetter
+from typing import Any, TypeVar
+
+from intake_tiffstack.errors import FilesNotFoundError, OptionError
+from intake_tiffstack.listing.globs import TIFFS, Glob, Part, find_files, split_glob
+from intake_tiffstack.listing.not_found import few_names, nothing_found
+from intake_tiffstack.listing.url_list import LIST_SUFFIXES, parse_list
+from intake_tiffstack.storage.failures import storage_errors
+from intake_tiffstack.storage.files import File, FileTable
+from intake_tiffstack.storage.filesystem import get_filesystem
+from intake_tiffstack.storage.store import Row, Store, open_store, stat_file
+from intake_tiffstack.storage.urls import absolute_url, is_local, split_chain
+
+__all__ = [
+    "File",
+    "FileTable",
+    "Listing",
+    "get_filesystem",
+    "is_local",
+    "list_files",
+    "split_chain",
+    "stat_file",
+    "storage_errors",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a urlpath stands for at one moment."""
+
+    files: FileTable
+    """The files, sorted by URL, each once."""
+    root: str
+    """The folder that all files, folders and globs have in common, ending in ``/``; empty where
+    they have nothing in common. An archive is left out of it, as from ``files.paths``."""
+    is_single: bool
+    """Whether the urlpath is one file given by its name."""
+    pattern: str | None
+    """The pattern inside the urlpath, from its first part with a ``{field}`` on."""
+
+    def __post_init__(self) -> None:
+        if not self.files:
+            raise FilesNotFoundError("a listing must hold at least one file, but got none")
+        if self.root and not self.root.endswith("/"):
+            raise ValueError(f"root must end in '/', but got {self.root!r}")
+        if self.is_single and len(self.files) != 1:
+            raise ValueError(f"a single file must be one file, but got {len(self.files)}")
+
+
+def list_files(
+    urlpath: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    exclude: str | Sequence[str] = (),
+) -> Listing:
+    """Return the files that *urlpath* stands for; local files cost one stat each, others none.
+
+    Parameters
+    ----------
+    urlpath
+        One or several of these, local or any fsspec URL:
+
+        - a file, which is that file whatever its name looks like;
+        - a folder: the TIFFs in it (``.tif .tiff .btf .tf8 .stk .lsm``, any case), none below;
+        - a glob: ``*``, ``?``, ``[a-c]``, ``[!a-c]``, and ``**`` for any number of folders. Case
+          matters. What ends in ``*`` takes TIFFs only, since sidecars lie beside them; anything
+          else takes what it matches;
+        - a glob with ``{field}`` in it, each standing for ``*``: a pattern and its glob in one.
+          From the first part with a field on, ``*`` is ``{}`` and all else is literal;
+        - a ``.txt``, ``.csv`` or ``.parquet`` file: a list of URLs.
+
+        Files whose names begin with a dot are never listed, nor is what lies in such folders.
+    storage_options
+        Handed to fsspec.
+    exclude
+        Globs; a file goes where one matches its name or its path below the root. ``*`` crosses
+        ``/`` here.
+
+    Raises
+    ------
+    FilesNotFoundError
+        One of the urlpaths stands for no file; says what is there instead.
+    StorageError
+        A folder cannot be listed.
+    OptionError
+        The urlpath, its pattern or the storage options make no sense.
+    """
+    options = dict(storage_options or {})
+    given, is_list = _texts(urlpath)
+    urls = [absolute_url(text) for text in given]
+    found = _in_stores(partial(_find, options=options), urls, options)
+    patterns = {item.pattern for item in found}
+    if len(patterns) > 1:
+        raise OptionError(
+            "all urlpaths must have the same {field} pattern, but got "
+            + " and ".join(repr(pattern) for pattern in sorted(patterns, key=str)[:2])
+        )
+    root = _common_folder({folder for item in found for folder in item.folders})
+    rows = {row[0]: row for item in found for row in item.rows}
+    kept = _without(rows.values(), [exclude] if isinstance(exclude, str) else exclude, root)
+    if not kept:
+        raise FilesNotFoundError(
+            f"exclude={exclude!r} leaves out all of the {len(rows)} files at {few_names(given)}"
+        )
+    return Listing(
+        files=FileTable.from_rows(sorted(kept, key=itemgetter(0)), options),
+        root=root,
+        is_single=not is_list and found[0].is_single,
+        pattern=patterns.pop(),
+    )
+
+
+def _texts(urlpath: Any) -> tuple[list[str], bool]:
+    """Return the urlpaths as texts, and whether they came as a list."""
+    is_list = isinstance(urlpath, Sequence) and not isinstance(urlpath, str | bytes)
+    texts = [
+        os.fspath(u) if isinstance(u, os.PathLike) else u
+        for u in (urlpath if is_list else [urlpath])
+    ]
+    for text in texts or [[]]:
+        if not isinstance(text, str) or not text.strip() or "\0" in text:
+            raise OptionError(
+                f"urlpath must be a file, folder, glob or list of these, but got {text!r}"
+            )
+    return texts, is_list
+
+
+def _common_folder(folders: Iterable[str]) -> str:
+    """Return the folder that holds all of *folders*, ending in ``/``. Pure.
+
+    Examples
+    --------
+    >>> _common_folder(["/data/raw1/", "/data/raw2/B02/"])
+    '/data/'
+    >>> _common_folder(["s3://raw/", "s3://results/"])
+    's3://'
+    """
+    parts = [folder[:-1].split("/") for folder in folders]
+    same = takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False))
+    return "".join(f"{level[0]}/" for level in same)
+
+
+def _without(rows: Iterable[Row], exclude: Sequence[str], root: str) -> list[Row]:
+    if not exclude:
+        return list(rows)
+    takes = re.compile("|".join(fnmatch.translate(glob) for glob in exclude)).match
+    kept = []
+    for row in rows:
+        path = split_chain(row[0])[0]
+        if not takes(path.removeprefix(root)) and not takes(path.rpartition("/")[2]):
+            kept.append(row)
+    return kept
+
+
+# --- one urlpath --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one urlpath stands for."""
+
+    rows: Sequence[Row]
+    folders: Sequence[str]
+    """The fixed folders that the files are in or below."""
+    is_single: bool = False
+    pattern: str | None = None
+
+
+def _in_stores(
+    function: Callable[[Store, str], T], urls: Sequence[str], options: Mapping[str, Any]
+) -> list[T]:
+    """Return ``function(store, url)`` of each; what lies in one store shares it."""
+    groups: dict[str, list[str]] = {}
+    for url in urls:
+        groups.setdefault(_store_key(url), []).append(url)
+    results: dict[str, T] = {}
+    for members in groups.values():
+        store = open_store(members[0], options).expecting([split_chain(m)[0] for m in members])
+        results.update(zip(members, store.map(partial(function, store), members), strict=True))
+    return [results[url] for url in urls]
+
+
+def _store_key(url: str) -> str:
+    """Return what tells one store from another: the archive, else protocol and host. Pure."""
+    if is_local(url):
+        return ""
+    path, chain = split_chain(url)
+    protocol, _, rest = path.partition("://")
+    return f"{protocol}://{chain or rest.partition('/')[0]}"
+
+
+def _find(store: Store, url: str, options: Mapping[str, Any]) -> _Found:
+    path, _ = split_chain(url)
+    glob = split_glob(path, os.path.lexists if is_local(url) else _is_unknown)
+    if glob is not None:
+        rows = find_files(store, glob.folder, glob.parts)
+        if not rows:
+            raise nothing_found(store, path, glob)
+        if len(rows) == 1 and rows[0][0] == url:  # it is the name of that file
+            return _Found(rows, [glob.folder], is_single=True)
+        return _Found(rows, [glob.folder], pattern=glob.pattern)
+    if path.lower().endswith(LIST_SUFFIXES):
+        return _read_list(store, url, options)
+    row = None if _is_folder_name(path) else _stat(store, path)
+    folder = path if path.endswith("/") else f"{path}/"
+    if row is None:
+        rows = find_files(store, folder, [TIFFS])
+        if rows:
+            return _Found(rows, [folder])
+        row = _stat(store, path)  # a file without a suffix, in a store
+        if row is None:
+            raise nothing_found(store, path, Glob(folder, (TIFFS,), None))
+    return _Found([row], [f"{path.rpartition('/')[0]}/"], is_single=True)
+
+
+def _is_unknown(path: str) -> bool:
+    return False  # asking a store costs a request; the listing of the folder will show
+
+
+def _is_folder_name(path: str) -> bool:
+    """Return whether a store is asked for a folder at once, which saves two requests. Pure."""
+    is_page = path.startswith(("http://", "https://")) and not path.endswith("/")
+    return not is_local(path) and not is_page and "." not in path.rpartition("/")[2]
+
+
+def _stat(store: Store, path: str) -> Row | None:
+    try:
+        return store.stat(path)
+    except FilesNotFoundError as exc:
+        folder, _, name = path.rstrip("/").rpartition("/")
+        raise nothing_found(store, path, Glob(f"{folder}/", (Part(name),), None)) from exc
+
+
+# --- lists of URLs ------------------------------------------------------------------------------
+
+
+def _read_list(store: Store, url: str, options: Mapping[str, Any]) -> _Found:
+    entries = parse_list(store.read(split_chain(url)[0]), url)
+    urls = [_entry_url(entry.url, url) for entry in entries]
+    unknown = [u for u, entry in zip(urls, entries, strict=True) if entry.size < 0]
+    asked = dict(zip(unknown, _in_stores(_stat_entry, unknown, options), strict=True))
+    missing = [u for u, row in asked.items() if row is None]
+    if missing:
+        raise FilesNotFoundError(
+            f"{url} names {len(entries)} files, but {len(missing)} of them are not there: "
+            f"{few_names(missing)}",
+            url=url,
+        )
+    rows = [
+        asked.get(u) or (u, entry.size, entry.mtime_ns, entry.etag)
+        for u, entry in zip(urls, entries, strict=True)
+    ]
+    return _Found(rows, sorted({f"{split_chain(u)[0].rpartition('/')[0]}/" for u in urls}))
+
+
+def _stat_entry(store: Store, url: str) -> Row | None:
+    try:
+        return store.stat(split_chain(url)[0])
+    except FilesNotFoundError:
+        return None
+
+
+def _entry_url(text: str, list_url: str) -> str:
+    """Return the full URL of an entry; a relative one is relative to the list's folder. Pure.
+
+    Examples
+    --------
+    >>> _entry_url("../raw/a.tif", "s3://bucket/lists/all.txt")
+    's3://bucket/raw/a.tif'
+    >>> _entry_url("raw/a.tif", "zip://all.csv::/data/x.zip")
+    'zip://raw/a.tif::/data/x.zip'
+    >>> _entry_url("http://host/a.tif", "/data/all.txt")
+    'http://host/a.tif'
+    """
+    if not is_local(text) or text.startswith(("/", "~", "file://", "local://")):
+        return absolute_url(text)
+    path, chain = split_chain(list_url)
+    if is_local(list_url):
+        return absolute_url(posixpath.join(posixpath.dirname(path), text))
+    protocol, colon, inside = path.partition("://")
+    joined = posixpath.normpath(posixpath.join(posixpath.dirname(inside), text))
+    return f"{protocol}{colon}{joined}{chain}"

@@ -1,0 +1,114 @@
+"""Where on the map the pixels are, from the tags of GeoTIFF. Pure."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from intake_tiffstack.metadata.model import Findings
+
+__all__ = ["floats", "read_geotiff"]
+
+# The codes of EPSG that GeoTIFF 1.1 names in its annex B.
+_UNITS = {
+    9001: "meter", 9002: "foot", 9003: "US_survey_foot", 9101: "radian", 9102: "degree",
+}  # fmt: skip
+_UNIT_KEYS = {1: "ProjLinearUnitsGeoKey", 2: "GeogAngularUnitsGeoKey"}
+_CRS_KEYS = {1: "ProjectedCSTypeGeoKey", 2: "GeographicTypeGeoKey"}
+_PIXEL_IS_POINT = 2
+_EPSG_CODES = range(1024, 32767)  # GeoTIFF 1.1, section 7.4: 32767 is the user's own
+
+
+class _Affine(NamedTuple):
+    """From pixel corner to map: ``x = a * column + b * row + c``, ``y = d * column + ...``."""
+
+    a: float
+    b: float
+    c: float
+    d: float
+    e: float
+    f: float
+
+
+def read_geotiff(tags: Mapping[str, Any], found: Findings) -> None:
+    """Read the affine from raster to map (GeoTIFF 1.1, section 7.3), and which map it is.
+
+    North is up, so a step along y is negative; where a pixel is an area, its centre lies half a
+    step from the corner that the tags give. An image that is turned against the map has no step
+    along x or y, since these are not its axes; the affine tells all of it.
+    """
+    source = "GeoTIFF"
+    model = _code(tags, "GTModelTypeGeoKey")
+    crs = _code(tags, _CRS_KEYS.get(model, ""))
+    if crs in _EPSG_CODES:
+        found.add_fact("crs", f"EPSG:{crs}", source)
+    try:
+        affine, steps = _read_affine(tags)
+    except ValueError as exc:
+        found.warn(f"{source} tags are left out, since {exc}")
+        return
+    if affine is not None:
+        if _code(tags, "GTRasterTypeGeoKey") == _PIXEL_IS_POINT:  # the tags give its centre
+            a, b, c, d, e, f = affine
+            affine = _Affine(a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
+        found.add_fact("affine", list(affine), source)
+    if affine is not None and (affine.b != 0 or affine.d != 0):
+        found.warn(
+            f"{source}: the image is turned against the map, so x and y have no positions; the "
+            "affine of its metadata has them"
+        )
+        return
+    unit = _UNITS.get(_code(tags, _UNIT_KEYS.get(model, "")))
+    for dim, step in steps.items():
+        if dim not in found.scale:
+            found.add_step(dim, step, unit, source, "pixel size", signed=True)
+            if affine is not None:
+                corner = affine.c if dim == "x" else affine.f
+                found.add_origin(dim, corner + step / 2, source)
+
+
+def _code(tags: Mapping[str, Any], key: str) -> int:
+    code = tags.get(key)
+    return int(code) if isinstance(code, int) else 0
+
+
+def _read_affine(tags: Mapping[str, Any]) -> tuple[_Affine | None, dict[str, float]]:
+    """Return the affine of the tags as they are, and the steps along x and y.
+
+    Both are none for ground control points alone; a size of pixels without a place has steps.
+    """
+    if "ModelTransformation" in tags:
+        matrix = floats(tags, "ModelTransformation")
+        if matrix.size != 16:
+            raise ValueError(f"ModelTransformation should have 16 numbers, but got {matrix.size}")
+        (a, b, _, c), (d, e, _, f) = matrix.reshape(4, 4)[:2].tolist()
+        affine = _Affine(a, b, c, d, e, f)
+        if not all(map(math.isfinite, affine)) or a * e == b * d:
+            raise ValueError(f"ModelTransformation maps no area, but got {list(affine)}")
+        return affine, {"x": a, "y": e}
+    if "ModelPixelScale" not in tags:
+        return None, {}
+    size = floats(tags, "ModelPixelScale").ravel()
+    if size.size < 2 or not (size[:2] > 0).all() or not np.isfinite(size[:2]).all():
+        raise ValueError(f"ModelPixelScale should be positive, but got {size[:3].tolist()}")
+    a, e = float(size[0]), -float(size[1])
+    tie = floats(tags, "ModelTiepoint").ravel()
+    if tie.size != 6 or not np.isfinite(tie).all():  # none, or the many of ground control points
+        return None, {"x": a, "y": e}
+    i, j, _, x, y, _ = tie.tolist()
+    return _Affine(a, 0.0, x - i * a, 0.0, e, y - j * e), {"x": a, "y": e}
+
+
+def floats(tags: Mapping[str, Any], key: str) -> NDArray[np.float64]:
+    """Return the numbers under a key, none where it is absent; raise ValueError for others."""
+    try:
+        return np.asarray(tags.get(key, ()), dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise ValueError(f"{key} holds no numbers, but {reprlib.repr(tags[key])}") from exc

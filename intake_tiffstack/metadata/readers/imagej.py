@@ -1,0 +1,107 @@
+"""What ImageJ writes into its description and its binary tags. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from intake_tiffstack.metadata.readers.resolution import is_page_setting
+from intake_tiffstack.metadata.units import as_number
+
+if TYPE_CHECKING:
+    from intake_tiffstack.metadata.model import Findings
+
+__all__ = ["read_imagej", "read_shaped"]
+
+Resolution = tuple[float, float, str]
+
+
+def read_imagej(tags: Mapping[str, Any], resolution: Resolution | None, found: Findings) -> None:
+    """Read as ImageJ's TiffDecoder and FileOpener do.
+
+    Its unit holds for the resolution tags, whatever unit they state; y and z units are written
+    only where they differ from x. ``fps`` is the speed of playing, so it says nothing of time.
+    """
+    source = "ImageJ"
+    _read_steps(tags, resolution, found, source)
+    for dim in "zyx":
+        origin = as_number(tags.get(f"{dim}origin"))
+        if origin is not None and dim in found.scale:
+            found.add_origin(dim, -origin * found.scale[dim], source)
+    tables = tags.get("LUTs")
+    if isinstance(tables, list):
+        found.add_channels("channel_colors", map(_color, tables), source)
+    ranges = tags.get("Ranges", (tags.get("min"), tags.get("max")))
+    if isinstance(ranges, list | tuple):
+        pairs = zip(ranges[::2], ranges[1::2], strict=False)
+        found.add_channels("display_ranges", (_pair(*pair) for pair in pairs), source)
+    version = tags.get("ImageJ")
+    if isinstance(version, str) and version:
+        found.add_fact("software", f"ImageJ {version}", source)
+
+
+def _read_steps(
+    tags: Mapping[str, Any], resolution: Resolution | None, found: Findings, source: str
+) -> None:
+    x_unit = tags.get("unit")
+    texts = {"x": x_unit, "y": tags.get("yunit", x_unit), "z": tags.get("zunit", x_unit)}
+    units = {
+        dim: None if text is None else found.read_unit(text, source) for dim, text in texts.items()
+    }
+    found.add_step("z", tags.get("spacing"), units["z"], source, "spacing")
+    if resolution is not None and (x_unit is not None or resolution[2] == "none"):
+        for dim, per_unit in zip("xy", resolution[:2], strict=True):
+            if per_unit != 0 and not is_page_setting(per_unit, units[dim]):
+                found.add_step(dim, 1 / per_unit, units[dim], source, "pixel size")
+    if "finterval" in tags:
+        found.add_interval(tags["finterval"], tags.get("tunit", "s"), source, "finterval")
+
+
+def _color(table: Any) -> str | None:
+    """Return the brightest color of a lookup table that rises from black to it, else None.
+
+    >>> ramp = np.arange(256, dtype="uint8")
+    >>> _color(np.stack([ramp, ramp * 0, ramp])), _color(np.stack([ramp, ramp, ramp[::-1]]))
+    ('#ff00ff', None)
+    """
+    if np.shape(table) != (3, 256):
+        return None
+    levels = np.asarray(table, dtype=np.float64)
+    ramp = levels[:, -1:] * np.arange(256) / 255
+    if np.abs(levels - ramp).max() > 1.5:  # a table of many colors is no color
+        return None
+    return "#" + "".join(f"{int(level):02x}" for level in levels[:, -1])
+
+
+def _pair(low: Any, high: Any) -> list[float] | None:
+    numbers = as_number(low), as_number(high)
+    if None in numbers or not np.isfinite(np.array(numbers, float)).all():
+        return None
+    return [float(n) for n in numbers if n is not None]
+
+
+def read_shaped(tags: Mapping[str, Any], resolution: Resolution | None, found: Findings) -> None:
+    """Read the words of ImageJ and of OME in the JSON description that tifffile writes.
+
+    Who wrote them chose them freely, so a unit that is not there is not known.
+    """
+    source = "description"
+    if "unit" in tags or "spacing" in tags or "finterval" in tags:
+        own = resolution if "unit" in tags else None
+        _read_steps(tags, own, found, source)
+    for dim in "zyx":
+        key = f"PhysicalSize{dim.upper()}"
+        if key in tags:
+            unit = tags.get(f"{key}Unit")
+            name = None if unit is None else found.read_unit(unit, source)
+            found.add_step(dim, tags[key], name, source, key)
+    if "TimeIncrement" in tags and "TimeIncrementUnit" in tags:
+        found.add_interval(
+            tags["TimeIncrement"], tags["TimeIncrementUnit"], source, "TimeIncrement"
+        )
+    channel = tags.get("Channel")
+    names = channel.get("Name") if isinstance(channel, Mapping) else None
+    if isinstance(names, list):
+        found.add_channels("channel_names", names, source)

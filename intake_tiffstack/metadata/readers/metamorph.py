@@ -1,0 +1,101 @@
+"""What MetaMorph writes: the UIC tags of its stacks, the MetaSeries XML of its planes. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from intake_tiffstack.metadata.readers.geotiff import floats
+from intake_tiffstack.metadata.units import as_number
+
+if TYPE_CHECKING:
+    from intake_tiffstack.metadata.model import Findings
+
+__all__ = ["read_metaseries", "read_stk"]
+
+
+def read_stk(tags: Mapping[str, Any], sizes: Mapping[str, int], found: Findings) -> None:
+    """Read MetaMorph's calibration, in its own unit; zero means not calibrated.
+
+    *sizes* are those of the file's dims: its planes are time points or lie along z.
+    """
+    source = "MetaMorph"
+    unit = found.read_unit(tags.get("CalibrationUnits", ""), source)
+    if tags.get("SpatialCalibration", 1):
+        for dim in "yx":
+            key = f"{dim.upper()}Calibration"
+            found.add_step(dim, tags.get(key) or None, unit, source, key)
+    try:
+        distances = [d for d in floats(tags, "ZDistance").ravel().tolist() if d != 0]
+        heights = floats(tags, "AbsoluteZ").ravel().tolist()
+    except ValueError as exc:
+        found.warn(f"{source} is left out along z, since {exc}")
+    else:
+        _add_distances(distances, unit, found)
+        if tags.get("AbsoluteZValid") and len(heights) == sizes.get("z", 1):
+            found.add_heights(heights, "micrometer", source)  # its stages count in micrometres
+    _add_stk_times(tags.get("DatetimeCreated"), sizes, found)
+    found.add_time("acquired", tags.get("CreateTime"), source)
+    properties = tags.get("PlaneProperty")
+    if isinstance(properties, list):
+        told = [item for item in properties if isinstance(item, Mapping)]
+        _add_setting({item.get("name"): item.get("value") for item in reversed(told)}, found)
+
+
+def _add_distances(distances: list[float], unit: str | None, found: Findings) -> None:
+    if not all(math.isclose(distance, distances[0], rel_tol=1e-3) for distance in distances):
+        found.warn("MetaMorph has planes at unequal distances along z; left out")
+    elif distances:
+        found.add_step("z", distances[0], unit, "MetaMorph", "ZDistance")
+
+
+def _add_stk_times(times: Any, sizes: Mapping[str, int], found: Findings) -> None:
+    if not isinstance(times, np.ndarray) or times.dtype.kind != "M" or not times.size:
+        return
+    if np.isnat(times).any():
+        return
+    micro = times.astype("datetime64[us]")
+    found.add_time("acquired", micro[0].item(), "MetaMorph")
+    if len(micro) == sizes.get("t", 1):
+        seconds = (micro - micro[0]).astype(np.int64) / 1e6
+        found.add_times(seconds.tolist(), "MetaMorph")
+
+
+def read_metaseries(tags: Mapping[str, Any], found: Findings) -> None:
+    """Read what MetaXpress tells of a plane; its stages count in micrometres."""
+    source = "MetaSeries"
+    plane = tags.get("PlaneInfo")
+    if not isinstance(plane, Mapping):
+        return
+    if plane.get("spatial-calibration-state"):
+        unit = found.read_unit(plane.get("spatial-calibration-units", ""), source)
+        for dim in "yx":
+            key = f"spatial-calibration-{dim}"
+            found.add_step(dim, plane.get(key) or None, unit, source, key)
+    found.add_time("acquired", plane.get("acquisition-time-local"), source)
+    height = as_number(plane.get("z-position"))
+    if height is not None:
+        found.add_heights([height], "micrometer", source)
+    wavelength = as_number(plane.get("wavelength"))
+    if wavelength is not None and 0 < wavelength < math.inf:
+        found.add_channels("emission_wavelengths", [wavelength], source)
+    _add_setting(plane, found, source)
+
+
+def _add_setting(plane: Mapping[Any, Any], found: Findings, source: str = "MetaMorph") -> None:
+    """Add the filter set as the channel's name, and the objective."""
+    name = plane.get("_IllumSetting_")
+    if isinstance(name, str):
+        found.add_channels("channel_names", [name], source)
+    aperture = as_number(plane.get("_MagNA_"))
+    model = plane.get("_MagSetting_")
+    if isinstance(model, str):
+        known = aperture is not None and 0 < aperture < math.inf
+        found.add_fact(
+            "objective",
+            {"model": model, "numerical_aperture": aperture if known else None},
+            source,
+        )

@@ -1,0 +1,403 @@
+"""What is needed at open of an OME-XML: one Image, without the rest of the document."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from xml.parsers import expat
+
+from intake_tiffstack.metadata.units import METRES, SECONDS, as_number, unit_name
+
+if TYPE_CHECKING:
+    from intake_tiffstack.metadata.model import Findings
+
+__all__ = ["OmeImage", "read_ome", "read_ome_image", "refuse_entities"]
+
+_BLOCK = 2**16
+"""Characters parsed at a time, so that what comes after the image costs nothing."""
+
+_NO_COLOR = -(2**31)
+"""What the schemas before 2012 gave a channel without a color."""
+
+_OWN_UUID = re.compile(r'(<(?:\w+:)?OME\b[^>]*?)\sUUID="([^"]*)"')
+
+
+@dataclass(frozen=True)
+class OmeImage:
+    """One Image of an OME-XML, as far as it is needed."""
+
+    pixels: dict[str, str] = field(default_factory=dict)
+    """Attributes of Pixels; empty where the Image is not there."""
+    channels: tuple[dict[str, str], ...] = ()
+    """Attributes of each Channel."""
+    acquired: str | None = None
+    """When it was, as it is written."""
+    times: tuple[float, ...] = ()
+    """Seconds of the first plane of each time point that this file holds."""
+    heights: tuple[float, ...] = ()
+    """Positions of the first plane at each z that this file holds, in ``height_unit``."""
+    height_unit: str | None = None
+    objective: dict[str, str] = field(default_factory=dict)
+    """Attributes of the Objective that the image was taken with."""
+    microscope: dict[str, str] = field(default_factory=dict)
+    """Attributes of the Microscope."""
+    creator: str | None = None
+    """The program that wrote the XML."""
+    images: int = 0
+    """How many Images were met before the end of this one."""
+    is_elsewhere: bool = False
+    """The XML only points to the file that has it (``BinaryOnly``)."""
+
+
+def read_ome_image(xml: str, series: int = 0) -> OmeImage:
+    """Return what is needed of one Image. Pure.
+
+    Parsing stops at its end, so that what follows costs nothing, and so does a fault there. In the
+    XML of a set of files it is the first Image from *series* on that has a plane in this file.
+
+    Raises
+    ------
+    ValueError
+        The XML is broken, or declares entities, which OME has none of and bombs are made of.
+
+    References
+    ----------
+    OME schema 2016-06, https://www.openmicroscopy.org/Schemas/OME/2016-06; older ones have the
+    same elements in other namespaces, or the ones named here beside them.
+
+    >>> read_ome_image('<OME><Image><Pixels SizeX="4"/></Image></OME>').pixels
+    {'SizeX': '4'}
+    """
+    # The files of a set hold one XML and differ in their own UUID alone: it is parsed once.
+    own = _OWN_UUID.search(xml, 0, 2**14)
+    uuid = None
+    if own is not None:
+        uuid = own[2] if xml.find(own[2], own.end()) >= 0 else None
+        xml = xml[: own.start()] + own[1] + xml[own.end() :]
+    return _read_document(xml, series, uuid is None).image(uuid)
+
+
+def refuse_entities(xml: str) -> None:
+    """Raise ValueError where the XML declares entities, anywhere, or is broken. Pure."""
+    parser = expat.ParserCreate()
+    parser.EntityDeclHandler = _refuse_entity
+    _parse(parser, xml)
+
+
+def _refuse_entity(name: str, *_: Any) -> None:
+    raise ValueError(f"it declares the entity {name[:40]!r}, which OME has none of")
+
+
+def _parse(parser: expat.XMLParserType, xml: str) -> None:
+    try:
+        for start in range(0, len(xml), _BLOCK):
+            parser.Parse(xml[start : start + _BLOCK])
+        parser.Parse("", True)
+    except _Enough:
+        pass
+    except (expat.ExpatError, UnicodeError) as exc:
+        raise ValueError(f"it cannot be parsed: {exc}") from exc
+
+
+class _Enough(Exception):
+    """All that is wanted has been seen."""
+
+
+@dataclass
+class _Image:
+    """What was met of one Image."""
+
+    attributes: dict[str, str]
+    pixels: dict[str, str] = field(default_factory=dict)
+    channels: list[dict[str, str]] = field(default_factory=list)
+    logical_channels: list[dict[str, str]] = field(default_factory=list)
+    acquired: str | None = None
+    objective: str | None = None
+    planes: list[dict[str, str]] = field(default_factory=list)
+    parts: list[tuple[dict[str, str], str | None]] = field(default_factory=list)
+    """Attributes of each TiffData, and the UUID of the file it is in."""
+
+    def is_in(self, uuid: str | None) -> bool:
+        """Whether a plane is in the file of this UUID, as far as the XML tells files apart."""
+        return uuid is None or not self.parts or any(of in (None, uuid) for _, of in self.parts)
+
+    def planes_in(self, uuid: str | None) -> list[dict[str, str]]:
+        """Return the planes that are in the file of this UUID."""
+        if uuid is None or all(of in (None, uuid) for _, of in self.parts):
+            return self.planes
+        own = {_place(part, "First") for part, of in self.parts if of == uuid}
+        return [plane for plane in self.planes if _place(plane, "The") in own]
+
+
+def _place(attributes: dict[str, str], prefix: str) -> tuple[str, ...]:
+    return tuple(attributes.get(f"{prefix}{axis}", "0") for axis in "TCZ")
+
+
+@dataclass
+class _Document:
+    """What was met of an OME-XML, from one of its Images on."""
+
+    series: int
+    stops: bool
+    """Whether the Image of that number is all that is wanted."""
+    root: dict[str, str] = field(default_factory=dict)
+    is_elsewhere: bool = False
+    microscope: dict[str, str] = field(default_factory=dict)
+    objectives: dict[str, dict[str, str]] = field(default_factory=dict)
+    met: int = 0
+    images: list[_Image] = field(default_factory=list)
+
+    def image(self, uuid: str | None) -> OmeImage:
+        """Return the first Image that is in the file of this UUID, else the first."""
+        chosen = next((image for image in self.images if image.is_in(uuid)), None)
+        image = chosen or next(iter(self.images), None)
+        if image is None:
+            return OmeImage(images=self.met, is_elsewhere=self.is_elsewhere)
+        pixels = dict(image.pixels)
+        for dim in "XYZ":  # 2003 has them one level up
+            if f"PixelSize{dim}" in image.attributes:
+                pixels.setdefault(f"PhysicalSize{dim}", image.attributes[f"PixelSize{dim}"])
+        objective = self.objectives.get(image.objective or "", {})
+        if not objective and len(self.objectives) == 1:
+            objective = next(iter(self.objectives.values()))
+        planes = [] if chosen is None else chosen.planes_in(uuid)
+        heights, unit = _heights(planes)
+        return OmeImage(
+            pixels=pixels,
+            channels=tuple(image.channels or image.logical_channels),
+            acquired=None if chosen is None else chosen.acquired,
+            times=_times(planes),
+            heights=heights,
+            height_unit=unit,
+            objective=objective,
+            microscope=self.microscope,
+            creator=self.root.get("Creator"),
+            images=self.met,
+            is_elsewhere=self.is_elsewhere,
+        )
+
+
+@lru_cache(maxsize=2)  # one is large: 10,000 planes take 10 MB
+def _read_document(xml: str, series: int, stops: bool) -> _Document:
+    document = _Document(series, stops)
+    handlers = _Handlers(document)
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler = handlers.start
+    parser.EndElementHandler = handlers.end
+    parser.CharacterDataHandler = handlers.text
+    parser.EntityDeclHandler = _refuse_entity
+    try:
+        _parse(parser, xml)
+    except ValueError:
+        if not document.images:
+            raise
+    return document
+
+
+class _Handlers:
+    """Called by expat, element by element."""
+
+    def __init__(self, document: _Document) -> None:
+        self.document = document
+        self._path: list[str] = []
+        self._image: _Image | None = None
+        self._text = ""
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        path, document = self._path, self.document
+        path.append(tag.rpartition(":")[2])
+        self._text = ""
+        depth, name = len(path), path[-1]
+        if depth == 1:
+            document.root = attributes
+        elif depth == 2:
+            document.is_elsewhere |= name == "BinaryOnly"
+            if name == "Image":
+                document.met += 1
+                self._image = _Image(attributes) if document.met > document.series else None
+        elif self._image is not None:
+            self._start_in(self._image, depth, name, attributes)
+        elif depth == 3 and path[1] == "Instrument":
+            if name == "Microscope":
+                document.microscope = attributes
+            elif name == "Objective":
+                document.objectives[attributes.get("ID", "")] = attributes
+
+    def _start_in(self, image: _Image, depth: int, name: str, attributes: dict[str, str]) -> None:
+        if depth == 3:
+            if name == "Pixels":
+                image.pixels = attributes
+            elif name == "LogicalChannel":  # until 2009
+                image.logical_channels.append(attributes)
+            elif name in ("ObjectiveSettings", "ObjectiveRef"):
+                image.objective = attributes.get("ID")
+        elif self._path[2] != "Pixels":
+            return
+        elif depth == 4:
+            if name == "Channel":
+                image.channels.append(attributes)
+            elif name == "TiffData":
+                image.parts.append((attributes, None))
+            elif name == "Plane":
+                image.planes.append(attributes)
+        elif depth == 5 and name in ("PlaneTiming", "StagePosition") and image.planes:
+            image.planes[-1].update(attributes)  # until 2009
+
+    def text(self, text: str) -> None:
+        self._text += text
+
+    def end(self, _tag: str) -> None:
+        depth, image = len(self._path), self._image
+        name = self._path.pop()
+        if image is None:
+            return
+        if depth == 5 and name == "UUID" and image.parts:
+            image.parts[-1] = (image.parts[-1][0], self._text.strip())
+        elif depth == 3 and name in ("AcquisitionDate", "AcquiredDate", "CreationDate"):
+            image.acquired = self._text.strip()
+        elif depth == 2:
+            self.document.images.append(image)
+            self._image = None
+            if self.document.stops:
+                raise _Enough
+
+
+def _times(planes: list[dict[str, str]]) -> tuple[float, ...]:
+    """Return the seconds of the earliest plane at each time point; none where one lacks it."""
+    found: dict[int, float] = {}
+    units = {plane.get("DeltaTUnit", "s") for plane in planes}
+    factors = {unit: SECONDS.get(unit_name(unit) or "") for unit in units}
+    for plane in planes:
+        if "DeltaT" not in plane:
+            continue
+        at, delta = _index(plane, "TheT"), as_number(plane["DeltaT"])
+        factor = factors[plane.get("DeltaTUnit", "s")]
+        if at is not None and delta is not None and factor is not None and math.isfinite(delta):
+            found[at] = min(found.get(at, math.inf), round(delta * factor, 9))
+    return _complete(found, planes, "TheT")
+
+
+def _heights(planes: list[dict[str, str]]) -> tuple[tuple[float, ...], str | None]:
+    """Return where the first plane at each z is, and the unit; none where one lacks it."""
+    found: dict[int, float] = {}
+    units = {plane.get("PositionZUnit") for plane in planes if "PositionZ" in plane}
+    unit = unit_name(next(iter(units)) or "") if len(units) == 1 else None
+    if unit not in METRES:  # the schema's own default is a frame of reference that nobody knows
+        return (), None
+    for plane in planes:
+        at, height = _index(plane, "TheZ"), as_number(plane.get("PositionZ"))
+        if at is not None and height is not None:
+            found.setdefault(at, height)
+    return _complete(found, planes, "TheZ"), unit
+
+
+def _complete(found: dict[int, float], planes: list[dict[str, str]], key: str) -> tuple[float, ...]:
+    wanted = {_index(plane, key) for plane in planes}
+    return tuple(found[at] for at in sorted(found)) if wanted == found.keys() else ()
+
+
+def _index(plane: dict[str, str], key: str) -> int | None:
+    text = plane.get(key, "0")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+# -- to the findings ---------------------------------------------------------------------------
+
+
+def read_ome(xml: str, series: int, sizes: dict[str, int], found: Findings) -> None:
+    """Read Pixels as the schema 2016-06 has it; older ones have no units.
+
+    A unit that is not written is the schema's own default, the micrometre or the second. *sizes*
+    are those of the pixels along y and x, empty where they need not be what the XML says.
+    """
+    source = "OME-XML"
+    try:
+        image = read_ome_image(xml, series)
+    except ValueError as exc:
+        found.warn(f"{source} is left out, since {exc}")
+        return
+    pixels = image.pixels
+    if not pixels and not image.is_elsewhere:
+        found.warn(f"{source} has no pixels for series {series}, its images are {image.images}")
+    _warn_of_sizes(pixels, sizes, found)
+    add_pixels(pixels, source, found)
+    _add_channels(image.channels, source, found)
+    found.add_time("acquired", image.acquired, source)
+    found.add_times(image.times, source)
+    found.add_heights(image.heights, image.height_unit, source)
+    found.add_fact("objective", _plain(image.objective, _OBJECTIVE), source)
+    found.add_fact("instrument", _plain(image.microscope, _MICROSCOPE), source)
+    found.add_fact("software", image.creator, source)
+
+
+def add_pixels(pixels: dict[str, Any], source: str, found: Findings) -> None:
+    """Add what the attributes of Pixels say of steps."""
+    for dim in "zyx":
+        key = f"PhysicalSize{dim.upper()}"
+        if key in pixels:
+            unit = found.read_unit(pixels.get(f"{key}Unit", "µm"), source)
+            found.add_step(dim, pixels[key], unit, source, key)
+    if "TimeIncrement" in pixels:
+        unit = pixels.get("TimeIncrementUnit", "s")
+        found.add_interval(pixels["TimeIncrement"], unit, source, "TimeIncrement")
+
+
+def _warn_of_sizes(pixels: dict[str, str], sizes: dict[str, int], found: Findings) -> None:
+    for dim, size in sizes.items():
+        claimed = pixels.get(f"Size{dim.upper()}")
+        if claimed is not None and as_number(claimed) != size:
+            found.warn(f"OME-XML says Size{dim.upper()}={claimed[:20]}, but the pixels have {size}")
+
+
+def _add_channels(channels: tuple[dict[str, str], ...], source: str, found: Findings) -> None:
+    # an RGB channel is one of three samples, which are a dim of their own
+    found.add_channels("channel_names", (channel.get("Name") for channel in channels), source)
+    colors = [_color(channel.get("Color")) for channel in channels]
+    found.add_channels("channel_colors", colors, source)
+    for key, name, old in (
+        ("emission_wavelengths", "EmissionWavelength", "EmWave"),
+        ("excitation_wavelengths", "ExcitationWavelength", "ExWave"),
+    ):
+        found.add_channels(key, [_nanometres(channel, name, old) for channel in channels], source)
+
+
+def _color(text: str | None) -> str | None:
+    """Return ``#rrggbb`` from the schema's signed RGBA number, None where there is none.
+
+    >>> _color("16711935"), _color("-1"), _color("-2147483648")
+    ('#00ff00', '#ffffff', None)
+    """
+    number = as_number(text)
+    if number is None or number == _NO_COLOR or not -(2**31) <= number < 2**32:
+        return None
+    return f"#{int(number) % 2**32 >> 8:06x}"
+
+
+def _nanometres(channel: dict[str, str], name: str, old: str) -> float | None:
+    length = as_number(channel.get(name, channel.get(old)))
+    unit = unit_name(channel.get(f"{name}Unit", "nm"))
+    if length is None or unit not in METRES or not 0 < length < math.inf:
+        return None
+    return length if unit == "nanometer" else round(length * METRES[unit] * 1e9, 6)
+
+
+_OBJECTIVE = {
+    "Manufacturer": "manufacturer",
+    "Model": "model",
+    "NominalMagnification": "magnification",
+    "LensNA": "numerical_aperture",
+    "Immersion": "immersion",
+}
+_MICROSCOPE = {"Manufacturer": "manufacturer", "Model": "model", "SerialNumber": "serial_number"}
+_NUMBERS = frozenset({"magnification", "numerical_aperture"})
+
+
+def _plain(attributes: dict[str, str], names: dict[str, str]) -> dict[str, Any]:
+    """Return the attributes under our names, numbers as numbers."""
+    told = {ours: attributes[theirs] for theirs, ours in names.items() if theirs in attributes}
+    numbers = {key: as_number(value) for key, value in told.items() if key in _NUMBERS}
+    return told | {k: n if n is not None and math.isfinite(n) else None for k, n in numbers.items()}

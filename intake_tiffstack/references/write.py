@@ -1,0 +1,349 @@
+"""A collection of files to one document of references, as kerchunk has them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from intake_tiffstack.arrays.stack_array import StackArray
+from intake_tiffstack.copies.attributes import Coords
+from intake_tiffstack.errors import (
+    OptionError,
+    TargetExistsError,
+    UnsupportedFileError,
+    VerificationError,
+)
+from intake_tiffstack.export.write_copy import Verify
+from intake_tiffstack.export.zarr_array import checked_dims, encode_attributes
+from intake_tiffstack.header import Header, Structure, rename_dims
+from intake_tiffstack.header.cache import get_header
+from intake_tiffstack.layout.model import Layout
+from intake_tiffstack.progress import Progress, reported
+from intake_tiffstack.redact import hide_in_text
+from intake_tiffstack.references.cutting import (
+    ADVICE,
+    Cut,
+    common_cut,
+    cut_file,
+    fill_values,
+    find_references,
+)
+from intake_tiffstack.references.open import ARRAY, SUFFIX, open_document
+from intake_tiffstack.storage.concurrency import map_files
+from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.storage.urls import is_local
+
+__all__ = ["write_references"]
+
+SAMPLES = 8
+"""Chunks that are read and compared before the document is written."""
+
+
+def write_references(
+    source: StackArray,
+    url: str | os.PathLike[str],
+    *,
+    dims: Sequence[str],
+    coords: Coords,
+    attrs: Mapping[str, Any],
+    storage_options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    verify: Verify = "sample",
+    progress: Progress = None,
+) -> None:
+    """Write a JSON document that makes a Zarr array, ``pixels``, of the original files' bytes.
+
+    No pixel is moved; the files stay where they are and must. All headers are read. The document
+    holds URLs, offsets and sizes, never an option or a secret: whoever opens it gives those anew.
+
+    Parameters
+    ----------
+    source
+        The collection.
+    url
+        Of the document, which ends in ``.json``; local or any fsspec URL.
+    dims, coords, attrs
+        As :func:`~intake_tiffstack.export.write_zarr` has them.
+    storage_options
+        For fsspec, of the document.
+    overwrite
+        Whether a document that is there is replaced.
+    verify
+        ``"sample"`` reads a few chunks through the references and compares them before anything is
+        written, ``"all"`` every one, False none.
+    progress
+        See :data:`~intake_tiffstack.progress.Progress`; counts files.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If the bytes of a file are no chunks of a Zarr; the message names the file and what stands
+        in the way: codec, predictor, strips, unequal segments.
+    TargetExistsError
+        If something is at *url* and is not to be replaced.
+    OptionError
+        If *url* does not end in ``.json``, or an option or attribute does not fit.
+    VerificationError
+        If a chunk does not read as it does through this package; nothing is written.
+    """
+    place, name = _split_target(url, storage_options)
+    sizes = dict(zip(checked_dims(dims, source.shape), source.shape, strict=True))
+    target = place.below(name)
+    if not overwrite and target.filesystem.exists(target.path):
+        raise TargetExistsError(
+            f"{target.url} exists already and is left as it is; overwrite=True replaces it, or "
+            "give another URL",
+            url=target.url,
+        )
+    attributes = encode_attributes(sizes, coords, attrs, 2)
+    references = _refer(source, progress)
+    references[".zattrs"] = json.dumps(attributes)
+    refs = {f"{ARRAY}/{name}": reference for name, reference in references.items()}
+    document = {"version": 1, "refs": {".zgroup": json.dumps({"zarr_format": 2}), **refs}}
+    if verify:
+        _verify(source, document, verify)
+    place.write_document(name, json.dumps(document).encode())
+
+
+def _split_target(
+    url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
+) -> tuple[Folder, str]:
+    """Return the folder of the document, and its name."""
+    text = os.path.abspath(url) if is_local(os.fspath(url)) else os.fspath(url)
+    folder, _, name = text.rpartition("/")
+    if not name.endswith(SUFFIX) or "::" in text:
+        raise OptionError(
+            f"references are written to a document whose name ends in {SUFFIX}, but got {text}"
+        )
+    return Folder.at(folder, storage_options), name
+
+
+def _refer(source: StackArray, progress: Progress, cut: Cut | None = None) -> dict[str, Any]:
+    """Return all references by the name of the chunk, and ``.zarray``; headers are read.
+
+    *cut* is known to fit some of the files; where it turns out not to fit all, they are all cut
+    anew.
+    """
+    layout = source.layout
+    filled: set[float] = {source.options.fill_value} if (layout.cells < 0).any() else set()
+    found: dict[str, Any] = {}
+    dims, edges = _file_dims(layout), _edges(layout)
+    is_there = layout.cells >= 0
+    cells, rows = np.argwhere(is_there).tolist(), layout.cells[is_there].tolist()
+    headers = map_files(partial(_read_header, source), source.files, rows)
+    with reported(progress, len(rows), title="references", unit="files") as advance:
+        for cell, (header, structure) in zip(cells, headers, strict=True):
+            _refuse_unequal(header, structure, layout, cell)
+            own = cut_file(header, structure, edges=edges)
+            both = own if cut is None else common_cut(cut, own)
+            if both is None:
+                raise _unequal(header, own, cut)
+            if found and both != cut:
+                return _refer(source, progress, both)
+            cut = both
+            filled |= fill_values(header)
+            start, url = _first_chunk(layout, cell, cut), _plain_url(header.file.url)
+            for reference in find_references(header, structure, cut):
+                place = list(start)
+                for dim, i in zip(dims, reference.place, strict=True):
+                    place[dim] += i
+                found[".".join(map(str, place))] = [url, reference.offset, reference.count]
+            advance(1)
+    if cut is None:
+        raise OptionError("there is no file to refer to")
+    return {".zarray": json.dumps(_describe_array(layout, cut, dims, filled)), **found}
+
+
+def _unequal(header: Header, own: Cut, cut: Cut | None) -> UnsupportedFileError:
+    others = "" if cut is None else f", those of files before it {_describe(cut)}"
+    return UnsupportedFileError(
+        f"{header.file.url} cannot be referred to: its segments are {_describe(own)}{others}; "
+        f"{ADVICE}",
+        url=header.file.url,
+    )
+
+
+def _describe_array(
+    layout: Layout, cut: Cut, dims: Sequence[int], filled: set[float]
+) -> dict[str, Any]:
+    """Return the metadata of the array, in Zarr's format 2."""
+    chunk = [1] * len(layout.dims)
+    for dim, extent in zip(dims, cut.chunk, strict=True):
+        chunk[dim] = extent
+    cut_dims = [dim for dim, extent in zip(dims, cut.chunk, strict=True) if extent > 1]
+    if cut_dims != sorted(cut_dims):
+        raise OptionError(
+            f"the dims {', '.join(layout.names)} are not in the order that the files have "
+            f"({', '.join(layout.file_dims)}): references move no pixel; leave `dims` as it is by "
+            f"default, or {ADVICE}"
+        )
+    values = {v for v in filled if v == v}  # a NaN is not
+    if len(values) + (len(values) < len(filled)) > 1:
+        raise OptionError(
+            f"pixels that no file has are of several values ({', '.join(map(str, filled))}), and a "
+            f"Zarr has one; {ADVICE}"
+        )
+    fill = cut.dtype.type(next(iter(filled))).item() if filled else None  # else xarray masks it
+    return {
+        "zarr_format": 2,
+        "shape": list(layout.shape),
+        "chunks": chunk,
+        "dtype": cut.dtype.str,
+        "fill_value": _as_json(fill),
+        "order": "C",
+        "dimension_separator": ".",
+        **cut.codecs(chunk, dims),
+    }
+
+
+def _as_json(value: Any) -> Any:
+    """Return a fill value as Zarr's format 2 has it, where JSON knows no such number.
+
+    >>> _as_json(7), _as_json(float("-inf")), _as_json(complex(1, float("nan")))
+    (7, '-Infinity', [1.0, 'NaN'])
+    """
+    if isinstance(value, complex):
+        return [_as_json(value.real), _as_json(value.imag)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _file_dims(layout: Layout) -> list[int]:
+    """Return which dim of the result each dim of a file is."""
+    inside = {d.file_dim: i for i, d in enumerate(layout.dims) if d.file_dim is not None}
+    return [inside[i] for i in range(len(layout.file_dims))]
+
+
+def _edges(layout: Layout) -> list[tuple[int, ...]]:
+    """Return along each dim of a file where files begin, and the end."""
+    return [layout.dims[dim].offsets or (0, layout.dims[dim].size) for dim in _file_dims(layout)]
+
+
+def _first_chunk(layout: Layout, cell: Sequence[int], cut: Cut) -> list[int]:
+    """Return the place of a file's first chunk along each dim of the result."""
+    place = []
+    for dim in layout.dims:
+        at = 0 if dim.axis is None else cell[dim.axis]
+        if dim.offsets is not None and dim.file_dim is not None:
+            at = dim.offsets[at] // cut.chunk[dim.file_dim]
+        place.append(at)
+    return place
+
+
+def _read_header(source: StackArray, row: int) -> tuple[Header, Structure]:
+    """Return the header of a file, and its structure as the options name its dims."""
+    options, file = source.options, source.files[row]
+    header = get_header(
+        file,
+        storage_options=source.files.storage_options,
+        series=options.series,
+        level=options.level,
+    )
+    structure = header.structure
+    if options.file_dims is not None:
+        with suppress(OptionError):  # of a rest of one plane; told below
+            structure = rename_dims(structure, options.file_dims, file.url)
+    return header, structure
+
+
+def _refuse_unequal(
+    header: Header, structure: Structure, layout: Layout, cell: Sequence[int]
+) -> None:
+    """Raise if a file is not what the layout has at its cell."""
+    expected = []
+    for dim, size in zip(_file_dims(layout), layout.file_shape, strict=True):
+        offsets, axis = layout.dims[dim].offsets, layout.dims[dim].axis
+        is_extended = offsets is not None and axis is not None
+        expected.append(_span(offsets, cell[axis]) if is_extended else size)  # type: ignore[arg-type, index]
+    if (structure.shape, structure.dims, structure.dtype) != (
+        tuple(expected),
+        layout.file_dims,
+        layout.dtype,
+    ):
+        wanted = f"{'x'.join(map(str, expected))} {layout.dtype} ({' '.join(layout.file_dims)})"
+        raise UnsupportedFileError(
+            f"{header.file.url} cannot be referred to: it is {structure.describe()}, and its place "
+            f"is of {wanted}; {ADVICE}",
+            url=header.file.url,
+        )
+
+
+def _span(offsets: Sequence[int], position: int) -> int:
+    return offsets[position + 1] - offsets[position]
+
+
+def _describe(cut: Cut) -> str:
+    codec = cut.compressor or "not compressed"
+    return f"{'x'.join(map(str, cut.chunk))} {cut.dtype.str}, {codec}" + (
+        ", with a predictor" if cut.predictor_dim is not None else ""
+    )
+
+
+def _plain_url(url: str) -> str:
+    """Return the URL of a file as others open it.
+
+    Raises
+    ------
+    UnsupportedFileError
+        If it is inside an archive or behind a cache, or holds a secret.
+    """
+    if is_local(url):
+        return f"file://{url}"
+    if "::" in url:
+        raise UnsupportedFileError(
+            f"{url} cannot be referred to: it is inside of an archive or behind a cache; {ADVICE}",
+            url=url,
+        )
+    if hide_in_text(url) != url:
+        raise UnsupportedFileError(
+            f"{url} cannot be referred to: its URL holds a secret, which would stand in the "
+            "document; give it by storage_options",
+            url=url,
+        )
+    return url
+
+
+def _verify(source: StackArray, document: Mapping[str, Any], verify: Verify) -> None:
+    """Compare some or all chunks with what this package reads.
+
+    Raises
+    ------
+    VerificationError
+        If they differ.
+    """
+    array = open_document(document, source.files.urls[0], source.files.storage_options)
+    counts = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
+    total = math.prod(counts)
+    numbers = range(total)
+    if verify == "sample":
+        numbers = sorted({int(n) for n in np.linspace(0, total - 1, SAMPLES)})  # type: ignore[assignment]
+    for number in numbers:
+        place = np.unravel_index(number, counts)
+        region = tuple(
+            slice(int(i) * c, min((int(i) + 1) * c, n))
+            for i, c, n in zip(place, array.chunks, array.shape, strict=True)
+        )
+        expected = np.asarray(source[region])
+        try:
+            found = np.asarray(array[region]).astype(expected.dtype)
+        except (ValueError, RuntimeError, zlib.error) as exc:  # as codecs and Zarr say it
+            raise _differing(region) from exc
+        if found.tobytes() != expected.tobytes():
+            raise _differing(region)
+
+
+def _differing(region: Sequence[slice]) -> VerificationError:
+    where = ", ".join(f"{s.start}:{s.stop}" for s in region)
+    return VerificationError(
+        f"the references do not give the pixels of [{where}] as they are, so nothing is written; "
+        f"{ADVICE}"
+    )

@@ -1,0 +1,125 @@
+"""What object stores and filesystems raise, as errors of this package."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError, TiffStackError
+from intake_tiffstack.storage.urls import is_local
+
+__all__ = ["http_status", "is_transient", "storage_errors", "store_exceptions"]
+
+_RAISED_BY = {
+    "aiohttp": ("ClientError",),
+    "azure.core.exceptions": ("AzureError",),
+    "botocore.exceptions": ("BotoCoreError", "ClientError"),
+    "gcsfs.retry": ("HttpError",),
+    "google.auth.exceptions": ("GoogleAuthError",),
+    "tarfile": ("TarError",),
+    "zipfile": ("BadZipFile",),
+}
+
+_MAY_PASS = {
+    "aiohttp": ("ClientConnectionError", "ClientPayloadError"),
+    "azure.core.exceptions": ("ServiceRequestError", "ServiceResponseError"),
+    "botocore.exceptions": ("ConnectionError", "HTTPClientError", "IncompleteReadError"),
+}
+
+
+def _loaded(names: Mapping[str, tuple[str, ...]]) -> tuple[type[BaseException], ...]:
+    # Only a module that is loaded can have raised, so none is imported for this.
+    loaded = ((sys.modules.get(module), of_it) for module, of_it in names.items())
+    return tuple(getattr(m, name) for m, of_it in loaded if m for name in of_it)
+
+
+def store_exceptions() -> tuple[type[BaseException], ...]:
+    """Return the classes of what the stores in use raise."""
+    return (OSError, *_loaded(_RAISED_BY))
+
+
+def http_status(exc: BaseException) -> int | None:
+    """Return the HTTP status in what a store raised, None where it has none. Pure."""
+    response = getattr(exc, "response", None)
+    if isinstance(response, Mapping):  # botocore
+        status: int | None = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return status
+    codes = (getattr(exc, name, None) for name in ("status", "status_code", "code"))
+    return next((code for code in codes if isinstance(code, int)), None)
+
+
+def is_transient(exc: BaseException) -> bool:
+    """Return whether what a store raised may be gone at the next attempt. Pure.
+
+    Examples
+    --------
+    >>> [is_transient(exc) for exc in (TimeoutError(), ConnectionResetError(), PermissionError())]
+    [True, True, False]
+    """
+    status = http_status(exc)
+    if status is not None:
+        return status in (408, 425, 429) or status >= 500
+    return isinstance(exc, (TimeoutError, ConnectionError, *_loaded(_MAY_PASS)))
+
+
+@contextmanager
+def storage_errors(url: str, storage_options: Mapping[str, Any]) -> Iterator[None]:
+    """Turn what a store raises inside the block into an error that names *url* and the cause.
+
+    Raises
+    ------
+    FilesNotFoundError
+        The store says that there is nothing at *url*.
+    StorageError
+        The store refuses, cannot be reached, or is not what it should be.
+    OptionError
+        The storage options do not fit the store.
+    """
+    try:
+        yield
+    except TiffStackError:
+        raise
+    except (TypeError, ValueError) as exc:  # many stores look at their options at the first call
+        if is_local(url):
+            raise
+        given = ", ".join(map(str, storage_options)) or "none"
+        raise OptionError(
+            f"{url} or the storage_options (given: {given}) do not fit this store: "
+            f"{_cause_text(exc, storage_options)}",
+            url=url,
+        ) from exc
+    except store_exceptions() as exc:
+        cause = exc
+        if url.startswith(("http://", "https://")) and exc.__cause__ is not None:
+            # fsspec's HTTP says FileNotFoundError for everything, a refused connection too
+            cause = exc.__cause__
+        kind = FilesNotFoundError if _is_not_found(cause) else StorageError
+        text = _cause_text(cause, storage_options)
+        raise kind(f"cannot list or read {url}: {text}", url=url, cause=text) from exc
+
+
+def _is_not_found(exc: BaseException) -> bool:
+    is_missing = isinstance(exc, FileNotFoundError | NotADirectoryError)
+    return is_missing or http_status(exc) in (404, 410)
+
+
+def _cause_text(exc: BaseException, storage_options: Mapping[str, Any]) -> str:
+    """Return what *exc* says on one line, with no value of the storage options in it."""
+    text = " ".join(str(exc).split())
+    for secret in _texts(storage_options):
+        text = text.replace(secret, "***")
+    return f"{type(exc).__name__}: {text[:300]}"
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        if len(value) > 3:  # shorter ones are words such as "s3" that messages are made of
+            yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)

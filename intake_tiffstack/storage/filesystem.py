@@ -1,0 +1,142 @@
+"""URLs and the filesystems behind them, and what those raise in words of this package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Self
+
+from fsspec import available_protocols, get_filesystem_class
+from fsspec.core import url_to_fs
+from fsspec.utils import tokenize
+
+from intake_tiffstack.errors import OptionError, StorageError
+from intake_tiffstack.storage.failures import (
+    storage_errors,
+)
+from intake_tiffstack.storage.urls import (
+    WRAPPERS,
+    absolute_url,
+    is_local,
+    split_chain,
+)
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+__all__ = ["get_filesystem", "speaks"]
+
+
+def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[AbstractFileSystem, str]:
+    """Return the fsspec filesystem of *url* and the path in it.
+
+    Cheap from the second call on: the few stores and archives used last are kept, an archive for as
+    long as it is what it was; one look at its file a call.
+
+    Raises
+    ------
+    OptionError
+        The protocol is unknown, or the storage options do not fit it.
+    StorageError
+        The package for the protocol is not installed, or the store cannot be reached.
+    FilesNotFoundError
+        The archive is not there.
+    """
+    for protocol in _protocols(url):
+        _require_protocol(protocol, url)
+    with storage_errors(url, storage_options):
+        shared = _shared_part(url, storage_options)
+        if shared is None:
+            filesystem, path = url_to_fs(url, **storage_options)
+        else:
+            filesystem = _open_once(*shared, os.getpid(), _Options.of(storage_options))
+            path = filesystem._strip_protocol(split_chain(url)[0].rpartition("::")[2])
+    return filesystem, path
+
+
+def speaks(filesystem: AbstractFileSystem, *protocols: str) -> bool:
+    """Return whether *filesystem* is the one of one of *protocols*. Pure."""
+    own = filesystem.protocol
+    return not set(protocols).isdisjoint([own] if isinstance(own, str) else own)
+
+
+# --- what fsspec would open again and again -----------------------------------------------------
+
+
+def _shared_part(url: str, storage_options: Mapping[str, Any]) -> tuple[str, Hashable] | None:
+    """Return what all files of a store or archive share, and what tells that it is the same.
+
+    fsspec opens an archive with each call, and some filesystems with each thread: then each thread
+    has its own connections and its own local copies. None where fsspec does as well by itself.
+    """
+    path, chain = split_chain(url)
+    protocol = _protocols(url)[0]
+    cls = get_filesystem_class(protocol)
+    if chain and not cls.cachable:
+        return f"{protocol}://{chain}", _stamp(chain.removeprefix("::"), storage_options)
+    if (cls.async_impl or protocol in WRAPPERS) and not chain and "?" not in url:
+        # from ?versionId= s3fs takes an option; from the host some take who asks
+        cache, colons, target = path.rpartition("::")
+        return cache + colons + "/".join(target.split("/")[:3]), None
+    return None
+
+
+def _stamp(url: str, storage_options: Mapping[str, Any]) -> Hashable:
+    """Return what changes with the content of the archive at *url*: one stat, or one request."""
+    if is_local(url):
+        status = os.stat(absolute_url(url))
+        return status.st_ino, status.st_size, status.st_mtime_ns
+    options = {key: storage_options[key] for key in _protocols(url) if key in storage_options}
+    filesystem, path = get_filesystem(url, options)
+    filesystem.invalidate_cache(path)
+    return str(filesystem.info(path))
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Storage options as part of a key: they are dicts of dicts, objects and secrets."""
+
+    token: str
+    values: Mapping[str, Any] = field(compare=False, repr=False)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        return cls(tokenize(values), values)
+
+
+@lru_cache(maxsize=8)
+def _open_once(url: str, stamp: Hashable, pid: int, options: _Options) -> AbstractFileSystem:
+    """Return a filesystem that all threads share; another *stamp* or process opens it again."""
+    filesystem, _ = url_to_fs(url, **options.values)
+    if stamp is not None:
+        filesystem.ls("")  # reads the table of contents, before two threads do at once
+    return filesystem
+
+
+def _protocols(url: str) -> list[str]:
+    links = [url] if is_local(url) else url.split("::")
+    return [link.partition("://")[0] if "://" in link else _bare_protocol(link) for link in links]
+
+
+def _bare_protocol(link: str) -> str:
+    return link if link in available_protocols() else "file"
+
+
+def _require_protocol(protocol: str, url: str) -> None:
+    try:
+        get_filesystem_class(protocol)
+    except ValueError as exc:
+        near = get_close_matches(protocol.lower(), available_protocols(), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}://?" if near else "fsspec.available_protocols() are known"
+        raise OptionError(f"{url}: unknown protocol {protocol!r}; {hint}", url=url) from exc
+    except ImportError as exc:
+        extra = "; pip install 'intake-tiffstack[s3]'" if protocol in ("s3", "s3a") else ""
+        raise StorageError(
+            f"{url}: the package for {protocol}:// is not installed ({exc}){extra}", url=url
+        ) from exc
+
+
+# --- what stores raise --------------------------------------------------------------------------

@@ -1,0 +1,267 @@
+"""Where a Zarr copy lies: a local folder, or a prefix in any store that fsspec knows."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any, Self
+
+import zarr  # first, whole: else a thread that unpickles a Folder is in the way of one that imports
+import zarr.storage
+from fsspec import AbstractFileSystem
+from fsspec.core import has_magic
+from zarr.abc.store import Store
+
+from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError, TargetExistsError
+from intake_tiffstack.storage.failures import storage_errors
+from intake_tiffstack.storage.files import File
+from intake_tiffstack.storage.filesystem import get_filesystem, speaks
+from intake_tiffstack.storage.store import stat_file
+from intake_tiffstack.storage.urls import absolute_url, is_local, split_chain
+
+__all__ = ["PARTIAL", "Folder", "write_file"]
+
+PARTIAL = ".partial"
+"""How names end, here and in Zarr's local store, of files that are not yet whole."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A URL with the filesystem that serves it; made by :meth:`at`, used from any thread."""
+
+    url: str
+    """As it was given, without the last slash."""
+    storage_options: Mapping[str, Any] = field(repr=False)
+    """For fsspec; no error shows their texts."""
+    filesystem: AbstractFileSystem = field(repr=False)
+    """Blocking access to the store."""
+    path: str
+    """Of the place within *filesystem*."""
+
+    @classmethod
+    def at(
+        cls, url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
+    ) -> Self:
+        """Return the place that *url* names; nothing is read.
+
+        Raises
+        ------
+        OptionError
+            If the protocol is unknown, or the storage options do not fit it.
+        StorageError
+            If the package for the protocol is not installed.
+        """
+        text = os.fspath(url)
+        if not text:
+            raise OptionError("the URL of a copy must not be empty")
+        text = absolute_url(text)
+        text = text.rstrip("/") or text
+        options = dict(storage_options or {})
+        return cls(text, options, *get_filesystem(text, options))
+
+    def below(self, path: str) -> Self:
+        """Return the place of what lies at *path* in this one, itself where that is empty."""
+        if not path:
+            return self
+        start, chain = split_chain(self.url)
+        return replace(self, url=f"{start}/{path}{chain}", path=f"{self.path}/{path}")
+
+    def stat_references(self) -> File | None:
+        """Return the document of references that is read here as a Zarr, None where none is.
+
+        Raises
+        ------
+        FilesNotFoundError
+            If it is not there.
+        """
+        document = self.storage_options.get("fo")
+        if not self.url.startswith("reference:") or not isinstance(document, str):
+            return None
+        return stat_file(document, self.storage_options.get("target_options") or {})
+
+    def open_store(self, *, read_only: bool) -> Store:
+        """Return Zarr's store for the place."""
+        if is_local(self.url):
+            return zarr.storage.LocalStore(self.path, read_only=read_only)
+        options = dict(self.storage_options)
+        if self.url.startswith("reference:"):  # which does not make the store of its files so
+            options["remote_options"] = {**options.get("remote_options", {}), "asynchronous": True}
+        if read_only and speaks(self.filesystem, "s3", "s3a"):
+            # s3fs else asks for the size of each chunk first, to fetch a large one in parts
+            options.setdefault("max_concurrency", 1)
+        return zarr.storage.FsspecStore.from_url(
+            self.url, storage_options=options, read_only=read_only
+        )
+
+    def find(self) -> frozenset[str]:
+        """Return the names of all objects below the place; one listing, never from a cache.
+
+        Raises
+        ------
+        TargetExistsError
+            If the place is a file.
+        StorageError
+            If the store cannot be asked.
+        """
+        return frozenset(self.find_sizes())
+
+    def find_sizes(self) -> dict[str, int]:
+        """Return the size in bytes of all objects below the place, as :meth:`find` does."""
+        with self.write_errors():
+            self.filesystem.invalidate_cache(self.path)
+            found = self.filesystem.find(self.path, detail=True)
+        start = self.path.rstrip("/") + "/"
+        if any(
+            not name.startswith(start)
+            and name.strip("/") == self.path.strip("/")
+            and told["type"] == "file"
+            for name, told in found.items()
+        ):
+            raise TargetExistsError(
+                f"{self.url} exists already (a file) and is left as it is; give another URL",
+                url=self.url,
+            )
+        sizes = {name.removeprefix(start): int(told["size"] or 0) for name, told in found.items()}
+        # an object whose name ends in a slash is how consoles show an empty folder
+        return {key: n for key, n in sizes.items() if key and not key.endswith("/")}
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in one folder below the place, none if there is no such folder.
+
+        An empty *folder* is the place itself.
+        """
+        path = f"{self.path}/{folder}".rstrip("/")
+        with self.write_errors():
+            self.filesystem.invalidate_cache(path)
+            try:
+                listed = self.filesystem.ls(path, detail=False)
+            except FileNotFoundError:
+                return []
+        return [name.rstrip("/").rpartition("/")[2] for name in listed]
+
+    def read_document(self, key: str) -> bytes:
+        """Return one small object below the place."""
+        with self.write_errors():
+            content: bytes = self.filesystem.cat_file(f"{self.path}/{key}")
+        return content
+
+    def write_document(self, key: str, content: bytes) -> None:
+        """Write one small object below the place, as a whole or not at all."""
+        path = f"{self.path}/{key}"
+        with self.write_errors():
+            if not is_local(self.url):  # a store shows an object once all of it is there
+                self.filesystem.pipe_file(path, content)
+                return
+            write_file(path, content)
+
+    def create_document(self, key: str, content: bytes) -> None:
+        """Write one small object that is not there yet, as a whole or not at all.
+
+        Raises
+        ------
+        FileExistsError
+            If it is there: of several that try at once, one succeeds.
+        """
+        path = f"{self.path}/{key}"
+        with self.write_errors():
+            try:
+                if is_local(self.url):
+                    _create_file(path, content)
+                else:
+                    self.filesystem.pipe_file(path, content, mode="create")
+                return
+            except FileExistsError as exc:
+                found = exc
+        raise found
+
+    def remove(self, keys: Collection[str]) -> None:
+        """Remove objects below the place that are there, and on this machine emptied folders."""
+        paths = [f"{self.path}/{key}" for key in keys]
+        with self.write_errors():
+            if is_local(self.url):
+                for path in paths:
+                    with suppress(FileNotFoundError):
+                        os.unlink(path)
+                self._remove_folders(keys)
+                return
+            # many at once, but for names that would be taken for a glob: of others' objects
+            plain = [path for path in paths if not has_magic(path)]
+            rest = [path for path in paths if has_magic(path)]
+            if plain:
+                try:
+                    self.filesystem.rm(plain)
+                except FileNotFoundError:  # one is gone: not all stores go on with the others
+                    rest = paths
+            for path in rest:
+                with suppress(FileNotFoundError):
+                    self.filesystem.rm_file(path)
+
+    def _remove_folders(self, keys: Collection[str]) -> None:
+        """Remove the local folders of *keys* that are empty; the place itself stays."""
+        folders = {parent for key in keys for parent in PurePosixPath(key).parents if parent.parts}
+        for folder in sorted(folders, key=lambda path: -len(path.parts)):
+            with suppress(OSError):  # something else is in it
+                os.rmdir(f"{self.path}/{folder}")
+
+    @contextmanager
+    def read_errors(self) -> Iterator[None]:
+        """Turn what the store raises inside the block into an error of this package."""
+        with storage_errors(self.url, self.storage_options):
+            yield
+
+    @contextmanager
+    def write_errors(self) -> Iterator[None]:
+        """Turn what the store raises inside the block into a StorageError.
+
+        A folder or bucket that is not there is one too: nobody asked for a file.
+        """
+        try:
+            with storage_errors(self.url, self.storage_options):
+                yield
+        except (FilesNotFoundError, StorageError) as exc:
+            reason = exc.message.partition(f"{self.url}: ")[2] or exc.message
+            raise StorageError(
+                f"cannot write {self.url}: {reason}", url=self.url
+            ) from exc.__cause__
+        except NotImplementedError as exc:
+            raise StorageError(
+                f"cannot write {self.url}: the store is read-only", url=self.url
+            ) from exc
+
+
+def write_file(path: str, content: Any) -> None:
+    """Write a local file as a whole or not at all, with the folders above it."""
+    partial = f"{path}.{uuid.uuid4().hex}{PARTIAL}"
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+        with open(partial, "xb") as file:
+            file.write(content)
+        os.replace(partial, path)
+    except BaseException:  # an interrupt leaves no half file either
+        with suppress(FileNotFoundError):
+            os.unlink(partial)
+        raise
+
+
+def _create_file(path: str, content: bytes) -> None:
+    """Write a file that is not there yet; of several writers, one succeeds."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    partial = f"{path}.{uuid.uuid4().hex}{PARTIAL}"
+    try:
+        with open(partial, "xb") as file:
+            file.write(content)
+        try:
+            os.link(partial, path)  # exclusive, and never seen half written
+        except OSError as exc:
+            if exc.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            with open(path, "xb") as file:  # a disk that knows no links
+                file.write(content)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(partial)

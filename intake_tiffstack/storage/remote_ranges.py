@@ -1,0 +1,394 @@
+"""Bytes of an object in a store: many ranges of one file, each seen to be the right one.
+
+An answer counts only where it is about the object that was listed and holds just what was asked.
+S3 and HTTP tell that with every answer; in any other store the file is looked up once more after
+the reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from fsspec.asyn import AsyncFileSystem, sync
+from fsspec.implementations.cached import CachingFileSystem, WholeFileCacheFileSystem
+
+from intake_tiffstack.errors import (
+    FileChangedError,
+    FilesNotFoundError,
+    StorageError,
+    UnreadableFileError,
+)
+from intake_tiffstack.settings import setting_number
+from intake_tiffstack.storage.failures import (
+    http_status,
+    is_transient,
+    storage_errors,
+    store_exceptions,
+)
+from intake_tiffstack.storage.files import File
+from intake_tiffstack.storage.filesystem import get_filesystem, speaks
+from intake_tiffstack.storage.store import mtime_ns, stat_file
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+__all__ = ["RemoteBytes", "get_ranges"]
+
+PART_BYTES = 2**24
+"""A longer range is asked for in parts: they come side by side, and a failure costs one of them."""
+
+_CHUNK = 2**20  # read from a body at most at a time
+_PAUSES = (0.5, 8.0)  # seconds before the second attempt, doubled each time, and the most
+
+Fetch = Callable[["_Part", Callable[[], None]], Awaitable[None]]
+"""Fills a part by one request; calls what it is given at each sign of life."""
+
+
+@dataclass(frozen=True)
+class RemoteBytes:
+    """An object of any fsspec filesystem, read by ranges."""
+
+    file: File
+    storage_options: Mapping[str, Any] = field(repr=False)
+    read_cost: int = 2**18  # a request takes about as long as 256 kB at 10 MB/s and 25 ms
+
+    def fill(self, spans: Sequence[tuple[int, memoryview]]) -> None:
+        """Fill each buffer; see :func:`get_ranges`."""
+        get_ranges(self.file, spans, self.storage_options)
+
+
+def get_ranges(
+    file: File, ranges: Sequence[tuple[int, memoryview]], storage_options: Mapping[str, Any]
+) -> None:
+    """Fill each buffer from its first byte in *file* on, many requests at a time.
+
+    One request for each 16 MiB of a range. On S3 and HTTP each is checked by its own answer;
+    elsewhere the file is looked up once, after all of them.
+
+    Parameters
+    ----------
+    file
+        The file as it was listed.
+    ranges
+        First byte, and the writable contiguous buffer whose length says how many to read.
+    storage_options
+        Handed to fsspec.
+
+    Raises
+    ------
+    FileChangedError
+        The file is gone, or has another size, ETag or time than the listed one.
+    UnreadableFileError
+        A range goes beyond the listed size; nothing is asked then.
+    StorageError
+        The store refuses, fails for longer than the settings ``retries`` and ``timeout`` allow, or
+        answers with other bytes than were asked for.
+    """
+    parts = _split_ranges(file, ranges)
+    if not parts:
+        return
+    with _read_errors(file, storage_options):
+        filesystem, path = get_filesystem(file.url, storage_options)
+        if speaks(filesystem, "s3", "http"):
+            own = _fetch_s3 if speaks(filesystem, "s3") else _fetch_http
+            timeout = setting_number("timeout", least=1e-3)
+            _fetch_parts(filesystem, partial(own, filesystem, path), parts, timeout)
+        else:
+            try:
+                if isinstance(filesystem, AsyncFileSystem):
+                    _fetch_parts(filesystem, partial(_fetch_any, filesystem, path), parts)
+                else:
+                    _read_in_turn(filesystem, path, parts)
+            finally:  # not before: the file could be replaced between the look and the read
+                _refuse_changed(file, stat_file(file.url, storage_options))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Bytes of a file that one request asks for, and where they go."""
+
+    file: File
+    start: int
+    buffer: memoryview
+
+    @property
+    def stop(self) -> int:
+        """The byte after the last."""
+        return self.start + len(self.buffer)
+
+    @property
+    def header(self) -> str:
+        """What the header ``Range`` says."""
+        return f"bytes={self.start}-{self.stop - 1}"
+
+    def error(self, got: str) -> StorageError:
+        """Return the error for an answer that holds something else."""
+        return StorageError(
+            f"{self.file.url}: asked for {len(self.buffer):,} bytes from byte {self.start:,}, but "
+            f"got {got}",
+            url=self.file.url,
+        )
+
+
+def _split_ranges(file: File, ranges: Sequence[tuple[int, memoryview]]) -> list[_Part]:
+    """Return the ranges in parts of at most :data:`PART_BYTES`, empty ones left out. Pure."""
+    parts: list[_Part] = []
+    for start, buffer in ranges:
+        if not buffer.nbytes:
+            continue
+        if 0 <= file.size < start + buffer.nbytes:
+            raise UnreadableFileError(
+                f"{file.url} ends at byte {file.size:,}, but {buffer.nbytes:,} bytes from byte "
+                f"{start:,} on are needed",
+                url=file.url,
+            )
+        view = buffer.cast("B")
+        parts += [
+            _Part(file, start + at, view[at : at + PART_BYTES])
+            for at in range(0, len(view), PART_BYTES)
+        ]
+    return parts
+
+
+# --- what is wrong ------------------------------------------------------------------------------
+
+
+@contextmanager
+def _read_errors(file: File, storage_options: Mapping[str, Any]) -> Iterator[None]:
+    """Turn what a store raises into our errors; what is not as it was listed has changed."""
+    try:
+        with storage_errors(file.url, storage_options):
+            yield
+    except FilesNotFoundError as exc:
+        raise FileChangedError(
+            f"{file.url} was listed but is not there any more; call relist()", url=file.url
+        ) from exc
+    except StorageError as exc:
+        # 412: not the ETag that was listed. 416: nothing where the listed file had bytes.
+        if exc.__cause__ is not None and http_status(exc.__cause__) in (412, 416):
+            raise _changed(file, exc.details["cause"]) from exc
+        raise
+
+
+def _changed(file: File, what: str) -> FileChangedError:
+    return FileChangedError(
+        f"{file.url} changed since it was listed ({what}); call relist() and open again",
+        url=file.url,
+    )
+
+
+def _refuse_changed(file: File, now: File) -> None:
+    if file.agrees_with(now):
+        return
+    if min(file.size, now.size) >= 0 and file.size != now.size:
+        raise _changed(file, f"size {file.size:,}, now {now.size:,}")
+    raise _changed(file, f"ETag {file.etag}, now {now.etag}" if file.etag else "another time")
+
+
+def _refuse_answer(part: _Part, status: int, headers: Mapping[str, str]) -> None:
+    """Raise unless an HTTP answer is about the listed file and holds just the part. Pure."""
+    count = len(part.buffer)
+    length = int(headers.get("content-length", count))
+    told = headers.get("content-range", "") if status == 206 else f"bytes 0-{length - 1}/{length}"
+    span, _, size = told.partition("/")
+    is_asked = span == part.header.replace("=", " ")
+    if status != 206 and not is_asked:
+        raise part.error(
+            f"all {length:,}: the server ignores ranges; read local copies of the files instead, "
+            f"as simplecache::{part.file.url}"
+        )
+    now = File(
+        part.file.url,
+        int(size) if size.isdigit() else -1,
+        mtime_ns(headers) if part.file.mtime_ns >= 0 else -1,
+        headers.get("etag"),
+    )
+    _refuse_changed(part.file, now)
+    if not is_asked or length != count:
+        raise part.error(f"{length:,} ({told or 'no Content-Range'})")
+
+
+# --- one part -----------------------------------------------------------------------------------
+
+
+async def _fetch_s3(filesystem: Any, path: str, part: _Part, is_alive: Callable[[], None]) -> None:
+    """One GetObject, refused by the store where the ETag is not the listed one.
+
+    Not by s3fs's ``_cat_file``: that knows no ``IfMatch``, and repeats what botocore repeats too.
+    """
+    bucket, key, version = filesystem.split_path(path)
+    asked = {"Bucket": bucket, "Key": key, "Range": part.header}
+    if version:
+        asked["VersionId"] = version
+    if part.file.etag and not filesystem.local_expiry_check:  # set for stores without IfMatch
+        asked["IfMatch"] = '"{}"'.format(part.file.etag.strip('"'))
+    await filesystem.set_session()
+    client = await filesystem.get_s3(bucket)
+    # with what every request of this filesystem carries: encryption keys, requester pays
+    asked = filesystem._get_s3_method_kwargs(client.get_object, filesystem.req_kw, **asked)
+    answer = await client.get_object(**asked)
+    body, told = answer["Body"], answer["ResponseMetadata"]
+    async with body:
+        _refuse_answer(part, told["HTTPStatusCode"], told["HTTPHeaders"])
+        await _fill_part(part, partial(body.read, _CHUNK), is_alive)
+
+
+async def _fetch_http(filesystem: Any, url: str, part: _Part, is_alive: Callable[[], None]) -> None:
+    """One GET, given up before the body where the answer is not what was asked."""
+    import aiohttp  # there, since fsspec's HTTP needs it
+
+    options = dict(filesystem.kwargs)
+    headers = {
+        **options.pop("headers", {}),
+        "Range": part.header,
+        "Accept-Encoding": "identity",  # bytes of the file, not of a compressed copy
+    }
+    if "timeout" not in filesystem.client_kwargs:  # aiohttp's own is 5 minutes for all of it
+        options.setdefault("timeout", aiohttp.ClientTimeout(total=None))
+    session = await filesystem.set_session()
+    async with session.get(filesystem.encode_url(url), headers=headers, **options) as answer:
+        answer.raise_for_status()
+        _refuse_answer(part, answer.status, answer.headers)
+        await _fill_part(part, answer.content.readany, is_alive)
+
+
+async def _fetch_any(filesystem: Any, path: str, part: _Part, is_alive: Callable[[], None]) -> None:
+    """What any asynchronous filesystem has; how long it waits is its own affair."""
+    content = await filesystem._cat_file(path, start=part.start, end=part.stop)
+    if len(content) != len(part.buffer):
+        raise part.error(f"{len(content):,}")
+    part.buffer[:] = content
+
+
+async def _fill_part(
+    part: _Part, read: Callable[[], Awaitable[bytes]], is_alive: Callable[[], None]
+) -> None:
+    """Copy a body into its place as it comes."""
+    done, count = 0, len(part.buffer)
+    while chunk := await read():
+        is_alive()
+        if done + len(chunk) > count:
+            raise part.error("more")
+        part.buffer[done : done + len(chunk)] = chunk
+        done += len(chunk)
+    if done < count:
+        raise part.error(f"{done:,}")
+
+
+# --- many parts ---------------------------------------------------------------------------------
+
+
+def _fetch_parts(
+    filesystem: AsyncFileSystem, fetch: Fetch, parts: Sequence[_Part], timeout: float | None = None
+) -> None:
+    """Fetch all parts in fsspec's own thread; the first that fails for good ends the others."""
+    retries = int(setting_number("retries", least=0))
+    concurrency = int(setting_number("concurrency", least=1))
+
+    async def fetch_all() -> None:
+        gate = _gate(asyncio.get_running_loop(), concurrency)
+        tasks = [
+            asyncio.create_task(_persist(fetch, part, gate, retries, timeout)) for part in parts
+        ]
+        try:
+            await asyncio.gather(*tasks)
+        finally:  # no buffer is written to once this returns
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    sync(filesystem.loop, fetch_all)
+
+
+@lru_cache(maxsize=8)
+def _gate(loop: asyncio.AbstractEventLoop, concurrency: int) -> asyncio.Semaphore:
+    """Return what all reads of this process pass through: ten threads share its places."""
+    return asyncio.Semaphore(concurrency)
+
+
+async def _persist(
+    fetch: Fetch, part: _Part, gate: asyncio.Semaphore, retries: int, timeout: float | None
+) -> None:
+    """Fetch a part, again after a pause where what failed may pass."""
+    pause, longest = _PAUSES
+    for left in range(retries, -1, -1):
+        try:
+            async with gate:
+                await _attempt(fetch, part, timeout)
+            return
+        except store_exceptions() as exc:
+            if not left or not is_transient(exc):
+                raise
+        await asyncio.sleep(pause * random.uniform(0.5, 1))  # not all workers at one moment
+        pause = min(2 * pause, longest)
+
+
+async def _attempt(fetch: Fetch, part: _Part, timeout: float | None) -> None:
+    """Fetch a part once; an attempt ends where nothing comes for *timeout* seconds."""
+    loop = asyncio.get_running_loop()
+
+    def is_alive() -> None:
+        limit.reschedule(None if timeout is None else loop.time() + timeout)
+
+    try:
+        async with asyncio.timeout(timeout) as limit:
+            await fetch(part, is_alive)
+    except TimeoutError as exc:
+        if limit.expired():
+            raise TimeoutError(f"nothing came for {timeout:g} seconds") from exc
+        raise
+
+
+# --- filesystems without asyncio ----------------------------------------------------------------
+
+_TURNS: list[threading.Lock] = []
+
+
+def _renew_turns() -> None:
+    _TURNS[:] = [threading.Lock() for _ in range(64)]
+
+
+_renew_turns()
+if hasattr(os, "register_at_fork"):  # a lock that another thread holds stays locked in the child
+    os.register_at_fork(after_in_child=_renew_turns)
+
+
+def _turn(filesystem: AbstractFileSystem, file: File) -> AbstractContextManager[Any]:
+    """Return what keeps two threads from one connection, tar file or download of a copy."""
+    if filesystem.protocol in ("zip", "memory"):  # the first has a lock, the second needs none
+        return nullcontext()
+    shared = file.url if isinstance(filesystem, CachingFileSystem) else filesystem
+    return _TURNS[hash(shared) % len(_TURNS)]
+
+
+def _read_in_turn(filesystem: AbstractFileSystem, path: str, parts: Sequence[_Part]) -> None:
+    """Read all parts through one handle, forwards: what is compressed cannot be read backwards."""
+    with _turn(filesystem, parts[0].file):
+        if isinstance(filesystem, WholeFileCacheFileSystem):
+            _remove_stale_copy(filesystem, path)
+        with filesystem.open(path, "rb", cache_type="none") as handle:
+            for part in sorted(parts, key=attrgetter("start")):
+                handle.seek(part.start)
+                done = 0
+                while count := handle.readinto(part.buffer[done:]):
+                    done += count
+                if done < len(part.buffer):
+                    raise part.error(f"{done:,}")
+
+
+def _remove_stale_copy(filesystem: AbstractFileSystem, path: str) -> None:
+    """Remove a local copy made before its file was last written: fsspec would not look."""
+    with filesystem.open(path, "rb") as copy:
+        name, made = copy.name, os.fstat(copy.fileno()).st_mtime_ns
+    filesystem.invalidate_cache(path)
+    if mtime_ns(filesystem.info(path)) // 10**9 >= made // 10**9:  # stores tell whole seconds
+        os.remove(name)

@@ -1,0 +1,328 @@
+"""Where files lie: a local folder or any fsspec store, listed one folder at a time.
+
+The only module that asks a store what it holds, with as few requests as the answer takes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from urllib.parse import unquote
+
+from intake_tiffstack.errors import FilesNotFoundError
+from intake_tiffstack.storage.failures import storage_errors
+from intake_tiffstack.storage.files import File
+from intake_tiffstack.storage.filesystem import get_filesystem, speaks
+from intake_tiffstack.storage.urls import is_local, split_chain
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+__all__ = ["LocalStore", "RemoteStore", "Row", "Store", "mtime_ns", "open_store", "stat_file"]
+
+Row = tuple[str, int, int, str | None]
+"""URL, size, mtime_ns and ETag: a File, without the cost of 100,000 objects."""
+
+Keep = Callable[[str], object]
+KeepParts = Callable[[Sequence[str]], object]
+T = TypeVar("T")
+R = TypeVar("R")
+
+_LISTED_FROM = 10  # so many files of one S3 folder are found sooner by its listing than one by one
+_CONCURRENCY = 32  # requests at a time; an S3 client holds 10 connections, others more
+
+
+class Store(Protocol):
+    """What the listing asks of a store.
+
+    Folders are URLs without their chain that end in ``/``. Names that begin with a dot are never
+    given: ``._a.tif`` is no TIFF, whatever it is called.
+    """
+
+    def folders(self, folder: str) -> list[str]:
+        """Return the names of the folders in *folder*."""
+
+    def files(self, folder: str, keep: Keep, prefix: str = "") -> list[Row]:
+        """Return the files in *folder* whose name *keep* takes; all those begin with *prefix*."""
+
+    def find(self, folder: str, keep: KeepParts) -> list[Row]:
+        """Return the files at any depth whose path below *folder*, in parts, *keep* takes."""
+
+    def stat(self, path: str) -> Row | None:
+        """Return the file at *path* as it is now, None for a folder; raise where nothing is."""
+
+    def expecting(self, paths: Sequence[str]) -> Store:
+        """Return a store that answers ``stat`` of *paths* with fewer requests, where it can."""
+
+    def read(self, path: str) -> bytes:
+        """Return what is in the file at *path*."""
+
+    def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """Return ``function(item)`` of each, with as many requests at a time as is good."""
+
+
+def open_store(url: str, storage_options: Mapping[str, Any]) -> Store:
+    """Return the store that holds *url*; an archive is opened, nothing else is asked."""
+    if is_local(url):
+        return LocalStore()
+    filesystem, _ = get_filesystem(url, storage_options)
+    return RemoteStore(filesystem, split_chain(url)[1], storage_options)
+
+
+def stat_file(url: str, storage_options: Mapping[str, Any]) -> File:
+    """Return the file at *url* as it is now: one ``os.stat``, or one fresh request.
+
+    Raises
+    ------
+    FilesNotFoundError
+        There is no file.
+    StorageError
+        The store refuses or cannot be reached.
+    """
+    row = open_store(url, storage_options).stat(split_chain(url)[0])
+    if row is None:
+        raise FilesNotFoundError(f"{url} is a folder, not a file", url=url)
+    return File(*row)
+
+
+class LocalStore:
+    """The files of this machine, by ``os.scandir``: 20 times as fast as fsspec's glob."""
+
+    def folders(self, folder: str, with_links: bool = True) -> list[str]:
+        """Return the names of the folders in *folder*, and of links to folders."""
+        with storage_errors(folder, {}), os.scandir(folder) as entries:
+            return [
+                entry.name
+                for entry in entries
+                if entry.name[0] != "." and entry.is_dir(follow_symlinks=with_links)
+            ]
+
+    def files(self, folder: str, keep: Keep, prefix: str = "") -> list[Row]:
+        """Return files and links to files in *folder*; one scan and one stat a file kept."""
+        rows: list[Row] = []
+        with storage_errors(folder, {}), os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name[0] != "." and keep(name) and entry.is_file():
+                    try:
+                        status = entry.stat()
+                    except FileNotFoundError:  # gone since the scan
+                        continue
+                    rows.append((folder + name, status.st_size, status.st_mtime_ns, None))
+        return rows
+
+    def find(self, folder: str, keep: KeepParts) -> list[Row]:
+        """Return files at any depth; links to folders are not followed, as they may go round."""
+        rows: list[Row] = []
+        waiting: list[tuple[str, ...]] = [()]
+        for above in waiting:
+            here = folder + "".join(f"{part}/" for part in above)
+            rows += self.files(here, lambda name, above=above: keep((*above, name)))  # type: ignore[misc]
+            waiting += [(*above, name) for name in self.folders(here, with_links=False)]
+        return rows
+
+    def stat(self, path: str) -> Row | None:
+        """Return the file at *path*; one ``os.stat``."""
+        with storage_errors(path, {}):
+            status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            return None
+        return path, status.st_size, status.st_mtime_ns, None
+
+    def expecting(self, paths: Sequence[str]) -> Store:
+        """Return this store; a stat is as cheap as it gets."""
+        return self
+
+    def read(self, path: str) -> bytes:
+        """Return what is in the file at *path*."""
+        with storage_errors(path, {}):
+            return Path(path).read_bytes()
+
+    def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """Return ``function(item)`` of each, one after the other."""
+        return [function(item) for item in items]
+
+
+@dataclass(frozen=True)
+class RemoteStore:
+    """The files of a fsspec filesystem; each listing is fresh and one request for 1,000 files."""
+
+    filesystem: AbstractFileSystem
+    """Where to ask."""
+    chain: str
+    """What the URL of each file ends in: ``::/x.zip`` for the members of an archive."""
+    storage_options: Mapping[str, Any] = field(repr=False)
+    """Texts that no error may show."""
+    known: Mapping[str, Row] = field(default_factory=dict, repr=False)
+    """Files that need not be asked for."""
+
+    def folders(self, folder: str) -> list[str]:
+        """Return the names of the folders in *folder*."""
+        below = self._below(folder, self._list(folder))
+        return [path for path, info in below if info["type"] == "directory" and "/" not in path]
+
+    def files(self, folder: str, keep: Keep, prefix: str = "") -> list[Row]:
+        """Return the files in *folder*, with the sizes and ETags that the listing gives."""
+        below = self._below(folder, self._list(folder, prefix))
+        return [
+            self._row(folder + path, info)
+            for path, info in below
+            if info["type"] != "directory" and "/" not in path and keep(path)
+        ]
+
+    def find(self, folder: str, keep: KeepParts) -> list[Row]:
+        """Return files at any depth; S3 answers as for one folder."""
+        with storage_errors(folder + self.chain, self.storage_options):
+            base = self._path(folder)
+            self.filesystem.invalidate_cache(base)
+            infos = list(self.filesystem.find(base, detail=True).values())
+        below = self._below(folder, infos)
+        return [self._row(folder + path, info) for path, info in below if keep(path.split("/"))]
+
+    def stat(self, path: str) -> Row | None:
+        """Return the file at *path*; one request."""
+        if path in self.known:
+            return self.known[path]
+        with storage_errors(path + self.chain, self.storage_options):
+            inside = self._path(path)
+            self.filesystem.invalidate_cache(inside)
+            info = self.filesystem.info(inside)
+        is_page = info.get("mimetype") == "text/html"  # HTTP shows a folder as a page of links
+        return None if info["type"] == "directory" or is_page else self._row(path, info)
+
+    def expecting(self, paths: Sequence[str]) -> Store:
+        """Return the store with many names of one S3 folder looked up by listing it."""
+        if len(paths) < _LISTED_FROM or not speaks(self.filesystem, "s3"):
+            return self
+        folders: dict[tuple[str, str], dict[str, str]] = {}
+        for path in paths:
+            bucket, key, version = self.filesystem.split_path(path)
+            folder, _, name = key.rpartition("/")
+            if "." in name and not version and set("*?[{").isdisjoint(path):  # not one, one file
+                folders.setdefault((bucket, folder), {})[key] = path
+        listed = [item for item in folders.items() if len(item[1]) >= _LISTED_FROM]
+        found = self.map(lambda item: self._list_keys(item[0][0], item[1]), listed)
+        return replace(self, known={row[0]: row for rows in found for row in rows})
+
+    def _list_keys(self, bucket: str, paths: Mapping[str, str]) -> list[Row]:
+        """Return which of these keys of one folder are there; 1,000 names a request.
+
+        Each request begins at the next key wanted: a folder of a million others costs no more than
+        asking for each.
+        """
+        rows: list[Row] = []
+        keys, at = sorted(paths), 0
+        prefix = os.path.commonprefix(keys)  # noqa: RUF071 - by character is what is wanted
+        with storage_errors(f"s3://{bucket}/{prefix}", self.storage_options):
+            while at < len(keys):
+                where = {"Bucket": bucket, "Prefix": prefix, "StartAfter": keys[at][:-1]}
+                try:
+                    page = self.filesystem.call_s3(
+                        "list_objects_v2", self.filesystem.req_kw, Delimiter="/", **where
+                    )
+                except (PermissionError, FileNotFoundError):
+                    break  # who may read a file need not be allowed to list its folder
+                files = {item["Key"]: item for item in page.get("Contents", ())}
+                folders = (item["Prefix"] for item in page.get("CommonPrefixes", ()))
+                rows += [
+                    (paths[key], item["Size"], -1, item["ETag"])
+                    for key, item in files.items()
+                    if key in paths
+                ]
+                seen = bisect_right(keys, max([*files, *folders], default=""))
+                at = max(at + 1, seen) if page["IsTruncated"] else len(keys)
+        return rows
+
+    def read(self, path: str) -> bytes:
+        """Return what is in the file at *path*."""
+        with storage_errors(path + self.chain, self.storage_options):
+            content: bytes = self.filesystem.cat_file(self._path(path))
+        return content
+
+    def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """Return ``function(item)`` of each, many at a time where the filesystem waits."""
+        if len(items) < 2 or not self.filesystem.async_impl:
+            return [function(item) for item in items]
+        with ThreadPoolExecutor(min(_CONCURRENCY, len(items))) as pool:
+            return list(pool.map(function, items))
+
+    def _path(self, url: str) -> str:
+        bare = url.rpartition("::")[2]  # simplecache::s3://bucket/key is s3://bucket/key inside
+        return str(self.filesystem._strip_protocol(bare))
+
+    def _list(self, folder: str, prefix: str = "") -> list[dict[str, Any]]:
+        with storage_errors(folder + self.chain, self.storage_options):
+            base = self._path(folder)
+            self.filesystem.invalidate_cache(base)
+            if prefix and speaks(self.filesystem, "s3"):
+                # The server filters: few requests though the folder holds a million others.
+                found = self.filesystem.find(base, maxdepth=1, prefix=prefix, detail=True)
+                return list(found.values())
+            return list(self.filesystem.ls(base, detail=True))
+
+    def _below(
+        self, folder: str, infos: Iterable[dict[str, Any]]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the path below *folder* of each entry that is not hidden, and what is known."""
+        base = self._path(folder).strip("/")
+        start = f"{base}/" if base else ""
+        for info in infos:
+            name = info["name"].lstrip("/")
+            if not name.startswith(start):
+                continue  # a page of links has others too
+            path = name[len(start) :]
+            if info["type"] == "directory":
+                path = path.rstrip("/")
+            if folder.startswith(("http://", "https://")):
+                path = _unquote(path)
+            # S3 has empty objects that stand for folders; their names end in a slash
+            if path and path[-1] != "/" and path[0] != "." and "/." not in path:
+                yield path, info
+
+    def _row(self, path: str, info: Mapping[str, Any]) -> Row:
+        size = info.get("size")
+        etag = info.get("ETag") or info.get("etag")
+        if etag is None and "CRC" in info:
+            etag = f"crc32:{info['CRC']:08x}"  # a ZIP keeps one a member
+        time = -1 if etag else mtime_ns(info)
+        return path + self.chain, -1 if size is None else size, time, etag
+
+
+def _unquote(path: str) -> str:
+    """Return a path as a page links to it in plain text, where the text still means it. Pure.
+
+    Examples
+    --------
+    >>> [_unquote(path) for path in ("a%20%5B1%5D.tif", "a%23b.tif")]
+    ['a [1].tif', 'a%23b.tif']
+    """
+    plain = unquote(path)
+    return plain if plain.count("/") == path.count("/") and not set(plain) & set("%?#") else path
+
+
+def mtime_ns(info: Mapping[str, Any]) -> int:
+    """Return the time of the last change as stores call it, -1 where they say nothing."""
+    for key in ("mtime", "LastModified", "Last-Modified", "last_modified", "modified", "created"):
+        value = info.get(key)
+        if isinstance(value, str):
+            value = _http_date(value)
+        if isinstance(value, datetime):
+            value = value.timestamp()
+        if isinstance(value, int | float):
+            return round(value * 1e6) * 1000  # whole us: a float has no more
+    return -1
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(text)
+    except ValueError:  # a server's own idea of a date is no date
+        return None

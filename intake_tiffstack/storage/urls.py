@@ -1,0 +1,106 @@
+"""URLs and local paths: what is local, absolute paths, chains of fsspec."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["WRAPPERS", "absolute_url", "first_relative", "is_local", "split_chain"]
+
+WRAPPERS = frozenset({"simplecache", "filecache", "blockcache"})
+
+
+def split_chain(url: str) -> tuple[str, str]:
+    """Return the part of *url* that names a file, and what it is inside of. Pure.
+
+    Names are read from the first part alone: behind ``::`` stands the archive that holds the file.
+
+    Examples
+    --------
+    >>> split_chain("zip://raw/a.tif::s3://bucket/x.zip")
+    ('zip://raw/a.tif', '::s3://bucket/x.zip')
+    >>> split_chain("simplecache::s3://bucket/a.tif")
+    ('simplecache::s3://bucket/a.tif', '')
+    >>> split_chain("/data/a::b.tif")
+    ('/data/a::b.tif', '')
+    """
+    if url.startswith("/") or "::" not in url:
+        return url, ""
+    first, _, rest = url.partition("::")
+    if first.removesuffix("://") in WRAPPERS:  # a cache in front of a store: the path comes next
+        path, chain = split_chain(rest)
+        return f"{first}::{path}", chain
+    return first, f"::{rest}"
+
+
+_LOCAL_STARTS = ("/", "./", "../", "~", "file://", "local://")
+
+
+def first_relative(urlpath: str | Sequence[str]) -> str | None:
+    """Return the first path that depends on the current folder, None where none does. Pure.
+
+    >>> first_relative(["/data/a.tif", "raw/*.tif"]), first_relative("s3://bucket/a.tif")
+    ('raw/*.tif', None)
+    """
+    urls = [urlpath] if isinstance(urlpath, str) else urlpath
+    anchored = ("/", "~", "file://", "local://")
+    return next((url for url in urls if is_local(url) and not url.startswith(anchored)), None)
+
+
+def is_local(url: str) -> bool:
+    """Return whether *url* is a file of this machine that is opened without fsspec. Pure.
+
+    Examples
+    --------
+    >>> [is_local(url) for url in ("/data/a.tif", "file:///data/a.tif", "./a::b.tif")]
+    [True, True, True]
+    >>> [is_local(url) for url in ("s3://b/a.tif", "zip://a.tif::/data/x.zip")]
+    [False, False]
+    """
+    if url.startswith(_LOCAL_STARTS):
+        return True
+    return "://" not in url and "::" not in url
+
+
+_may_be_untidy = re.compile(r"//|/\.").search
+
+
+def absolute_url(url: str) -> str:
+    """Return *url* as the listing writes it: local paths absolute, without ``~``, ``//``, ``..``.
+
+    A slash at the end stays, since it says that a folder is meant.
+    What a ``..`` follows may be a symbolic link, so it is resolved as opening would; no other link
+    is. A local archive at the end of a chain is made absolute too.
+
+    Examples
+    --------
+    >>> absolute_url("file:///data//raw/./x*.tif")
+    '/data/raw/x*.tif'
+    >>> absolute_url("zip://*.tif::/data//x.zip")
+    'zip://*.tif::/data/x.zip'
+    """
+    if url.startswith("/") and not _may_be_untidy(url):
+        return url
+    if not is_local(url):
+        path, chain = split_chain(url)
+        if chain:
+            path = path if "://" in path else f"{path}://"
+            chain = "::" + absolute_url(chain[2:])
+        return path + chain
+    path = re.sub("^(file|local)://", "", url)
+    path = os.path.join(os.getcwd(), os.path.expanduser(path))
+    head, dots, tail = f"{path}/".rpartition("/../")
+    if dots:
+        path = f"{os.path.realpath(head + '/..')}/{tail}"
+    tidy = re.sub(r"/(\.?/)+", "/", f"{path}/")
+    return tidy if url.endswith("/") else tidy.rstrip("/") or "/"

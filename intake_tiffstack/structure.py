@@ -1,0 +1,119 @@
+"""Shape, dtype and dims of one image series, as plain values. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from intake_tiffstack.errors import OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Structure", "rename_dims"]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Shape, dtype, dims and storage of one image series, plain and picklable."""
+
+    shape: tuple[int, ...]
+    """Extent of each dim."""
+    dtype: np.dtype[Any]
+    """Native byte order."""
+    dims: tuple[str, ...]
+    """Names of the dims, outermost first."""
+    page_ndim: int
+    """How many trailing dims one page holds."""
+    segment_shape: tuple[int, ...]
+    """Shape of a strip or tile in those trailing dims."""
+    is_compressed: bool
+    """True where the bytes in the file are not the pixels."""
+    kind: str = ""
+    """What the file is: ``ome``, ``imagej``, ``shaped``, ``uniform`` ..."""
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != len(self.dims) or not 0 < self.page_ndim <= len(self.shape):
+            raise ValueError(f"dims {self.dims} do not fit shape {self.shape}")
+
+    @property
+    def nbytes(self) -> int:
+        """Decoded size in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def page_shape(self) -> tuple[int, ...]:
+        """Shape of one page."""
+        return self.shape[-self.page_ndim :]
+
+    def describe(self) -> str:
+        """Return shape, dtype and dims as one short text."""
+        return f"{'x'.join(map(str, self.shape))} {self.dtype} ({' '.join(self.dims)})"
+
+
+def rename_dims(structure: Structure, file_dims: Sequence[Any], url: str) -> Structure:
+    """Return the structure with the dims that the option ``file_dims`` names. Pure.
+
+    Names rename the dims as they are, singletons dropped where that makes the count fit. Pairs of
+    name and size unravel interleaved pages, slowest first, with y and x implied.
+
+    Raises
+    ------
+    OptionError
+        The count or the sizes do not fit; the message shows both.
+    """
+    names = tuple(file_dims)
+    if names and not isinstance(names[0], str):
+        return _unravel_pages(structure, dict(names), url)
+    shape, page_ndim = structure.shape, structure.page_ndim
+    if len(names) != len(shape):
+        kept = [i for i, n in enumerate(shape) if n != 1]
+        if len(names) != len(kept):
+            raise OptionError(
+                f"file_dims {list(names)} are {len(names)} dims, but {url} has "
+                f"{structure.describe()}; give one name for each, singletons may be left out",
+                url=url,
+            )
+        page_ndim = sum(i >= len(shape) - page_ndim for i in kept)
+        shape = tuple(shape[i] for i in kept)
+        if not page_ndim:
+            raise OptionError(f"file_dims cannot drop all of the page dims of {url}", url=url)
+        start = len(structure.shape) - structure.page_ndim
+        segment = tuple(structure.segment_shape[i - start] for i in kept if i >= start)
+        structure = replace(structure, segment_shape=segment)
+    return replace(structure, shape=shape, dims=names, page_ndim=page_ndim)
+
+
+def _unravel_pages(structure: Structure, sizes: Mapping[str, int], url: str) -> Structure:
+    """Return the structure with its pages laid out on the dims that *sizes* gives."""
+    lead = structure.shape[: -structure.page_ndim]
+    pages = math.prod(lead)
+    page_dims = structure.dims[-structure.page_ndim :]
+    wanted = {dim: int(n) for dim, n in sizes.items() if dim not in page_dims}
+    for dim, size in sizes.items():
+        if dim in page_dims:
+            found = structure.page_shape[page_dims.index(dim)]
+            if size not in (-1, found):
+                raise OptionError(f"file_dims gives {dim}={size}, but {url} has {found}", url=url)
+    known = math.prod(n for n in wanted.values() if n != -1)
+    free = [dim for dim, n in wanted.items() if n == -1]
+    if len(free) > 1 or known <= 0 or any(n < -1 for n in wanted.values()):
+        raise OptionError(
+            f"file_dims {dict(sizes)} must give positive sizes, with at most one -1", url=url
+        )
+    if pages % known or (not free and pages != known):
+        raise OptionError(
+            f"file_dims {dict(sizes)} need a multiple of {known} pages, but {url} has {pages} "
+            f"({structure.describe()})",
+            url=url,
+        )
+    if free:
+        wanted[free[0]] = pages // known
+    return replace(
+        structure,
+        shape=(*wanted.values(), *structure.page_shape),
+        dims=(*wanted, *page_dims),
+    )
