@@ -27,7 +27,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{printf "%-20s%s\n", $$1, $$2}'
 
 demo: $(VENV)/.installed-all ## write, open, show, project and export a small collection
-	@$(VENV)/bin/python -m intake_tiffstack.demo
+	@$(VENV)/bin/python docs/demo.py
 
 test: $(VENV)/.installed-$(TEST_EXTRA) ## run all tests (ARGS="-k pattern" for some)
 	$(VENV)/bin/python $(PYTEST) $(ARGS)

@@ -1,7 +1,8 @@
-"""Shows the whole way once: files, catalog, report, lazy array, picture, Zarr copy.
+"""Goes through one example: files, catalog, report, lazy array, picture, Zarr copy.
 
-Run it with ``make demo`` or ``python -m intake_tiffstack.demo``. It writes a small collection named
-like a lattice light-sheet microscope's into ``demo_output/raw``, and everything else next to it.
+Run ``make demo``, or ``python docs/demo.py`` in a clone of the repository. It writes a small
+collection into ``demo_output/raw``, named like the files of a lattice light-sheet microscope, and
+all other output next to it.
 """
 
 from __future__ import annotations
@@ -26,13 +27,12 @@ if TYPE_CHECKING:
     import xarray
     from numpy.typing import NDArray
 
-# A clone has the catalogs beside the package.
 _CATALOG = Path(__file__).parents[1] / "catalogs" / "lattice.yml"
 
 #: Colours of the channels in the picture: nuclei, membranes, vesicles.
 _COLOURS = np.array([(0.30, 0.62, 1.00), (1.00, 0.28, 0.62), (1.00, 0.85, 0.30)])
-# Letters of 3 x 5 pixels for the picture's labels, so that the demo needs no plotting library:
-# five rows, each an octal digit whose three bits are the pixels.
+# A 3 x 5 pixel font for the labels, so that the demo needs no plotting library: one octal digit per
+# row, one bit per pixel.
 # fmt: off
 _LETTERS = {
     "0": "75557", "1": "26227", "2": "71747", "3": "71717", "4": "55711", "5": "74717",
@@ -44,18 +44,16 @@ _GAP, _MARGIN = 4, 56
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return 0 where the Zarr copy equals the collection, else 1; prints every step.
+    """Return the exit status: 0 if the Zarr copy equals the collection, else 1.
 
     Parameters
     ----------
-    arguments
-        Of the command line; None takes those of the process.
+    arguments : sequence of str, optional
+        Command-line arguments; by default those of the process.
     """
-    parser = argparse.ArgumentParser("python -m intake_tiffstack.demo", description=__doc__)
+    parser = argparse.ArgumentParser("python docs/demo.py", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="where to write")
     output: Path = parser.parse_args(arguments).output
-    if not _CATALOG.exists():
-        parser.error(f"there is no {_CATALOG}: run this in a clone of the repository")
 
     source = _open_collection(output / "raw")
     _show_source(source)
@@ -66,20 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def draw_projection(stack: xarray.DataArray) -> NDArray[np.uint8]:
-    """Return a labelled picture (rows, columns, RGB) of a projection. Pure.
+    """Return a labelled RGB picture of a projection, shape (rows, columns, 3). Pure.
 
     Parameters
     ----------
-    stack
-        Pixels in memory with the dims c, t, y and x; ``wavelength`` along c names the rows. The
-        columns are the time points; the first row has all channels over each other.
+    stack : xarray.DataArray
+        Pixels in memory with dims c, t, y and x. The picture has one column per time point, a first
+        row with all channels merged and one row per channel, labelled with its ``wavelength``.
     """
     stack = stack.transpose("c", "t", "y", "x")
-    # Black is the camera's offset with its noise, white the brightest thousandth of a channel.
+    # Black level: above camera offset and noise. White level: 99.9th percentile of each channel.
     black = np.quantile(stack, 0.4) * 1.3
     white = np.quantile(stack, 0.999, axis=(1, 2, 3), keepdims=True)
     light = np.clip((stack.to_numpy() - black) / (white - black), 0, 1) ** 0.8
-    light = np.round(light * 16) / 16  # enough shades for the eye, and a quarter of the bytes
+    light = np.round(light * 16) / 16  # 16 levels look the same and make the PNG four times smaller
     colours = _COLOURS[np.arange(len(light)) % len(_COLOURS)]
     single = light[..., None] * colours[:, None, None, None, :]
     rows = np.concatenate([single.sum(axis=0, keepdims=True).clip(0, 1), single])
@@ -99,10 +97,10 @@ def draw_projection(stack: xarray.DataArray) -> NDArray[np.uint8]:
 
 
 def _open_collection(raw: Path) -> Any:
-    _begin(1, f"A collection, one volume a channel and time point, in {raw}")
+    _begin(1, f"A collection with one volume per channel and time point, in {raw}")
     paths = make_lattice(raw, channels=3, times=5, shape=(12, 128, 160))
     _show("\n".join([*(path.name for path in paths[:3]), f"... {len(paths)} files"]))
-    _begin(2, f"A catalog, {_CATALOG.parent.name}/{_CATALOG.name}, says how to read it")
+    _begin(2, f"A catalog, {_CATALOG.parent.name}/{_CATALOG.name}, describes how to read it")
     _show(_CATALOG.read_text().partition("sources:\n")[2].strip("\n"))
     urlpath = f"{raw.as_posix()}/*.tif"
     _type(
@@ -113,10 +111,10 @@ def _open_collection(raw: Path) -> Any:
 
 
 def _show_source(source: Any) -> None:
-    _begin(3, "What was found, before any pixel is read")
+    _begin(3, "The report, before any pixel is read")
     _type("print(src.report())")
     _show(str(source.report()))
-    _begin(4, "One lazy array, what is known about it, and the same with names")
+    _begin(4, "One lazy array, its metadata, and the same array with named dims")
     _type("src.to_dask()")
     _show(repr(source.to_dask()))
     keys = ("scale", "units", "instrument")
@@ -127,7 +125,7 @@ def _show_source(source: Any) -> None:
 
 
 def _draw(source: Any, path: Path) -> None:
-    _begin(5, "A maximum projection: now pixels are read")
+    _begin(5, "A maximum projection, which reads the pixels")
     _type('src.to_xarray().max("z").compute()')
     picture = draw_projection(source.to_xarray().max("z").compute())
     path.write_bytes(imagecodecs.png_encode(picture, level=9, filter=0))
@@ -136,7 +134,7 @@ def _draw(source: Any, path: Path) -> None:
 
 def _export(source: Any, target: Path) -> bool:
     _begin(6, "A Zarr copy that other tools read")
-    if target.exists():  # from an earlier run; export() refuses to write over anything
+    if target.exists():  # from an earlier run; export() does not overwrite by default
         shutil.rmtree(target)
     url = target.as_posix()
     _type(f'src.export("{url}")', f'da.from_zarr("{url}")')
@@ -168,7 +166,7 @@ def _show(text: str) -> None:
 
 
 def _write_text(picture: NDArray[np.float64], text: str, top: int, left: int) -> None:
-    """Write *text* into *picture*, white, each pixel of a letter two by two."""
+    """Draw white *text* into *picture*, each font pixel as 2 x 2 pixels."""
     for number, letter in enumerate(text):
         bits = [[int(row) >> shift & 1 for shift in (2, 1, 0)] for row in _LETTERS[letter]]
         glyph = np.kron(np.array(bits), np.ones((2, 2)))[..., None]
