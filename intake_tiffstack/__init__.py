@@ -34,7 +34,7 @@ _HOMES = {
     "TiffStackSource": "driver",
     "TiffStackWarning": "errors",
     "TiffStackZarrSource": "driver",
-    "add_to_catalog": "catalog_file",
+    "add_to_catalog": "driver.add_to_catalog",
     "open_stack": "stack",
 }
 
