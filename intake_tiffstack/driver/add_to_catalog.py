@@ -1,18 +1,23 @@
-"""One entry of a catalog's file added or replaced, and nothing else of it touched."""
+"""Add one entry to the file of a catalog, or replace one, and leave the others as they are."""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
-import textwrap
 from collections.abc import Mapping
 from dataclasses import fields
+from io import StringIO
 from typing import Any
 
 import yaml
 from intake.catalog.exceptions import DuplicateKeyError
 from intake.source.base import DataSource
 from intake.utils import yaml_load
+from ruamel.yaml import YAML
+from ruamel.yaml.error import CommentMark, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.tokens import CommentToken
 
 from intake_tiffstack.driver import TiffStackSource
 from intake_tiffstack.errors import EntryError, FilesNotFoundError, OptionError
@@ -23,9 +28,10 @@ from intake_tiffstack.storage.urls import absolute_url, is_local
 
 __all__ = ["add_to_catalog"]
 
-_NULL = "tag:yaml.org,2002:null"
 _WIDTH = 1 << 20
 """Longer than any line: none is broken."""
+
+_LIST_BELOW_KEY = re.compile(r"^( *)[^\s#].*:[ \t]*(?:#.*)?\n\1( *)- ", re.MULTILINE)
 
 
 def add_to_catalog(
@@ -35,33 +41,34 @@ def add_to_catalog(
     *,
     storage_options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Add an entry that opens *source* to a catalog's file, or replace the one of that name.
+    """Add an entry that opens *source* to the file of a catalog, or replace the one of that name.
 
-    All other lines of the file stay as they are, comments, quotes and order too; those inside an
-    entry that is replaced go with it. The file is written as a whole or not at all; a file that is
-    not there is made.
+    All other entries keep their values, comments, quotes and order; their indentation and spaces
+    may become uniform, and a comment behind a comma inside braces is lost. Comments inside an
+    entry that is replaced go with it. The file is written as a whole or not at all, and created if
+    missing.
 
     Parameters
     ----------
-    source
-        A source, or what :func:`~intake_tiffstack.open_stack` gave. What :meth:`yaml` gives is the
-        entry: no secret is in it. A path below the catalog's folder is written with
-        ``{{ CATALOG_DIR }}``, so that both can move together.
-    catalog
+    source : DataSource or TiffStack
+        A source, or the result of :func:`~intake_tiffstack.open_stack`. The entry is what
+        ``source.yaml()`` returns, which contains no secret. A path below the folder of the catalog
+        is written with ``{{ CATALOG_DIR }}``, so that both can move together.
+    catalog : str or os.PathLike
         The YAML file, local or any fsspec URL.
-    name
-        Of the entry.
-    storage_options
-        For fsspec, to reach *catalog*.
+    name : str
+        Name of the entry.
+    storage_options : mapping, optional
+        Options for fsspec to reach *catalog*.
 
     Raises
     ------
     EntryError
-        The file is no catalog, or cannot take the entry without changing another.
+        If the file is not a catalog, or cannot take the entry without changing another one.
     OptionError
-        *name* is no name, or *source* no source.
+        If *name* is not a non-empty text, or *source* is not a source.
     StorageError
-        The file cannot be read or written.
+        If the file cannot be read or written.
 
     Examples
     --------
@@ -69,7 +76,7 @@ def add_to_catalog(
     >>> add_to_catalog(copy, "lab.yml", "lattice_zarr")        # doctest: +SKIP
     """
     if not isinstance(name, str) or not name:
-        raise OptionError(f"name must be the text that the entry is to be found by: got {name!r}")
+        raise OptionError(f"name must be a non-empty text, the name of the entry, but got {name!r}")
     url = os.fspath(catalog)
     url = absolute_url(url) if is_local(url) else url
     folder, _, file_name = url.rpartition("/")
@@ -88,7 +95,7 @@ def add_to_catalog(
 
 
 def _read(place: Folder, file_name: str) -> tuple[str, int | None]:
-    """Return what is in a file, nothing where there is none, and its permissions if it is local."""
+    """Return the text of a file, empty if there is none, and its permissions if it is local."""
     path = f"{place.path}/{file_name}"
     try:
         with place.read_errors():
@@ -103,14 +110,14 @@ def _read(place: Folder, file_name: str) -> tuple[str, int | None]:
 
 
 def _as_source(options: Options) -> TiffStackSource:
-    """Return the source with these options, those at their defaults left out."""
+    """Return a source with these options, without those at their defaults."""
     defaults = Options.parse({"urlpath": "-"})
     given = {field.name: getattr(options, field.name) for field in fields(Options)}
     return TiffStackSource(**{k: v for k, v in given.items() if v != getattr(defaults, k)})
 
 
 def _spell_source(source: DataSource | TiffStack, folder: str | None) -> dict[str, Any]:
-    """Return the entry of *source*, for a catalog in *folder*; None for one that has two."""
+    """Return the entry of *source*, with paths relative to *folder* unless that is None."""
     if isinstance(source, TiffStack):
         source = _as_source(source.options)
     if not isinstance(source, DataSource):
@@ -127,7 +134,7 @@ def _spell_source(source: DataSource | TiffStack, folder: str | None) -> dict[st
 
 
 def _relocated(urlpath: Any, folder: str | None) -> Any:
-    """Return a urlpath as a catalog in *folder* has it. Pure but for where relative paths begin.
+    """Return a urlpath as written in a catalog in *folder*. Reads only the working directory.
 
     >>> _relocated("/data/raw/*.tif", "/data"), _relocated("s3://b/a.tif", "/data")
     ('{{ CATALOG_DIR }}/raw/*.tif', 's3://b/a.tif')
@@ -155,16 +162,12 @@ def _with_entry(text: str, name: str, entry: Mapping[str, Any], url: str) -> str
     <BLANKLINE>
     """
     before = _load(text, url)
-    if text and not text.endswith("\n"):
-        text += "\n"
-    end_of_line = "\r\n" if "\r\n" in text else "\n"
-    start, stop, new = _place_entry(text, name, entry, url)
-    changed = text[:start] + new.replace("\n", end_of_line) + text[stop:]
-    before["sources"] = {**(before.get("sources") or {}), name: entry}
     try:
+        changed = _replace_entry(text, name, entry)
         found = yaml_load(changed)
-    except (yaml.YAMLError, DuplicateKeyError):
+    except (YAMLError, yaml.YAMLError, DuplicateKeyError):
         found = None
+    before["sources"] = {**(before.get("sources") or {}), name: entry}
     if repr(found) != repr(before):  # NaN does not equal itself
         raise EntryError(
             f"{url}: the entry {name!r} cannot be put there without changing another one; write it "
@@ -175,7 +178,7 @@ def _with_entry(text: str, name: str, entry: Mapping[str, Any], url: str) -> str
 
 
 def _load(text: str, url: str) -> dict[str, Any]:
-    """Return what a catalog says, as Intake reads it."""
+    """Return the content of a catalog as Intake reads it."""
     try:
         found = yaml_load(text)
     except (yaml.YAMLError, DuplicateKeyError) as exc:
@@ -183,7 +186,9 @@ def _load(text: str, url: str) -> dict[str, Any]:
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise EntryError(f"{url} is no catalog: it should hold a mapping, but got {found!r:.80}")
+        raise EntryError(
+            f"{url} is not a catalog: it must contain a mapping, but got {found!r:.80}"
+        )
     if found.get("sources") and not isinstance(found["sources"], dict):
         raise EntryError(
             f"{url}: sources must be a mapping of entries, but got {found['sources']!r:.80}"
@@ -191,75 +196,71 @@ def _load(text: str, url: str) -> dict[str, Any]:
     return found
 
 
-def _place_entry(text: str, name: str, entry: Mapping[str, Any], url: str) -> tuple[int, int, str]:
-    """Return from where to where the text of a catalog is replaced for an entry, and by what."""
-    root = yaml.compose(text, Loader=yaml.SafeLoader)  # each node knows where it stands
-    sources = None if root is None else _child(root, "sources")
-    if sources is None:
-        return len(text), len(text), _block({"sources": {name: entry}}, 0)
-    start, stop = sources.start_mark.index, sources.end_mark.index
-    if sources.tag == _NULL or not sources.value:  # what says that there is none goes
-        start = len(text[:start].rstrip(" "))
-        rest = text[stop : _next_line(text, stop)].rstrip("\r\n")
-        return start, _next_line(text, stop), f"{rest}\n{_block({name: entry}, 2)}"
-    found = _child(sources, name)
-    if not sources.flow_style:
-        indent = sources.value[0][0].start_mark.column
-        start, stop = _entry_lines(text, sources, found, indent)
-        return start, stop, _block({name: entry}, indent)
-    if found is not None:
-        return found.start_mark.index, found.end_mark.index, _flow(entry)
-    last = sources.value[-1][1].end_mark.index
-    return last, last, ", " + _flow({name: entry})[1:-1]
+def _replace_entry(text: str, name: str, entry: Mapping[str, Any]) -> str:
+    """Return *text* with the entry put in, as ruamel.yaml writes it.
 
-
-def _child(parent: yaml.Node, name: str) -> Any:
-    """Return the node of what a mapping has under a name, None where it has none."""
-    return next((value for key, value in parent.value if key.value == name), None)
-
-
-def _entry_lines(
-    text: str, sources: yaml.MappingNode, found: yaml.Node | None, indent: int
-) -> tuple[int, int]:
-    """Return where the lines of an entry begin and end, of a new one at the end of all.
-
-    Blank lines and comments behind an entry that are no deeper than its name belong to what
-    follows.
+    Nodes are edited, not the values they stand for: a node keeps its own spelling, so that YAML 1.1
+    (Intake) and YAML 1.2 (ruamel.yaml) need not agree on what ``NO`` or ``010`` mean.
     """
-    starts = [_line(text, key.start_mark.index) for key, _ in sources.value]
-    starts.append(_line(text, sources.end_mark.index))
-    values = [value for _, value in sources.value]
-    number = len(values) - 1 if found is None else values.index(found)
-    start, stop = starts[number : number + 2]
-    for line in reversed(text[start:stop].splitlines(keepends=True)):
-        content = line.lstrip(" ")
-        is_deeper = len(line) - len(content) > indent
-        if content.strip() and (is_deeper or not content.startswith("#")):
-            break
-        stop -= len(line)
-    return (stop if found is None else start), stop
-
-
-def _line(text: str, index: int) -> int:
-    """Return where the line begins that a place in a text is on."""
-    return text.rfind("\n", 0, index) + 1
-
-
-def _next_line(text: str, index: int) -> int:
-    return text.index("\n", index) + 1
-
-
-def _block(value: Mapping[str, Any], indent: int) -> str:
-    """Return a value as lines of YAML, all of them indented."""
+    mark = "\ufeff" if text.startswith("\ufeff") else ""
+    lines = text.removeprefix(mark).replace("\r\n", "\n")
+    lines += "\n" if lines and not lines.endswith("\n") else ""
+    parser = YAML()
+    parser.width = _WIDTH
+    root = parser.compose(lines)
+    if not isinstance(root, MappingNode):  # nothing but comments
+        root = parser.compose(f"{lines}sources: {{}}\n")
     spelled = yaml.safe_dump(
-        value, sort_keys=False, default_flow_style=False, allow_unicode=True, width=_WIDTH
+        {"sources": {name: entry}}, sort_keys=False, allow_unicode=True, width=_WIDTH
     )
-    return textwrap.indent(spelled, " " * indent)
+    new = parser.compose(spelled).value[0]
+    sources = _find(root, "sources")
+    if sources is None:
+        root.value.append(new)
+    elif not root.value[sources][1].value or isinstance(root.value[sources][1], ScalarNode):
+        new[1].comment = root.value[sources][1].comment
+        root.value[sources] = (root.value[sources][0], new[1])
+    else:
+        _put_entry(root, sources, new[1].value[0])
+    first = root.value[-1 if sources is None else sources][1].value[0][0]
+    indent = first.start_mark.column if first.start_mark.column < 9 else 2
+    offset = len(found[2]) if (found := _LIST_BELOW_KEY.search(lines)) else 0
+    parser.indent(mapping=indent, sequence=offset + 2, offset=offset)
+    written = StringIO()
+    parser.serialize(root, written)
+    return mark + written.getvalue().replace("\n", "\r\n" if "\r\n" in text else "\n")
 
 
-def _flow(value: Mapping[str, Any]) -> str:
-    """Return a value as YAML within a line."""
-    spelled: str = yaml.safe_dump(
-        value, sort_keys=False, default_flow_style=True, allow_unicode=True, width=_WIDTH
-    )
-    return spelled.strip()
+def _put_entry(root: MappingNode, place: int, new: tuple[Node, Node]) -> None:
+    """Add an entry to the sources, or replace it; what stands between entries stays there.
+
+    ruamel.yaml keeps all lines up to the next key with the value before them. Here they go to what
+    follows the entry.
+    """
+    sources = root.value[place][1]
+    sources.flow_style = False
+    number = _find(sources, new[0].value)
+    entries, at = sources.value, len(sources.value) - 1 if number is None else number
+    old = entries[at][1]
+    while old.value and not isinstance(old, ScalarNode):
+        old = old.value[-1][1] if isinstance(old, MappingNode) else old.value[-1]
+    between: list[CommentToken] = []
+    if old.comment and old.comment[0]:
+        own, *rest = old.comment[0].value.splitlines(keepends=True)
+        old.comment[0].value = own
+        depths = [len(line) - len(line.lstrip(" ")) for line in rest]
+        between = [
+            CommentToken(line[depth:], CommentMark(depth))
+            for line, depth in zip(rest, depths, strict=True)
+        ]
+    entries[at : at + 1] = [entries[at], new] if number is None else [(entries[at][0], new[1])]
+    following = [*entries[at + (2 if number is None else 1) :], *root.value[place + 1 :]]
+    # a node's comments in ruamel.yaml: [behind, [before, ...], [at the end, ...]]
+    node, kind = (following[0][0], 1) if following else (root, 2)
+    node.comment = [*(node.comment or []), None, None, None][:3]
+    node.comment[kind] = between + (node.comment[kind] or [])
+
+
+def _find(parent: MappingNode, name: str) -> int | None:
+    """Return the position of a key in a mapping, None if it is not there."""
+    return next((i for i, (key, _) in enumerate(parent.value) if key.value == name), None)
