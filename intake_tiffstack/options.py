@@ -1,8 +1,8 @@
-"""The options of a collection: one list of names, defaults and meanings.
+"""The options of a collection: one list of names, types, defaults and meanings.
 
-The driver, :func:`intake_tiffstack.open_stack` and the command line take theirs from here, and
-``docs/options.md`` is written from it, so that they cannot drift apart. An option describes the
-data; what describes the machine is configuration (``tiffstack`` in dask's config).
+The driver and :func:`intake_tiffstack.open_stack` take theirs from here, and ``docs/options.md`` is
+generated from it. An option describes the data; what describes the machine is a setting
+(``tiffstack`` in dask's configuration).
 """
 
 from __future__ import annotations
@@ -14,13 +14,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from numbers import Number
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypedDict, get_args
 
 import yaml
+from dask.utils import parse_bytes
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    NonNegativeInt,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
 
 from intake_tiffstack.errors import OptionError
-
-__all__ = ["Options", "option_signature", "option_table"]
+from intake_tiffstack.redact import mask_secrets
 
 Missing = Literal["raise", "fill", "mask", "trim"]
 Duplicates = Literal["raise", "first", "last"]
@@ -29,20 +37,158 @@ Validate = Literal["auto", "all", "template"]
 OnError = Literal["raise", "fill"]
 PersistMode = Literal["default", "always", "never"]
 OnStale = Literal["original", "refresh", "use", "error"]
+UrlPath = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Extent = int | Sequence[int] | Literal["auto"] | None
+ChunkShape = Literal["auto", "file", "page"] | str | int | Sequence[Extent] | Mapping[str, Extent]
 
 
-def _option(values: str, doc: str, *, default: Any = MISSING, kind: str = "any") -> Any:
-    metadata = {"values": values, "doc": doc, "kind": kind}
-    if default is MISSING:
-        return field(metadata=metadata)
+class OptionKeywords(TypedDict, total=False):
+    """Every option but ``urlpath``, with the type to write in Python; for ``Unpack``."""
+
+    storage_options: Mapping[str, Any] | None
+    pattern: str | None
+    concat_dim: str | Sequence[str] | None
+    labels: Mapping[str, Sequence[str] | Mapping[str, Any]] | None
+    sel: Mapping[str, Any] | None
+    exclude: str | Sequence[str] | None
+    sizes: Mapping[str, int] | None
+    file_dims: str | Sequence[str] | Mapping[str, int] | None
+    dims: str | Sequence[str] | None
+    chunks: ChunkShape | None
+    coords: Mapping[str, Any] | None
+    channel_names: str | Sequence[str] | Mapping[Any, str] | None
+    scale: Mapping[str, float] | None
+    translation: Mapping[str, float] | None
+    units: Mapping[str, str] | None
+    series: int
+    level: int
+    missing: Missing
+    fill_value: complex
+    duplicates: Duplicates
+    unmatched: Unmatched
+    validate: Validate
+    on_error: OnError
+    arraytype: str
+    persist_mode: PersistMode
+    on_stale: OnStale
+
+
+# -- from what was given to one form: pydantic parses, these read the text that templates give ---
+
+
+def _from_text(value: Any) -> Any:
+    """Return the number, list or dict that a text spells, else *value* itself. Pure.
+
+    >>> _from_text("{'c': 0}"), _from_text("{c: 0}"), _from_text("3"), _from_text("zyx")
+    ({'c': 0}, {'c': 0}, 3, 'zyx')
+    """
+    stripped = value.strip() if isinstance(value, str) else ""
+    if not stripped or stripped[0] not in "[{(-+.0123456789":
+        return value
+    try:
+        return ast.literal_eval(stripped)
+    except (ValueError, SyntaxError):
+        if stripped[0] not in "[{":  # YAML would read 010 as 8
+            return value
+    try:
+        parsed = yaml.safe_load(stripped)
+    except yaml.YAMLError:
+        return value
+    return parsed if isinstance(parsed, (list, dict)) else value
+
+
+def _mapping(value: Any) -> Any:
+    return _from_text(value) if not isinstance(value, str) or value.strip() else {}
+
+
+def _nested(value: Any) -> Any:
+    """Return the list or mapping that a text spells; a number stays text, such as well "010"."""
+    is_nested = isinstance(value, str) and value.strip()[:1] in ("[", "{")
+    return _from_text(value) if is_nested else value
+
+
+def _listed(value: Any, kinds: tuple[type, ...] = (list, tuple)) -> Any:
+    if not isinstance(value, str):
+        return value
+    parsed = _from_text(value)  # a glob may begin with "["
+    return parsed if isinstance(parsed, kinds) else [value] if value else []
+
+
+def _letters(value: Any) -> Any:
+    value = _from_text(value)
+    return list(value) if isinstance(value, str) else value
+
+
+def _unique(names: list[str]) -> list[str]:
+    if len(set(names)) != len(names):
+        raise ValueError("a dim is repeated; a string is read as one-letter dimension names")
+    return names
+
+
+def _not_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("this is a boolean")
+    return value
+
+
+def _number(value: Any) -> Any:
+    value = _from_text(value)
+    value = float(value) if isinstance(value, str) else value  # "nan" and "inf" are numbers too
+    if not isinstance(value, Number):
+        raise ValueError("this is not a number")
+    return value
+
+
+def _size(text: str) -> str:
+    if text not in ("auto", "file", "page") and parse_bytes(text or "0") < 1:
+        raise ValueError("a chunk holds at least one byte")
+    return text
+
+
+def _collapse(path: str) -> str:
+    """Return a local path with single slashes: ``{{ CATALOG_DIR }}/raw`` gives two. Pure."""
+    return path if "://" in path else re.sub(r"(?<!^)/{2,}", "/", path)
+
+
+_Path = Annotated[
+    str,
+    BeforeValidator(lambda v: os.fspath(v) if isinstance(v, os.PathLike) else v),
+    AfterValidator(_collapse),
+]
+_Names = Annotated[list[str], BeforeValidator(_listed)]
+_Text = Annotated[str, BeforeValidator(str)]
+_ChannelNames = Annotated[
+    list[_Text] | dict[Any, _Text], BeforeValidator(lambda v: _listed(v, (list, tuple, dict)))
+]
+_Dims = Annotated[list[str], BeforeValidator(_letters), AfterValidator(_unique)]
+_Whole = Annotated[int, BeforeValidator(_not_bool)]
+_FileDims = Annotated[_Dims | dict[str, _Whole], BeforeValidator(_from_text)]
+_Index = Annotated[NonNegativeInt, BeforeValidator(_not_bool)]
+_Mapping = Annotated[dict[str, Any], BeforeValidator(_mapping)]
+_Nested = Annotated[dict[str, Annotated[Any, BeforeValidator(_nested)]], BeforeValidator(_mapping)]
+_Sizes = Annotated[
+    dict[str, Annotated[PositiveInt, BeforeValidator(_not_bool)]], BeforeValidator(_mapping)
+]
+_Floats = Annotated[dict[str, float], BeforeValidator(_mapping)]
+_Texts = Annotated[dict[str, str], BeforeValidator(_mapping)]
+_Extent = PositiveInt | Literal["auto", -1] | tuple[PositiveInt, ...] | None
+_Chunks = Annotated[
+    Annotated[str, AfterValidator(_size)] | _Extent | tuple[_Extent, ...] | dict[str, _Extent],
+    BeforeValidator(_from_text),
+]
+
+
+def _option(values: str, doc: str, *, default: Any = MISSING, accepted: str = "") -> Any:
+    metadata = {"values": values, "doc": doc, "accepted": accepted or values}
     if default in ({}, []):
         return field(default_factory=type(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
 def _choice(literal: Any, default: str, doc: str) -> Any:
-    values = " ".join(f"`{v}`" for v in get_args(literal))
-    return _option(values, doc, default=default, kind="choice")
+    names = get_args(literal)
+    values = " ".join(f"`{name}`" for name in names)
+    return _option(values, doc, default=default, accepted=f"one of {', '.join(map(repr, names))}")
 
 
 @dataclass(frozen=True)
@@ -53,142 +199,127 @@ class Options:
     give text) and brings each option into the form noted below.
     """
 
-    urlpath: str | list[str] = _option(
+    urlpath: _Path | list[_Path] = _option(
         "str, list",
         "a file, folder, glob or list of these; local or any fsspec URL; a `.txt`, `.csv` or "
         "`.parquet` file is a list of URLs",
-        kind="urlpath",
     )
-    storage_options: dict[str, Any] = _option(
-        "dict", "handed to fsspec", default={}, kind="mapping"
-    )
+    storage_options: _Mapping = _option("dict", "passed to fsspec", default={})
     pattern: str | None = _option(
         "format string, regex with named groups, preset name, None",
-        "how a path is read; None puts the files in natural order on the one dim that "
-        "`concat_dim` names, else on `file`",
+        "parses each path into fields; None: files in natural order along the one dim that "
+        "`concat_dim` names, else along `file`",
         default=None,
-        kind="text",
     )
-    concat_dim: list[str] | None = _option(
+    concat_dim: _Names | None = _option(
         "str, list",
-        "the axis fields, outermost first; None: every field that has a role, in the order plate, "
-        "position, t, c, z, y, x, else every field in the pattern's order",
+        "fields that become dims, outermost first; None: every field with a role, in the order "
+        "plate, position, t, c, z, y, x, else every field in the order of the pattern",
         default=None,
-        kind="names",
     )
-    labels: dict[str, Any] = _option(
+    labels: _Nested = _option(
         "{field: [texts in order]} or {field: {text: label}}",
-        "order and names of a text field's values, as written; a text that is not listed is an "
-        "error",
+        "order of a text field's values, and their labels; a value that is not listed is an error",
         default={},
-        kind="nested",
     )
-    sel: dict[str, Any] = _option(
+    sel: _Nested = _option(
         "{field: value, list, or {from: a, to: b}}",
-        "keeps files by the values in their names, both ends included, before the grid is built",
+        "selects files by the values in their names, both ends included, before the grid is built",
         default={},
-        kind="nested",
     )
-    exclude: list[str] = _option(
-        "glob, list", "paths left out at listing (`*_thumb*`)", default=[], kind="texts"
+    exclude: _Names = _option(
+        "glob, list", "paths excluded from the listing (`*_thumb*`)", default=[]
     )
-    sizes: dict[str, int] = _option(
+    sizes: _Sizes = _option(
         "{dim: n}",
-        "asserted size of the grid, so that a lost last time point is a hole and not a shorter "
+        "expected size of the grid, so that a lost last time point is a hole and not a shorter "
         "array",
         default={},
-        kind="ints",
     )
-    file_dims: list[str] | dict[str, int] | None = _option(
+    file_dims: _FileDims | None = _option(
         "`zyx`, list, or {dim: n} with one -1",
-        "dims inside a file, wins over the file's own labels; with sizes it unravels interleaved "
-        "pages, slowest first, y and x implied: `{t: -1, z: 10, c: 3}`",
+        "dims inside a file, instead of the file's own labels; sizes split interleaved pages into "
+        "dims, slowest first, y and x implied: `{t: -1, z: 10, c: 3}`",
         default=None,
-        kind="file dims",
     )
-    dims: list[str] | None = _option(
+    dims: _Dims | None = _option(
         "list, or str of one-letter dims",
         "order of the result; None: `concat_dim` + `file_dims`",
         default=None,
-        kind="dims",
     )
-    chunks: Any = _option(
-        "`auto`, `file`, `page`, int, tuple, {dim: n}",
-        "any chunk shape; part of a page or many files; dims that a dict leaves out are chosen as "
-        "`auto` would",
+    chunks: _Chunks = _option(
+        "`auto`, `file`, `page`, size such as `64 MiB`, int, tuple, {dim: n}",
+        "shape of a chunk, from part of a page to many files; dims left out of a dict are chosen "
+        "as by `auto`",
         default="auto",
-        kind="chunks",
     )
-    coords: dict[str, Any] = _option(
+    coords: _Nested = _option(
         "{dim: values} or {dim: field}",
-        "labels a dim by hand or by another field",
+        "coordinates of a dim, or the field that gives them",
         default={},
-        kind="nested",
     )
-    channel_names: list[str] | dict[Any, str] | None = _option(
+    channel_names: _ChannelNames | None = _option(
         "list, or {value: name}",
         "names of the channels; None: from metadata; a list of the wrong length is an error",
         default=None,
-        kind="list or dict",
     )
-    scale: dict[str, float] = _option(
-        "{dim: number}", "spacing along a dim; wins over metadata", default={}, kind="floats"
-    )
-    translation: dict[str, float] = _option(
+    scale: _Floats = _option("{dim: number}", "spacing along a dim; overrides metadata", default={})
+    translation: _Floats = _option(
         "{dim: number}",
-        "position of the first pixel; wins over metadata",
+        "position of the first pixel; overrides metadata",
         default={},
-        kind="floats",
     )
-    units: dict[str, str] = _option(
+    units: _Texts = _option(
         "{dim: text}",
-        "unit of scale and translation; wins over metadata",
+        "unit of scale and translation; overrides metadata",
         default={},
-        kind="units",
     )
-    series: int = _option("int", "which series inside a file", default=0, kind="int")
-    level: int = _option("int", "which pyramid level inside a file", default=0, kind="int")
+    series: _Index = _option("int from 0", "index of the series inside a file", default=0)
+    level: _Index = _option("int from 0", "index of the pyramid level inside a file", default=0)
     missing: Missing = _choice(
         Missing,
         "raise",
-        "a cell with no file; `mask` fills and adds the boolean coord `is_missing`; `trim` drops "
+        "what to do with a cell that has no file; `mask` fills and adds the boolean coord "
+        "`is_missing`; `trim` drops "
         "trailing positions of the outermost time-like dim until it is complete",
     )
-    fill_value: Any = _option(
-        "scalar", "value of pixels that no file gives", default=0, kind="number"
+    fill_value: Annotated[Any, BeforeValidator(_number)] = _option(
+        "scalar", "value of pixels that are in no file", default=0
     )
     duplicates: Duplicates = _choice(
-        Duplicates, "raise", "two files in one cell; first and last in natural order of path"
+        Duplicates,
+        "raise",
+        "what to do with two files in one cell; first and last in natural order of path",
     )
     unmatched: Unmatched = _choice(
         Unmatched,
         "warn",
-        "TIFFs listed that the pattern does not match: one warning with the count and two names",
+        "what to do with listed TIFFs that the pattern does not match; `warn` gives one warning "
+        "with their number and two names",
     )
     validate: Validate = _choice(
         Validate,
         "auto",
         "which headers are read at open: `auto` all of up to 1,000 local files, else a few; `all` "
-        "every one; `template` just one; each file is checked again when it is read",
+        "every one; `template` only one; each file is checked again when it is read",
     )
     on_error: OnError = _choice(
         OnError,
         "raise",
-        "a file that cannot be read while computing; `fill` fills its part of the chunk and logs "
-        "one warning a file in `intake_tiffstack.reading`; such a source is neither persisted nor "
-        "exported",
+        "what to do with a file that cannot be read while computing; `fill` fills its part of the "
+        "chunk and logs one warning per file in `intake_tiffstack.reading`; such a source can be "
+        "neither persisted nor exported",
     )
     arraytype: str = _option(
         '`numpy`, `cupy`, "pkg.mod:Class"',
-        "what a chunk is; a dotted name needs the setting `allow_code`",
+        "array type of a chunk; a dotted name needs the setting `allow_code`",
         default="numpy",
-        kind="text",
     )
     persist_mode: PersistMode = _choice(
         PersistMode,
         "default",
-        "whether a persisted copy is used: `always` unchecked, `never` not at all, `default` while "
-        "it holds, where no catalog says otherwise",
+        "whether a persisted copy is used: `always`, unchecked; `never`; `default`, as long as it "
+        "matches the files, unless a catalog sets another mode",
     )
     on_stale: OnStale = _choice(
         OnStale, "original", "what to do when the copy no longer matches the files"
@@ -196,38 +327,37 @@ class Options:
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Options:
-        """Return the options that *values* give, defaults for the rest.
+        """Return the options that *values* give, with defaults for those left out or None. Pure.
 
         Raises
         ------
         OptionError
-            An unknown name (the near one is suggested) or a value of the wrong kind.
+            If a name is unknown (the nearest is suggested), or a value is not accepted.
         """
-        known = {f.name: f for f in fields(cls)}
-        parsed: dict[str, Any] = {}
-        for name, value in values.items():
+        known = {f.name: f.metadata for f in fields(cls)}
+        for name in values:
             if name not in known:
                 raise OptionError.unknown("option", name, known)
-            if value is not None:  # as a YAML key without a value has it: the default
-                parsed[name] = _parse(name, known[name].metadata, value)
-        if not parsed.get("urlpath"):
+        given = {name: value for name, value in values.items() if value is not None}
+        try:
+            options = _ADAPTER.validate_python({"urlpath": "", **given})
+        except ValidationError as exc:
+            first, *others = exc.errors(include_url=False, include_input=False)
+            name, *where = map(str, first["loc"])
+            detail = ": ".join(["", *where, first["msg"].removeprefix("Value error, ")])
+            if first["type"] == "literal_error" or any(e["loc"][0] == name for e in others):
+                detail = ""  # the choices, or each branch of a union: `accepted` lists them better
+            shown = mask_secrets({name: given[name]})[name]
+            raise OptionError(
+                f"{name} must be {known[name]['accepted']}, but got {shown!r}{detail}",
+                option=name,
+            ) from None  # pydantic's own text would show secrets
+        if not options.urlpath:
             raise OptionError("urlpath is missing: give a file, folder, glob, or a list of these")
-        for name, literal in _CHOICES.items():
-            if name in parsed and parsed[name] not in get_args(literal):
-                allowed = ", ".join(map(repr, get_args(literal)))
-                raise OptionError(f"{name} must be one of {allowed}, but got {parsed[name]!r}")
-        return cls(**parsed)
+        return options
 
 
-_CHOICES = {
-    "missing": Missing,
-    "duplicates": Duplicates,
-    "unmatched": Unmatched,
-    "validate": Validate,
-    "on_error": OnError,
-    "persist_mode": PersistMode,
-    "on_stale": OnStale,
-}
+_ADAPTER = TypeAdapter(Options)
 
 
 def option_signature(*, extra: Sequence[inspect.Parameter] = ()) -> inspect.Signature:
@@ -269,171 +399,3 @@ def option_docs() -> str:
         shown = "" if default is inspect.Parameter.empty else f", default {default!r}"
         lines += [f"{f.name} : {f.metadata['values']}{shown}", f"    {f.metadata['doc']}."]
     return "\n".join(lines)
-
-
-# -- from what was given to one form ------------------------------------------------------------
-
-
-def _from_text(text: str) -> Any:
-    """Return the number, list or dict that a text spells, else the text itself. Pure.
-
-    >>> _from_text("{'c': 0}"), _from_text("{c: 0}"), _from_text("3"), _from_text("zyx")
-    ({'c': 0}, {'c': 0}, 3, 'zyx')
-    """
-    stripped = text.strip()
-    if not stripped or stripped[0] not in "[{(-+.0123456789":
-        return text
-    try:
-        return ast.literal_eval(stripped)
-    except (ValueError, SyntaxError):
-        if stripped[0] not in "[{":  # YAML would read 010 as 8
-            return text
-    try:
-        found = yaml.safe_load(stripped)
-    except yaml.YAMLError:
-        return text
-    return found if isinstance(found, (list, dict)) else text
-
-
-def _parse(name: str, metadata: Mapping[str, Any], value: Any) -> Any:
-    parser = _PARSERS.get(metadata["kind"])
-    if parser is None:
-        return value
-    try:
-        return parser(value)
-    except (TypeError, ValueError, OverflowError) as exc:
-        raise OptionError(
-            f"{name} must be {metadata['values']}, but got {value!r}: {exc}", option=name
-        ) from exc
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("this is not text; quote it in YAML")
-    return value
-
-
-def _names(value: Any) -> list[str]:
-    if isinstance(value, str):
-        value = _from_text(value)
-    if isinstance(value, str):
-        return [value] if value else []
-    return _list_of_texts(value)
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):  # a glob may begin with "[" and is no list then
-        found = _from_text(value)
-        return _list_of_texts(found if isinstance(found, list) else [value])
-    return _list_of_texts(value)
-
-
-def _list_of_texts(value: Any) -> list[str]:
-    if isinstance(value, Mapping):
-        raise TypeError("this is a mapping")
-    return [_text(v) for v in value]
-
-
-def _dims(value: Any) -> list[str]:
-    if isinstance(value, str):
-        value = _from_text(value)
-    names = _list_of_texts(value)  # a str gives its letters
-    if len(set(names)) != len(names):
-        raise ValueError("a dim is named twice; a str is read as one letter a dim")
-    return names
-
-
-def _file_dims(value: Any) -> list[str] | dict[str, int]:
-    if isinstance(value, str):
-        value = _from_text(value)
-    return _ints(value) if isinstance(value, Mapping) else _dims(value)
-
-
-def _mapping(value: Any) -> dict[Any, Any]:
-    """Return a mapping whose values stay as they are: a well "010" is no number."""
-    if isinstance(value, str):
-        value = _from_text(value) if value.strip() else {}
-    if not isinstance(value, Mapping):
-        raise TypeError("this is not a mapping")
-    return dict(value)
-
-
-def _nested(value: Any) -> dict[Any, Any]:
-    """Return a mapping whose values may be the text of a list or a mapping, as templates give."""
-    return {
-        k: _from_text(v) if isinstance(v, str) and v.strip()[:1] in ("[", "{") else v
-        for k, v in _mapping(value).items()
-    }
-
-
-def _ints(value: Any) -> dict[str, int]:
-    return {_text(k): _int(v) for k, v in _mapping(value).items()}
-
-
-def _floats(value: Any) -> dict[str, float]:
-    return {_text(k): float(v) for k, v in _mapping(value).items()}
-
-
-def _units(value: Any) -> dict[str, str]:
-    return {_text(k): _text(v) for k, v in _mapping(value).items()}
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, str):
-        found = _from_text(value)
-        value = float(found) if isinstance(found, str) else found  # "nan" and "inf" are numbers too
-    if not isinstance(value, Number):
-        raise TypeError("this is not a number")
-    return value
-
-
-def _int(value: Any) -> int:
-    if isinstance(value, str):
-        value = _from_text(value)
-    if isinstance(value, bool) or int(value) != value:
-        raise TypeError("this is not a whole number")
-    return int(value)
-
-
-def _list_or_dict(value: Any) -> Any:
-    if isinstance(value, str):
-        value = _from_text(value)
-    if isinstance(value, Mapping):
-        return {k: str(v) for k, v in value.items()}
-    if isinstance(value, str):
-        return [value]
-    return [str(v) for v in value]
-
-
-def _chunks(value: Any) -> Any:
-    return _from_text(value) if isinstance(value, str) else value
-
-
-def _urlpath(value: Any) -> str | list[str]:
-    if isinstance(value, (str, os.PathLike)):
-        return _collapse(os.fspath(value))
-    return [_collapse(os.fspath(v)) for v in value]
-
-
-def _collapse(path: str) -> str:
-    """Return a local path with single slashes: ``{{ CATALOG_DIR }}/raw`` gives two. Pure."""
-    return path if "://" in path else re.sub(r"(?<!^)/{2,}", "/", path)
-
-
-_PARSERS: dict[str, Any] = {
-    "urlpath": _urlpath,
-    "text": _text,
-    "names": _names,
-    "texts": _texts,
-    "dims": _dims,
-    "file dims": _file_dims,
-    "mapping": _mapping,
-    "nested": _nested,
-    "ints": _ints,
-    "floats": _floats,
-    "units": _units,
-    "number": _number,
-    "int": _int,
-    "list or dict": _list_or_dict,
-    "chunks": _chunks,
-}

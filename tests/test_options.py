@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import traceback
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 from intake_tiffstack import TiffStackSource, open_stack
 from intake_tiffstack.errors import OptionError, TiffStackError
-from intake_tiffstack.options import Options, option_signature, option_table
+from intake_tiffstack.options import OptionKeywords, Options, option_signature, option_table
 from intake_tiffstack.settings import DEFAULTS, setting, setting_bytes
 
 REQUIRED = inspect.Parameter.empty
@@ -122,7 +123,11 @@ def test_no_two_share_a_default() -> None:
         ("chunks", "{t: 2}", {"t": 2}),
         ("chunks", "100", 100),
         ("chunks", "64 MiB", "64 MiB"),
+        ("chunks", "file", "file"),
         ("chunks", "(1, 2)", (1, 2)),
+        ("chunks", [1, -1, None, "auto", [2, 3]], (1, -1, None, "auto", (2, 3))),
+        ("chunks", {"t": (2, 3), "x": -1, "y": None}, {"t": (2, 3), "x": -1, "y": None}),
+        ("chunks", {"t": np.int64(2)}, {"t": 2}),
         ("coords", "{z: [1, 2]}", {"z": [1, 2]}),
         ("channel_names", "[DAPI, GFP]", ["DAPI", "GFP"]),
         ("channel_names", "{0: DAPI}", {0: "DAPI"}),
@@ -139,6 +144,9 @@ def test_no_two_share_a_default() -> None:
         ("fill_value", np.uint16(3), 3),
         ("storage_options", "{anon: true}", {"anon": True}),
         ("pattern", "[0-9]{t:d}.tif", "[0-9]{t:d}.tif"),
+        ("channel_names", np.array(["DAPI"]), ["DAPI"]),
+        ("channel_names", [405, 488], ["405", "488"]),
+        ("exclude", "{a,b}", ["{a,b}"]),
         ("urlpath", Path("raw"), "raw"),
         ("urlpath", [Path("a.tif"), "b.tif"], ["a.tif", "b.tif"]),
     ],
@@ -177,6 +185,20 @@ def test_an_option_is_understood_as_text_too(option: str, given: Any, expected: 
         ("series", True),
         ("series", float("inf")),
         ("level", []),
+        ("series", -1),
+        ("level", "-1"),
+        ("sizes", {"t": 0}),
+        ("sizes", {"t": True}),
+        ("chunks", "fil"),
+        ("chunks", ""),
+        ("chunks", "0 MiB"),
+        ("chunks", 0),
+        ("chunks", -2),
+        ("chunks", 1.5),
+        ("chunks", {"t": 0}),
+        ("chunks", "{t: fil}"),
+        ("chunks", {"t": [2, 0]}),
+        ("chunks", (1, -2)),
         ("fill_value", "none"),
         ("fill_value", [1, 2]),
         ("missing", "filled"),
@@ -198,6 +220,33 @@ def test_a_wrong_value_is_an_error_that_names_the_option(option: str, given: Any
         Options.parse({"urlpath": "raw", option: given})
     assert isinstance(caught.value, TiffStackError)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "message"),
+    [
+        ("missing", "filled", "one of 'raise', 'fill', 'mask', 'trim', but got 'filled'"),
+        ("scale", {"z": None}, "{dim: number}, but got {'z': None}: z: Input should be a valid n"),
+        ("dims", "zz", "list, or str of one-letter dims, but got 'zz': a dim is repeated"),
+        ("chunks", "fil", "`auto`, `file`, `page`, size such as `64 MiB`, int, tuple, {dim: n}, b"),
+    ],
+)  # fmt: skip
+def test_the_error_says_what_is_accepted_and_what_was_found(
+    option: str, given: Any, message: str
+) -> None:
+    with pytest.raises(OptionError, match=re.escape(f"{option} must be {message}")):
+        open_stack("raw", **{option: given})
+
+
+def test_an_error_shows_no_secret() -> None:
+    given = {1: {"password": "hunter2"}}
+    with pytest.raises(OptionError, match=r"^storage_options must be dict, but got ") as caught:
+        open_stack("raw", storage_options=given)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_keywords_are_the_options() -> None:
+    assert list(OptionKeywords.__annotations__) == list(CONTRACT)[1:]
 
 
 @pytest.mark.parametrize(
