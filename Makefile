@@ -3,6 +3,7 @@
 VENV := .venv
 VENV_NEWEST := .venv-newest
 VENV_READERS := .venv-readers
+VENV_WHEEL := .venv-wheel
 
 # Which commands run, are new enough (3.$(1)) and can make an environment. Each is tried, since a
 # version manager's shim may be on PATH for a version that is not switched on.
@@ -21,7 +22,7 @@ PYTEST := -m pytest -n 2 --dist loadfile  # a file's servers and clusters start 
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu test-newest test-readers lint types format bench clean
+.PHONY: help demo test test-slow test-gpu test-newest test-wheel test-readers lint types format bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{printf "%-20s%s\n", $$1, $$2}'
@@ -48,6 +49,15 @@ test-newest: ## run all tests on Python 3.13 or 3.12 with the newest tifffile, w
 		$(MAKE) --no-print-directory test PYTHON="$$python" VENV=$(VENV_NEWEST) TEST_EXTRA=test; \
 	else echo "test-newest: skipped, neither python3.13 nor python3.12 runs here"; fi
 
+test-wheel: ## build wheel and sdist, check them, and use the wheel with its base dependencies alone
+	rm -rf dist $(VENV_WHEEL)
+	$(PYTHON) -m venv $(VENV_WHEEL)/build && $(PYTHON) -m venv $(VENV_WHEEL)/bare
+	@$(VENV_WHEEL)/build/bin/python $(PIP_INSTALL) build twine
+	$(VENV_WHEEL)/build/bin/python -m build . > /dev/null
+	$(VENV_WHEEL)/build/bin/python -m twine check --strict dist/*
+	@$(VENV_WHEEL)/bare/bin/python $(PIP_INSTALL) dist/*.whl
+	cd / && $(CURDIR)/$(VENV_WHEEL)/bare/bin/python $(CURDIR)/tests/check_wheel.py --checkout $(CURDIR)
+
 lint: $(VENV)/.installed-dev ## check style and format
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check .
@@ -63,7 +73,7 @@ bench: $(VENV)/.installed-bench ## run beside the peers, write docs/benchmarks.m
 	$(VENV)/bin/python -m benchmarks $(ARGS)
 
 clean: ## remove environments, caches and what the demo wrote
-	rm -rf $(VENV) $(VENV_NEWEST) $(VENV_READERS) demo_output build dist *.egg-info
+	rm -rf $(VENV) $(VENV_NEWEST) $(VENV_READERS) $(VENV_WHEEL) demo_output build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,0 +1,68 @@
+"""What a new user does first, in an environment that has the wheel and its base dependencies alone.
+
+Run by ``make test-wheel`` outside of the checkout: makes a small collection, opens it through a YAML
+catalog, converts it, exports it and opens the copy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import dask.array as da
+import intake
+import numpy as np
+import xarray as xr
+
+import intake_tiffstack
+from intake_tiffstack.samples import make_lattice
+
+CATALOG = """
+sources:
+  lattice:
+    driver: tiffstack
+    args:
+      urlpath: "{{ CATALOG_DIR }}/raw/*.tif"
+      pattern: lattice
+      concat_dim: [c, t]
+      file_dims: zyx
+"""
+
+
+def main() -> int:
+    """Return 0 where every step gave the same pixels."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkout", type=Path, required=True, help="must not be what is imported")
+    checkout = parser.parse_args().checkout.resolve()
+    home = Path(intake_tiffstack.__file__).resolve()
+    if home.is_relative_to(checkout) and "site-packages" not in home.parts:
+        print(f"{home} is the checkout and not the wheel", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        make_lattice(root / "raw", channels=2, times=3)
+        (root / "lab.yml").write_text(CATALOG)
+        source = intake.open_catalog(str(root / "lab.yml")).lattice
+        pixels = source.to_dask().compute()
+        assert pixels.shape == (2, 3, 8, 64, 48), pixels.shape
+        named = source.to_xarray()
+        assert isinstance(named, xr.DataArray)
+        assert named.dims == ("c", "t", "z", "y", "x")
+        np.testing.assert_array_equal(named.to_numpy(), pixels)
+        print(source.report())
+        copy = source.export(str(root / "lattice.zarr"))
+        np.testing.assert_array_equal(copy.to_dask().compute(), pixels)
+        np.testing.assert_array_equal(da.from_zarr(str(root / "lattice.zarr")).compute(), pixels)
+        again = intake.open_tiffstack_zarr(str(root / "lattice.zarr")).to_xarray()
+        assert again.dims == named.dims
+        source.export(str(root / "lattice.ome.zarr"), format="ome-zarr")
+        opened = intake.open_tiffstack_zarr(str(root / "lattice.ome.zarr")).to_dask()
+        assert sorted(opened.shape) == sorted(pixels.shape)
+    print(f"intake-tiffstack {intake_tiffstack.__version__} works from {home.parent}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
