@@ -1,7 +1,7 @@
 """What a new user does first, in an environment that has the wheel and its base dependencies alone.
 
-Run by ``make test-wheel`` outside of the checkout: makes a small collection, opens it through a YAML
-catalog, converts it, exports it and opens the copy.
+Run by ``make test-wheel`` outside of the checkout: makes a small collection, opens it through a
+YAML catalog, converts it, exports it and opens the copy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The house: rooms stand in one order, imports point downwards only, and nothing goes in a circle."""
+"""The rooms stand in one order, imports point downwards only, and nothing goes in a circle."""
 
 from __future__ import annotations
 
