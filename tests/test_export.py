@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import uuid
 import warnings
@@ -24,10 +26,11 @@ from export_sources import DIMS, PIXELS, CountedSource, tree, write
 from intake_tiffstack import open_stack
 from intake_tiffstack.copies.attributes import decode_coords, encode_coords
 from intake_tiffstack.copies.chunk_plan import choose_zarr_chunks, plan_blocks, resolve_chunks
-from intake_tiffstack.copies.open_copy import open_copy
 from intake_tiffstack.copies.open_zarr import open_zarr
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
 from intake_tiffstack.export.codecs import resolve_compressor
+from intake_tiffstack.export.formats import FORMATS as REGISTRY
+from intake_tiffstack.export.formats import ExportFormat, find_writer, open_copy
 from intake_tiffstack.export.zarr_array import write_zarr
 from intake_tiffstack.storage.folder import Folder
 
@@ -506,6 +509,23 @@ def test_what_is_there_instead_of_an_array_is_told(tmp_path: Path, name: str, to
     if name != "group.zarr":
         with pytest.raises(FilesNotFoundError, match=told):
             open_copy(tmp_path / name, level=1)
+
+
+@pytest.mark.parametrize("format", REGISTRY.values(), ids=lambda format: format.name)
+def test_every_format_of_the_registry_can_be_written_and_opened(format: ExportFormat) -> None:
+    accepted = inspect.signature(find_writer(format.name)).parameters
+    assert {"dims", "coords", "attrs", "storage_options", "overwrite", "verify"} <= set(accepted)
+    module, _, function = format.open.partition(":")
+    opener = getattr(importlib.import_module(f"intake_tiffstack.{module}"), function)
+    assert {"arraytype", "sel", *format.open_options} <= set(inspect.signature(opener).parameters)
+
+
+def test_an_option_of_another_format_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.zarr")
+    with pytest.raises(OptionError, match=r"image='0' is an option of format 'ome-zarr', but"):
+        open_copy(tmp_path / "a.zarr", image="0")
+    with pytest.raises(OptionError, match=r"is an option of format 'references', but .*'zarr'"):
+        open_copy(tmp_path / "a.zarr", remote_options={"anon": True})
 
 
 def test_a_group_is_no_array(tmp_path: Path) -> None:

@@ -301,7 +301,7 @@ def unpickle():
 
 thread = threading.Thread(target=unpickle)
 thread.start()
-import intake_tiffstack.copies.open_copy
+import intake_tiffstack.export.formats
 thread.join()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -15,7 +15,7 @@ of format 3, the attribute ``_ARRAY_DIMENSIONS`` on format 2.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,16 @@ from numpy.typing import NDArray
 
 from intake_tiffstack.errors import OptionError, StorageError
 
-__all__ = ["ARRAY_DIMENSIONS", "OWN_KEY", "Coords", "decode_coords", "encode_coords", "plain_json"]
+__all__ = [
+    "ARRAY_DIMENSIONS",
+    "OWN_KEY",
+    "Coords",
+    "checked_dims",
+    "decode_coords",
+    "encode_attributes",
+    "encode_coords",
+    "plain_json",
+]
 
 OWN_KEY = "tiffstack"
 ARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
@@ -66,6 +75,30 @@ def plain_json(value: Any, where: str) -> Any:
         f"{str(value)[:80]}",
         where=where,
     )
+
+
+def checked_dims(dims: Sequence[str], shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Return *dims* if they name each dim of *shape* once."""
+    if len(dims) != len(shape) or len(set(dims)) != len(shape):
+        raise OptionError(
+            f"dims must be {len(shape)} different names, one for each of {shape}, "
+            f"but got {list(dims)}"
+        )
+    return tuple(dims)
+
+
+def encode_attributes(
+    sizes: Mapping[str, int], coords: Coords, attrs: Mapping[str, Any], zarr_format: int
+) -> dict[str, Any]:
+    """Return all attributes of the array as JSON."""
+    for key in (OWN_KEY, ARRAY_DIMENSIONS):
+        if key in attrs:
+            raise OptionError(f"attrs must not have the key {key!r}: a copy keeps its own there")
+    attributes: dict[str, Any] = plain_json(attrs, "attrs")
+    attributes[OWN_KEY] = encode_coords(coords, sizes)
+    if zarr_format == 2:
+        attributes[ARRAY_DIMENSIONS] = list(sizes)
+    return attributes
 
 
 def encode_coords(coords: Coords, sizes: Mapping[str, int]) -> dict[str, Any]:

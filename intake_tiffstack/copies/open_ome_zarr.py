@@ -22,6 +22,7 @@ from intake_tiffstack.copies.open_zarr import (
     lazy_copy,
     open_array,
 )
+from intake_tiffstack.copies.zarr_store import open_zarr_store
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
 from intake_tiffstack.metadata.units import unit_name
 from intake_tiffstack.storage.files import File
@@ -173,7 +174,7 @@ def _open_group(place: Folder, path: str) -> zarr.Group:
     where = f"{place.url}/{path}".rstrip("/")
     with place.read_errors():
         try:
-            return zarr.open_group(place.open_store(read_only=True), path=path, mode="r")
+            return zarr.open_group(open_zarr_store(place, read_only=True), path=path, mode="r")
         except FileNotFoundError as exc:
             raise FilesNotFoundError(f"{where} holds no Zarr group", url=where) from exc
         except ValueError as exc:

@@ -19,6 +19,7 @@ from intake_tiffstack.copies.chunk_plan import page_dims_last, plan_blocks
 from intake_tiffstack.copies.select import Positions, select_attrs, select_coords, select_positions
 from intake_tiffstack.copies.zarr_documents import CLAIMS, OPENING
 from intake_tiffstack.copies.zarr_pixels import ZarrPixels
+from intake_tiffstack.copies.zarr_store import open_zarr_store, stat_references
 from intake_tiffstack.errors import FilesNotFoundError, StorageError
 from intake_tiffstack.listing.url_list import has_tiff_suffix
 from intake_tiffstack.storage.files import File
@@ -147,7 +148,7 @@ def find_document(place: Folder) -> File:
 
     Of references it is their document: it says what the chunks are, too.
     """
-    references = place.stat_references()
+    references = stat_references(place)
     if references is not None:
         return references
     path, chain = split_chain(place.url)
@@ -171,7 +172,7 @@ def open_array(place: Folder) -> Any:
     """
     with place.read_errors():
         try:
-            return zarr.open_array(place.open_store(read_only=True), mode="r")
+            return zarr.open_array(open_zarr_store(place, read_only=True), mode="r")
         except FileNotFoundError as exc:
             raise _nothing_there(place) from exc
         except ValueError as exc:

@@ -30,6 +30,7 @@ from zarr.storage import StorePath
 from intake_tiffstack.arrays.lazy_array import LazyArray
 from intake_tiffstack.copies.chunk_coding import Coding, _stored_dtype, chunk_coding
 from intake_tiffstack.copies.select import Positions
+from intake_tiffstack.copies.zarr_store import open_zarr_store, stat_references
 from intake_tiffstack.errors import FileChangedError, FilesNotFoundError, StorageError
 from intake_tiffstack.redact import mask_secrets
 from intake_tiffstack.storage.files import File
@@ -111,7 +112,7 @@ class ZarrPixels(LazyArray):
     def _refuse_changed(self, place: Folder) -> None:
         """Raise if the array is not the one that was opened: its chunks would be those of two."""
         try:
-            now = place.stat_references()
+            now = stat_references(place)
             if now is None:
                 now = stat_file(self.document.url, self.storage_options)
         except FilesNotFoundError as exc:
@@ -135,6 +136,7 @@ def read_pixels(
     out: NDArray[Any],
     *,
     document: File | None = None,
+    require_chunks: bool = False,
 ) -> None:
     """Fill *out* with what is stored at some positions along each dim of a Zarr array.
 
@@ -150,6 +152,8 @@ def read_pixels(
         C-contiguous, native byte order.
     document
         Of references, as they were when the array was opened: they are parsed once.
+    require_chunks
+        Whether a missing chunk raises FilesNotFoundError instead of being read as fill value.
 
     Raises
     ------
@@ -159,7 +163,8 @@ def read_pixels(
     coding = chunk_coding(metadata) if is_local(place.url) else None
     with place.read_errors():
         if coding is None or not _decode_chunks(place, metadata, wanted, out, coding):
-            _ask_zarr(_open_store(place, document), metadata, wanted, out, place)
+            store = _open_store(place, document, require_chunks)
+            _ask_zarr(store, metadata, wanted, out, place)
 
 
 # Blosc and zstd raise RuntimeError for bytes that are none of theirs, the others their own.
@@ -179,14 +184,14 @@ KEPT_DOCUMENTS = 4
 _kept_stores: dict[tuple[str, int], Store] = {}
 
 
-def _open_store(place: Folder, document: File | None) -> Store:
+def _open_store(place: Folder, document: File | None, require_chunks: bool) -> Store:
     """Return Zarr's store for a place; that of references is kept in this process."""
     if document is None or not place.url.startswith("reference:"):
-        return place.open_store(read_only=True)
+        return open_zarr_store(place, read_only=True, require_chunks=require_chunks)
     key = tokenize(document, place.url, place.storage_options), os.getpid()
     store = _kept_stores.get(key)
     if store is None:  # without a lock, which a fork might leave closed: two threads parse it twice
-        store = _kept_stores[key] = place.open_store(read_only=True)
+        store = _kept_stores[key] = open_zarr_store(place, read_only=True)
         for old in list(_kept_stores)[:-KEPT_DOCUMENTS]:
             _kept_stores.pop(old, None)
     return store

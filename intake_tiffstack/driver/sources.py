@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 from dask.base import tokenize
 
 from intake_tiffstack.collection.metadata_keys import complete_metadata
-from intake_tiffstack.copies.open_copy import open_copy
 from intake_tiffstack.copies.open_zarr import ZarrCopy
 from intake_tiffstack.driver.base import ArraySource
 from intake_tiffstack.driver.entries import absolute_urlpath
 from intake_tiffstack.errors import OptionError
+from intake_tiffstack.export.formats import open_copy
 from intake_tiffstack.options import Options, option_docs, option_signature
 from intake_tiffstack.persist import (
     PersistedStack,

@@ -1,34 +1,137 @@
-"""The formats that a collection is exported to, by name."""
+"""The registry of formats: how each is written, recognized and opened again.
+
+To add a format, add an entry to :data:`FORMATS`; ``docs/design/extending.md`` has the steps.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
+from intake_tiffstack.copies.open_zarr import ZarrCopy
+from intake_tiffstack.copies.zarr_store import is_zarr_group
 from intake_tiffstack.errors import OptionError
+from intake_tiffstack.storage.folder import Folder
 
-__all__ = ["FORMATS", "find_writer"]
+__all__ = ["FORMATS", "ExportFormat", "find_writer", "open_copy"]
 
-FORMATS = ("zarr", "ome-zarr", "references")
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """One format; functions are named as ``module:function`` in this package, imported at use."""
+
+    name: str
+    """What ``export(format=...)`` accepts."""
+    write: str
+    """Writes an array; its keyword parameters are the options of ``export()``."""
+    open: str
+    """Opens a copy: ``(url, storage_options, *, arraytype, sel, ...) -> ZarrCopy``."""
+    recognizes: Callable[[str, Mapping[str, Any]], bool]
+    """Whether a URL, with its storage options, holds a copy in this format."""
+    open_options: tuple[str, ...] = ()
+    """Options of opening that only this format has."""
+
+
+def _is_document(url: str, storage_options: Mapping[str, Any]) -> bool:
+    return url.endswith(".json")
+
+
+def _is_group(url: str, storage_options: Mapping[str, Any]) -> bool:
+    return is_zarr_group(Folder.at(url, storage_options))
+
+
+FORMATS: Mapping[str, ExportFormat] = {
+    format.name: format
+    for format in (
+        ExportFormat(
+            "references",
+            write="references.write:write_references",
+            open="references.open:open_references",
+            recognizes=_is_document,
+            open_options=("remote_options",),
+        ),
+        ExportFormat(
+            "ome-zarr",
+            write="export.ome_zarr.write:write_ome_zarr",
+            open="copies.open_ome_zarr:open_ome_zarr",
+            recognizes=_is_group,
+            open_options=("level", "image"),
+        ),
+        ExportFormat(
+            "zarr",
+            write="export.zarr_array:write_zarr",
+            open="copies.open_zarr:open_zarr",
+            recognizes=lambda url, storage_options: True,  # its errors say what is there instead
+        ),
+    )
+}
+"""By name; the first that recognizes a URL opens it."""
 
 
 def find_writer(format: str) -> Callable[..., None]:
-    """Return the function that writes a format; what only it needs is imported now.
+    """Return the function that writes a format; only that format's modules are imported.
 
     Raises
     ------
     OptionError
-        There is no such format.
+        If there is no such format.
     """
-    if format == "zarr":
-        from intake_tiffstack.export.zarr_array import write_zarr
+    if not isinstance(format, str) or format not in FORMATS:
+        raise OptionError.unknown("format", str(format), sorted(FORMATS))
+    writer: Callable[..., None] = _load(FORMATS[format].write)
+    return writer
 
-        return write_zarr
-    if format == "ome-zarr":
-        from intake_tiffstack.export.ome_zarr.write import write_ome_zarr
 
-        return write_ome_zarr
-    if format == "references":
-        from intake_tiffstack.references import write_references
+def open_copy(
+    url: str | os.PathLike[str],
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    level: int = 0,
+    image: str | None = None,
+    remote_options: Mapping[str, Any] | None = None,
+    arraytype: str = "numpy",
+    sel: Mapping[str, Any] | None = None,
+) -> ZarrCopy:
+    """Return a copy in any of the formats as a lazy array.
 
-        return write_references
-    raise OptionError.unknown("format", str(format), FORMATS)
+    A URL that ends in ``.json`` is a document of references, a Zarr group is an OME-Zarr.
+
+    Parameters
+    ----------
+    url, storage_options, arraytype, sel
+        See :func:`~intake_tiffstack.copies.open_zarr.open_zarr`.
+    level, image
+        Of an OME-Zarr; see :func:`~intake_tiffstack.copies.open_ome_zarr.open_ome_zarr`.
+    remote_options
+        Of references; see :func:`~intake_tiffstack.references.open_references`.
+
+    Raises
+    ------
+    FilesNotFoundError
+        If there is no copy at *url*.
+    StorageError
+        If the copy cannot be read.
+    OptionError
+        If an option belongs to another format.
+    """
+    text, options = os.fspath(url), storage_options or {}
+    format = next(format for format in FORMATS.values() if format.recognizes(text, options))
+    extra = {"level": level, "image": image, "remote_options": remote_options}
+    own = {name: extra.pop(name) for name in format.open_options}
+    copy: ZarrCopy = _load(format.open)(url, storage_options, arraytype=arraytype, sel=sel, **own)
+    for name, value in extra.items():
+        if value:
+            (other,) = (f.name for f in FORMATS.values() if name in f.open_options)
+            raise OptionError(
+                f"{name}={value!r} is an option of format {other!r}, but {url} is in format "
+                f"{format.name!r}"
+            )
+    return copy
+
+
+def _load(name: str) -> Any:
+    module, _, function = name.partition(":")
+    return getattr(import_module(f"intake_tiffstack.{module}"), function)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from intake_tiffstack.copies.verify import SAMPLES
 from intake_tiffstack.errors import VerificationError
 from intake_tiffstack.export.claim import Claim
 from intake_tiffstack.export.planned_array import PlannedArray, Region
@@ -39,8 +40,6 @@ Unit = tuple[int, ...]
 
 Reduce = Callable[[NDArray[Any], tuple[int, ...]], NDArray[Any]]
 """Makes a block smaller by a whole factor along each dim; what is left over at an end counts."""
-
-SAMPLES = 8
 
 
 class Source(Protocol):

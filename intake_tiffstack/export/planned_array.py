@@ -16,6 +16,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import MemoryStore, StorePath
 
+from intake_tiffstack.copies.zarr_store import open_zarr_store
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.export.codecs import resolve_compressor
 from intake_tiffstack.export.encoding import find_encoder
@@ -64,7 +65,7 @@ class PlannedArray:
         return zarr.Array(
             zarr.AsyncArray(
                 self.metadata,
-                StorePath(place.open_store(read_only=read_only), self.path),
+                StorePath(open_zarr_store(place, read_only=read_only), self.path),
                 # A chunk of zeros is written like any other: a missing one was never written.
                 config={"write_empty_chunks": True},
             )

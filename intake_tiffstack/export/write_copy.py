@@ -20,19 +20,19 @@ from concurrent.futures import (
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import dask
 import dask.local
 from dask.base import get_scheduler, tokenize
 from dask.system import CPU_COUNT
 
+from intake_tiffstack.copies.verify import SAMPLES, Verify
 from intake_tiffstack.copies.zarr_documents import OPENING
 from intake_tiffstack.errors import OptionError, StorageError, TargetExistsError
 from intake_tiffstack.export.claim import Claim, hold
 from intake_tiffstack.export.destination import Destination, inspect_destination
 from intake_tiffstack.export.passes import (
-    SAMPLES,
     Job,
     Part,
     Stage,
@@ -45,9 +45,8 @@ from intake_tiffstack.progress import Progress, reported
 from intake_tiffstack.settings import setting_number
 from intake_tiffstack.storage.folder import PARTIAL, Folder
 
-__all__ = ["Verify", "write_copy"]
+__all__ = ["write_copy"]
 
-Verify = Literal["sample", "all", False]
 T = TypeVar("T")
 
 

@@ -8,18 +8,13 @@ from typing import Any, Literal
 
 from dask.base import tokenize
 
-from intake_tiffstack.copies.attributes import (
-    ARRAY_DIMENSIONS,
-    OWN_KEY,
-    Coords,
-    encode_coords,
-    plain_json,
-)
+from intake_tiffstack.copies.attributes import Coords, checked_dims, encode_attributes
 from intake_tiffstack.copies.chunk_plan import Lengths, page_dims_last, plan_blocks, resolve_chunks
+from intake_tiffstack.copies.verify import Verify
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.export.passes import Source, Stage
 from intake_tiffstack.export.planned_array import plan_array
-from intake_tiffstack.export.write_copy import Verify, write_copy
+from intake_tiffstack.export.write_copy import write_copy
 from intake_tiffstack.progress import Progress
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.storage.folder import Folder
@@ -137,27 +132,3 @@ def write_zarr(
         verify=verify,
         progress=progress,
     )
-
-
-def checked_dims(dims: Sequence[str], shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Return *dims* if they name each dim of *shape* once."""
-    if len(dims) != len(shape) or len(set(dims)) != len(shape):
-        raise OptionError(
-            f"dims must be {len(shape)} different names, one for each of {shape}, "
-            f"but got {list(dims)}"
-        )
-    return tuple(dims)
-
-
-def encode_attributes(
-    sizes: Mapping[str, int], coords: Coords, attrs: Mapping[str, Any], zarr_format: int
-) -> dict[str, Any]:
-    """Return all attributes of the array as JSON."""
-    for key in (OWN_KEY, ARRAY_DIMENSIONS):
-        if key in attrs:
-            raise OptionError(f"attrs must not have the key {key!r}: a copy keeps its own there")
-    attributes: dict[str, Any] = plain_json(attrs, "attrs")
-    attributes[OWN_KEY] = encode_coords(coords, sizes)
-    if zarr_format == 2:
-        attributes[ARRAY_DIMENSIONS] = list(sizes)
-    return attributes

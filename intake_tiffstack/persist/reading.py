@@ -12,14 +12,13 @@ import numpy as np
 import zarr
 from dask.utils import parse_bytes
 from numpy.typing import NDArray
-from zarr.abc.store import Store
-from zarr.storage import WrapperStore
 
 from intake_tiffstack.arrays.chunks import choose_chunks
 from intake_tiffstack.arrays.stack_array import StackArray
 from intake_tiffstack.collection.model import Collection
 from intake_tiffstack.collection.open import open_collection
 from intake_tiffstack.copies.zarr_pixels import read_pixels
+from intake_tiffstack.copies.zarr_store import open_zarr_store
 from intake_tiffstack.errors import FileChangedError, FilesNotFoundError, StorageError
 from intake_tiffstack.layout.model import Dim, Layout
 from intake_tiffstack.options import Options
@@ -31,25 +30,6 @@ from intake_tiffstack.storage.files import FileTable
 from intake_tiffstack.storage.folder import Folder
 
 __all__ = ["CopyArray", "PersistedStack"]
-
-
-class _WholeStore(WrapperStore[Store]):
-    """A store that holds all chunks of its array: one that is not there is no zeros."""
-
-    async def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
-        """Return what is stored."""
-        found = await super().get(key, *args, **kwargs)
-        if found is None:
-            raise FileNotFoundError(key)
-        return found
-
-
-class _CopyPlace(Folder):
-    """Where a copy lies."""
-
-    def open_store(self, *, read_only: bool) -> Store:
-        """Return Zarr's store for the place."""
-        return _WholeStore(super().open_store(read_only=read_only))
 
 
 class CopyArray(StackArray):
@@ -104,9 +84,9 @@ class CopyArray(StackArray):
 
     def _read_into(self, out: NDArray[Any], ranges: tuple[range, ...]) -> None:
         """Fill *out* with a region of the copy."""
-        place = _CopyPlace.at(self.url, self.storage_options)
+        place = Folder.at(self.url, self.storage_options)
         try:
-            read_pixels(place, self.metadata, ranges, out)
+            read_pixels(place, self.metadata, ranges, out, require_chunks=True)
         except FilesNotFoundError as exc:
             raise FileChangedError(
                 f"the copy at {self.url} was removed since this array was made from it, or a part "
@@ -159,7 +139,7 @@ def _open_copy(options: Options, shelf: Shelf, generation: Generation) -> Collec
     place = Folder.at(shelf.pixels_url(generation.name), shelf.store.storage_options)
     with place.read_errors():
         try:
-            pixels = zarr.open_array(place.open_store(read_only=True), mode="r")
+            pixels = zarr.open_array(open_zarr_store(place, read_only=True), mode="r")
         except FileNotFoundError as exc:
             raise FilesNotFoundError(
                 f"{place.url}: the persisted copy is no longer there; unpersist() forgets it",

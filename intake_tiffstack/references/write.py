@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 
 from intake_tiffstack.arrays.stack_array import StackArray
-from intake_tiffstack.copies.attributes import Coords
+from intake_tiffstack.copies.attributes import Coords, checked_dims, encode_attributes
+from intake_tiffstack.copies.verify import SAMPLES, Verify
 from intake_tiffstack.errors import (
     OptionError,
     TargetExistsError,
     UnsupportedFileError,
     VerificationError,
 )
-from intake_tiffstack.export.write_copy import Verify
-from intake_tiffstack.export.zarr_array import checked_dims, encode_attributes
 from intake_tiffstack.header import Header, Structure, rename_dims
 from intake_tiffstack.header.cache import get_header
 from intake_tiffstack.layout.model import Layout
@@ -42,9 +41,6 @@ from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.urls import is_local
 
 __all__ = ["write_references"]
-
-SAMPLES = 8
-"""Chunks that are read and compared before the document is written."""
 
 
 def write_references(

@@ -11,17 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, Self
 
-import zarr  # first, whole: else a thread that unpickles a Folder is in the way of one that imports
-import zarr.storage
 from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
-from zarr.abc.store import Store
 
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError, TargetExistsError
 from intake_tiffstack.storage.failures import storage_errors
-from intake_tiffstack.storage.files import File
-from intake_tiffstack.storage.filesystem import get_filesystem, speaks
-from intake_tiffstack.storage.store import stat_file
+from intake_tiffstack.storage.filesystem import get_filesystem
 from intake_tiffstack.storage.urls import absolute_url, is_local, split_chain
 
 __all__ = ["PARTIAL", "Folder", "write_file"]
@@ -70,33 +65,6 @@ class Folder:
             return self
         start, chain = split_chain(self.url)
         return replace(self, url=f"{start}/{path}{chain}", path=f"{self.path}/{path}")
-
-    def stat_references(self) -> File | None:
-        """Return the document of references that is read here as a Zarr, None where none is.
-
-        Raises
-        ------
-        FilesNotFoundError
-            If it is not there.
-        """
-        document = self.storage_options.get("fo")
-        if not self.url.startswith("reference:") or not isinstance(document, str):
-            return None
-        return stat_file(document, self.storage_options.get("target_options") or {})
-
-    def open_store(self, *, read_only: bool) -> Store:
-        """Return Zarr's store for the place."""
-        if is_local(self.url):
-            return zarr.storage.LocalStore(self.path, read_only=read_only)
-        options = dict(self.storage_options)
-        if self.url.startswith("reference:"):  # which does not make the store of its files so
-            options["remote_options"] = {**options.get("remote_options", {}), "asynchronous": True}
-        if read_only and speaks(self.filesystem, "s3", "s3a"):
-            # s3fs else asks for the size of each chunk first, to fetch a large one in parts
-            options.setdefault("max_concurrency", 1)
-        return zarr.storage.FsspecStore.from_url(
-            self.url, storage_options=options, read_only=read_only
-        )
 
     def find(self) -> frozenset[str]:
         """Return the names of all objects below the place; one listing, never from a cache.

@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from dask.base import tokenize
 
-from intake_tiffstack.copies.attributes import ARRAY_DIMENSIONS, Coords, plain_json
+from intake_tiffstack.copies.attributes import ARRAY_DIMENSIONS, Coords, checked_dims, plain_json
 from intake_tiffstack.copies.chunk_plan import resolve_chunks
+from intake_tiffstack.copies.verify import Verify
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.export.ome_zarr.axes import Axis
 from intake_tiffstack.export.ome_zarr.channels import Look
@@ -23,8 +24,7 @@ from intake_tiffstack.export.ome_zarr.plan_passes import make_stages, plan_passe
 from intake_tiffstack.export.ome_zarr.plates import Present
 from intake_tiffstack.export.passes import Source, Stage
 from intake_tiffstack.export.planned_array import PlannedArray, plan_array
-from intake_tiffstack.export.write_copy import Verify, write_copy
-from intake_tiffstack.export.zarr_array import checked_dims
+from intake_tiffstack.export.write_copy import write_copy
 from intake_tiffstack.progress import Progress
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.storage.folder import Folder

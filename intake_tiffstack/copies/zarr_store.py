@@ -1,0 +1,80 @@
+"""Zarr's stores over a folder; here, so that the storage room does not import Zarr."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import zarr  # first, whole: else a thread that unpickles blocks one that imports, and is blocked
+import zarr.storage
+from zarr.abc.store import Store
+
+from intake_tiffstack.storage.files import File
+from intake_tiffstack.storage.filesystem import speaks
+from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.storage.store import stat_file
+from intake_tiffstack.storage.urls import is_local
+
+__all__ = ["is_zarr_group", "open_zarr_store", "stat_references"]
+
+
+def open_zarr_store(folder: Folder, *, read_only: bool, require_chunks: bool = False) -> Store:
+    """Return Zarr's store for a folder.
+
+    Parameters
+    ----------
+    folder : Folder
+        Local or remote; a ``reference:`` URL for references.
+    read_only : bool
+        Whether writing raises.
+    require_chunks : bool
+        Whether a missing object raises FileNotFoundError; Zarr reads a missing chunk as fill value.
+    """
+    store: Store
+    if is_local(folder.url):
+        store = zarr.storage.LocalStore(folder.path, read_only=read_only)
+    else:
+        options = dict(folder.storage_options)
+        if folder.url.startswith("reference:"):  # which does not pass this on
+            options["remote_options"] = {**options.get("remote_options", {}), "asynchronous": True}
+        if read_only and speaks(folder.filesystem, "s3", "s3a"):
+            # s3fs otherwise asks for the size of each chunk first, to fetch a large one in parts
+            options.setdefault("max_concurrency", 1)
+        store = zarr.storage.FsspecStore.from_url(
+            folder.url, storage_options=options, read_only=read_only
+        )
+    return _RequiredStore(store) if require_chunks else store
+
+
+class _RequiredStore(zarr.storage.WrapperStore[Store]):
+    """A store that raises for a missing object."""
+
+    async def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
+        """Return what is stored."""
+        content = await super().get(key, *args, **kwargs)
+        if content is None:
+            raise FileNotFoundError(key)
+        return content
+
+
+def is_zarr_group(folder: Folder) -> bool:
+    """Return whether a folder holds a Zarr group; False also where it holds no Zarr."""
+    with folder.read_errors():
+        try:
+            node = zarr.open(open_zarr_store(folder, read_only=True), mode="r")
+        except (FileNotFoundError, ValueError):
+            return False
+        return isinstance(node, zarr.Group)
+
+
+def stat_references(folder: Folder) -> File | None:
+    """Return the document of references that a folder is read through; None for any other folder.
+
+    Raises
+    ------
+    FilesNotFoundError
+        If the document does not exist.
+    """
+    document = folder.storage_options.get("fo")
+    if not folder.url.startswith("reference:") or not isinstance(document, str):
+        return None
+    return stat_file(document, folder.storage_options.get("target_options") or {})
