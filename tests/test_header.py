@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import struct
 import threading
 import time
@@ -32,6 +33,7 @@ from intake_tiffstack.header import Header, SegmentedFrames, Structure, read_hea
 from intake_tiffstack.header import cache as headers
 from intake_tiffstack.header import parse as parsing
 from intake_tiffstack.header.cache import HeaderCache
+from intake_tiffstack.header.raw_metadata import read_raw_metadata
 from intake_tiffstack.reading.region import read_region
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.local_ranges import RemoteBytes
@@ -633,6 +635,47 @@ def test_the_bytes_of_a_remote_header_serve_its_metadata_too(
         cache.get_raw_metadata(files[0], storage_options={})
     cache.get_raw_metadata(files[1], storage_options={})
     assert asked
+
+
+@pytest.mark.parametrize("options", [{"ome": True}, {"imagej": True}, {}], ids=str)
+def test_a_file_is_opened_once_for_its_header_and_its_metadata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    for i in range(40):  # no two are built alike, so none is known without a parse
+        compression = {} if "imagej" in options else {"compression": "zlib"}
+        data = pixels(3, 20, 30 + i)
+        tifffile.imwrite(
+            tmp_path / f"{i:02}.tif", data, photometric="minisblack", **compression, **options
+        )
+    opened: list[str] = []
+    real = tifffile.TiffFile.__init__
+
+    def init(self: tifffile.TiffFile, file: Any, **arguments: Any) -> None:
+        opened.append(Path(file.name).name)
+        real(self, file, **arguments)
+
+    monkeypatch.setattr(tifffile.TiffFile, "__init__", init)
+    cache = HeaderCache()
+    for i in range(40):
+        file = listed(tmp_path / f"{i:02}.tif")
+        get(cache, file)
+        raw = cache.get_raw_metadata(file, storage_options={})
+        assert raw == read_raw_metadata(file)
+        assert cache.get_raw_metadata(file, storage_options={}) is raw
+    # once by the cache, and once for what it is compared with
+    assert len(opened) == 80
+
+
+def test_raw_metadata_are_kept_within_the_bound_of_headers(path: Path) -> None:
+    cache, file = HeaderCache(), listed(path)
+    other = listed(shutil.copy(path, path.with_name("b.tif")))
+    get(cache, file)
+    first = cache.get_raw_metadata(file, storage_options={})
+    with dask.config.set({"tiffstack.header_cache": 0}):
+        cache.get_raw_metadata(other, storage_options={})
+    again = cache.get_raw_metadata(file, storage_options={})
+    assert again == first
+    assert again is not first
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.9])

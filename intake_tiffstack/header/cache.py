@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import OrderedDict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from intake_tiffstack.header import (
     Header,
@@ -33,13 +34,52 @@ REMOTE_FILES = 64
 """Remote files whose header bytes are kept, so that their metadata cost no more requests; fewer
 where they take more than ``header_cache``."""
 
+MOST_METADATA = 1024
+"""Files whose raw metadata are kept; fewer if they take more than ``header_cache``."""
+
+
+V = TypeVar("V", Header, RawMetadata)
+
+
+class _LastUsed(Generic[V]):
+    """The values used last, within a number of bytes and of values. Not safe between threads."""
+
+    def __init__(self, most: float = math.inf) -> None:
+        self._most = most
+        self._values: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
+        self._nbytes = 0
+
+    def get(self, key: Hashable) -> V | None:
+        """Return the value under *key*, which is now the last used, None if it is not here."""
+        if key not in self._values:
+            return None
+        self._values.move_to_end(key)
+        return self._values[key][0]
+
+    def keep(self, key: Hashable, value: V) -> None:
+        """Add a value as the last used."""
+        nbytes = value.nbytes
+        self._nbytes += nbytes - self._values.pop(key, (value, 0))[1]
+        self._values[key] = value, nbytes
+
+    def trim(self, limit: int) -> None:
+        """Drop those used longest ago until the rest, one at least, takes *limit* bytes."""
+        while len(self._values) > 1 and (self._nbytes > limit or len(self._values) > self._most):
+            _, (_, nbytes) = self._values.popitem(last=False)
+            self._nbytes -= nbytes
+
+    def clear(self) -> None:
+        """Drop all values."""
+        self._values.clear()
+        self._nbytes = 0
+
 
 class HeaderCache:
-    """The headers used last, within a number of bytes."""
+    """The headers and raw metadata used last, each within ``header_cache`` bytes."""
 
     def __init__(self) -> None:
-        self._headers: OrderedDict[Hashable, Header] = OrderedDict()
-        self._nbytes = 0
+        self._headers: _LastUsed[Header] = _LastUsed()
+        self._metadata: _LastUsed[RawMetadata] = _LastUsed(MOST_METADATA)
         self._lock = threading.Lock()
         self._parsing: dict[Hashable, threading.Lock] = {}
         self._templates: dict[tuple[int, int], Templates] = {}
@@ -78,8 +118,19 @@ class HeaderCache:
         return header, data
 
     def get_raw_metadata(self, file: File, *, storage_options: Mapping[str, Any]) -> RawMetadata:
-        """Return what *file* says of its pixels; remote bytes fetched before serve again."""
-        return read_raw_metadata(file, data=self._fetched(file, storage_options))
+        """Return the raw metadata of *file*: of its parse, else by opening it for them."""
+        with self._lock:
+            raw = self._metadata.get(file)
+        if raw is None:
+            raw = read_raw_metadata(file, data=self._fetched(file, storage_options))
+        self._keep_metadata(file, raw)
+        return raw
+
+    def _keep_metadata(self, file: File, raw: RawMetadata) -> None:
+        limit = setting_bytes("header_cache")
+        with self._lock:
+            self._metadata.keep(file, raw)
+            self._metadata.trim(limit)
 
     def _read(
         self,
@@ -101,6 +152,7 @@ class HeaderCache:
             level=level,
             max_image_bytes=setting_bytes("max_image_bytes"),
             data=data,
+            keep_metadata=partial(self._keep_metadata, file),
         )
         templates.add(header, data, partial(self._fetched, file, storage_options))
         return header
@@ -120,19 +172,13 @@ class HeaderCache:
 
     def _look_up(self, key: Hashable) -> Header | None:
         with self._lock:
-            header = self._headers.get(key)
-            if header is not None:
-                self._headers.move_to_end(key)
-            return header
+            return self._headers.get(key)
 
     def _keep(self, key: Hashable, header: Header) -> None:
         limit = setting_bytes("header_cache")
         with self._lock:
-            self._headers[key] = header
-            self._nbytes += header.nbytes
-            while self._nbytes > limit and len(self._headers) > 1:
-                _, dropped = self._headers.popitem(last=False)
-                self._nbytes -= dropped.nbytes
+            self._headers.keep(key, header)
+            self._headers.trim(limit)
 
     def renew_locks(self) -> None:
         """Make new locks: a fork copies those that other threads hold, and none of the threads."""
@@ -143,9 +189,9 @@ class HeaderCache:
         """Forget all headers."""
         with self._lock:
             self._headers.clear()
+            self._metadata.clear()
             self._templates.clear()
             self._remote.clear()
-            self._nbytes = 0
 
 
 def _nbytes(windows: Windows) -> int:

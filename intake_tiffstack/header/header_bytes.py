@@ -8,6 +8,7 @@ whose IFDs lie together costs one.
 from __future__ import annotations
 
 import io
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from intake_tiffstack.errors import StorageError, TiffStackError, UnreadableFileError
@@ -16,7 +17,7 @@ from intake_tiffstack.storage.store import stat_file
 from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from intake_tiffstack.storage.files import File
     from intake_tiffstack.storage.ranges import ByteSource
@@ -113,6 +114,15 @@ class HeaderBytes:
             raise
         self._windows.append((start, window))
         return start, window
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leave what is read meanwhile out of :attr:`touched`."""
+        count = len(self.touched)
+        try:
+            yield
+        finally:
+            del self.touched[count:]
 
     def raise_error(self) -> None:
         """Raise what a fetch raised: tifffile logs what a tag raises, and goes on without it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import tifffile
 
 from intake_tiffstack.errors import (
     OptionError,
+    TiffStackError,
     TooLargeError,
     UnreadableFileError,
     UnsupportedFileError,
@@ -19,6 +21,7 @@ from intake_tiffstack.errors import (
 from intake_tiffstack.header.dim_names import name_dims
 from intake_tiffstack.header.frames import RawFrames, SegmentedFrames, locate_frames
 from intake_tiffstack.header.header_bytes import HeaderBytes, open_header
+from intake_tiffstack.header.raw_metadata import RawMetadata, extract_metadata
 from intake_tiffstack.header.tiff_file import (
     FILE_FAULTS,
     advice_for,
@@ -26,10 +29,11 @@ from intake_tiffstack.header.tiff_file import (
     open_tiff,
     short_text,
 )
+from intake_tiffstack.storage.urls import is_local
 from intake_tiffstack.structure import Structure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from intake_tiffstack.storage.files import File
 
@@ -83,6 +87,7 @@ def read_header(
     level: int = 0,
     max_image_bytes: int | None = None,
     data: HeaderBytes | None = None,
+    keep_metadata: Callable[[RawMetadata], None] | None = None,
 ) -> Header:
     """Return the structure of a file and where its segments lie; no pixel is read.
 
@@ -99,6 +104,9 @@ def read_header(
     data
         What to read the file through, for a caller that has read from it or wants to know what was
         read; None makes one.
+    keep_metadata
+        Called with the file's raw metadata if this parse has them at hand, so that the file is not
+        parsed again for them.
 
     Raises
     ------
@@ -115,7 +123,7 @@ def read_header(
     """
     if data is None:
         data = open_header(file, storage_options)
-    header = _parse(file, data, series, level, max_image_bytes)
+    header = _parse(file, data, series, level, max_image_bytes, keep_metadata=keep_metadata)
     cut_off = next((note for note in header.notes if _CUT_OFF.search(note)), None)
     if cut_off is None or series or level:
         return header
@@ -138,9 +146,11 @@ def _parse(
     max_image_bytes: int | None,
     *,
     is_ome: bool = True,
+    keep_metadata: Callable[[RawMetadata], None] | None = None,
 ) -> Header:
     """Return the header as :func:`read_header` does, or of the pages alone."""
     with open_tiff(data, file.url) as (tif, notes), file_faults_named(file.url):
+        n_notes = len(notes)
         if is_ome:
             _drop_bad_ome(tif, notes)
         else:
@@ -165,7 +175,15 @@ def _parse(
         )
         if image.kind == "ome" and any(_ABSENT.search(note) for note in notes):
             structure, frames = _without_absent(structure, frames, notes)
-        return Header(file, structure, frames, image.transform, tuple(notes))
+        header = Header(file, structure, frames, image.transform, tuple(notes))
+        # What is logged on the way to the series belongs to the header: such a file is opened again
+        # for its metadata. So is a remote one without OME-XML, whose tags may cost requests.
+        if keep_metadata and len(notes) == n_notes and (tif.is_ome or is_local(file.url)):
+            with data.aside(), suppress(TiffStackError):  # else whoever wants them meets the fault
+                raw = extract_metadata(tif, notes, file.url)
+                if data.error is None:
+                    keep_metadata(raw)
+        return header
 
 
 def _without_absent(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from intake_tiffstack.storage.files import File
 
-__all__ = ["RawMetadata", "read_pages_metadata", "read_raw_metadata"]
+__all__ = ["RawMetadata", "extract_metadata", "read_pages_metadata", "read_raw_metadata"]
 
 _METADATA_FAULTS: tuple[type[Exception], ...] = (*FILE_FAULTS, SyntaxError)
 # xml.etree raises a SyntaxError for broken XML
@@ -56,6 +57,20 @@ class RawMetadata:
     notes: tuple[str, ...] = ()
     """What could not be read, one sentence each, naming the file."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes these values take in memory, about."""
+        return sum(map(_nbytes, vars(self).values()))
+
+
+def _nbytes(value: Any) -> int:
+    """Return about how many bytes plain values take in memory."""
+    if isinstance(value, Mapping):
+        return 64 + sum(map(_nbytes, value.keys())) + sum(map(_nbytes, value.values()))
+    if isinstance(value, list | tuple):
+        return 64 + sum(map(_nbytes, value))
+    return sys.getsizeof(value)
+
 
 def read_raw_metadata(
     file: File,
@@ -70,15 +85,20 @@ def read_raw_metadata(
     if data is None:
         data = open_header(file, storage_options)
     with open_tiff(data, file.url) as (tif, notes):
-        values: dict[str, Any] = {}
-        for name, get in _METADATA_GETTERS.items():
-            try:
-                values[name] = get(tif)
-            except _METADATA_FAULTS as exc:
-                notes.append(f"{name} metadata cannot be read: {short_text(exc)}")
-        where = hide_in_text(file.url)
-        told = [f"{where}: {_NAME.sub('', note)}" for note in notes if not _NO_FAULT.search(note)]
-        return RawMetadata(**values, notes=tuple(told))
+        return extract_metadata(tif, notes, file.url)
+
+
+def extract_metadata(tif: tifffile.TiffFile, notes: list[str], url: str) -> RawMetadata:
+    """Return the metadata of an open file; faults are added to *notes*, which become its own."""
+    values: dict[str, Any] = {}
+    for name, get in _METADATA_GETTERS.items():
+        try:
+            values[name] = get(tif)
+        except _METADATA_FAULTS as exc:
+            notes.append(f"{name} metadata cannot be read: {short_text(exc)}")
+    where = hide_in_text(url)
+    faults = [f"{where}: {_NAME.sub('', note)}" for note in notes if not _NO_FAULT.search(note)]
+    return RawMetadata(**values, notes=tuple(faults))
 
 
 def read_pages_metadata(
