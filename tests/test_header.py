@@ -36,7 +36,7 @@ from intake_tiffstack.header.cache import HeaderCache
 from intake_tiffstack.header.raw_metadata import read_raw_metadata
 from intake_tiffstack.reading.region import read_region
 from intake_tiffstack.storage.files import File
-from intake_tiffstack.storage.local_ranges import RemoteBytes
+from intake_tiffstack.storage.remote_ranges import RemoteBytes
 from tiff_files import WRITERS, ZYX, listed, pixels, plain_tags, write_case, write_pages, write_raw
 
 

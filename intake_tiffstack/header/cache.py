@@ -127,10 +127,9 @@ class HeaderCache:
         return raw
 
     def _keep_metadata(self, file: File, raw: RawMetadata) -> None:
-        limit = setting_bytes("header_cache")
         with self._lock:
             self._metadata.keep(file, raw)
-            self._metadata.trim(limit)
+            self._trim()
 
     def _read(
         self,
@@ -160,14 +159,10 @@ class HeaderCache:
     def _fetched(self, file: File, storage_options: Mapping[str, Any]) -> HeaderBytes:
         if is_local(file.url):
             return open_header(file)
-        limit = setting_bytes("header_cache")
         with self._lock:
             windows = self._remote.setdefault(file, [])
             self._remote.move_to_end(file)
-            while len(self._remote) > REMOTE_FILES or (
-                len(self._remote) > 1 and sum(map(_nbytes, self._remote.values())) > limit
-            ):
-                self._remote.popitem(last=False)
+            self._trim()
         return open_header(file, storage_options, windows)
 
     def _look_up(self, key: Hashable) -> Header | None:
@@ -175,10 +170,19 @@ class HeaderCache:
             return self._headers.get(key)
 
     def _keep(self, key: Hashable, header: Header) -> None:
-        limit = setting_bytes("header_cache")
         with self._lock:
             self._headers.keep(key, header)
-            self._headers.trim(limit)
+            self._trim()
+
+    def _trim(self) -> None:
+        """Drop what was used longest ago, until each kind takes ``header_cache`` bytes at most."""
+        limit = setting_bytes("header_cache")
+        self._headers.trim(limit)
+        self._metadata.trim(limit)
+        while len(self._remote) > REMOTE_FILES or (
+            len(self._remote) > 1 and sum(map(_nbytes, self._remote.values())) > limit
+        ):
+            self._remote.popitem(last=False)
 
     def renew_locks(self) -> None:
         """Make new locks: a fork copies those that other threads hold, and none of the threads."""
