@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from intake_tiffstack.arrays.lazy_array import to_dask_array
 from intake_tiffstack.arrays.stack_array import StackArray
@@ -21,8 +22,22 @@ from intake_tiffstack.collection.model import Collection
 from intake_tiffstack.collection.open import open_collection, survey
 from intake_tiffstack.collection.report import Report, html_table, summarize, tabulate_files
 from intake_tiffstack.errors import FilesNotFoundError, LayoutError, OptionError, TiffStackError
+from intake_tiffstack.export.options import (
+    OPTIONS,
+    OmeZarrExportOptions,
+    ReferencesExportOptions,
+    ZarrExportOptions,
+    check_options,
+    show_options,
+)
 from intake_tiffstack.listing.not_found import folders_below
-from intake_tiffstack.options import Options, option_docs, option_signature
+from intake_tiffstack.options import (
+    OptionKeywords,
+    Options,
+    UrlPath,
+    option_docs,
+    option_signature,
+)
 from intake_tiffstack.redact import mask_secrets
 from intake_tiffstack.storage.urls import first_relative
 
@@ -41,7 +56,7 @@ if TYPE_CHECKING:
 __all__ = ["TiffStack", "open_stack"]
 
 
-def open_stack(urlpath: Any, **options: Any) -> TiffStack:
+def open_stack(urlpath: UrlPath, **options: Unpack[OptionKeywords]) -> TiffStack:
     """Return a collection of TIFF files that opens as one lazy array."""
     return TiffStack(Options.parse({"urlpath": urlpath, **options}))
 
@@ -317,9 +332,39 @@ class TiffStack:
             below=folders_below(self.options.urlpath),
         )
 
+    @overload
     def export(
         self,
-        url: str,
+        url: str | os.PathLike[str],
+        *,
+        format: Literal["zarr"] = "zarr",
+        attrs: Mapping[str, Any] | None = None,
+        **options: Unpack[ZarrExportOptions],
+    ) -> None: ...
+
+    @overload
+    def export(
+        self,
+        url: str | os.PathLike[str],
+        *,
+        format: Literal["ome-zarr"],
+        attrs: Mapping[str, Any] | None = None,
+        **options: Unpack[OmeZarrExportOptions],
+    ) -> None: ...
+
+    @overload
+    def export(
+        self,
+        url: str | os.PathLike[str],
+        *,
+        format: Literal["references"],
+        attrs: Mapping[str, Any] | None = None,
+        **options: Unpack[ReferencesExportOptions],
+    ) -> None: ...
+
+    def export(
+        self,
+        url: str | os.PathLike[str],
         *,
         format: str = "zarr",
         attrs: Mapping[str, Any] | None = None,
@@ -329,60 +374,56 @@ class TiffStack:
 
         Parameters
         ----------
-        url
-            Where to; a local folder or any fsspec URL. Something there already is an error, but
-            for ``overwrite=True``.
-        format
+        url : str or path-like
+            A local folder or any fsspec URL. Something there already is an error, unless
+            ``overwrite=True``.
+        format : {"zarr", "ome-zarr", "references"}
             ``"zarr"``: one array at the root, see ``docs/export.md``; ``"ome-zarr"``: pyramids
-            that viewers open, see ``docs/ome-zarr.md``; ``"references"``: a document that makes
-            the files themselves a Zarr, see ``docs/references.md``.
-        attrs
-            Kept with the pixels as JSON; wins over what the files say.
+            that viewers open, see ``docs/ome-zarr.md``; ``"references"``: a document by which the
+            files themselves are read as a Zarr, see ``docs/references.md``.
+        attrs : mapping, optional
+            Stored with the pixels as JSON; overrides the metadata of the files.
         **options
             Of all formats:
 
             - ``storage_options``: for fsspec, of the copy
-            - ``overwrite``: whether a copy that is there is replaced; default False
+            - ``overwrite``: whether an existing copy is replaced; default False
             - ``verify``: ``"sample"``, ``"all"`` or False: what is read back and compared
-            - ``progress``: True, False, a function of bytes done and in all, or None: a bar where
-              somebody looks
+            - ``progress``: True, False, a function of bytes done and bytes in all, or None: a bar
+              on a terminal and in a notebook
 
             Of ``"zarr"`` and ``"ome-zarr"``:
 
             - ``zarr_format``: 3 or 2
             - ``chunks``, ``shards``: shape of a chunk and of a shard; None chooses, without shards
             - ``compressor``: ``"default"``, None, or a codec of zarr or numcodecs
-            - ``resume``: whether what an attempt that ended early wrote is kept; default True
+            - ``resume``: whether to continue an attempt that ended early; default True
 
             Of ``"ome-zarr"``:
 
             - ``version``: ``"0.5"`` or ``"0.4"``
-            - ``name``: of the image or plate; None for that of the folder
-            - ``sel``: {dim: value} of what is taken
+            - ``name``: of the image or plate; None for the name of the folder
+            - ``sel``: {dim: value} to export
             - ``levels``: ``"auto"``, ``"source"``, a number, or factors by axis
             - ``downsample``: ``"mean"``, ``"nearest"``, or ``"mode"`` for labels
-            - ``colors``: ``"00FF00"`` and so on, for each channel or by its name
+            - ``colors``: such as ``"00FF00"``, for each channel or by its name
             - ``windows``: [darkest, brightest] for each channel or by its name
 
         Raises
         ------
         OptionError
-            An unknown format or option; or the source fills what it cannot read (``on_error``): a
-            copy would hide it for good.
+            If the format, an option or its value is unknown, or the source fills what it cannot
+            read (``on_error``): a copy would hide that for good.
         """
         from intake_tiffstack.export.formats import find_writer
 
         write = find_writer(format)
-        accepted = inspect.signature(write).parameters
         if self.options.on_error != "raise":
             raise OptionError(
                 "a source with on_error='fill' is not exported: the copy would hide what could "
                 "not be read; leave such files out with `exclude` or `sel`"
             )
-        known = set(accepted) - _OURS
-        for name in options:
-            if name not in known:
-                raise OptionError.unknown("option of export()", name, known)
+        check_options(OPTIONS[format], options, function="export()")
         named = self.to_xarray(chunks=None)
         told = {k: v for k, v in self.metadata.items() if v and k not in _OF_THE_ARRAY}
         given = {
@@ -395,6 +436,7 @@ class TiffStack:
             "present": self.collection.layout.present(),
             "pyramid": self._levels() if options.get("levels") == "source" else (),
         }
+        accepted = inspect.signature(write).parameters
         given = {name: value for name, value in given.items() if name in accepted}
         write(self.host_array, url, **given, **options)
 
@@ -410,8 +452,7 @@ class TiffStack:
                 return tuple(found)
 
 
-_OURS = frozenset({"source", "url", "dims", "coords", "attrs", "granule", "present", "pyramid"})
-"""Parameters of the writer that the collection itself gives."""
+show_options(TiffStack.export, *OPTIONS.values())
 
 _OF_THE_ARRAY = frozenset({"dims", "shape", "dtype", "coords"})
 """Keys of the metadata that a Zarr array keeps as its own."""

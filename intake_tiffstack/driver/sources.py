@@ -7,7 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, Unpack, cast, overload
 
 from dask.base import tokenize
 
@@ -17,7 +17,21 @@ from intake_tiffstack.driver.base import ArraySource
 from intake_tiffstack.driver.entries import absolute_urlpath
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.export.formats import open_copy
-from intake_tiffstack.options import Options, option_docs, option_signature
+from intake_tiffstack.export.options import (
+    OPTIONS,
+    OmeZarrExportOptions,
+    PersistOptions,
+    ReferencesExportOptions,
+    ZarrExportOptions,
+    show_options,
+)
+from intake_tiffstack.options import (
+    OptionKeywords,
+    Options,
+    UrlPath,
+    option_docs,
+    option_signature,
+)
 from intake_tiffstack.persist import (
     PersistedStack,
     Shelf,
@@ -86,7 +100,11 @@ class TiffStackSource(ArraySource):
     __signature__ = _signature  # Intake's __new__ hides that of __init__
 
     def __init__(
-        self, urlpath: Any = None, *, metadata: dict[str, Any] | None = None, **options: Any
+        self,
+        urlpath: UrlPath = "",
+        *,
+        metadata: dict[str, Any] | None = None,
+        **options: Unpack[OptionKeywords],
     ) -> None:
         super().__init__(metadata)
         self.options = Options.parse({"urlpath": urlpath, **options})
@@ -163,9 +181,39 @@ class TiffStackSource(ArraySource):
         self._in_use = None
         self.stack.relist()  # sources with the same options share it
 
+    @overload
     def export(
         self,
-        url: str,
+        url: str | os.PathLike[str],
+        *,
+        format: Literal["zarr"] = "zarr",
+        attrs: Mapping[str, Any] | None = None,
+        **options: Unpack[ZarrExportOptions],
+    ) -> TiffStackZarrSource: ...
+
+    @overload
+    def export(
+        self,
+        url: str | os.PathLike[str],
+        *,
+        format: Literal["ome-zarr"],
+        attrs: Mapping[str, Any] | None = None,
+        **options: Unpack[OmeZarrExportOptions],
+    ) -> TiffStackZarrSource: ...
+
+    @overload
+    def export(
+        self,
+        url: str | os.PathLike[str],
+        *,
+        format: Literal["references"],
+        attrs: Mapping[str, Any] | None = None,
+        **options: Unpack[ReferencesExportOptions],
+    ) -> TiffStackZarrSource: ...
+
+    def export(
+        self,
+        url: str | os.PathLike[str],
         *,
         format: str = "zarr",
         attrs: Mapping[str, Any] | None = None,
@@ -175,7 +223,7 @@ class TiffStackSource(ArraySource):
         is_reference = format == "references"  # to the files, be there a persisted copy or not
         stack = self.stack if is_reference else self._choose()
         attrs = {**self._own_attributes(), **(attrs or {})}
-        stack.export(url, format=format, attrs=attrs, **options)
+        stack.export(url, format=cast(Any, format), attrs=attrs, **options)
         given: dict[str, Any] = {
             "storage_options": options.get("storage_options"),
             "remote_options": self.options.storage_options if is_reference else None,
@@ -190,7 +238,7 @@ class TiffStackSource(ArraySource):
 
     # -- the persisted copy --------------------------------------------------------------------
 
-    def persist(self, ttl: float | None = None, **options: Any) -> Self:
+    def persist(self, ttl: float | None = None, **options: Unpack[PersistOptions]) -> Self:
         """Write a Zarr copy of the files into the store; from then on it is read in their place.
 
         Parameters
@@ -211,7 +259,7 @@ class TiffStackSource(ArraySource):
         persist_collection(self.options, ttl=ttl, **options)
         return self.get_persisted()
 
-    def repersist(self, **options: Any) -> Self:
+    def repersist(self, **options: Unpack[PersistOptions]) -> Self:
         """Write the copy anew, as it was made but for *options*; see :meth:`persist`."""
         self._check()
         persist_again(self.options, **options)
@@ -249,6 +297,10 @@ class TiffStackSource(ArraySource):
         self._check()
         return Shelf.of(pixel_key(self.options))
 
+
+show_options(TiffStackSource.export, *OPTIONS.values())
+show_options(TiffStackSource.persist, PersistOptions)
+show_options(TiffStackSource.repersist, PersistOptions)
 
 TiffStackSource.__doc__ = f"""A collection of TIFF files as one lazy, labelled array.
 

@@ -26,6 +26,7 @@ from intake_tiffstack.errors import (
     TargetBusyError,
     TargetExistsError,
 )
+from intake_tiffstack.export.options import PersistOptions, check_options
 from intake_tiffstack.options import Options
 from intake_tiffstack.persist.key import pixel_key
 from intake_tiffstack.persist.record import spell_urlpath
@@ -35,9 +36,6 @@ from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.stack import TiffStack
 
 __all__ = ["none_persisted", "persist_again", "persist_collection"]
-
-_OPTIONS = frozenset({"zarr_format", "chunks", "shards", "compressor", "verify", "progress"})
-"""What of an export's options persisting takes; where to and whether to replace it decides."""
 
 _WAIT_SECONDS = 0.5
 """How often to look whether the process that writes this generation has finished."""
@@ -159,9 +157,7 @@ def _check(options: Options, export: Mapping[str, Any]) -> None:
             "persist() takes no storage_options, since nothing of them may be stored: what the "
             "store needs belongs in the environment, or in the setting persist_storage_options"
         )
-    for name in export:
-        if name not in _OPTIONS:
-            raise OptionError.unknown("option of persist()", name, _OPTIONS)
+    check_options(PersistOptions, export, function="persist()")
 
 
 def _check_limit(nbytes: int) -> None:
