@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import tifffile
 
 from intake_tiffstack.errors import UnreadableFileError, UnsupportedFileError
-from intake_tiffstack.header.direct import DirectDecoder, find_direct_decoder
+from intake_tiffstack.header.codecs import Codec, find_codec
 from intake_tiffstack.header.tiff_file import FILE_FAULTS, advice_for, short_text
 
 if TYPE_CHECKING:
@@ -58,8 +57,8 @@ class Decode(Protocol):
 class Coding:
     """What the bytes of a segment are, for those who decode them without this package."""
 
-    compression: str
-    """Its name, as tifffile has it: ``NONE``, ``LZW``, ``ADOBE_DEFLATE`` ..."""
+    codec: Codec
+    """The compression."""
     predictor: int
     """TIFF's number: 1 for none, 2 for horizontal differences, 3 for those of floats."""
     dtype: np.dtype[Any] | None
@@ -94,8 +93,6 @@ class SegmentedFrames:
     """Value of sparse segments."""
     coding: Coding
     """What the bytes of a segment are."""
-    direct: DirectDecoder | None = None
-    """Decodes a segment to its place without a copy, where codec and layout allow it."""
 
     def __post_init__(self) -> None:
         if not self.offsets.shape[1] == self.counts.shape[1] == math.prod(self.grid):
@@ -157,7 +154,7 @@ def locate_frames(
         return raw
     refuse_outside(offsets, counts, file, "page {}")
     _check_decoder(keyframe)
-    is_jpeg = keyframe.compression in {6, 7, 34892, 33007}
+    is_jpeg = find_codec(int(keyframe.compression)).needs_jpeg_tables
     return SegmentedFrames(
         shape=tuple(int(n) for n in keyframe.shaped),  # type: ignore[arg-type]
         dtype=np.dtype(keyframe.dtype).newbyteorder("="),
@@ -170,14 +167,13 @@ def locate_frames(
         axes=axes,
         nodata=keyframe.nodata,
         coding=_describe_coding(keyframe, stored),
-        direct=find_direct_decoder(keyframe),
     )
 
 
 def _describe_coding(keyframe: Any, stored: np.dtype[Any]) -> Coding:
     is_plain = keyframe.bitspersample == 8 * stored.itemsize and keyframe.fillorder == 1
     return Coding(
-        compression=tifffile.COMPRESSION(keyframe.compression).name,
+        codec=find_codec(int(keyframe.compression)),
         predictor=int(keyframe.predictor),
         dtype=stored if is_plain else None,
         is_tiled=bool(keyframe.is_tiled),

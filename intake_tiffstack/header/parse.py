@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tifffile
 
 from intake_tiffstack.errors import (
     OptionError,
@@ -18,6 +17,7 @@ from intake_tiffstack.errors import (
     UnreadableFileError,
     UnsupportedFileError,
 )
+from intake_tiffstack.header.codecs import find_codec
 from intake_tiffstack.header.dim_names import name_dims
 from intake_tiffstack.header.frames import RawFrames, SegmentedFrames, locate_frames
 from intake_tiffstack.header.header_bytes import HeaderBytes, open_header
@@ -39,16 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Header", "read_header"]
 
-# The most bytes that one byte of a segment can become, from the codec's own format; a page that
-# claims more is nonsense, seen before anything is allocated. Codecs not listed have no such bound.
-MAX_EXPANSION: Mapping[int, int] = {
-    1: 1,  # none
-    5: 2_800,  # LZW: a 12-bit code stands for at most 4,096 bytes
-    8: 1_040,  # Deflate: 258 bytes from 2 bits
-    32946: 1_040,
-    50013: 1_040,
-    32773: 64,  # PackBits: 128 bytes from 2
-}
 EXPANSION_SLACK = 64  # bytes: the bounds are for long runs, a tiny segment may round up
 
 _FRAME_AXES: Mapping[str, int] = {"Z": 1, "Y": 2, "X": 3}
@@ -322,13 +312,14 @@ def _refuse_impossible(image: Any, url: str, notes: list[str], limit: int | None
             "raise tiffstack.max_image_bytes in dask's config if that is true",
             url=url,
         )
-    expansion = MAX_EXPANSION.get(int(keyframe.compression))
+    codec = find_codec(int(keyframe.compression))
     stored = sum(keyframe.databytecounts)
     bits = keyframe.bitspersample
     packed = math.prod(keyframe.shape) * (bits if isinstance(bits, int) else min(bits)) // 8
-    if expansion is not None and stored > 0 and packed > (stored + EXPANSION_SLACK) * expansion:
+    most = None if codec.max_expansion is None else (stored + EXPANSION_SLACK) * codec.max_expansion
+    if most is not None and stored > 0 and packed > most:
         raise TooLargeError(
             f"{url}: a page of {nbytes:,} bytes cannot come from {stored:,} bytes of "
-            f"{tifffile.COMPRESSION(keyframe.compression).name}; {advice_for(url)}",
+            f"{codec.name}; {advice_for(url)}",
             url=url,
         )

@@ -11,7 +11,7 @@ Zarr specification, version 2, sections "Arrays" and "Chunks"; TIFF 6.0, section
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,20 +19,12 @@ import numpy as np
 
 from intake_tiffstack.errors import UnsupportedFileError
 from intake_tiffstack.header import Header, RawFrames, SegmentedFrames, Structure
+from intake_tiffstack.header.codecs import CODECS, Codec
 
 __all__ = ["Cut", "Reference", "common_cut", "cut_file", "fill_values", "find_references"]
 
 CHUNK_BYTES = 2**22
 """About how much of a file that is not compressed makes a chunk: one request, and no more."""
-
-_COMPRESSORS: Mapping[str, dict[str, Any] | None] = {
-    "NONE": None,
-    "DEFLATE": {"id": "zlib", "level": 6},
-    "ADOBE_DEFLATE": {"id": "zlib", "level": 6},
-    "ZSTD": {"id": "zstd", "level": 3},
-    "LZW": {"id": "imagecodecs_lzw"},
-}
-"""Codec of TIFF to that of numcodecs; levels are for writing and say nothing here."""
 
 ADVICE = "format='zarr' or 'ome-zarr' copies the pixels of any file"
 
@@ -45,8 +37,8 @@ class Cut:
     """Extent along each dim of the file."""
     dtype: np.dtype[Any]
     """As stored, byte order included."""
-    compressor: str | None
-    """Name of the codec in TIFF, None for none."""
+    codec: Codec | None
+    """The compression, None for none."""
     predictor_dim: int | None
     """The dim along which neighbours are subtracted, None for none."""
     is_run: bool = True
@@ -78,7 +70,8 @@ class Cut:
                     "dtype": self.dtype.str,
                 }
             ]
-        compressor = None if self.compressor is None else _COMPRESSORS[self.compressor]
+        numcodecs = None if self.codec is None else self.codec.numcodecs
+        compressor = None if numcodecs is None else dict(numcodecs)
         return {"compressor": compressor, "filters": filters}
 
 
@@ -115,11 +108,9 @@ def cut_file(header: Header, structure: Structure, *, edges: Sequence[tuple[int,
     if isinstance(frames, RawFrames):
         return Cut(_cut_raw(frames, structure, edges), frames.dtype, None, None)
     coding, axes = frames.coding, _page_axes(header, frames, structure)
-    if coding.compression not in _COMPRESSORS:
-        known = ", ".join(name for name in _COMPRESSORS if name != "DEFLATE")
-        raise _refusal(
-            header, f"it is compressed by {coding.compression}, which is none of {known}"
-        )
+    if coding.codec.numcodecs is None:
+        known = ", ".join(codec.name for codec in CODECS if codec.numcodecs is not None)
+        raise _refusal(header, f"it is compressed by {coding.codec.name}, which is none of {known}")
     if coding.dtype is None:
         raise _refusal(header, "its pixels are packed bits or have another order of bits")
     if coding.predictor not in (1, 2) or (coding.predictor == 2 and coding.dtype.kind not in "iu"):
@@ -146,7 +137,7 @@ def cut_file(header: Header, structure: Structure, *, edges: Sequence[tuple[int,
     return Cut(
         chunk=chunk,
         dtype=coding.dtype,
-        compressor=None if coding.compression == "NONE" else coding.compression,
+        codec=coding.codec if coding.codec.numcodecs else None,
         predictor_dim=None if coding.predictor == 1 else lead + axes.index(3),
         is_run=False,
     )
@@ -188,7 +179,7 @@ def find_references(header: Header, structure: Structure, cut: Cut) -> Iterator[
     if grid != page or math.prod(grid) != frames.offsets.shape[1]:
         raise _refusal(header, "its segments do not line up with the dims of a page")
     is_there = (frames.offsets > 0) & (frames.counts > 0)
-    if cut.compressor is None and (frames.counts[is_there] != cut.nbytes).any():
+    if cut.codec is None and (frames.counts[is_there] != cut.nbytes).any():
         raise _refusal(header, f"its segments are of unequal size, not of {cut.nbytes} bytes each")
     for frame, segment in np.argwhere(is_there).tolist():
         place = (*np.unravel_index(frame, lead), *np.unravel_index(segment, grid))

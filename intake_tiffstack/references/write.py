@@ -278,7 +278,7 @@ def _span(offsets: Sequence[int], position: int) -> int:
 
 
 def _describe(cut: Cut) -> str:
-    codec = cut.compressor or "not compressed"
+    codec = "not compressed" if cut.codec is None else cut.codec.name
     return f"{'x'.join(map(str, cut.chunk))} {cut.dtype.str}, {codec}" + (
         ", with a predictor" if cut.predictor_dim is not None else ""
     )
