@@ -24,54 +24,54 @@ _PACKAGES = (
 _HEAD = """\
 # Benchmarks
 
-Written by `make bench`; do not edit. This package beside its peers and the floors, on the same
-files in one run: what a bar asks for, and what was measured.
+Written by `make bench`; do not edit. This package, comparable packages and hand-written floors on the
+same files, in one run: the target of each bar and the measured value.
 
 {reached} of {total} bars reached.
 
 ## How to run
 
 ```sh
-make bench                           # all: some ten minutes on two idle cores, 2 GB of files
-python -m benchmarks --list          # the names
-python -m benchmarks sum plane       # some; the others stay as they were in the report
+make bench                           # all: about ten minutes on two idle cores, 2 GB of files
+python -m benchmarks --list          # lists the names
+python -m benchmarks sum plane       # runs some; the report keeps the others
 python -m benchmarks --dry sum       # prints only
 ```
 
-`python -m benchmarks` needs the extra `bench`: `pip install -e ".[all,bench]"`. Files go below
-`TMPDIR`, copies on a RAM disk where there is one (`/dev/shm`), and all are deleted afterwards.
-EuBI-Bridge pins an older tifffile: `EUBI_PYTHON` names the Python of an environment with
+`python -m benchmarks` needs the extra `bench`: `pip install -e ".[all,bench]"`. Files are written
+below `TMPDIR`, copies to a RAM disk if there is one (`/dev/shm`), and all are deleted afterwards.
+EuBI-Bridge pins an older tifffile: set `EUBI_PYTHON` to the Python of an environment with
 `eubi-bridge-lite`.
 
 ## How it is measured
 
-- Each contender works in a process of its own, and they take turns; a time is the median of its
-  rounds, a ratio the median of the ratios of the same rounds. Dask computes on {threads} threads.
-- Opening, and small files, are timed in a new process each round, after a first use of the same
-  code on four other files: nothing is cached, all is imported. Elsewhere the array is open already
-  and the first round does not count. Files are in the page cache.
-- All must give the same pixels as tifffile alone; who does not is marked wrong, and who fails is
-  there with what it said.
+- Each contender runs in its own process, in turns; a time is the median over its rounds, a ratio the
+  median of the ratios within a round. Dask computes on {threads} threads.
+- Opening, and small files, are timed in a new process per round, after a warm-up with the same code on
+  four other files: nothing is cached, everything is imported. In the other benchmarks the array is
+  already open and the first round is discarded. Files are in the page cache.
+- All contenders must return the same pixels as tifffile; wrong results are marked, and failures are
+  listed with their error.
 - Relative is a multiple of the time of this package.
-- CPU is the processor time of all threads: what else the machine does adds nothing to it.
-- Peak is the most memory that the process held, its imports too.
-- The object store is moto's server on 127.0.0.1, which counts the requests it gets and the bytes it
-  sends; nothing is far away there, so it is not timed.
-- A contender that takes long has fewer rounds.
+- CPU is the processor time of all threads; it excludes other processes on the machine.
+- Peak is the maximum memory of the process, including imports.
+- The object store is moto's server on 127.0.0.1, which counts requests and bytes sent. It has no
+  network latency, so it is not timed.
+- Slow contenders have fewer rounds.
 
-The contenders are: the recipe of 2019 (`dask.delayed` a file, put together by `da.block`), reading
-with tifffile and with imageio; dask-image; `dask.array.image`, reading with tifffile; intake-xarray
-with a pattern; tifffile's `TiffSequence` as a Zarr store; bioio-tiff-glob. The floors are the least
-that such work can be, by hand: they know where the pixels lie.
+The contenders are the recipe of 2019 (`dask.delayed` per file, combined by `da.block`), reading with
+tifffile and with imageio; dask-image; `dask.array.image`, reading with tifffile; intake-xarray with a
+pattern; tifffile's `TiffSequence` as a Zarr store; bioio-tiff-glob. The floors are hand-written lower
+bounds for the same work, with the offsets of the pixels known in advance.
 
-Three write OME-Zarr: ngff-zarr (means, its own compressor) and bioio's `OMEZarrWriter` from the
-lazy array of this package, since they read no collection, and EuBI-Bridge, without Java, from the
-files. All write the same levels, in chunks of 4 planes; where it can be said, with the same
-compressor.
+Three packages write OME-Zarr: ngff-zarr (means, its own compressor) and bioio's `OMEZarrWriter` from
+the lazy array of this package, because they do not read collections, and EuBI-Bridge, without Java,
+from the files. All write the same levels, in chunks of 4 planes, and use the same compressor if it can
+be set.
 
 ## On a GPU
 
-Not run on a GPU: none was at hand. `python -m benchmarks.gpu` delivers chunks to one, checks the
+Not run on a GPU: none was available. `python -m benchmarks.gpu` delivers chunks to one, checks the
 pixels and prints a table; see [gpu.md](gpu.md).
 """
 
@@ -163,9 +163,9 @@ def _seconds(seconds: float) -> str:
 
 
 def _profiles(results: Sequence[CaseResult]) -> Iterator[str]:
-    yield from ("## What stands in the way", "")
-    yield "Where a bar was not reached: the functions of this package's run that took most time in"
-    yield "themselves, on one thread, or the first requests that it made."
+    yield from ("## Profiles of bars not reached", "")
+    yield "For each bar that was not reached: the functions with the most time of their own in the run of"
+    yield "this package, on one thread, or its first requests."
     for result in results:
         if result.profile:
             yield from ("", f"### {_sentence(result.work)}", "")
