@@ -414,7 +414,8 @@ import intake_tiffstack.arrays.stack_array
 array = pickle.load(sys.stdin.buffer)
 lazy = pickle.load(sys.stdin.buffer)
 assert array.shape == lazy.shape
-print(*sorted({"tifffile", "imagecodecs", "cupy", "s3fs", "zarr", "intake"} & set(sys.modules)))
+names = {"tifffile", "imagecodecs", "cupy", "s3fs", "zarr", "intake", "pydantic"}
+print(*sorted(names & set(sys.modules)))
 """
 
 

@@ -69,13 +69,13 @@ def test_the_choices_are_named(
 
 def test_an_option_of_another_format_is_unknown(stack: TiffStack, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"unknown option of export\(\) 'levels'"):
-        stack.export(tmp_path / "out.zarr", levels=2)  # type: ignore[call-overload]
+        stack.export(tmp_path / "out.zarr", levels=2)
 
 
 def test_persist_checks_choices_too(stack: TiffStack, tmp_path: Path) -> None:
     source = TiffStackSource(tmp_path / "a.tif")
     with pytest.raises(OptionError, match=r"^verify must be 'sample', 'all' or False, but got 'sa"):
-        source.persist(verify="sampel")  # type: ignore[typeddict-item]
+        source.persist(verify="sampel")
 
 
 @pytest.mark.parametrize("cls", [TiffStack, TiffStackSource], ids=lambda cls: cls.__name__)

@@ -7,7 +7,18 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, Unpack, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from dask.base import tokenize
 
@@ -103,7 +114,7 @@ class TiffStackSource(ArraySource):
         self,
         urlpath: UrlPath = "",
         *,
-        metadata: dict[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
         **options: Unpack[OptionKeywords],
     ) -> None:
         super().__init__(metadata)
@@ -315,6 +326,10 @@ _OPTIONS_OF_EXPORT = (TiffStack.export.__doc__ or "").partition("\n")[2]
 TiffStackSource.export.__doc__ = f"{TiffStackSource.export.__doc__}\n{_OPTIONS_OF_EXPORT}"
 
 
+class _NoOptions(TypedDict):
+    """Nothing else, to a type checker; at run time the error suggests the nearest name."""
+
+
 class TiffStackZarrSource(ArraySource):
     """A copy that this package wrote, any Zarr array with dims, or an image of any OME-Zarr.
 
@@ -359,16 +374,16 @@ class TiffStackZarrSource(ArraySource):
 
     def __init__(
         self,
-        urlpath: Any = None,
+        urlpath: str | os.PathLike[str] = "",
         *,
-        storage_options: dict[str, Any] | None = None,
-        sel: dict[str, Any] | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        sel: Mapping[str, Any] | None = None,
         arraytype: str = "numpy",
         level: int = 0,
         image: str | None = None,
-        remote_options: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **unknown: Any,
+        remote_options: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **unknown: Unpack[_NoOptions],
     ) -> None:
         for name in unknown:
             raise OptionError.unknown("option", name, self._signature.parameters)
