@@ -28,13 +28,13 @@ from intake_tiffstack.errors import (
     TiffStackWarning,
     VerificationError,
 )
-from intake_tiffstack.export.ome_zarr.axes import AXES, Axis, assign_axes, describe_axes
-from intake_tiffstack.export.ome_zarr.downsample import take_mean, take_mode
+from intake_tiffstack.export.ome_zarr.axes import AXES, NgffAxis, assign_axes, describe_axes
+from intake_tiffstack.export.ome_zarr.downsample import find_reduce, take_mean, take_mode
 from intake_tiffstack.export.ome_zarr.levels import plan_levels, reuse_levels
 from intake_tiffstack.export.ome_zarr.plan_passes import plan_passes
 from intake_tiffstack.export.ome_zarr.plates import arrange_images
-from intake_tiffstack.export.ome_zarr.write import _draft_levels, write_ome_zarr
-from intake_tiffstack.export.passes import Stage
+from intake_tiffstack.export.ome_zarr.write import _plan_arrays, write_ome_zarr
+from intake_tiffstack.export.passes import Pass
 
 VERSIONS = pytest.mark.parametrize("version", ["0.4", "0.5"])
 RNG = np.random.default_rng(2024)
@@ -237,11 +237,11 @@ def test_dims_without_y_or_x_are_told() -> None:
 # --- levels ---------------------------------------------------------------------------------------
 
 
-def shapes(levels: Any, shape: tuple[int, ...], *axes: Axis) -> list[tuple[int, ...]]:
+def shapes(levels: Any, shape: tuple[int, ...], *axes: NgffAxis) -> list[tuple[int, ...]]:
     return [level.shape for level in plan_levels(levels, shape, axes)]
 
 
-Y, X = Axis("y", "y", 0.1, unit="micrometer"), Axis("x", "x", 0.1, unit="micrometer")
+Y, X = NgffAxis("y", "y", 0.1, unit="micrometer"), NgffAxis("x", "x", 0.1, unit="micrometer")
 
 
 def test_auto_ends_where_y_and_x_are_under_512() -> None:
@@ -263,12 +263,12 @@ def test_auto_ends_where_y_and_x_are_under_512() -> None:
 def test_z_is_halved_where_its_spacing_is_at_most_half_that_of_y(
     spacing: float, unit: str | None, expected: list[int]
 ) -> None:
-    z = Axis("z", "z", spacing, unit=unit)
+    z = NgffAxis("z", "z", spacing, unit=unit)
     assert [shape[0] for shape in shapes(4, (16, 64, 64), z, Y, X)] == expected
 
 
 def test_factors_may_be_given_for_each_level() -> None:
-    z = Axis("z", "z")
+    z = NgffAxis("z", "z")
     assert shapes([{"y": 2, "x": 2}, {"z": 3, "y": 4, "x": 4}], (7, 33, 30), z, Y, X) == [
         (7, 33, 30),
         (7, 17, 15),
@@ -333,15 +333,15 @@ def test_the_source_is_read_once_whatever_fits_into_memory(
     source = Counted(pixels(6, 90, 70))
     where = f"memory://{uuid.uuid4().hex}"
     largest = 0
-    read = Stage.read
+    read = Pass.read
 
-    def measured(self: Stage, place: Any, region: Any) -> Any:
+    def measured(self: Pass, place: Any, region: Any) -> Any:
         nonlocal largest
         block = read(self, place, region)
         largest = max(largest, block.nbytes)
         return block
 
-    monkeypatch.setattr(Stage, "read", measured)
+    monkeypatch.setattr(Pass, "read", measured)
     with dask.config.set({"tiffstack.block_bytes": block_bytes}):
         write(where, source, "zyx", levels=3, chunks=(2, 16, 16), verify=False)
     assert np.all(source.reads == 1)
@@ -388,7 +388,7 @@ def test_a_pyramid_of_the_files_is_reused_where_it_fits(tmp_path: Path) -> None:
 
 def test_what_the_files_lack_is_made() -> None:
     levels = reuse_levels(
-        [(4, 4096, 4096), (4, 2048, 2048), (2, 1500, 1500)], (Axis("z", "z"), Y, X)
+        [(4, 4096, 4096), (4, 2048, 2048), (2, 1500, 1500)], (NgffAxis("z", "z"), Y, X)
     )
     assert [(level.shape[1], level.source) for level in levels] == [
         (4096, 0),
@@ -647,14 +647,14 @@ def test_a_series_is_overwritten_only_when_asked_and_only_if_all_is_ours(tmp_pat
 def test_a_level_that_does_not_read_back_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shrink = Stage.shrink
+    shrink = Pass.shrink
     calls: list[int] = []
 
-    def wrong(self: Stage, block: Any, draft: int) -> Any:
-        calls.append(draft)
-        return shrink(self, block, draft) + (draft == 1 and len(calls) < 3)
+    def wrong(self: Pass, block: Any, index: int) -> Any:
+        calls.append(index)
+        return shrink(self, block, index) + (index == 1 and len(calls) < 3)
 
-    monkeypatch.setattr(Stage, "shrink", wrong)
+    monkeypatch.setattr(Pass, "shrink", wrong)
     with pytest.raises(VerificationError, match="the array '1' does not read back"):
         write(tmp_path / "a", pixels(32, 32), "yx", levels=2)
 
@@ -731,14 +731,30 @@ def test_positions_without_any_file_are_told(tmp_path: Path) -> None:
 
 
 def test_a_block_is_no_larger_than_it_has_to_be() -> None:
-    axes = [Axis(name, name) for name in "zyx"]
+    axes = [NgffAxis(name, name) for name in "zyx"]
     levels = plan_levels([dict.fromkeys("zyx", 2)] * 3, (512, 1024, 1024), axes)
-    drafts = _draft_levels(levels, axes, np.dtype("u2"), "0.5", (128,) * 3, None, "default")
-    passes = plan_passes(levels, drafts, granule=(1, 1024, 1024), order=[0, 1, 2], most_bytes=2**27)
+    arrays = _plan_arrays(levels, axes, np.dtype("u2"), "0.5", (128,) * 3, None, "default")
+    sources = [np.broadcast_to(np.uint16(0), levels[0].shape)]
+    reduce = find_reduce("mean")
+    passes = plan_passes(
+        levels,
+        arrays,
+        sources,
+        reduce,
+        granule=(1, 1024, 1024),
+        order=[0, 1, 2],
+        most_bytes=2**27,
+    )
     assert [len(p.factors) for p in passes] == [2, 2]
     assert np.prod([max(lengths) for lengths in passes[0].blocks]) * 2 == 2**25
     (one,) = plan_passes(
-        levels[:1], drafts[:1], granule=(256, 512, 512), order=[0, 1, 2], most_bytes=2**27
+        levels[:1],
+        arrays[:1],
+        sources,
+        reduce,
+        granule=(256, 512, 512),
+        order=[0, 1, 2],
+        most_bytes=2**27,
     )
     assert {max(lengths) for lengths in one.blocks} == {256, 512}  # a file is read once
 

@@ -219,7 +219,7 @@ class Held:
         self._thread = threading.Thread(target=self._beat, name="tiffstack-claim", daemon=True)
         self._thread.start()
 
-    def say(self, **changes: Any) -> None:
+    def renew(self, **changes: Any) -> None:
         """Renew the claim, with some of what it says changed.
 
         Raises
@@ -242,7 +242,7 @@ class Held:
         """Leave the copy to be resumed, if the claim is still held."""
         self._end()
         try:
-            self.say(is_stopped=True)
+            self.renew(is_stopped=True)
         except TargetBusyError:
             return  # dropped, or taken over: another's now
         except TiffStackError as exc:  # the disk is full, or the store gone: that is the failure
@@ -262,7 +262,7 @@ class Held:
     def _beat(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
             try:
-                self.say()
+                self.renew()
             except TiffStackError as exc:  # units find by themselves what is wrong
                 _LOG.warning("the claim on %s was not renewed: %s", self.claim.place.url, exc)
 

@@ -48,11 +48,11 @@ class Destination:
         """The names of those that hold anything: a disk may have lost what was not flushed."""
         return frozenset(key for key in self.stored if self.sizes[key])
 
-    def again(self) -> Destination:
+    def refresh(self) -> Destination:
         """Return what is there now, of the same last writer; one listing."""
         return replace(self, sizes=self.place.find_sizes())
 
-    def decide(
+    def choose_action(
         self, spec: Mapping[str, Any], *, overwrite: bool, resume: bool
     ) -> Literal["start", "resume", "clear", "finish"]:
         """Return what a writer may do here. Pure.

@@ -1,7 +1,8 @@
 """The units of a copy: what is read once, and all that is written from it.
 
-A stage is one pass over an array. Its blocks end where chunks (or shards) of every array that it
-writes end, so that no two units touch the same one, and units run in any order and without locks.
+A pass reads one array once and writes one or more. Its blocks end where chunks (or shards) of every
+array that it writes end: no two units touch the same chunk, and they run in any order and without
+locks.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from numpy.typing import NDArray
 from intake_tiffstack.copies.verify import SAMPLES
 from intake_tiffstack.errors import VerificationError
 from intake_tiffstack.export.claim import Claim
-from intake_tiffstack.export.planned_array import PlannedArray, Region
+from intake_tiffstack.export.planned_array import PlannedArray, Slices
 from intake_tiffstack.storage.folder import Folder
 
 __all__ = [
     "Job",
-    "Part",
+    "Pass",
     "Reduce",
     "Source",
-    "Stage",
     "Unit",
+    "WrittenPart",
     "check_part",
-    "in_waves",
+    "group_into_waves",
     "write_unit",
 ]
 
@@ -53,34 +54,36 @@ class Source(Protocol):
     def dtype(self) -> np.dtype[Any]:
         """Type of an element."""
 
-    def __getitem__(self, region: Region) -> Any:
+    def __getitem__(self, region: Slices) -> Any:
         """Return a region, as an array in host memory."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """A region of one of the arrays that a stage writes."""
+class WrittenPart:
+    """A region of one of the arrays that a pass writes."""
 
-    draft: int
+    index: int
     """Which of them."""
-    region: Region
+    region: Slices
 
 
 @dataclass(frozen=True)
-class Stage:
+class Pass:
     """One pass over an array, and what is made of it."""
 
     source: Source | PlannedArray
-    """What is read; a draft is an array that an earlier stage wrote."""
-    drafts: tuple[PlannedArray, ...]
+    """What is read; a PlannedArray is one that an earlier pass wrote."""
+    arrays: tuple[PlannedArray, ...]
     """What is written: the first is made from the source, each other from the one before."""
     blocks: tuple[tuple[int, ...], ...]
     """Lengths of the blocks along each dim of the source."""
     factors: tuple[tuple[int, ...], ...] = ()
-    """By how much each draft is smaller than what it is made from, along each dim; none for a
-    single draft that is a copy."""
+    """By how much each array is smaller than what it is made from, along each dim; none for a
+    single array that is a copy."""
     reduce: Reduce | None = None
-    """Makes the drafts that are smaller."""
+    """Makes the arrays that are smaller."""
+    level: int | None = None
+    """Which level of the files the source is; None if it is an array of the copy."""
 
     @cached_property
     def _starts(self) -> tuple[tuple[int, ...], ...]:
@@ -88,17 +91,17 @@ class Stage:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the whole stage reads."""
+        """Bytes that the whole pass reads."""
         return math.prod(self.source.shape) * self.source.dtype.itemsize
 
     def units(self) -> Iterator[Unit]:
         """Yield the units, in C order."""
         yield from itertools.product(*(range(len(lengths)) for lengths in self.blocks))
 
-    def region(self, unit: Unit, draft: int | None = None) -> Region:
-        """Return what a unit writes of one of the drafts; None: what it reads. Pure."""
+    def region(self, unit: Unit, index: int | None = None) -> Slices:
+        """Return what a unit writes of one of the arrays; None: what it reads. Pure."""
         bounds = [(s[i], s[i + 1]) for s, i in zip(self._starts, unit, strict=True)]
-        for factors in self.factors[: 0 if draft is None else draft + 1]:
+        for factors in self.factors[: 0 if index is None else index + 1]:
             bounds = [(a // f, -(-b // f)) for (a, b), f in zip(bounds, factors, strict=True)]
         return tuple(slice(a, b) for a, b in bounds)
 
@@ -109,72 +112,73 @@ class Stage:
 
     def keys(self, unit: Unit) -> Iterator[str]:
         """Yield the names of all that a unit writes. Pure."""
-        for i, draft in enumerate(self.drafts):
-            yield from draft.keys(self.region(unit, i))
+        for i, array in enumerate(self.arrays):
+            yield from array.keys(self.region(unit, i))
 
-    def read(self, place: Folder, region: Region) -> NDArray[Any]:
+    def read(self, place: Folder, region: Slices) -> NDArray[Any]:
         """Return a region of the source in memory."""
         if isinstance(self.source, PlannedArray):
             return self.source.read(place, region)
         return np.asarray(self.source[region])
 
-    def shrink(self, block: NDArray[Any], draft: int) -> NDArray[Any]:
-        """Return what a block of the draft before (or the source) becomes in *draft*."""
-        if not self.factors or max(self.factors[draft]) == 1:
+    def shrink(self, block: NDArray[Any], index: int) -> NDArray[Any]:
+        """Return what a block of the array before (or the source) becomes in the array *index*."""
+        if not self.factors or max(self.factors[index]) == 1:
             return block
         if self.reduce is None:
-            raise ValueError("a stage that makes something smaller needs a function that reduces")
-        return self.reduce(block, self.factors[draft])
+            raise ValueError("a pass that makes something smaller needs a function that reduces")
+        return self.reduce(block, self.factors[index])
 
-    def widen(self, part: Part) -> Region:
-        """Return what a part is made of, in the draft before or in the source. Pure."""
-        before = self.drafts[part.draft - 1] if part.draft else self.source
-        factors = self.factors[part.draft] if self.factors else (1,) * len(part.region)
+    def source_region(self, part: WrittenPart) -> Slices:
+        """Return what a part is made of, in the array before or in the source. Pure."""
+        before = self.arrays[part.index - 1] if part.index else self.source
+        factors = self.factors[part.index] if self.factors else (1,) * len(part.region)
         return tuple(
             slice(s.start * f, min(s.stop * f, n))
             for s, f, n in zip(part.region, factors, before.shape, strict=True)
         )
 
-    def samples(self) -> Iterator[Part]:
-        """Yield a chunk here and there of each draft, first and last among them. Pure."""
-        for i, draft in enumerate(self.drafts):
-            counts = [-(-n // c) for n, c in zip(draft.shape, draft.chunks, strict=True)]
-            places = np.linspace(0, math.prod(counts) - 1, SAMPLES // len(self.drafts) or 1)
+    def samples(self) -> Iterator[WrittenPart]:
+        """Yield a chunk here and there of each array, first and last among them. Pure."""
+        for i, array in enumerate(self.arrays):
+            counts = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
+            places = np.linspace(0, math.prod(counts) - 1, SAMPLES // len(self.arrays) or 1)
             for place in sorted({int(n) for n in places}):
                 at = np.unravel_index(place, counts)
-                yield Part(
+                yield WrittenPart(
                     i,
                     tuple(
                         slice(int(k) * c, min((int(k) + 1) * c, n))
-                        for k, c, n in zip(at, draft.chunks, draft.shape, strict=True)
+                        for k, c, n in zip(at, array.chunks, array.shape, strict=True)
                     ),
                 )
 
-    def all_parts(self) -> Iterator[Part]:
-        """Yield all that is written, a part for each unit and draft. Pure."""
+    def all_parts(self) -> Iterator[WrittenPart]:
+        """Yield all that is written, a part for each unit and array. Pure."""
         for unit in self.units():
-            for i in range(len(self.drafts)):
-                yield Part(i, self.region(unit, i))
+            for i in range(len(self.arrays)):
+                yield WrittenPart(i, self.region(unit, i))
 
 
-def in_waves(stages: Sequence[Stage]) -> list[tuple[Stage, ...]]:
-    """Return the stages in groups, each of which reads what groups before it wrote. Pure."""
-    waves: list[list[Stage]] = []
+def group_into_waves(passes: Sequence[Pass]) -> list[tuple[Pass, ...]]:
+    """Return the passes in groups, each of which reads what groups before it wrote. Pure."""
+    waves: list[list[Pass]] = []
     written: dict[str, int] = {}
-    for stage in stages:
-        depth = written[stage.source.path] + 1 if isinstance(stage.source, PlannedArray) else 0
+    for one_pass in passes:
+        source = one_pass.source
+        depth = written[source.path] + 1 if isinstance(source, PlannedArray) else 0
         waves.extend([] for _ in range(depth + 1 - len(waves)))
-        waves[depth].append(stage)
-        written |= {draft.path: depth for draft in stage.drafts}
+        waves[depth].append(one_pass)
+        written |= {array.path: depth for array in one_pass.arrays}
     return [tuple(wave) for wave in waves]
 
 
-Job = tuple[tuple[Stage, ...], Folder, Claim]
-"""What all units of some stages have in common; sent to each worker once."""
+Job = tuple[tuple[Pass, ...], Folder, Claim]
+"""What all units of some passes have in common; sent to each worker once."""
 
 
 def write_unit(job: Job, item: tuple[int, Unit]) -> int:
-    """Read and write one unit of one of the stages, and return how many bytes it read.
+    """Read and write one unit of one of the passes, and return how many bytes it read.
 
     Raises
     ------
@@ -183,17 +187,17 @@ def write_unit(job: Job, item: tuple[int, Unit]) -> int:
     StorageError
         If the store refuses.
     """
-    stages, place, claim = job
-    stage, unit = stages[item[0]], item[1]
-    block = stage.read(place, stage.region(unit))
+    passes, place, claim = job
+    one_pass, unit = passes[item[0]], item[1]
+    block = one_pass.read(place, one_pass.region(unit))
     claim.check()  # after the longest part, and before anything is changed
-    for i, draft in enumerate(stage.drafts):
-        block = stage.shrink(block, i)
-        draft.write(place, stage.region(unit, i), block)
-    return stage.unit_nbytes(unit)
+    for i, array in enumerate(one_pass.arrays):
+        block = one_pass.shrink(block, i)
+        array.write(place, one_pass.region(unit, i), block)
+    return one_pass.unit_nbytes(unit)
 
 
-def check_part(job: Job, item: tuple[int, Part]) -> int:
+def check_part(job: Job, item: tuple[int, WrittenPart]) -> int:
     """Read a part back, compare it with what it was made of, and return its bytes.
 
     Raises
@@ -201,23 +205,23 @@ def check_part(job: Job, item: tuple[int, Part]) -> int:
     VerificationError
         If they differ. What holds the region is removed, so that the same call writes it again.
     """
-    stages, place, _ = job
-    stage, part = stages[item[0]], item[1]
-    draft, wider = stage.drafts[part.draft], stage.widen(part)
-    if part.draft == 0:
-        block = stage.read(place, wider)
+    passes, place, _ = job
+    one_pass, part = passes[item[0]], item[1]
+    array, wider = one_pass.arrays[part.index], one_pass.source_region(part)
+    if part.index == 0:
+        block = one_pass.read(place, wider)
     else:
-        block = stage.drafts[part.draft - 1].read(place, wider)
-    expected = stage.shrink(block, part.draft)
+        block = one_pass.arrays[part.index - 1].read(place, wider)
+    expected = one_pass.shrink(block, part.index)
     try:
-        found = _bytes(draft.read(place, part.region))
+        found = _bytes(array.read(place, part.region))
     except (RuntimeError, ValueError, zlib.error, EOFError):  # what codecs and Zarr say of damage
         found = None
-    if found != _bytes(expected.astype(draft.dtype, copy=False)):
-        place.remove(list(draft.keys(part.region)))
+    if found != _bytes(expected.astype(array.dtype, copy=False)):
+        place.remove(list(array.keys(part.region)))
         where = ", ".join(f"{s.start}:{s.stop}" for s in part.region)
         raise VerificationError(
-            f"{place.url}: the region [{where}] of the array {draft.path or '/'!r} does not read "
+            f"{place.url}: the region [{where}] of the array {array.path or '/'!r} does not read "
             "back as it was written; it was removed, and the same call writes it again "
             "(verify=False accepts a compressor that changes values)",
             url=place.url,

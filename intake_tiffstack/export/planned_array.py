@@ -1,6 +1,6 @@
 """A Zarr array that exists here and not yet in its store: Zarr writes metadata where it makes one.
 
-Chunks are written through a draft, and its metadata documents when all chunks are there.
+Chunks are written through it, and its metadata documents when all chunks are there.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,9 +23,9 @@ from intake_tiffstack.export.encoding import find_encoder
 from intake_tiffstack.storage.folder import Folder, write_file
 from intake_tiffstack.storage.urls import is_local
 
-__all__ = ["PlannedArray", "Region", "plan_array"]
+__all__ = ["PlannedArray", "Slices", "plan_array"]
 
-Region = tuple[slice, ...]
+Slices = tuple[slice, ...]
 """Where along each dim: starts and stops within the array, no steps."""
 
 
@@ -43,6 +43,10 @@ class PlannedArray:
     """Shape of what is written as a whole: the shard where there are shards, else the chunk."""
     documents: Mapping[str, bytes]
     """What makes it an array to readers: name below the array and content, to be written last."""
+
+    def below(self, path: str) -> PlannedArray:
+        """Return the same array below *path*, itself where that is empty. Pure."""
+        return replace(self, path=f"{path}/{self.path}") if path else self
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,7 +75,7 @@ class PlannedArray:
             )
         )
 
-    def write(self, place: Folder, region: Region, block: NDArray[Any]) -> None:
+    def write(self, place: Folder, region: Slices, block: NDArray[Any]) -> None:
         """Store a block whose edges are those of units."""
         with place.write_errors():
             array = self.open(place, read_only=False)
@@ -88,7 +92,7 @@ class PlannedArray:
                     native = inside.astype(self.dtype, copy=False)
                     write_file(f"{place.path}/{key}", encode(native))
 
-    def _units_of(self, region: Region) -> Iterator[Region]:
+    def _units_of(self, region: Slices) -> Iterator[Slices]:
         """Yield the parts of a region that are written as a whole. Pure."""
         cuts = (
             [slice(a, min(a + n, part.stop)) for a in range(part.start, part.stop, n)]
@@ -96,12 +100,12 @@ class PlannedArray:
         )
         yield from itertools.product(*cuts)
 
-    def read(self, place: Folder, region: Region) -> NDArray[Any]:
+    def read(self, place: Folder, region: Slices) -> NDArray[Any]:
         """Return what is stored of a region."""
         with place.read_errors():
             return np.asarray(self.open(place, read_only=True)[region])
 
-    def keys(self, region: Region) -> Iterator[str]:
+    def keys(self, region: Slices) -> Iterator[str]:
         """Yield the names, below the place, of all that a region is stored in. Pure."""
         spans = (
             range(part.start // n, -(-part.stop // n))
@@ -117,7 +121,7 @@ class PlannedArray:
         return {k: v for k, v in told.items() if k not in {"attributes", "dimension_names"}}
 
 
-def _relative(part: Region, region: Region) -> Region:
+def _relative(part: Slices, region: Slices) -> Slices:
     """Return where a part of a region is in a block of that region. Pure."""
     return tuple(
         slice(one.start - whole.start, one.stop - whole.start)

@@ -34,10 +34,10 @@ from intake_tiffstack.export.claim import Claim, hold
 from intake_tiffstack.export.destination import Destination, inspect_destination
 from intake_tiffstack.export.passes import (
     Job,
-    Part,
-    Stage,
+    Pass,
+    WrittenPart,
     check_part,
-    in_waves,
+    group_into_waves,
     write_unit,
 )
 from intake_tiffstack.export.planned_array import PlannedArray
@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 def write_copy(
     place: Folder,
-    stages: Sequence[Stage],
+    passes: Sequence[Pass],
     documents: Callable[[], Mapping[str, bytes]],
     *,
     token: str,
@@ -70,7 +70,7 @@ def write_copy(
     ----------
     place
         Where to.
-    stages
+    passes
         What is written; one that reads what another wrote comes after it, others side by side.
     documents
         Called once all chunks are there; gives name below the place to content, of the groups
@@ -102,47 +102,49 @@ def write_copy(
             f"{place.url} is the name of a document of references; give format='references', or "
             "another name"
         )
-    drafts = [draft for stage in stages for draft in stage.drafts]
-    spec = json.loads(json.dumps({"token": token, **_describe(drafts)}))
-    target = inspect_destination(place)
-    target.decide(spec, overwrite=overwrite, resume=resume)  # refuses before anything is written
-    with hold(place, spec, target.claim) as held:
-        target = target.again()  # another writer may have come and gone before the claim
+    arrays = [array for one_pass in passes for array in one_pass.arrays]
+    spec = json.loads(json.dumps({"token": token, **_describe(arrays)}))
+    destination = inspect_destination(place)
+    # refuses before anything is written
+    destination.choose_action(spec, overwrite=overwrite, resume=resume)
+    with hold(place, spec, destination.claim) as held:
+        # another writer may have come and gone before the claim
+        destination = destination.refresh()
         try:
-            todo = target.decide(spec, overwrite=overwrite, resume=resume)
+            action = destination.choose_action(spec, overwrite=overwrite, resume=resume)
         except TargetExistsError:
             held.drop()
             raise
-        if todo == "clear":
-            held.say(phase="clearing")
-            _clear(place, target)
-        if todo in ("start", "clear"):
-            held.say(phase="writing")
-        if todo != "finish":
-            stored = target.filled if todo == "resume" else frozenset()
-            _write_units(place, stages, held.claim, stored, progress)
-            _require_all(place, stages)
+        if action == "clear":
+            held.renew(phase="clearing")
+            _clear(place, destination)
+        if action in ("start", "clear"):
+            held.renew(phase="writing")
+        if action != "finish":
+            stored = destination.filled if action == "resume" else frozenset()
+            _write_units(place, passes, held.claim, stored, progress)
+            _require_all(place, passes)
             if verify:
-                _verify(place, stages, held.claim, verify, progress)
+                _verify(place, passes, held.claim, verify, progress)
             held.claim.check()
-        _write_documents(place, stages, documents())
-        place.remove([key for key in target.stored if key.endswith(PARTIAL)])
+        _write_documents(place, passes, documents())
+        place.remove([key for key in destination.stored if key.endswith(PARTIAL)])
 
 
-def _describe(drafts: Sequence[PlannedArray]) -> dict[str, Any]:
+def _describe(arrays: Sequence[PlannedArray]) -> dict[str, Any]:
     """Return where the arrays lie and what they are: a plate has thousands of a few kinds."""
-    kinds = {json.dumps(spec := draft.spec()): spec for draft in drafts}
-    return {"paths": tokenize([draft.path for draft in drafts]), "arrays": list(kinds.values())}
+    kinds = {json.dumps(spec := array.spec()): spec for array in arrays}
+    return {"paths": tokenize([array.path for array in arrays]), "arrays": list(kinds.values())}
 
 
-def _clear(place: Folder, target: Destination) -> None:
+def _clear(place: Folder, destination: Destination) -> None:
     """Remove what was there, first what makes it open."""
-    is_opening = [key for key in target.stored if key.rpartition("/")[2] in OPENING]
+    is_opening = [key for key in destination.stored if key.rpartition("/")[2] in OPENING]
     place.remove(is_opening)
-    place.remove(target.stored.difference(is_opening))
+    place.remove(destination.stored.difference(is_opening))
 
 
-def _require_all(place: Folder, stages: Sequence[Stage]) -> None:
+def _require_all(place: Folder, passes: Sequence[Pass]) -> None:
     """Raise if anything that was written is not there; one listing.
 
     Raises
@@ -151,9 +153,9 @@ def _require_all(place: Folder, stages: Sequence[Stage]) -> None:
         If so: a chunk that is not there would read as zeros.
     """
     found = place.find()
-    for stage in stages:
-        for unit in stage.units():
-            for key in stage.keys(unit):
+    for one_pass in passes:
+        for unit in one_pass.units():
+            for key in one_pass.keys(unit):
                 if key not in found:
                     raise StorageError(
                         f"{place.url}: {key} was written and is not there. Is this a place that "
@@ -162,15 +164,13 @@ def _require_all(place: Folder, stages: Sequence[Stage]) -> None:
                     )
 
 
-def _write_documents(
-    place: Folder, stages: Sequence[Stage], documents: Mapping[str, bytes]
-) -> None:
+def _write_documents(place: Folder, passes: Sequence[Pass], documents: Mapping[str, bytes]) -> None:
     """Write the documents of all arrays and groups, the one that makes the root open last."""
     found = dict(documents)
-    for stage in stages:
-        for draft in stage.drafts:
-            start = f"{draft.path}/" if draft.path else ""
-            found |= {start + name: content for name, content in draft.documents.items()}
+    for one_pass in passes:
+        for array in one_pass.arrays:
+            start = f"{array.path}/" if array.path else ""
+            found |= {start + name: content for name, content in array.documents.items()}
     at_root = [key for key in found if "/" not in key]
     with ThreadPoolExecutor(int(setting_number("concurrency", least=1))) as pool:
         below = (key for key in found if "/" in key)  # a plate has thousands
@@ -182,23 +182,23 @@ def _write_documents(
 
 def _write_units(
     place: Folder,
-    stages: Sequence[Stage],
+    passes: Sequence[Pass],
     claim: Claim,
     stored: frozenset[str],
     progress: Progress,
 ) -> None:
-    """Write every unit that is not stored, stage by stage."""
-    waves = in_waves(stages)
+    """Write every unit that is not stored, pass by pass."""
+    waves = group_into_waves(passes)
     todo = [
         [
             (i, unit)
-            for i, stage in enumerate(wave)
-            for unit in stage.units()
-            if not stored.issuperset(stage.keys(unit))
+            for i, one_pass in enumerate(wave)
+            for unit in one_pass.units()
+            if not stored.issuperset(one_pass.keys(unit))
         ]
         for wave in waves
     ]
-    total = sum(stage.nbytes for stage in stages)
+    total = sum(one_pass.nbytes for one_pass in passes)
     left = sum(
         wave[i].unit_nbytes(unit)
         for wave, units in zip(waves, todo, strict=True)
@@ -214,33 +214,33 @@ def _write_units(
 
 
 def _verify(
-    place: Folder, stages: Sequence[Stage], claim: Claim, verify: Verify, progress: Progress
+    place: Folder, passes: Sequence[Pass], claim: Claim, verify: Verify, progress: Progress
 ) -> None:
     """Read some or all of the copy back and compare it with what it was made of."""
     if verify == "sample":
         progress = False  # a moment
-    total = sum(draft.nbytes for stage in stages for draft in stage.drafts)
+    total = sum(array.nbytes for one_pass in passes for array in one_pass.arrays)
     with (
         _open_workers() as workers,
         reported(progress, total, title="verify", unit="B") as advance,
     ):
-        parts = _all_parts(stages) if verify == "all" else _samples(stages)
-        for nbytes in workers.run(check_part, (tuple(stages), place, claim), parts):
+        parts = _all_parts(passes) if verify == "all" else _samples(passes)
+        for nbytes in workers.run(check_part, (tuple(passes), place, claim), parts):
             advance(nbytes)
 
 
-def _all_parts(stages: Sequence[Stage]) -> Iterator[tuple[int, Part]]:
-    """Yield every part of every stage."""
-    for i, stage in enumerate(stages):
-        for part in stage.all_parts():
+def _all_parts(passes: Sequence[Pass]) -> Iterator[tuple[int, WrittenPart]]:
+    """Yield every part of every pass."""
+    for i, one_pass in enumerate(passes):
+        for part in one_pass.all_parts():
             yield i, part
 
 
-def _samples(stages: Sequence[Stage]) -> Iterator[tuple[int, Part]]:
-    """Yield some parts of a few stages, first and last among them."""
-    step = max((len(stages) - 1) / (SAMPLES - 1), 1)
-    for i in sorted({round(n * step) for n in range(min(len(stages), SAMPLES))}):
-        for part in stages[i].samples():
+def _samples(passes: Sequence[Pass]) -> Iterator[tuple[int, WrittenPart]]:
+    """Yield some parts of a few passes, first and last among them."""
+    step = max((len(passes) - 1) / (SAMPLES - 1), 1)
+    for i in sorted({round(n * step) for n in range(min(len(passes), SAMPLES))}):
+        for part in passes[i].samples():
             yield i, part
 
 

@@ -12,7 +12,7 @@ from intake_tiffstack.copies.attributes import Coords, checked_dims, encode_attr
 from intake_tiffstack.copies.chunk_plan import Lengths, page_dims_last, plan_blocks, resolve_chunks
 from intake_tiffstack.copies.verify import Verify
 from intake_tiffstack.errors import OptionError
-from intake_tiffstack.export.passes import Source, Stage
+from intake_tiffstack.export.passes import Pass, Source
 from intake_tiffstack.export.planned_array import plan_array
 from intake_tiffstack.export.write_copy import write_copy
 from intake_tiffstack.progress import Progress
@@ -104,7 +104,7 @@ def write_zarr(
     dims = checked_dims(dims, shape)
     attributes = encode_attributes(dict(zip(dims, shape, strict=True)), coords, attrs, zarr_format)
     cut, shard = resolve_chunks(shape, itemsize, dims, chunks, shards)
-    draft = plan_array(
+    array = plan_array(
         shape=shape,
         dtype=source.dtype,
         chunks=cut,
@@ -117,14 +117,14 @@ def write_zarr(
     blocks = plan_blocks(
         shape,
         itemsize,
-        unit=draft.unit,
+        unit=array.unit,
         granule=granule or (1,) * len(shape),
         order=page_dims_last(dims),
         most_bytes=setting_bytes("block_bytes"),
     )
     write_copy(
         place,
-        [Stage(source, (draft,), blocks)],
+        [Pass(source, (array,), blocks)],
         dict,  # no groups
         token=tokenize(source),
         overwrite=overwrite,

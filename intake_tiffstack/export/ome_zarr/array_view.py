@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from intake_tiffstack.export.passes import Source
-from intake_tiffstack.export.planned_array import Region
+from intake_tiffstack.export.planned_array import Slices
 
-__all__ = ["View"]
+__all__ = ["ArrayView"]
 
 
 @dataclass(frozen=True)
-class View:
+class ArrayView:
     """Part of a source, which is read when a region of it is; picklable.
 
-    >>> view = View(np.arange(24).reshape(2, 3, 4), (2, 0), ((1, 1),))
+    >>> view = ArrayView(np.arange(24).reshape(2, 3, 4), (2, 0), ((1, 1),))
     >>> view.shape, view[slice(0, 2), slice(0, 2)].tolist()
     ((4, 2), [[4, 16], [5, 17]])
     """
@@ -43,7 +43,7 @@ class View:
         """Type of a pixel."""
         return self.source.dtype
 
-    def __getitem__(self, region: Region) -> Any:
+    def __getitem__(self, region: Slices) -> Any:
         index = [slice(0)] * len(self.source.shape)
         for dim, part in zip(self.order, region, strict=True):
             index[dim] = part

@@ -18,7 +18,7 @@ from intake_tiffstack.errors import OptionError, warn
 from intake_tiffstack.metadata.units import METRES, SECONDS
 from intake_tiffstack.pattern.matching import role_of
 
-__all__ = ["AXES", "Axis", "assign_axes", "describe_axes"]
+__all__ = ["AXES", "NgffAxis", "assign_axes", "describe_axes"]
 
 AXES = ("t", "c", "z", "y", "x")
 """The axes, in the order in which they are stored."""
@@ -38,7 +38,7 @@ _UNITS: Mapping[Kind, frozenset[str]] = {
 
 
 @dataclass(frozen=True)
-class Axis:
+class NgffAxis:
     """One axis of an image."""
 
     name: str
@@ -96,7 +96,7 @@ def assign_axes(sizes: Mapping[str, int]) -> dict[str, str]:
     return {axis: found[axis] for axis in AXES if axis in found}
 
 
-def describe_axes(dims: Mapping[str, str], attrs: Mapping[str, Any]) -> tuple[Axis, ...]:
+def describe_axes(dims: Mapping[str, str], attrs: Mapping[str, Any]) -> tuple[NgffAxis, ...]:
     """Return the axes with what the metadata of a collection say of their dims.
 
     Warns of an axis that runs the other way, which OME-Zarr cannot say.
@@ -122,7 +122,7 @@ def describe_axes(dims: Mapping[str, str], attrs: Mapping[str, Any]) -> tuple[Ax
                 "so its scale is stored as a length and without a place"
             )
             scale, start = abs(scale) or 1.0, 0.0
-        axis = Axis(name, dim, scale, start)
+        axis = NgffAxis(name, dim, scale, start)
         unit = units.get(dim)
-        axes.append(Axis(name, dim, scale, start, unit if unit in _UNITS[axis.kind] else None))
+        axes.append(NgffAxis(name, dim, scale, start, unit if unit in _UNITS[axis.kind] else None))
     return tuple(axes)

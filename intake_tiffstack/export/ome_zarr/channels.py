@@ -15,7 +15,7 @@ from intake_tiffstack.export.ome_zarr.metadata import Channel
 from intake_tiffstack.export.planned_array import PlannedArray
 from intake_tiffstack.storage.folder import Folder
 
-__all__ = ["Look", "choose_colors", "find_windows", "name_channels"]
+__all__ = ["ChannelDisplay", "choose_colors", "find_windows", "name_channels"]
 
 _RGB = ("FF0000", "00FF00", "0000FF")
 _PALETTE = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
@@ -142,7 +142,7 @@ def limits_of(dtype: np.dtype[Any], window: tuple[float, float]) -> tuple[float,
 
 
 def find_windows(
-    place: Folder, drafts: Sequence[PlannedArray], channel_axis: int | None, count: int
+    place: Folder, arrays: Sequence[PlannedArray], channel_axis: int | None, count: int
 ) -> list[Window]:
     """Return what to show of each channel, from planes here and there of what was written.
 
@@ -150,22 +150,22 @@ def find_windows(
     ----------
     place
         Of the copy.
-    drafts
+    arrays
         The last level of each image: small, and there by now.
     channel_axis
         Which dim the channels are, None where there is none.
     count
         How many channels there are.
     """
-    spread = np.linspace(0, len(drafts) - 1, min(len(drafts), SAMPLES)).astype(int)
-    chosen = [drafts[i] for i in sorted(set(spread.tolist()))]
-    a_draft = -(-SAMPLES // len(chosen))
+    spread = np.linspace(0, len(arrays) - 1, min(len(arrays), SAMPLES)).astype(int)
+    chosen = [arrays[i] for i in sorted(set(spread.tolist()))]
+    per_array = -(-SAMPLES // len(chosen))
     windows = []
     for channel in range(count):
         planes = [
             plane
-            for draft in chosen
-            for plane in _sample(place, draft, channel_axis, channel, a_draft)
+            for array in chosen
+            for plane in _sample(place, array, channel_axis, channel, per_array)
         ]
         told = [plane for plane in planes if (plane != plane[0]).any()]  # a blank one tells nothing
         windows.append(_window_of(np.concatenate(told or planes)))
@@ -173,16 +173,16 @@ def find_windows(
 
 
 def _sample(
-    place: Folder, draft: PlannedArray, channel_axis: int | None, channel: int, count: int
+    place: Folder, array: PlannedArray, channel_axis: int | None, channel: int, count: int
 ) -> list[NDArray[Any]]:
     """Return the pixels of some planes of a channel."""
-    outer = list(draft.shape[:-2])
+    outer = list(array.shape[:-2])
     if channel_axis is not None:
         outer[channel_axis] = 1
     size = int(np.prod(outer))
     middle = [
         slice(max(0, (n - SAMPLE_EDGE) // 2), min(n, (n + SAMPLE_EDGE) // 2))
-        for n in draft.shape[-2:]
+        for n in array.shape[-2:]
     ]
     found = []
     parts = min(size, count)
@@ -191,7 +191,7 @@ def _sample(
         if channel_axis is not None:
             at[channel_axis] = channel
         region = (*(slice(i, i + 1) for i in at), *middle)
-        found.append(draft.read(place, region).ravel())
+        found.append(array.read(place, region).ravel())
     return found
 
 
@@ -214,7 +214,7 @@ def _window_of(pixels: NDArray[Any]) -> Window:
 
 
 @dataclass(frozen=True)
-class Look:
+class ChannelDisplay:
     """How the channels are to be shown, as far as it is known before there are pixels."""
 
     names: tuple[str, ...]
@@ -263,20 +263,20 @@ class Look:
         return cls(tuple(called), tuple(chosen), as_is | given)
 
     def channels(
-        self, place: Folder, drafts: Sequence[PlannedArray], channel_axis: int | None
+        self, place: Folder, arrays: Sequence[PlannedArray], channel_axis: int | None
     ) -> list[Channel]:
         """Return how each channel is shown; reads a few planes where windows are not given.
 
         Parameters
         ----------
-        place, drafts, channel_axis
+        place, arrays, channel_axis
             As :func:`find_windows` has them.
         """
         windows = dict(self.windows)
         if len(windows) < len(self.names):
-            found = find_windows(place, drafts, channel_axis, len(self.names))
+            found = find_windows(place, arrays, channel_axis, len(self.names))
             windows = {**dict(enumerate(found)), **windows}
-        dtype = drafts[0].dtype
+        dtype = arrays[0].dtype
         return [
             Channel(name, color, windows[i], limits_of(dtype, windows[i]))
             for i, (name, color) in enumerate(zip(self.names, self.colors, strict=True))

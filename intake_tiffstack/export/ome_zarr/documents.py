@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from intake_tiffstack.copies.attributes import OWN_KEY
-from intake_tiffstack.export.ome_zarr.images import Subject
+from intake_tiffstack.export.ome_zarr.images import ImageSet
 from intake_tiffstack.export.ome_zarr.levels import Level
 from intake_tiffstack.export.ome_zarr.metadata import (
     Channel,
@@ -32,7 +32,7 @@ class Description:
     version: Version
     name: str
     """Of the whole."""
-    subject: Subject
+    images: ImageSet
     levels: tuple[Level, ...]
     method: str
     """How levels were made."""
@@ -51,13 +51,13 @@ class Description:
         """
         found: dict[str, bytes] = {}
         groups = {"": {OWN_KEY: {"version": 1, "coords": {}, "attrs": self.attrs}}}
-        if self.subject.images.plate is not None:
-            groups[""] |= plate_attributes(self.version, self.subject.images.plate, self.name)
-            for well in self.subject.images.plate.wells:
+        if self.images.arrangement.plate is not None:
+            groups[""] |= plate_attributes(self.version, self.images.arrangement.plate, self.name)
+            for well in self.images.arrangement.plate.wells:
                 groups[well.path.partition("/")[0]] = {}
                 groups[well.path] = well_attributes(self.version, well.fields)
-        elif not self.subject.images.is_single:
-            paths = [position.path for position in self.subject.images.positions]
+        elif not self.images.arrangement.is_single:
+            paths = [position.path for position in self.images.arrangement.positions]
             for path, attributes in series_attributes(self.version, paths).items():
                 groups[path] = groups.get(path, {}) | attributes
             xml = self._series_xml()
@@ -65,14 +65,14 @@ class Description:
         images = image_attributes(
             self.version,
             names=self._names,
-            axes=self.subject.axes,
+            axes=self.images.axes,
             levels=self.levels,
             method=self.method,
             channels=channels,
         )
-        for position, attributes in zip(self.subject.images.positions, images, strict=True):
+        for position, attributes in zip(self.images.arrangement.positions, images, strict=True):
             attrs = {} if position.path else self.attrs
-            own = self.subject.own_attributes(position, self.levels[0].shape, attrs)
+            own = self.images.own_attributes(position, self.levels[0].shape, attrs)
             groups[position.path] = {**attributes, **own}
         for path, attributes in groups.items():
             found |= group_documents(self.version, path, attributes)
@@ -80,10 +80,10 @@ class Description:
 
     @property
     def _names(self) -> list[str]:
-        return [position.name or self.name for position in self.subject.images.positions]
+        return [position.name or self.name for position in self.images.arrangement.positions]
 
     def _series_xml(self) -> bytes | None:
         sizes = {
-            axis.name: n for axis, n in zip(self.subject.axes, self.levels[0].shape, strict=True)
+            axis.name: n for axis, n in zip(self.images.axes, self.levels[0].shape, strict=True)
         }
-        return series_xml(self._names, sizes, self.dtype, self.subject.channel_labels())
+        return series_xml(self._names, sizes, self.dtype, self.images.channel_labels())

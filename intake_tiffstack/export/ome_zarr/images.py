@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from intake_tiffstack.copies.attributes import OWN_KEY, Coords, encode_coords
-from intake_tiffstack.export.ome_zarr.array_view import View
-from intake_tiffstack.export.ome_zarr.axes import Axis, assign_axes, describe_axes
+from intake_tiffstack.export.ome_zarr.array_view import ArrayView
+from intake_tiffstack.export.ome_zarr.axes import NgffAxis, assign_axes, describe_axes
 from intake_tiffstack.export.ome_zarr.coords import image_coords, pick_positions
 from intake_tiffstack.export.ome_zarr.plates import (
-    Images,
+    Arrangement,
     Position,
     Present,
     arrange_images,
@@ -20,29 +20,29 @@ from intake_tiffstack.export.ome_zarr.plates import (
 from intake_tiffstack.export.passes import Source
 from intake_tiffstack.pattern.matching import role_of
 
-__all__ = ["Subject", "find_images"]
+__all__ = ["ImageSet", "find_images"]
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class ImageSet:
     """The images of a collection."""
 
     sizes: Mapping[str, int]
     """Dims of the collection and their lengths, in its order."""
-    axes: tuple[Axis, ...]
+    axes: tuple[NgffAxis, ...]
     """Of each image, in the order that they are stored."""
-    images: Images
+    arrangement: Arrangement
     """Where they lie, and which pixels they hold."""
     chosen: Mapping[str, int]
     """Dims that no image has, with the position taken for all of them."""
     coords: Coords
     """Of the collection."""
 
-    def view(self, source: Source, position: Position) -> View:
+    def pixels(self, source: Source, position: Position) -> ArrayView:
         """Return the pixels of an image."""
         dims = list(self.sizes)
         chosen = {**self.chosen, **position.chosen}
-        return View(
+        return ArrayView(
             source,
             tuple(dims.index(axis.dim) for axis in self.axes),
             tuple((dims.index(dim), at) for dim, at in chosen.items()),
@@ -117,7 +117,7 @@ def find_images(
     attrs: Mapping[str, Any],
     sel: Mapping[str, Any],
     present: Present | None,
-) -> Subject:
+) -> ImageSet:
     """Return the images that a collection makes.
 
     Parameters
@@ -146,10 +146,10 @@ def find_images(
     labels = {
         dim: as_labels(coords[dim][1] if dim in coords else range(n)) for dim, n in extra.items()
     }
-    return Subject(
+    return ImageSet(
         sizes=sizes,
         axes=describe_axes(dims, attrs),
-        images=arrange_images(extra, labels, _narrow(present, chosen)),
+        arrangement=arrange_images(extra, labels, _narrow(present, chosen)),
         chosen=chosen,
         coords=coords,
     )

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from intake_tiffstack.errors import OptionError
-from intake_tiffstack.export.ome_zarr.axes import Axis
+from intake_tiffstack.export.ome_zarr.axes import NgffAxis
 
 __all__ = ["Level", "plan_levels", "reuse_levels"]
 
@@ -48,7 +48,7 @@ class Level:
         )
 
 
-def plan_levels(levels: Any, shape: Sequence[int], axes: Sequence[Axis]) -> tuple[Level, ...]:
+def plan_levels(levels: Any, shape: Sequence[int], axes: Sequence[NgffAxis]) -> tuple[Level, ...]:
     """Return the levels of an image, the full one first. Pure.
 
     Parameters
@@ -70,7 +70,8 @@ def plan_levels(levels: Any, shape: Sequence[int], axes: Sequence[Axis]) -> tupl
 
     Examples
     --------
-    >>> axes = [Axis(n, n, s, unit="micrometer") for n, s in (("z", 0.8), ("y", 0.4), ("x", 0.4))]
+    >>> spacing = {"z": 0.8, "y": 0.4, "x": 0.4}
+    >>> axes = [NgffAxis(n, n, s, unit="micrometer") for n, s in spacing.items()]
     >>> [level.shape for level in plan_levels("auto", (30, 2049, 900), axes)]
     [(30, 2049, 900), (30, 1025, 450), (30, 513, 225), (15, 257, 113)]
     """
@@ -99,7 +100,7 @@ def plan_levels(levels: Any, shape: Sequence[int], axes: Sequence[Axis]) -> tupl
     return tuple(planned)
 
 
-def reuse_levels(shapes: Sequence[Sequence[int]], axes: Sequence[Axis]) -> tuple[Level, ...]:
+def reuse_levels(shapes: Sequence[Sequence[int]], axes: Sequence[NgffAxis]) -> tuple[Level, ...]:
     """Return the levels of the files that fit a pyramid, and those still to be made. Pure.
 
     A level fits where it is smaller than the one before by a whole factor along each axis, be the
@@ -114,7 +115,7 @@ def reuse_levels(shapes: Sequence[Sequence[int]], axes: Sequence[Axis]) -> tuple
 
     Examples
     --------
-    >>> axes = [Axis("y", "y"), Axis("x", "x")]
+    >>> axes = [NgffAxis("y", "y"), NgffAxis("x", "x")]
     >>> [(v.shape, v.source) for v in reuse_levels([(4001, 3000), (1000, 750), (300, 225)], axes)]
     [((4001, 3000), 0), ((1000, 750), 1), ((500, 375), None)]
     """
@@ -142,7 +143,7 @@ def _factor(size: int, smaller: int) -> int:
 
 
 def _until_small(
-    full: Level, axes: Sequence[Axis], factors: Factors | None = None
+    full: Level, axes: Sequence[NgffAxis], factors: Factors | None = None
 ) -> tuple[Level, ...]:
     """Return levels until both y and x are short, or there is nothing to make smaller."""
     planned = [full]
@@ -155,7 +156,7 @@ def _until_small(
     return tuple(planned)
 
 
-def _halving(level: Level, axes: Sequence[Axis]) -> Factors:
+def _halving(level: Level, axes: Sequence[NgffAxis]) -> Factors:
     """Return by what a level is made smaller where nothing is said."""
     spacing = {axis.name: axis.scale * n for axis, n in zip(axes, level.total, strict=True)}
     y = next(axis for axis in axes if axis.name == "y")
@@ -170,7 +171,7 @@ def _halving(level: Level, axes: Sequence[Axis]) -> Factors:
     )
 
 
-def _read_factors(given: Any, axes: Sequence[Axis]) -> Factors:
+def _read_factors(given: Any, axes: Sequence[NgffAxis]) -> Factors:
     """Return factors along each axis from what was given by name."""
     if not isinstance(given, Mapping):
         raise OptionError(f"levels: a level is factors by axis ({{'y': 2}}), but got {given!r}")

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 from yaozarrs import v04, v05
 
-from intake_tiffstack.export.ome_zarr.axes import Axis
+from intake_tiffstack.export.ome_zarr.axes import NgffAxis
 from intake_tiffstack.export.ome_zarr.levels import Level
 from intake_tiffstack.export.ome_zarr.plates import Plate
 
@@ -48,7 +48,7 @@ def image_attributes(
     version: Version,
     *,
     names: Sequence[str],
-    axes: Sequence[Axis],
+    axes: Sequence[NgffAxis],
     levels: Sequence[Level],
     method: str,
     channels: Sequence[Channel],

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.pattern.matching import natural_key, role_of
 
-__all__ = ["Images", "Plate", "Position", "Present", "Well", "arrange_images", "as_labels"]
+__all__ = ["Arrangement", "Plate", "Position", "Present", "Well", "arrange_images", "as_labels"]
 
 _is_plain = re.compile(r"[A-Za-z0-9]+").fullmatch
 _split_well = re.compile(r"([A-Za-z]+)[ _-]*([0-9]+)").fullmatch
@@ -64,7 +64,7 @@ class Plate:
 
 
 @dataclass(frozen=True)
-class Images:
+class Arrangement:
     """All images, and what holds them together."""
 
     positions: tuple[Position, ...]
@@ -79,7 +79,7 @@ class Images:
 
 def arrange_images(
     extra: Mapping[str, int], labels: Mapping[str, Sequence[str]], present: Present | None = None
-) -> Images:
+) -> Arrangement:
     """Return the images that the dims beyond ``t c z y x`` make.
 
     Wells, or rows and columns, and at most one dim of positions are a plate; only wells and fields
@@ -106,7 +106,7 @@ def arrange_images(
     (['B/02/0', 'B/02/1', 'B/10/0', 'B/10/1'], ('02', '10'))
     """
     if not extra:
-        return Images((Position("", "", {}),))
+        return Arrangement((Position("", "", {}),))
     _refuse_others(extra)
     is_there = _spread(present, extra)
     places = [place for place in np.ndindex(*extra.values()) if is_there[place]]
@@ -114,7 +114,7 @@ def arrange_images(
         raise OptionError(f"there is no file at any position along {', '.join(extra)}: no image")
     wells = _find_wells(extra, labels)
     if wells is None:
-        return Images(
+        return Arrangement(
             tuple(
                 Position(str(i), _name(place, extra, labels), dict(zip(extra, place, strict=True)))
                 for i, place in enumerate(places)
@@ -190,7 +190,7 @@ def _as_plate(
     labels: Mapping[str, Sequence[str]],
     places: Sequence[tuple[int, ...]],
     names: Names,
-) -> Images:
+) -> Arrangement:
     """Return the wells that hold an image, and the images."""
     dims = list(extra)
     of_plate = [i for i, dim in enumerate(dims) if role_of(dim) == "plate"]
@@ -210,7 +210,7 @@ def _as_plate(
         Well(rows.index(row), columns.index(column), f"{row}/{column}", tuple(names_held))
         for (row, column), names_held in fields.items()
     )
-    return Images(tuple(positions), Plate(tuple(rows), tuple(columns), wells))
+    return Arrangement(tuple(positions), Plate(tuple(rows), tuple(columns), wells))
 
 
 def _row_key(row: str) -> tuple[Any, ...]:

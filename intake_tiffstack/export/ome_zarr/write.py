@@ -13,16 +13,16 @@ from intake_tiffstack.copies.attributes import ARRAY_DIMENSIONS, Coords, checked
 from intake_tiffstack.copies.chunk_plan import resolve_chunks
 from intake_tiffstack.copies.verify import Verify
 from intake_tiffstack.errors import OptionError
-from intake_tiffstack.export.ome_zarr.axes import Axis
-from intake_tiffstack.export.ome_zarr.channels import Look
+from intake_tiffstack.export.ome_zarr.axes import NgffAxis
+from intake_tiffstack.export.ome_zarr.channels import ChannelDisplay
 from intake_tiffstack.export.ome_zarr.documents import Description
 from intake_tiffstack.export.ome_zarr.downsample import Method, find_reduce
-from intake_tiffstack.export.ome_zarr.images import Subject, find_images
+from intake_tiffstack.export.ome_zarr.images import ImageSet, find_images
 from intake_tiffstack.export.ome_zarr.levels import Level, plan_levels, reuse_levels
 from intake_tiffstack.export.ome_zarr.metadata import Version
-from intake_tiffstack.export.ome_zarr.plan_passes import make_stages, plan_passes
+from intake_tiffstack.export.ome_zarr.plan_passes import place_passes, plan_passes
 from intake_tiffstack.export.ome_zarr.plates import Present
-from intake_tiffstack.export.passes import Source, Stage
+from intake_tiffstack.export.passes import Source
 from intake_tiffstack.export.planned_array import PlannedArray, plan_array
 from intake_tiffstack.export.write_copy import write_copy
 from intake_tiffstack.progress import Progress
@@ -117,38 +117,46 @@ progress
     _check_version(version, zarr_format)
     place, reduce = Folder.at(url, storage_options), find_reduce(downsample)
     sizes = dict(zip(checked_dims(dims, source.shape), source.shape, strict=True))
-    subject = find_images(sizes, coords, attrs, sel or {}, present)
+    images = find_images(sizes, coords, attrs, sel or {}, present)
     sources = (source, *pyramid)
-    planned = _plan_levels(levels, subject, sources)
-    drafts = _draft_levels(planned, subject.axes, source.dtype, version, chunks, shards, compressor)
-    passes = plan_passes(
+    planned = _plan_levels(levels, images, sources)
+    arrays = _plan_arrays(planned, images.axes, source.dtype, version, chunks, shards, compressor)
+    views = [
+        [images.pixels(array, position) for array in sources]
+        for position in images.arrangement.positions
+    ]
+    of_one_image = plan_passes(
         planned,
-        drafts,
-        granule=subject.along_axes(granule or (1,) * len(sizes)),
-        order=subject.order,
+        arrays,
+        views[0],
+        reduce,
+        granule=images.along_axes(granule or (1,) * len(sizes)),
+        order=images.order,
         most_bytes=setting_bytes("block_bytes"),
     )
-    stages: list[Stage] = []
-    for position in subject.images.positions:
-        views = [subject.view(array, position) for array in sources]
-        stages += make_stages(passes, views, drafts, position.path, reduce)
-    look = _find_look(subject, attrs, source.dtype, colors, windows)
+    passes = [
+        one_pass
+        for position, pixels in zip(images.arrangement.positions, views, strict=True)
+        for one_pass in place_passes(of_one_image, pixels, position.path)
+    ]
+    display = _find_display(images, attrs, source.dtype, colors, windows)
     title = name or _title(place)
-    told = plain_json(attrs, "attrs")
-    description = Description(version, title, subject, planned, downsample, source.dtype, told)
-    description.documents([])  # what cannot be told is refused before anything is written
+    kept = plain_json(attrs, "attrs")
+    description = Description(version, title, images, planned, downsample, source.dtype, kept)
+    description.documents([])  # refuses what cannot be stored before anything is written
 
     def documents() -> dict[str, bytes]:
         if downsample == "mode" or source.dtype.kind == "c":
             return description.documents([])
-        last = [stage.drafts[-1] for stage in stages[len(passes) - 1 :: len(passes)]]
-        return description.documents(look.channels(place, last, subject.channel_axis))
+        count = len(of_one_image)
+        last = [one_pass.arrays[-1] for one_pass in passes[count - 1 :: count]]
+        return description.documents(display.channels(place, last, images.channel_axis))
 
     write_copy(
         place,
-        stages,
+        passes,
         documents,
-        token=tokenize(sources, subject.images, subject.chosen, planned, downsample),
+        token=tokenize(sources, images.arrangement, images.chosen, planned, downsample),
         overwrite=overwrite,
         resume=resume,
         verify=verify,
@@ -170,18 +178,18 @@ def _check_version(version: Any, zarr_format: Any) -> None:
         )
 
 
-def _plan_levels(levels: Any, subject: Subject, sources: Sequence[Source]) -> tuple[Level, ...]:
+def _plan_levels(levels: Any, images: ImageSet, sources: Sequence[Source]) -> tuple[Level, ...]:
     """Return the levels of each image."""
     if not isinstance(levels, str) or levels != "source":
-        return plan_levels(levels, subject.along_axes(sources[0].shape), subject.axes)
+        return plan_levels(levels, images.along_axes(sources[0].shape), images.axes)
     if len(sources) == 1:
         raise OptionError("levels='source', but the files hold no pyramid; levels='auto' makes one")
-    return reuse_levels([subject.along_axes(array.shape) for array in sources], subject.axes)
+    return reuse_levels([images.along_axes(array.shape) for array in sources], images.axes)
 
 
-def _draft_levels(
+def _plan_arrays(
     levels: Sequence[Level],
-    axes: Sequence[Axis],
+    axes: Sequence[NgffAxis],
     dtype: np.dtype[Any],
     version: Version,
     chunks: Sequence[int] | None,
@@ -191,14 +199,14 @@ def _draft_levels(
     """Return the array of each level, at its path below an image."""
     names = tuple(axis.name for axis in axes)
     cut, shard = resolve_chunks(levels[0].shape, dtype.itemsize, names, chunks, shards)
-    drafts = []
+    arrays = []
     for i, level in enumerate(levels):
         part = tuple(map(min, cut, level.shape))
         whole = shard and tuple(
             min(s, -(-n // p) * p) // p * p
             for s, n, p in zip(shard, level.shape, part, strict=True)
         )
-        drafts.append(
+        arrays.append(
             plan_array(
                 path=str(i),
                 shape=level.shape,
@@ -212,22 +220,22 @@ def _draft_levels(
                 separator="/",
             )
         )
-    return drafts
+    return arrays
 
 
-def _find_look(
-    subject: Subject, attrs: Mapping[str, Any], dtype: np.dtype[Any], colors: Any, windows: Any
-) -> Look:
+def _find_display(
+    images: ImageSet, attrs: Mapping[str, Any], dtype: np.dtype[Any], colors: Any, windows: Any
+) -> ChannelDisplay:
     """Return how the channels are to be shown."""
-    axis = subject.channel_axis
-    return Look.of(
-        subject.channel_labels(),
-        subject.of_channels(attrs.get("channel_names")),
-        told_colors=subject.of_channels(attrs.get("channel_colors")),
+    axis = images.channel_axis
+    return ChannelDisplay.of(
+        images.channel_labels(),
+        images.of_channels(attrs.get("channel_names")),
+        told_colors=images.of_channels(attrs.get("channel_colors")),
         dtype=dtype,
         colors=colors,
         windows=windows,
-        is_rgb=axis is not None and subject.axes[axis].dim == "sample",
+        is_rgb=axis is not None and images.axes[axis].dim == "sample",
     )
 
 
