@@ -24,8 +24,8 @@ _PACKAGES = (
 _HEAD = """\
 # Benchmarks
 
-Written by `make bench`; do not edit. This package, comparable packages and hand-written floors on the
-same files, in one run: the target of each bar and the measured value.
+Written by `make bench`; do not edit. This package, comparable packages and hand-written floors on
+the same files, in one run: the target of each bar and the measured value.
 
 {reached} of {total} bars reached.
 
@@ -45,13 +45,13 @@ EuBI-Bridge pins an older tifffile: set `EUBI_PYTHON` to the Python of an enviro
 
 ## How it is measured
 
-- Each contender runs in its own process, in turns; a time is the median over its rounds, a ratio the
-  median of the ratios within a round. Dask computes on {threads} threads.
-- Opening, and small files, are timed in a new process per round, after a warm-up with the same code on
-  four other files: nothing is cached, everything is imported. In the other benchmarks the array is
-  already open and the first round is discarded. Files are in the page cache.
-- All contenders must return the same pixels as tifffile; wrong results are marked, and failures are
-  listed with their error.
+- Each contender runs in its own process, in turns; a time is the median over its rounds, a ratio
+  the median of the ratios within a round. Dask computes on {threads} threads.
+- Opening, and small files, are timed in a new process per round, after a warm-up with the same
+  code on four other files: nothing is cached, everything is imported. In the other benchmarks the
+  array is already open and the first round is discarded. Files are in the page cache.
+- All contenders must return the same pixels as tifffile; wrong results are marked, and failures
+  are listed with their error.
 - Relative is a multiple of the time of this package.
 - CPU is the processor time of all threads; it excludes other processes on the machine.
 - Peak is the maximum memory of the process, including imports.
@@ -59,15 +59,16 @@ EuBI-Bridge pins an older tifffile: set `EUBI_PYTHON` to the Python of an enviro
   network latency, so it is not timed.
 - Slow contenders have fewer rounds.
 
-The contenders are the recipe of 2019 (`dask.delayed` per file, combined by `da.block`), reading with
-tifffile and with imageio; dask-image; `dask.array.image`, reading with tifffile; intake-xarray with a
-pattern; tifffile's `TiffSequence` as a Zarr store; bioio-tiff-glob. The floors are hand-written lower
-bounds for the same work, with the offsets of the pixels known in advance.
+The contenders are the recipe of 2019 (`dask.delayed` per file, combined by `da.block`), reading
+with tifffile and with imageio; dask-image; `dask.array.image`, reading with tifffile;
+intake-xarray with a pattern; tifffile's `TiffSequence` as a Zarr store; bioio-tiff-glob. The
+floors are hand-written lower bounds for the same work, with the offsets of the pixels known in
+advance.
 
-Three packages write OME-Zarr: ngff-zarr (means, its own compressor) and bioio's `OMEZarrWriter` from
-the lazy array of this package, because they do not read collections, and EuBI-Bridge, without Java,
-from the files. All write the same levels, in chunks of 4 planes, and use the same compressor if it can
-be set.
+Three packages write OME-Zarr: ngff-zarr (means, its own compressor) and bioio's `OMEZarrWriter`
+from the lazy array of this package, because they do not read collections, and EuBI-Bridge,
+without Java, from the files. All write the same levels, in chunks of 4 planes, and use the same
+compressor if it can be set.
 
 ## On a GPU
 
@@ -164,8 +165,8 @@ def _seconds(seconds: float) -> str:
 
 def _profiles(results: Sequence[CaseResult]) -> Iterator[str]:
     yield from ("## Profiles of bars not reached", "")
-    yield "For each bar that was not reached: the functions with the most time of their own in the run of"
-    yield "this package, on one thread, or its first requests."
+    yield "For each bar that was not reached: where this package spent its own time, by function and on"
+    yield "one thread, or its first requests."
     for result in results:
         if result.profile:
             yield from ("", f"### {_sentence(result.work)}", "")
