@@ -165,8 +165,8 @@ def _seconds(seconds: float) -> str:
 
 def _profiles(results: Sequence[CaseResult]) -> Iterator[str]:
     yield from ("## Profiles of bars not reached", "")
-    yield "For each bar that was not reached: where this package spent its own time, by function and on"
-    yield "one thread, or its first requests."
+    yield "For each bar that was not reached: where this package spent its time, by function and"
+    yield "on one thread, or its first requests."
     for result in results:
         if result.profile:
             yield from ("", f"### {_sentence(result.work)}", "")
