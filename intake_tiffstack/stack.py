@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from intake_tiffstack.arrays.lazy_array import to_dask_array
 from intake_tiffstack.arrays.stack_array import StackArray
 from intake_tiffstack.collection.describe_files import parse_ome, read_all_of_file
+from intake_tiffstack.collection.examination import Examination
 from intake_tiffstack.collection.metadata_keys import PhysicalPixelSizes, physical_pixel_sizes
-from intake_tiffstack.collection.model import Collection
-from intake_tiffstack.collection.open import open_collection, survey
+from intake_tiffstack.collection.open import Collection, open_collection
 from intake_tiffstack.collection.report import Report, html_table, summarize, tabulate_files
-from intake_tiffstack.errors import FilesNotFoundError, LayoutError, OptionError, TiffStackError
+from intake_tiffstack.errors import FilesNotFoundError, LayoutError, OptionError
 from intake_tiffstack.export.options import (
     OPTIONS,
     OmeZarrExportOptions,
@@ -30,7 +30,6 @@ from intake_tiffstack.export.options import (
     check_options,
     show_options,
 )
-from intake_tiffstack.listing.not_found import folders_below
 from intake_tiffstack.options import (
     OptionKeywords,
     Options,
@@ -98,6 +97,7 @@ class TiffStack:
     def __init__(self, options: Options) -> None:
         self.options = options
         self._collection: Collection | None = None
+        self._failed: Examination | None = None  # of an opening that failed, for a report
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -127,8 +127,9 @@ class TiffStack:
             return self._collection
 
     def _open(self) -> Collection:
+        examination = Examination(self.options)
         try:
-            return open_collection(self.options)
+            return open_collection(examination)
         except FilesNotFoundError as exc:
             url = first_relative(self.options.urlpath)
             if url is None:
@@ -138,11 +139,14 @@ class TiffStack:
                 f"{{{{ CATALOG_DIR }}}}/{url.removeprefix('./')}",
                 **exc.details,
             ) from exc
+        except (LayoutError, OSError):
+            self._failed = examination
+            raise
 
     def relist(self) -> None:
         """Forget the listing, so that the next use sees the files as they are then."""
         with self._lock:
-            self._collection = None
+            self._collection = self._failed = None
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -211,7 +215,7 @@ class TiffStack:
 
         ``cell`` is the place on the grid, one index an axis, None for a file that is left out.
         """
-        return tabulate_files(self.collection.survey)
+        return tabulate_files(self.collection.examination)
 
     @property
     def ome_metadata(self) -> OME | None:
@@ -249,7 +253,7 @@ class TiffStack:
         OptionError
             There is no such file.
         """
-        urls = self.collection.survey.found.files.urls
+        urls = self.collection.files.urls
         if isinstance(which, str):
             named = [row for row, url in enumerate(urls) if url == which]
             named = named or [row for row, url in enumerate(urls) if url.endswith(f"/{which}")]
@@ -269,9 +273,9 @@ class TiffStack:
     def _file(self, row: int) -> tuple[File, Structure]:
         """Return a file and its structure as the options name its dims."""
         collection = self.collection
-        structures = collection.seen.structures
+        structures = collection.discovery.structures
         structure = structures.get(row, structures[collection.template])
-        return collection.survey.found.files[row], structure
+        return collection.files[row], structure
 
     def to_dask(self) -> da.Array:
         """Return the stitched array, lazy; no pixel is read.
@@ -318,19 +322,29 @@ class TiffStack:
 
     def report(self) -> Report:
         """Return what was found and what is missing; headers are read, no pixel is."""
-        try:
-            collection = self.collection
-        except (LayoutError, OSError) as exc:
-            found = survey(self.options)
-            if not found.problems and isinstance(exc, TiffStackError):
-                raise
-            return Report(found, below=folders_below(self.options.urlpath))
-        return Report(
-            collection.survey,
-            provenance=collection.metadata["provenance"],
-            described=len(collection.seen.described),
-            below=folders_below(self.options.urlpath),
-        )
+        examination = self._take_failed()
+        if examination is None:
+            try:
+                collection = self.collection
+            except (LayoutError, OSError):
+                examination = self._take_failed()
+                if examination is None or not examination.complete().problems:
+                    raise
+            else:
+                return Report(
+                    collection.examination,
+                    provenance=collection.metadata["provenance"],
+                    described=len(collection.discovery.described),
+                )
+        elif not examination.complete().problems:
+            return self.report()  # what failed was none of these steps: open again, and raise
+        return Report(examination)
+
+    def _take_failed(self) -> Examination | None:
+        """Return the examination of an opening that failed; only the first caller gets it."""
+        with self._lock:
+            examination, self._failed = self._failed, None
+            return examination
 
     @overload
     def export(

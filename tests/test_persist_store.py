@@ -23,6 +23,7 @@ import pytest
 import zarr.codecs
 
 from intake_tiffstack import TiffStackSource, open_stack
+from intake_tiffstack.collection.examination import Examination
 from intake_tiffstack.collection.open import open_collection
 from intake_tiffstack.errors import (
     FileChangedError,
@@ -343,13 +344,13 @@ def test_other_credentials_are_used_from_then_on(source, monkeypatch, s3_server:
 
 
 def test_what_a_copy_remembers_comes_back(source, tmp_path):
-    seen = source.stack.collection.seen
+    seen = source.stack.collection.discovery
     found = unpack_seen(pack_seen(seen), "here")
     assert found.listing == seen.listing
     assert found.structures == seen.structures
     assert found.described == seen.described
     assert pack_seen(found) == pack_seen(seen)
-    again = open_collection(source.options, found)
+    again = open_collection(Examination(source.options, found))
     assert again.metadata == source.stack.collection.metadata
     for damaged in (b"", pack_seen(seen)[:-9], b"\x1f\x8b"):
         with pytest.raises(StorageError, match="here is damaged"):
@@ -458,7 +459,7 @@ def test_no_secret_is_written_logged_shown_or_raised(
 
 
 def test_no_secret_of_a_url_is_remembered(source):
-    seen = source.stack.collection.seen
+    seen = source.stack.collection.discovery
     files = seen.listing.files
     urls = tuple(
         f"https://me:{MARK}@host/raw/{url.rpartition('/')[2]}?sig={MARK}" for url in files.urls

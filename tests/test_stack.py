@@ -8,9 +8,10 @@ import os
 import pickle
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import MagicMock, patch
 
 import dask
 import numpy as np
@@ -29,6 +30,8 @@ from intake_tiffstack.errors import (
     TiffStackWarning,
     UnreadableFileError,
 )
+from intake_tiffstack.listing.list_files import list_files
+from tiff_files import pixels
 
 OPTIONS: dict[str, Any] = {"pattern": "s_t{t:d}_c{c}.tif", "file_dims": "zyx"}
 CHANNELS = "abc"
@@ -343,7 +346,9 @@ def test_a_fill_value_that_no_pixel_can_have_is_refused(
     tmp_path: Path, fill_value: Any, dtype: str
 ) -> None:
     write(tmp_path / "t0.tif", np.zeros((16, 16), dtype))
-    with pytest.raises(OptionError, match=r"fill_value .* is no (uint16|bool|float32)"):
+    with pytest.raises(
+        OptionError, match=r"fill_value=.* cannot be represented as (uint16|bool|float32)"
+    ):
         open_stack(tmp_path, pattern="t{t:d}.tif", fill_value=fill_value).to_dask()
 
 
@@ -642,3 +647,57 @@ def test_without_a_pattern_files_that_differ_are_to_be_excluded(tmp_path: Path) 
         open_stack(str(tmp_path)).to_dask()
     assert "sel={" not in str(caught.value)
     assert open_stack(str(tmp_path), exclude="a2*").to_dask().shape == (3, 4, 5)
+
+
+# ------------------------------------------------------------------------- one pipeline, one listing
+
+
+@pytest.fixture
+def listings() -> Iterator[MagicMock]:
+    """Yield the function that lists, which counts its calls."""
+    name = "intake_tiffstack.collection.examination.list_files"
+    with patch(name, wraps=list_files) as counted:
+        yield counted
+
+
+def test_a_failed_opening_and_its_report_list_the_files_once(
+    tmp_path: Path, listings: MagicMock
+) -> None:
+    for t in (0, 2):
+        for c in (0, 1):
+            if (t, c) != (2, 1):
+                tifffile.imwrite(tmp_path / f"t{t}_c{c}.tif", pixels(4, 5))
+    stack = open_stack(str(tmp_path), pattern="t{t:d}_c{c:d}.tif")
+    with pytest.raises(MissingFilesError):
+        stack.to_dask()
+    report = stack.report()
+    assert listings.call_count == 1
+    assert not report.is_whole
+    assert report.to_dict()["missing"] == 1
+    # a further report sees the files as they are then
+    tifffile.imwrite(tmp_path / "t2_c1.tif", pixels(4, 5))
+    assert stack.report().is_whole
+    assert listings.call_count == 2
+
+
+def test_a_report_of_an_open_stack_lists_nothing(tmp_path: Path, listings: MagicMock) -> None:
+    tifffile.imwrite(tmp_path / "t0.tif", pixels(4, 5))
+    stack = open_stack(str(tmp_path), pattern="t{t:d}.tif")
+    stack.to_dask()
+    assert str(stack.report()) == str(stack.report())
+    assert listings.call_count == 1
+
+
+def test_a_report_collects_the_problems_of_all_steps(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "t0_c0.tif", pixels(4, 5))
+    tifffile.imwrite(tmp_path / "t0_c1.tif", pixels(4, 6))
+    tifffile.imwrite(tmp_path / "t1_c0.tif", pixels(4, 5))
+    tifffile.imwrite(tmp_path / "other.tif", pixels(4, 5))
+    stack = open_stack(str(tmp_path), pattern="t{t:d}_c{c:d}.tif", unmatched="raise")
+    problems = stack.report().to_dict()["problems"]
+    assert len(problems) == 3
+    assert "other.tif" in problems[0]
+    assert "1 of 4 cells" in problems[1]
+    assert "differ in shape" in problems[2]
+    with pytest.raises(LayoutError, match=re.escape(problems[0])):
+        stack.to_dask()

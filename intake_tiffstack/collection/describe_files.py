@@ -6,7 +6,7 @@ Headers are read, no pixel is.
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ome_types import OME
 
+    from intake_tiffstack.collection.model import HeadersRead
     from intake_tiffstack.header import Structure
     from intake_tiffstack.layout.model import Grid
     from intake_tiffstack.metadata.model import FileMetadata
@@ -38,20 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["parse_ome", "read_all_of_file", "read_metadata"]
 
 
-class Headers(Protocol):
-    """What is asked of the headers that were read."""
-
-    @property
-    def structures(self) -> Mapping[int, Structure]:
-        """By row."""
-
-    @property
-    def unreadable(self) -> Mapping[int, Exception]:
-        """Why a row could not be read."""
-
-
 def read_metadata(
-    files: FileTable, grid: Grid, headers: Headers, options: Options, *, template: int
+    files: FileTable, grid: Grid, headers: HeadersRead, options: Options, *, template: int
 ) -> dict[int, FileMetadata]:
     """Return what the files that may tell something new say, by row; the template comes first.
 
@@ -103,7 +92,7 @@ def _ome_faults(notes: Sequence[str], url: str) -> list[str]:
     ]
 
 
-def _telling_rows(files: FileTable, grid: Grid, headers: Headers, template: int) -> list[int]:
+def _telling_rows(files: FileTable, grid: Grid, headers: HeadersRead, template: int) -> list[int]:
     """Return the template's row and the first file at each position of every axis.
 
     Each channel may name its own, and each site lie somewhere else. When it was taken is asked of

@@ -1,17 +1,14 @@
-"""The values of an opened collection."""
+"""What is found of a collection, as values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from intake_tiffstack.arrays.stack_array import StackArray
-from intake_tiffstack.collection.merge_metadata import Merged
 from intake_tiffstack.errors import (
     TiffStackError,
 )
 from intake_tiffstack.header import Structure
-from intake_tiffstack.layout.model import Grid, Layout
 from intake_tiffstack.pattern.matching import Matches, Pattern
 
 if TYPE_CHECKING:
@@ -19,14 +16,13 @@ if TYPE_CHECKING:
 
     from intake_tiffstack.listing.list_files import Listing
     from intake_tiffstack.metadata.model import FileMetadata
-    from intake_tiffstack.options import Options
     from intake_tiffstack.storage.files import FileTable
 
-__all__ = ["Collection", "Found", "Headers", "Seen", "Survey"]
+__all__ = ["Discovery", "FilesFound", "HeadersRead"]
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class FilesFound:
     """The files that take part, and those that do not."""
 
     files: FileTable
@@ -48,64 +44,26 @@ class Found:
 
 
 @dataclass(frozen=True, eq=False)
-class Headers:
-    """What the headers that were read say."""
+class HeadersRead:
+    """The headers that were read."""
 
     structures: Mapping[int, Structure]
-    """By row, with ``file_dims`` applied."""
+    """Structure per row, with ``file_dims`` applied."""
     unreadable: Mapping[int, TiffStackError]
-    """Why a row could not be read, where ``on_error`` is ``fill``."""
+    """Error per row that could not be read."""
     notes: tuple[str, ...]
-    """What tifffile logged, one line a kind."""
+    """What tifffile logged, one line per kind."""
     is_proven: bool
     """Whether the listed sizes prove that the files not read are like the template."""
 
 
 @dataclass(frozen=True, eq=False)
-class Survey:
-    """All that was found, whether or not it makes an array."""
-
-    found: Found
-    grid: Grid | None
-    headers: Headers | None
-    layout: Layout | None
-    problems: tuple[TiffStackError, ...] = ()
-    """What opening would raise."""
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """All that opening a collection learns from storage; the rest follows from the options."""
+class Discovery:
+    """What opening a collection learns from storage; everything else follows from the options."""
 
     listing: Listing
-    """Of the files that take part alone."""
+    """The files that take part."""
     structures: Mapping[int, Structure]
-    """Of the headers that were read, by row, with ``file_dims`` applied."""
+    """Structure per row of the headers that were read, with ``file_dims`` applied."""
     described: Mapping[int, FileMetadata]
-    """What files say of their pixels, by row."""
-
-
-@dataclass(frozen=True, eq=False)
-class Collection:
-    """An opened collection: the array, what it is made of, and what is known of it."""
-
-    options: Options
-    seen: Seen
-    survey: Survey
-    layout: Layout
-    array: StackArray
-    chunks: tuple[tuple[int, ...], ...]
-    granule: tuple[int, ...]
-    """Extent along each dim of what is decoded as a whole."""
-    known: Merged
-    """What is known of the pixels, with where it was learnt."""
-
-    @property
-    def template(self) -> int:
-        """Row of the file whose structure stands for others."""
-        return next(iter(self.seen.structures))
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """What is known as JSON can hold it."""
-        return self.known.metadata
+    """Metadata per row of the files that were asked for them."""

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from intake_tiffstack.collection.model import Collection, Survey
+    from intake_tiffstack.collection.examination import Examination
+    from intake_tiffstack.collection.open import Collection
 
 __all__ = ["Report", "html_table", "summarize", "tabulate_files"]
 
@@ -36,23 +37,21 @@ class Report:
     with their cells.
     """
 
-    survey: Survey
+    examination: Examination
     """What was found."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Where each value of the metadata was learnt."""
     described: int = 0
     """How many files were asked what their pixels mean."""
-    below: tuple[str, ...] = ()
-    """Folders with TIFFs below one that was given: these take no part."""
 
     @property
     def is_whole(self) -> bool:
         """Whether the collection opens as the options have it."""
-        return not self.survey.problems
+        return not self.examination.problems
 
     def files(self) -> Iterator[dict[str, Any]]:
         """Yield ``{"url", "size", "cell"}`` for each file, cell None for one that was left out."""
-        grid, table = self.survey.grid, self.survey.found.files
+        grid, table = self.examination.grid, self.examination.found.files
         cells: dict[int, dict[str, Any]] = {}
         if grid is not None:
             for index in np.argwhere(grid.cells >= 0).tolist():
@@ -67,8 +66,13 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values that JSON can hold."""
-        survey = self.survey
-        found, grid, headers, layout = survey.found, survey.grid, survey.headers, survey.layout
+        examination = self.examination
+        found, grid, headers, layout = (
+            examination.found,
+            examination.grid,
+            examination.headers,
+            examination.layout,
+        )
         return {
             "listed": found.listed,
             "matched": len(found.files) + found.left_out,
@@ -92,28 +96,38 @@ class Report:
             if headers is None
             else [str(error) for error in headers.unreadable.values()],
             "notes": [] if headers is None else list(headers.notes),
-            "problems": [str(problem) for problem in survey.problems],
+            "problems": [str(problem) for problem in examination.problems],
             "provenance": dict(self.provenance),
             "metadata_read": self.described,
-            "folders_below": list(self.below),
+            "folders_below": list(self.examination.folders_below),
         }
 
     def _assumed(self) -> int:
-        survey = self.survey
-        if survey.grid is None or survey.headers is None:
+        examination = self.examination
+        if examination.grid is None or examination.headers is None:
             return 0
         return (
-            len(survey.grid.rows) - len(survey.headers.structures) - len(survey.headers.unreadable)
+            len(examination.grid.rows)
+            - len(examination.headers.structures)
+            - len(examination.headers.unreadable)
         )
 
     def _lines(self) -> Iterator[tuple[str, str]]:
         """Yield what is told and the telling, a line each."""
-        survey = self.survey
-        found, grid, headers, layout = survey.found, survey.grid, survey.headers, survey.layout
+        examination = self.examination
+        found, grid, headers, layout = (
+            examination.found,
+            examination.grid,
+            examination.headers,
+            examination.layout,
+        )
         yield "files", self._tell_files()
-        if self.below:
-            names = few(_last_parts(self.below), SHOWN)
-            yield "files", f"not those in {_count(self.below, 'folder')} below: {names}"
+        if self.examination.folders_below:
+            names = few(_last_parts(self.examination.folders_below), SHOWN)
+            yield (
+                "files",
+                f"not those in {_count(self.examination.folders_below, 'folder')} below: {names}",
+            )
         if found.pattern is not None:
             names = ", ".join(f"{f.name} ({f.kind})" for f in found.pattern.fields)
             yield "pattern", f"{found.pattern.text}: {names}"
@@ -132,7 +146,7 @@ class Report:
                 why = "their listed sizes agree" if headers.is_proven else "each is checked later"
                 assumed = f"; {self._assumed():,} assumed to be alike: {why}"
             yield "headers", f"read: {len(headers.structures):,} of {total:,}{assumed}"
-            filled = [e for e in headers.unreadable.values() if e not in set(survey.problems)]
+            filled = [e for e in headers.unreadable.values() if e not in set(examination.problems)]
             yield from _tell_some("unreadable", filled)
             yield from _tell_some("tifffile says", headers.notes)
         if self.described and grid is not None:
@@ -142,10 +156,10 @@ class Report:
             by_source.setdefault(where, []).append(key)
         for where, keys in by_source.items():
             yield "metadata", f"{', '.join(keys)} from {where}"
-        yield from _tell_some("PROBLEM", survey.problems)
+        yield from _tell_some("PROBLEM", examination.problems)
 
     def _tell_files(self) -> str:
-        found = self.survey.found
+        found = self.examination.found
         size = int(found.files.sizes[found.files.sizes > 0].sum())
         text = f"{len(found.files):,} taking part ({format_bytes(size)}) of {found.listed:,} listed"
         if found.left_out:
@@ -157,7 +171,7 @@ class Report:
         return text
 
     def _tell_grid(self) -> Iterator[tuple[str, str]]:
-        grid, found = self.survey.grid, self.survey.found
+        grid, found = self.examination.grid, self.examination.found
         if grid is None:
             return
         for axis in grid.axes:
@@ -172,7 +186,7 @@ class Report:
         if grid.dropped:
             names = few(_last_parts(found.files.urls[row] for row in grid.dropped), SHOWN)
             # what opening refuses is left out of what is shown here alone
-            is_refused = any(isinstance(p, DuplicateFilesError) for p in self.survey.problems)
+            is_refused = any(isinstance(p, DuplicateFilesError) for p in self.examination.problems)
             told = "in the cell of another one" if is_refused else "left out"
             yield "duplicates", f"{_count(grid.dropped, 'file')} {told}: {names}"
         if grid.trimmed:
@@ -216,7 +230,7 @@ def summarize(collection: Collection) -> list[tuple[str, str]]:
     rows = [
         ("array", f"{sizes}, {layout.dtype}, {format_bytes(size)}"),
         ("chunks", f"{chunk}, {int(np.prod([len(c) for c in collection.chunks])):,} in all"),
-        ("files", f"{len(collection.survey.found.files):,}"),
+        ("files", f"{len(collection.files):,}"),
     ]
     steps = [
         f"{dim} {step:.6g} {metadata['units'].get(dim, '')}".rstrip()
@@ -229,14 +243,14 @@ def summarize(collection: Collection) -> list[tuple[str, str]]:
     return rows
 
 
-def tabulate_files(survey: Survey) -> pd.DataFrame:
+def tabulate_files(examination: Examination) -> pd.DataFrame:
     """Return a row a file: ``url``, ``size``, ``cell`` and the fields of its name. Pure.
 
     A field that is called like one of these columns is ``<field>_file``.
     """
     import pandas as pd
 
-    found, grid = survey.found, survey.grid
+    found, grid = examination.found, examination.grid
     cells: list[tuple[int, ...] | None] = [None] * len(found.files)
     if grid is not None:
         rows = grid.rows

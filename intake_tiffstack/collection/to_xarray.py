@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import dask.array as da
 
     from intake_tiffstack.arrays.stack_array import StackArray
-    from intake_tiffstack.collection.model import Collection
+    from intake_tiffstack.collection.open import Collection
 
 __all__ = ["to_dataarray"]
 

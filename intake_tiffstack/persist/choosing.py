@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from intake_tiffstack.collection.open import find_files, take_listing
+from intake_tiffstack.collection.examination import find_files, take_listing
 from intake_tiffstack.errors import (
     FileChangedError,
     FilesNotFoundError,
@@ -115,7 +115,7 @@ def _holds(stack: TiffStack, copy: PersistedStack) -> bool:
     except (FilesNotFoundError, StorageError) as exc:
         warn(f"{what} is used unchecked, since the files cannot be reached: {exc}")
         return True
-    before = copy.collection.seen.listing.files
+    before = copy.collection.discovery.listing.files
     try:
         files = find_files(replace(options, unmatched="ignore"), listing).files
         now = without_secrets(files)

@@ -82,7 +82,7 @@ def persist_collection(options: Options, *, ttl: float | None = None, **export: 
     if current is not None and _is_overtaken(generation, current):
         return current
     generation = generation.published_now(ttl, current)
-    shelf.publish(generation, stack.collection.seen)
+    shelf.publish(generation, stack.collection.discovery)
     return generation
 
 

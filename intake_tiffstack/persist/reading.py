@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from intake_tiffstack.arrays.chunks import choose_chunks
 from intake_tiffstack.arrays.stack_array import StackArray
-from intake_tiffstack.collection.model import Collection
-from intake_tiffstack.collection.open import open_collection
+from intake_tiffstack.collection.examination import Examination
+from intake_tiffstack.collection.open import Collection, open_collection
 from intake_tiffstack.copies.zarr_pixels import read_pixels
 from intake_tiffstack.copies.zarr_store import open_zarr_store
 from intake_tiffstack.errors import FileChangedError, FilesNotFoundError, StorageError
@@ -134,7 +134,7 @@ class PersistedStack(TiffStack):
 
 def _open_copy(options: Options, shelf: Shelf, generation: Generation) -> Collection:
     """Return the collection over its copy: a few small reads."""
-    collection = open_collection(options, shelf.read_seen(generation.name))
+    collection = open_collection(Examination(options, shelf.read_seen(generation.name)))
     layout = collection.layout
     place = Folder.at(shelf.pixels_url(generation.name), shelf.store.storage_options)
     with place.read_errors():

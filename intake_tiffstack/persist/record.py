@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_tiffstack.collection.model import Seen
+from intake_tiffstack.collection.model import Discovery
 from intake_tiffstack.errors import StorageError
 from intake_tiffstack.formatting import few
 from intake_tiffstack.header import Structure
@@ -135,7 +135,7 @@ def _difference(old: File, new: File) -> str:
     return "time of last change"
 
 
-def pack_seen(seen: Seen) -> bytes:
+def pack_seen(seen: Discovery) -> bytes:
     """Return what opening learnt as compressed JSON, the same bytes for the same; no secret in it.
 
     See :func:`unpack_seen`.
@@ -194,7 +194,7 @@ def _revived(told: Any) -> Any:
     return told
 
 
-def unpack_seen(packed: bytes, url: str) -> Seen:
+def unpack_seen(packed: bytes, url: str) -> Discovery:
     """Return what :func:`pack_seen` stored.
 
     Parameters
@@ -213,7 +213,7 @@ def unpack_seen(packed: bytes, url: str) -> Seen:
         told = json.loads(gzip.decompress(packed))
         files = told["files"]
         kinds = [_structure(kind) for kind in told["structures"]["kinds"]]
-        return Seen(
+        return Discovery(
             listing=Listing(
                 FileTable(
                     tuple(files["urls"]),

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from intake_tiffstack.collection.model import Seen
+from intake_tiffstack.collection.model import Discovery
 from intake_tiffstack.copies.zarr_documents import OPENING
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
 from intake_tiffstack.export.claim import last_claim
@@ -179,7 +179,7 @@ class Shelf:
         content = self._read(_CURRENT)
         return None if content is None else Generation.from_json(content, f"{self.url}/{_CURRENT}")
 
-    def read_seen(self, name: str) -> Seen:
+    def read_seen(self, name: str) -> Discovery:
         """Return what was known of the files of a generation. One request.
 
         Raises
@@ -204,7 +204,7 @@ class Shelf:
             return None
         return content
 
-    def publish(self, generation: Generation, seen: Seen) -> None:
+    def publish(self, generation: Generation, seen: Discovery) -> None:
         """Make a generation, whose pixels are written, the one that counts; remove old ones."""
         self.store.write_document(f"{self.key}/{generation.name}/{_SEEN}", pack_seen(seen))
         self.store.write_document(f"{self.key}/{_CURRENT}", generation.to_json())

@@ -1,0 +1,336 @@
+"""The one pipeline from options to what is found: listing, names, grid, headers, layout.
+
+Opening and the report go the same way: opening stops at the first problem, the report collects them
+all. No pixel is read.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from intake_tiffstack.collection.model import Discovery, FilesFound, HeadersRead
+from intake_tiffstack.collection.probing import choose_headers
+from intake_tiffstack.errors import (
+    LayoutError,
+    OptionError,
+    StorageError,
+    TiffStackError,
+    UnreadableFileError,
+    warn,
+)
+from intake_tiffstack.header import Structure, rename_dims
+from intake_tiffstack.header.cache import get_header
+from intake_tiffstack.layout.columns import field_without_pattern, select_files, stray_error
+from intake_tiffstack.layout.combine import combine
+from intake_tiffstack.layout.grid import place_files
+from intake_tiffstack.layout.holes import apply_missing
+from intake_tiffstack.layout.model import Grid, Layout
+from intake_tiffstack.listing.list_files import list_files
+from intake_tiffstack.listing.not_found import folders_below
+from intake_tiffstack.listing.url_list import has_tiff_suffix
+from intake_tiffstack.pattern.infer import no_match_error
+from intake_tiffstack.pattern.matching import compile_pattern, match_paths
+from intake_tiffstack.progress import reported
+from intake_tiffstack.storage.concurrency import map_files
+from intake_tiffstack.storage.urls import is_local
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from intake_tiffstack.listing.list_files import Listing
+    from intake_tiffstack.options import Options
+    from intake_tiffstack.storage.files import FileTable
+
+__all__ = ["Examination", "file_dims_of", "find_files", "take_listing", "template_row"]
+
+
+class Examination:
+    """What is found of a collection, step by step, and what keeps it from opening.
+
+    A step that is done is not done again, so a report after a failed opening lists no folder.
+
+    Parameters
+    ----------
+    options : Options
+        Describe the collection.
+    discovery : Discovery, optional
+        What an earlier opening learnt from storage, under options that find and read the same
+        files: nothing is listed or read then.
+    """
+
+    def __init__(self, options: Options, discovery: Discovery | None = None) -> None:
+        self.options = options
+        self.discovery = discovery
+        self.grid: Grid | None = None
+        self.headers: HeadersRead | None = None
+        self.layout: Layout | None = None
+        self._problems: dict[str, list[TiffStackError]] = {}
+
+    @property
+    def problems(self) -> list[TiffStackError]:
+        """What opening would raise, in the order of the steps."""
+        return [problem for step in self._problems.values() for problem in step]
+
+    @cached_property
+    def folders_below(self) -> tuple[str, ...]:
+        """Folders with TIFFs below a folder that the urlpath names; they take no part."""
+        return folders_below(self.options.urlpath)
+
+    def complete(self) -> Self:
+        """Do all steps that are possible, and collect the problems.
+
+        Raises
+        ------
+        TiffStackError
+            If no file is found, or an option is wrong: there is nothing to report then.
+        """
+        for step in self._steps:
+            step(is_opening=False)
+        return self
+
+    def complete_or_raise(self) -> Self:
+        """Do all steps, and raise the first problem as soon as it is found."""
+        for step in self._steps:
+            step(is_opening=True)
+            if problems := self.problems:
+                raise problems[0]
+        return self
+
+    @property
+    def _steps(self) -> tuple[Callable[..., None], ...]:
+        return (self._find, self._place, self._settle_holes, self._read_headers, self._combine)
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The files that the urlpath stands for."""
+        return take_listing(self.options) if self.discovery is None else self.discovery.listing
+
+    @cached_property
+    def found(self) -> FilesFound:
+        """The files that take part, and those that do not; warns of strays."""
+        return find_files(self.options, self.listing)
+
+    def _find(self, *, is_opening: bool) -> None:
+        pattern, strays = self.found.pattern, self.found.strays
+        if pattern is not None and strays and self.options.unmatched == "raise":
+            self._problems["strays"] = [stray_error(strays, pattern.text)]
+
+    def _place(self, *, is_opening: bool) -> None:
+        if self.grid is not None:
+            return
+        try:
+            self.grid = _place(self.found, self.options)
+        except LayoutError as exc:
+            self._problems["grid"] = [exc]
+            with suppress(LayoutError):  # the report shows the grid without the duplicates
+                self.grid = _place(self.found, replace(self.options, duplicates="first"))
+
+    def _settle_holes(self, *, is_opening: bool) -> None:
+        if self.grid is None or "holes" in self._problems:
+            return
+        self._problems["holes"] = []
+        try:
+            self.grid = apply_missing(self.grid, missing=self.options.missing)
+        except LayoutError as exc:
+            self._problems["holes"] = [exc]
+
+    def _read_headers(self, *, is_opening: bool) -> None:
+        """Read headers; opening ends at the first file that cannot be read."""
+        if self.grid is None or self.headers is not None:
+            return
+        if self.discovery is not None:
+            self.headers = HeadersRead(self.discovery.structures, {}, (), is_proven=False)
+            return
+        on_error = self.options.on_error if is_opening else "fill"
+        try:
+            self.headers = read_headers(
+                self.found.files, self.grid, replace(self.options, on_error=on_error)
+            )
+            unreadable = list(self.headers.unreadable.values())
+        except (UnreadableFileError, StorageError) as exc:
+            unreadable = [exc]
+        is_problem = self.options.on_error == "raise" or self.headers is None
+        self._problems["headers"] = unreadable if is_problem else []
+
+    def _combine(self, *, is_opening: bool) -> None:
+        if self.grid is None or self.headers is None or "layout" in self._problems:
+            return
+        self._problems["layout"] = []
+        try:
+            self.layout = _combine(self.found, self.grid, self.headers, self.options)
+        except LayoutError as exc:
+            self._problems["layout"] = [exc]
+
+
+# -- the steps ---------------------------------------------------------------------------------
+
+
+def take_listing(options: Options) -> Listing:
+    """Return the files that the urlpath stands for now."""
+    return list_files(
+        options.urlpath, storage_options=options.storage_options, exclude=options.exclude
+    )
+
+
+def find_files(options: Options, listing: Listing) -> FilesFound:
+    """Return the files of a listing that match the pattern and ``sel``; warn of the others.
+
+    Pure, except that it looks into folders where no file is left.
+    """
+    if options.pattern is not None and listing.pattern is not None:
+        raise OptionError(
+            f"the urlpath has fields of its own ({listing.pattern}) and there is a pattern "
+            f"({options.pattern}): keep one of them"
+        )
+    text = options.pattern if options.pattern is not None else listing.pattern
+    count = len(listing.files)
+    # Local files are inside of nothing, and need not be looked at one by one.
+    paths = listing.files.urls if listing.root.startswith("/") else listing.files.paths
+    if text is None:
+        if options.sel:
+            raise field_without_pattern(next(iter(options.sel)))
+        return FilesFound(listing.files, paths, None, None, listing.is_single, count, (), 0)
+    pattern = compile_pattern(text)
+    matches = match_paths(pattern, paths, listing.root)
+    if not len(matches.indices):
+        below = folders_below(options.urlpath)
+        raise no_match_error(pattern, paths, listing.root, below)
+    is_stray = np.ones(count, dtype=bool)
+    is_stray[matches.indices] = False
+    strays = tuple(p for i in np.flatnonzero(is_stray) if has_tiff_suffix(p := paths[i]))
+    if strays and options.unmatched == "warn":
+        warn(str(stray_error(strays, text)))
+    matched = len(matches.indices)
+    matches = select_files(matches, pattern.fields, options.sel)
+    files = listing.files
+    if len(matches.indices) < count:
+        files = files.take(matches.indices)
+        paths = tuple([paths[i] for i in matches.indices.tolist()])
+    left_out = matched - len(matches.indices)
+    return FilesFound(files, paths, pattern, matches, False, count, strays, left_out)
+
+
+def _place(found: FilesFound, options: Options) -> Grid:
+    return place_files(
+        found.paths,
+        pattern=found.pattern,
+        matches=found.matches,
+        concat_dim=options.concat_dim,
+        labels=options.labels,
+        sizes=options.sizes,
+        duplicates=options.duplicates,
+        is_single=found.is_single,
+    )
+
+
+def file_dims_of(options: Options) -> tuple[Any, ...] | None:
+    """Return the option ``file_dims`` as names, or as pairs of name and size. Pure."""
+    if isinstance(options.file_dims, dict):
+        return tuple(options.file_dims.items())
+    return None if options.file_dims is None else tuple(options.file_dims)
+
+
+def read_headers(files: FileTable, grid: Grid, options: Options) -> HeadersRead:
+    """Return the structures of the template and of as many files as ``validate`` asks for."""
+    file_dims = file_dims_of(options)
+    notes: dict[str, None] = {}
+    unreadable: dict[int, TiffStackError] = {}
+
+    def read(row: int) -> Structure | None:
+        try:
+            header = get_header(
+                files[row],
+                storage_options=files.storage_options,
+                series=options.series,
+                level=options.level,
+            )
+        except (UnreadableFileError, StorageError) as exc:
+            if options.on_error == "raise":
+                raise
+            unreadable[row] = exc
+            return None
+        notes.update(dict.fromkeys(header.notes[:2]))
+        return header.structure
+
+    first, template = _first_structure(grid, read, unreadable)
+    if file_dims is not None:
+        template = rename_dims(template, file_dims, files.urls[first])
+    are_local = is_local(files.urls[0]) and is_local(files.urls[-1])  # sorted: remote ones last
+    rows = choose_headers(
+        grid,
+        template,
+        byte_sizes=files.sizes,
+        is_local=are_local,
+        validate=options.validate,
+    )
+    rows = [row for row in rows if row != first and row not in unreadable]
+    progress = None if options.validate == "all" else False  # else it is a matter of moments
+    with reported(progress, len(rows), title="headers", unit="file") as advance:
+
+        def read_counted(row: int) -> Structure | None:
+            structure = read(row)
+            advance(1)
+            return structure
+
+        found = list(map_files(read_counted, files, rows))
+    structures = {first: template}
+    for row, structure in zip(rows, found, strict=True):
+        if structure is not None:
+            structures[row] = _rename_alike(structure, file_dims, files.urls[row])
+    sizes = files.sizes[grid.rows]
+    return HeadersRead(
+        structures=structures,
+        unreadable=unreadable,
+        notes=tuple(notes),
+        is_proven=not template.is_compressed and sizes[0] >= 0 and bool((sizes == sizes[0]).all()),
+    )
+
+
+def _rename_alike(structure: Structure, file_dims: tuple[Any, ...] | None, url: str) -> Structure:
+    """Return the structure with ``file_dims``; as it is where these fit the template alone.
+
+    What sets it apart is then told as for any file that differs, or is a rest of one plane.
+    """
+    try:
+        return structure if file_dims is None else rename_dims(structure, file_dims, url)
+    except OptionError:
+        return structure
+
+
+def _first_structure(
+    grid: Grid, read: Any, unreadable: Mapping[int, TiffStackError]
+) -> tuple[int, Structure]:
+    """Return the row and the structure of the first file that can be read."""
+    for row in map(int, grid.rows):
+        structure: Structure | None = read(row)
+        if structure is not None:
+            return row, structure
+    raise next(iter(unreadable.values()))
+
+
+def template_row(grid: Grid, headers: HeadersRead) -> int:
+    """Return the row of the file whose structure stands for others. Pure."""
+    first = grid.template_row
+    return first if first in headers.structures else next(iter(headers.structures))
+
+
+def _combine(found: FilesFound, grid: Grid, headers: HeadersRead, options: Options) -> Layout:
+    structures = dict(headers.structures)
+    # a first file that cannot be read and is filled is taken to be like the next one
+    structures.setdefault(grid.template_row, structures[template_row(grid, headers)])
+    axes = {axis.name for axis in grid.axes}
+    return combine(
+        grid,
+        structures,
+        paths=found.paths,
+        concat_dim=options.concat_dim,
+        dims=options.dims,
+        coords=options.coords,
+        sizes={k: v for k, v in options.sizes.items() if k not in axes},
+        missing=options.missing,
+    )
