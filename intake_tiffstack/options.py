@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from numbers import Number
-from typing import Annotated, Any, Literal, TypedDict, get_args
+from typing import Annotated, Any, Literal, TypedDict, get_args, get_type_hints
 
 import yaml
 from dask.utils import parse_bytes
@@ -193,10 +193,10 @@ def _choice(literal: Any, default: str, doc: str) -> Any:
 
 @dataclass(frozen=True)
 class Options:
-    """Every option of a collection, as it was given and in one form.
+    """Every option of a collection, checked and in one form.
 
-    Make one with :meth:`parse`, which checks names, turns text into values (templates of a catalog
-    give text) and brings each option into the form noted below.
+    Make one with :meth:`parse`, which checks names and values, reads text (templates of a catalog
+    give text) and converts each option to its type below.
     """
 
     urlpath: _Path | list[_Path] = _option(
@@ -361,7 +361,8 @@ _ADAPTER = TypeAdapter(Options)
 
 
 def option_signature(*, extra: Sequence[inspect.Parameter] = ()) -> inspect.Signature:
-    """Return the one signature: ``urlpath``, then every option as a keyword. Pure."""
+    """Return the signature of each way in: ``urlpath``, then every option as a keyword. Pure."""
+    hints = {"urlpath": UrlPath, **get_type_hints(OptionKeywords)}
     parameters = [
         inspect.Parameter(
             f.name,
@@ -369,6 +370,7 @@ def option_signature(*, extra: Sequence[inspect.Parameter] = ()) -> inspect.Sign
             if f.name == "urlpath"
             else inspect.Parameter.KEYWORD_ONLY,
             default=_default(f),
+            annotation=hints[f.name],
         )
         for f in fields(Options)
     ]

@@ -1,7 +1,6 @@
-"""A collection of TIFF files as one lazy array: the way in without Intake.
+"""A collection of TIFF files as one lazy array, without Intake.
 
-:func:`open_stack` composes all rooms below; the Intake driver is thin over the same
-:class:`TiffStack`.
+The Intake driver is a thin layer over the same :class:`TiffStack`.
 """
 
 from __future__ import annotations
@@ -63,20 +62,21 @@ def open_stack(urlpath: UrlPath, **options: Unpack[OptionKeywords]) -> TiffStack
 open_stack.__signature__ = option_signature()  # type: ignore[attr-defined]
 open_stack.__doc__ = f"""Return a collection of TIFF files that opens as one lazy array.
 
-No I/O happens here: files are listed and a few headers read at the first use, pixels only when the
-array is computed.
+No I/O happens here: files are listed and headers read at first use, pixels only when the array is
+computed.
 
 {option_docs()}
 
 Returns
 -------
 TiffStack
-    With ``to_dask()``, ``to_xarray()``, ``read()``, ``report()``, ``metadata`` and ``relist()``.
+    Has ``to_dask()``, ``to_xarray()``, ``read()``, ``report()``, ``export()``, ``metadata`` and
+    ``relist()``.
 
 Raises
 ------
 OptionError
-    An option that is unknown or has a wrong value.
+    If an option is unknown or its value is not accepted.
 
 Examples
 --------
@@ -90,8 +90,8 @@ class TiffStack:
 
     Parameters
     ----------
-    options
-        All that describes the collection; :func:`open_stack` makes it from keywords.
+    options : Options
+        What describes the collection; :func:`open_stack` makes it from keywords.
     """
 
     def __init__(self, options: Options) -> None:
@@ -120,7 +120,7 @@ class TiffStack:
 
     @property
     def collection(self) -> Collection:
-        """The opened collection; opened at the first use."""
+        """The collection; opened at first use."""
         with self._lock:
             if self._collection is None:
                 self._collection = self._open()
@@ -144,7 +144,7 @@ class TiffStack:
             raise
 
     def relist(self) -> None:
-        """Forget the listing, so that the next use sees the files as they are then."""
+        """Discard the listing; the next use lists the files again."""
         with self._lock:
             self._collection = self._failed = None
 
@@ -165,93 +165,93 @@ class TiffStack:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of a pixel, native byte order."""
+        """Data type of the pixels, in native byte order."""
         return self.collection.layout.dtype
 
     @property
     def chunks(self) -> tuple[tuple[int, ...], ...]:
-        """Extents of the chunks along each dim, as dask has them."""
+        """Sizes of the chunks along each dim, in the form of ``dask.array.Array.chunks``."""
         return self.collection.chunks
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What is known of the pixels: plain values, see ``docs/metadata.md`` for the keys.
+        """Metadata of the pixels as plain values; ``docs/metadata.md`` lists the keys.
 
-        A copy, to change at will.
+        A copy, which may be changed.
         """
         return deepcopy(self.collection.metadata)
 
     @property
     def coords(self) -> DataArrayCoordinates[Any]:
-        """Coordinates of all kinds, as :meth:`to_xarray` has them."""
+        """All coordinates, as in :meth:`to_xarray`."""
         return self.to_xarray(chunks=None).coords
 
     @property
     def channel_names(self) -> list[str] | None:
-        """A name for each channel, ``""`` for one without; None where none is known."""
+        """Name of each channel, ``""`` if it has none; None if no name is known."""
         names: list[str] | None = self.metadata["channel_names"]
         return names
 
     @property
     def scale(self) -> dict[str, float]:
-        """Distance from one position to the next by dim, only where it is known."""
+        """Spacing by dim, in ``metadata["units"]``; only dims whose spacing is known."""
         steps: dict[str, float] = self.metadata["scale"]
         return steps
 
     @property
     def time_interval(self) -> float | None:
-        """Seconds from one time point to the next, None where they are not known."""
+        """Seconds between time points, None if not known."""
         seconds: float | None = self.metadata["time_interval"]
         return seconds
 
     @property
     def physical_pixel_sizes(self) -> PhysicalPixelSizes:
-        """Extent of a pixel along Z, Y and X in micrometre, None where it is not known."""
+        """Size of a pixel along Z, Y and X in micrometres, None where not known."""
         return physical_pixel_sizes(self.collection.metadata)
 
     @property
     def files(self) -> pd.DataFrame:
-        """All files that take part: ``url``, ``size``, ``cell`` and the fields of their names.
+        """Table of the files: ``url``, ``size``, ``cell`` and the fields of their names.
 
-        ``cell`` is the place on the grid, one index an axis, None for a file that is left out.
+        ``cell`` is the position on the grid, one index per axis, None for a file that is left out.
         """
         return tabulate_files(self.collection.examination)
 
     @property
     def ome_metadata(self) -> OME | None:
-        """All of the OME-XML of the first file on the grid, None where it has none.
+        """The OME-XML of the first file on the grid, None if it has none.
 
-        Of another file ``file_metadata(i)["raw_ome_xml"]`` is the text.
+        ``file_metadata(i)["raw_ome_xml"]`` is the text of any other file.
 
         Raises
         ------
         ImportError
-            ome-types is not installed; the extra ``ome`` has it.
+            If ome-types is not installed; the extra ``ome`` installs it.
         UnreadableFileError
-            The XML is broken or declares entities.
+            If the XML is malformed or declares entities.
         """
         file, _ = self._file(self.collection.template)
         return parse_ome(file, self.options.storage_options)
 
     def file_metadata(self, which: int | str = 0) -> dict[str, Any]:
-        """Return all that one file says of its pixels; its header is read, no pixel is.
+        """Return the metadata of one file; only its header is read.
 
         Parameters
         ----------
-        which
-            Row in :attr:`files`, a URL in it, or the end of one after a ``/``.
+        which : int or str
+            Row in :attr:`files`, a URL in it, or the end of a URL after a ``/``.
 
         Returns
         -------
         dict
-            What is understood (``scale``, ``units``, ``channel_names``, ``times`` ..., with
-            ``provenance`` and ``warnings``) and what stands in the file (``raw_ome_xml``,
-            ``raw_imagej`` ...), as JSON can hold it; see ``docs/metadata.md``.
+            Parsed values (``scale``, ``units``, ``channel_names``, ``times`` ..., with
+            ``provenance`` and ``warnings``) and the text in the file (``raw_ome_xml``,
+            ``raw_imagej`` ...), all of it valid JSON; see ``docs/metadata.md``.
 
         Raises
         ------
         OptionError
-            There is no such file.
+            If there is no such file.
         """
         urls = self.collection.files.urls
         if isinstance(which, str):
@@ -271,32 +271,37 @@ class TiffStack:
         )
 
     def _file(self, row: int) -> tuple[File, Structure]:
-        """Return a file and its structure as the options name its dims."""
+        """Return a file and its structure, with its dims named by the options."""
         collection = self.collection
         structures = collection.discovery.structures
         structure = structures.get(row, structures[collection.template])
         return collection.files[row], structure
 
     def to_dask(self) -> da.Array:
-        """Return the stitched array, lazy; no pixel is read.
+        """Return the whole collection as one lazy array; no pixel is read.
 
         Returns
         -------
         dask.array.Array
-            Dims as :attr:`dims`, chunks as the option ``chunks`` has them, each chunk an array of
-            the kind ``arraytype`` names.
+            With dims :attr:`dims` and chunks by the option ``chunks``; each chunk is an array of
+            type ``arraytype``.
         """
         collection = self.collection
         return to_dask_array(collection.array, collection.chunks)
 
     def to_xarray(self, chunks: Literal["option"] | None = "option") -> xr.DataArray:
-        """Return the same pixels with named dims, coordinates and attributes, lazy.
+        """Return the lazy array with named dims, coordinates and attributes.
 
         Parameters
         ----------
-        chunks
-            ``"option"`` wraps :meth:`to_dask`. None goes without dask: chained indexes, transposes
-            and steps are put together and read at once, at the first look at values.
+        chunks : {"option"} or None
+            ``"option"`` wraps :meth:`to_dask`. None does without dask: chained indexes, transposes
+            and steps are combined and read at once, when values are first accessed.
+
+        Raises
+        ------
+        OptionError
+            If *chunks* is neither.
         """
         from intake_tiffstack.collection.to_xarray import to_dataarray
 
@@ -310,18 +315,18 @@ class TiffStack:
         )
 
     def read(self) -> NDArray[Any]:
-        """Return all pixels in memory, as a NumPy array or what ``arraytype`` names."""
+        """Return all pixels in memory, as a NumPy array or an array of type ``arraytype``."""
         pixels: NDArray[Any] = self.to_dask().compute()
         return pixels
 
     @property
     def host_array(self) -> StackArray:
-        """The array that reads into host memory whatever ``arraytype`` is; needs no device."""
+        """The array that reads into host memory whatever ``arraytype`` is; no device is needed."""
         array, options = self.collection.array, self.collection.array.options
         return StackArray(array.files, array.layout, replace(options, arraytype="numpy"))
 
     def report(self) -> Report:
-        """Return what was found and what is missing; headers are read, no pixel is."""
+        """Return what was found and what is missing; headers are read, no pixels."""
         examination = self._take_failed()
         if examination is None:
             try:
@@ -337,7 +342,7 @@ class TiffStack:
                     described=len(collection.discovery.described),
                 )
         elif not examination.complete().problems:
-            return self.report()  # what failed was none of these steps: open again, and raise
+            return self.report()  # another step failed: open again, and raise
         return Report(examination)
 
     def _take_failed(self) -> Examination | None:
@@ -439,13 +444,13 @@ class TiffStack:
             )
         check_options(OPTIONS[format], options, function="export()")
         named = self.to_xarray(chunks=None)
-        told = {k: v for k, v in self.metadata.items() if v and k not in _OF_THE_ARRAY}
+        known = {k: v for k, v in self.metadata.items() if v and k not in _OF_THE_ARRAY}
         given = {
             "dims": self.dims,
             "coords": {
                 str(k): (tuple(map(str, c.dims)), c.values) for k, c in named.coords.items()
             },
-            "attrs": {**told, "source": mask_secrets(self.options.urlpath), **(attrs or {})},
+            "attrs": {**known, "source": mask_secrets(self.options.urlpath), **(attrs or {})},
             "granule": self.collection.granule,
             "present": self.collection.layout.present(),
             "pyramid": self._levels() if options.get("levels") == "source" else (),
@@ -455,7 +460,7 @@ class TiffStack:
         write(self.host_array, url, **given, **options)
 
     def _levels(self) -> tuple[StackArray, ...]:
-        """Return the array at each further level of the pyramid that the files hold."""
+        """Return the array of each further pyramid level in the files."""
         alike = replace(self.options, chunks="auto", coords={}, sizes={})
         found: list[StackArray] = []
         while True:
@@ -469,4 +474,4 @@ class TiffStack:
 show_options(TiffStack.export, *OPTIONS.values())
 
 _OF_THE_ARRAY = frozenset({"dims", "shape", "dtype", "coords"})
-"""Keys of the metadata that a Zarr array keeps as its own."""
+"""Keys of the metadata that a Zarr array stores itself."""

@@ -141,9 +141,13 @@ def show_options(function: Callable[..., Any], *keywords: type) -> None:
     """Give a function that takes ``**options`` a signature that names each of them."""
     shown = inspect.signature(function)
     own = [p for p in shown.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    names = dict.fromkeys(name for each in keywords for name in each.__annotations__)
+    hints: dict[str, Any] = {}
+    for each in keywords:  # where formats differ, the first is shown
+        hints |= {k: v for k, v in get_type_hints(each).items() if k not in hints}
     options = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS[name])
-        for name in names
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS[name], annotation=hint
+        )
+        for name, hint in hints.items()
     ]
     function.__signature__ = shown.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
