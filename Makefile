@@ -1,12 +1,12 @@
-# `make demo` and `make test` do all the set-up on a machine with Python 3.11 or newer.
+# `make demo` and `make test` set up everything they need, given Python 3.11 or newer.
 
 VENV := .venv
 VENV_NEWEST := .venv-newest
 VENV_READERS := .venv-readers
 VENV_WHEEL := .venv-wheel
 
-# Which commands run, are new enough (3.$(1)) and can make an environment. Each is tried, since a
-# version manager's shim may be on PATH for a version that is not switched on.
+# The first command that runs, is new enough (3.$(1)) and can create an environment. Each is tried,
+# because the shim of a version manager may be on PATH for a version that is not active.
 first_usable = $(shell for python in $(2); do \
 	"$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, $(1)))' \
 	2>/dev/null && echo "$$python" && break; done)
@@ -16,9 +16,9 @@ PYTHON_NEWEST ?= $(call first_usable,12,python3.13 python3.12 \
 	$(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python $(HOME)/.pyenv/versions/3.12.*/bin/python))
 
 TEST_EXTRA := dev
-# Errors only; no question is ever asked.
+# Prints errors only and never prompts.
 PIP_INSTALL := -m pip --disable-pip-version-check --no-input -qq install
-PYTEST := -m pytest -n 2 --dist loadfile  # a file's servers and clusters start once
+PYTEST := -m pytest -n 2 --dist loadfile  # servers and clusters start once per file
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -34,20 +34,20 @@ test: $(VENV)/.installed-$(TEST_EXTRA) ## run all tests (ARGS="-k pattern" for s
 	$(VENV)/bin/python $(PYTEST) $(ARGS)
 
 test-slow: $(VENV)/.installed-dev ## run the long checks
-	$(VENV)/bin/python $(PYTEST) -m slow $(ARGS) || test $$? -eq 5  # 5: there are none
+	$(VENV)/bin/python $(PYTEST) -m slow $(ARGS) || test $$? -eq 5  # 5: no tests
 
 test-gpu: $(VENV)/.installed-dev ## run the checks that need CuPy and a GPU
 	$(VENV)/bin/python -m pytest -m gpu $(ARGS) || test $$? -eq 5
 
-test-readers: ## check that napari's reader and others open an OME-Zarr as it was written
+test-readers: ## check OME-Zarr with napari's reader and others
 	@$(MAKE) --no-print-directory $(VENV_READERS)/.installed-readers VENV=$(VENV_READERS)
 	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(VENV_READERS)/bin/python -m pytest -p pytest_timeout \
-		tests/test_ome_zarr_readers.py $(ARGS)  # napari's own pytest plugin warns as it is loaded
+		tests/test_ome_zarr_readers.py $(ARGS)  # napari's own pytest plugin warns when it is loaded
 
-test-newest: ## run all tests on Python 3.13 or 3.12 with the newest tifffile, where there is one
+test-newest: ## run all tests on Python 3.13 or 3.12 with the newest tifffile, if available
 	@python="$(PYTHON_NEWEST)"; if [ -n "$$python" ]; then \
 		$(MAKE) --no-print-directory test PYTHON="$$python" VENV=$(VENV_NEWEST) TEST_EXTRA=test; \
-	else echo "test-newest: skipped, neither python3.13 nor python3.12 runs here"; fi
+	else echo "test-newest: skipped, because neither python3.13 nor python3.12 was found"; fi
 
 test-wheel: ## build wheel and sdist, check them, and use the wheel with its base dependencies alone
 	rm -rf dist $(VENV_WHEEL)
@@ -65,24 +65,24 @@ lint: $(VENV)/.installed-dev ## check style and format
 types: $(VENV)/.installed-dev ## check types strictly
 	$(VENV)/bin/python -m mypy
 
-format: $(VENV)/.installed-dev ## put code in format
+format: $(VENV)/.installed-dev ## format the code
 	$(VENV)/bin/python -m ruff check --fix-only --quiet .
 	$(VENV)/bin/python -m ruff format .
 
-bench: $(VENV)/.installed-bench ## run beside the peers, write docs/benchmarks.md (ARGS="sum plane" for some)
+bench: $(VENV)/.installed-bench ## run the benchmarks, write docs/benchmarks.md (ARGS="sum plane" for some)
 	$(VENV)/bin/python -m benchmarks $(ARGS)
 
-clean: ## remove environments, caches and what the demo wrote
+clean: ## remove environments, caches and the output of the demo
 	rm -rf $(VENV) $(VENV_NEWEST) $(VENV_READERS) $(VENV_WHEEL) demo_output build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamp is the work done: the next run skips it until pyproject.toml changes.
+# The stamp file marks the installation as done until pyproject.toml changes.
 $(VENV)/.installed-%: pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "Installing intake-tiffstack[$*] into $(VENV) (minutes the first time) ..."
 	@$(VENV)/bin/python $(PIP_INSTALL) --upgrade --editable ".[$*]"
 	@touch $@
 
 $(VENV)/pyvenv.cfg:
-	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found: install one, or name it with PYTHON=" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found: install one, or set PYTHON=" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)

@@ -1,7 +1,7 @@
-"""Draw docs/images/ome-zarr.png: a level of a pyramid, as another reader shows it.
+"""Draw docs/images/ome-zarr.png: one level of a pyramid, read by another package.
 
-``python docs/ome_zarr_picture.py`` writes a synthetic scan as TIFF, exports it, and has ome-zarr-py
-read a level back. Needs the extra ``test``.
+``python docs/ome_zarr_picture.py`` writes a synthetic scan as TIFF, exports it, and reads a
+level back with ome-zarr-py. Needs the extra ``test``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHAPE = (2, 1, 1600, 2400)
 
 
 def write_scan(folder: Path) -> None:
-    """Write cells and their nuclei, a file a channel."""
+    """Write cells and their nuclei, one file per channel."""
     noise = np.random.default_rng(3)
     y, x = np.ogrid[: SHAPE[2], : SHAPE[3]]
     channels = np.full((2, *SHAPE[2:]), 100.0)
@@ -38,14 +38,14 @@ def write_scan(folder: Path) -> None:
 
 
 def read_level(where: Path) -> tuple[Any, dict[str, Any]]:
-    """Return a level and the metadata as ome-zarr-py has them."""
+    """Return the pixels of a level and the metadata, read by ome-zarr-py."""
     location = ome_zarr.io.parse_url(str(where), mode="r")
     node = next(iter(ome_zarr.reader.Reader(location)()))
     return np.asarray(node.data[LEVEL]), node.metadata
 
 
 def draw(level: Any, metadata: dict[str, Any]) -> Image.Image:
-    """Return the channels in their colours and windows, with a bar of 50 micrometres."""
+    """Return the channels in their colours and windows, with a scale bar of 50 micrometres."""
     shown = np.zeros((*level.shape[-2:], 3))
     for plane, (low, high), (_, color) in zip(
         level, metadata["contrast_limits"], metadata["colormap"], strict=True
