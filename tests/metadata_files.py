@@ -13,9 +13,9 @@ import tifffile
 from hypothesis import strategies as st
 
 from intake_tiffstack.collection.merge_metadata import describe_file, merge
-from intake_tiffstack.header import RawMetadata
 from intake_tiffstack.layout.model import Dim, Layout
 from intake_tiffstack.metadata.model import CHANNEL_KEYS, FACT_KEYS, FileMetadata
+from intake_tiffstack.metadata.reader import RawMetadata
 
 URL = "/data/a.ome.tif"
 UM = "micrometer"
@@ -29,9 +29,8 @@ def describe(
 ) -> FileMetadata:
     series = raw.pop("series", 0)
     base_shape = raw.pop("base_shape", None)
-    return describe_file(
-        RawMetadata(**raw), tuple(dims), shape, url=url, series=series, base_shape=base_shape
-    )
+    taken = RawMetadata(raw, sidecars=raw.pop("beside", {}), notes=raw.pop("notes", ()))
+    return describe_file(taken, tuple(dims), shape, url=url, series=series, base_shape=base_shape)
 
 
 def raw_of(tif: tifffile.TiffFile) -> RawMetadata:
@@ -43,15 +42,16 @@ def raw_of(tif: tifffile.TiffFile) -> RawMetadata:
         units = {2: "inch", 3: "centimeter"}
         resolution = (x, y, units.get(int(tags.valueof(296, 2)), "none"))
     shaped = tif.shaped_metadata
-    return RawMetadata(
-        ome_xml=tif.ome_metadata,
-        imagej=tif.imagej_metadata,
-        micromanager=tif.micromanager_metadata,
-        stk=tif.stk_metadata,
-        geotiff=tif.geotiff_metadata,
-        shaped=shaped[0] if shaped else None,
-        resolution=resolution,
-    )
+    values = {
+        "ome_xml": tif.ome_metadata,
+        "imagej": tif.imagej_metadata,
+        "micromanager": tif.micromanager_metadata,
+        "stk": tif.stk_metadata,
+        "geotiff": tif.geotiff_metadata,
+        "shaped": shaped[0] if shaped else None,
+        "resolution": resolution,
+    }
+    return RawMetadata({key: value for key, value in values.items() if value is not None})
 
 
 def written(kind: str, shape: tuple[int, ...], **options: Any) -> RawMetadata:

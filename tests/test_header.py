@@ -614,7 +614,7 @@ def test_a_store_that_failed_once_is_asked_again(
         with pytest.raises(StorageError, match=r"a\.tif: no route"):
             get(cache, file)
     assert get(cache, file).structure.shape == (3, 20, 30)
-    assert cache.get_raw_metadata(file, storage_options={}).shaped is not None
+    assert cache.get_raw_metadata(file, storage_options={}).tags["shaped"]
 
 
 def test_the_bytes_of_a_remote_header_serve_its_metadata_too(

@@ -102,8 +102,7 @@ def test_a_spacing_that_cannot_be_is_left_out_and_told(spacing: Any) -> None:
 )
 def test_dots_per_inch_of_a_page_are_no_calibration(dots: tuple[float, float]) -> None:
     raw = written("none", (4, 5), resolution=dots, resolutionunit="INCH")
-    assert raw.resolution is not None
-    assert raw.resolution[2] == "inch"
+    assert raw.tags["resolution"][2] == "inch"
     assert describe_file(raw, ("y", "x"), (4, 5), url=URL) == FileMetadata(URL)
 
 

@@ -171,7 +171,7 @@ def test_a_file_beside_that_is_broken_is_told(folder: tuple[str, Path]) -> None:
     write_pages(path / "img_000000000_ch_000.tif", None)
     (path / "metadata.txt").write_text('{"Summary": {"PixelSize_um": ')
     publish(url, path)
-    with pytest.warns(TiffStackWarning, match=r"metadata.txt is no JSON"):
+    with pytest.warns(TiffStackWarning, match=r"metadata.txt is not JSON"):
         assert open_stack(f"{url}/img_000000000_ch_000.tif").read().shape == (4, 5)
 
 

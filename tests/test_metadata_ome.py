@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intake_tiffstack.collection.merge_metadata import describe_file
-from intake_tiffstack.header import RawMetadata
 from intake_tiffstack.metadata.describe_file import FileMetadata
+from intake_tiffstack.metadata.reader import RawMetadata
 from intake_tiffstack.metadata.readers.ome import read_ome_image
 from metadata_files import (
     UM,
@@ -362,7 +362,7 @@ def test_real_files_say_what_ome_types_reads(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of IDs that are none
         image = ome_types.from_xml(xml).images[0]
-    found = describe_file(RawMetadata(ome_xml=xml), dims, shape, url=name)
+    found = describe_file(RawMetadata({"ome_xml": xml}), dims, shape, url=name)
     assert not found.warnings
     if image.acquisition_date is None:
         assert "acquired" not in found.facts

@@ -14,9 +14,10 @@ from intake_tiffstack.collection.probing import MAX_PROBED_HEADERS
 from intake_tiffstack.errors import StorageError, UnreadableFileError
 from intake_tiffstack.header.cache import get_header, get_raw_metadata
 from intake_tiffstack.header.raw_metadata import read_pages_metadata
-from intake_tiffstack.header.sidecars import with_files_beside
+from intake_tiffstack.header.sidecars import with_sidecars
 from intake_tiffstack.header.tiff_file import short_text
 from intake_tiffstack.metadata.describe_file import describe_file
+from intake_tiffstack.metadata.readers import READERS
 from intake_tiffstack.metadata.readers.ome import refuse_entities
 from intake_tiffstack.pattern.matching import role_of
 from intake_tiffstack.redact import hide_in_text
@@ -63,9 +64,9 @@ def read_metadata(
                 raise
             return None  # filled, and told, once its pixels are wanted
         if row == template:
-            raw = with_files_beside(raw, files[row].url, files.storage_options)
+            raw = with_sidecars(raw, files[row].url, files.storage_options)
         structure = headers.structures.get(row, headers.structures[template])
-        if raw.ome_xml is not None and row in headers.structures:
+        if "ome_xml" in raw.tags and row in headers.structures:
             header = get_header(files[row], **place, level=options.level)
             raw = replace(raw, notes=(*raw.notes, *_ome_faults(header.notes, files[row].url)))
         fits = base is not None and len(base) == len(structure.shape)
@@ -125,11 +126,12 @@ def read_all_of_file(
     Walks all pages of a file that Micro-Manager wrote.
     """
     raw = get_raw_metadata(file, storage_options=storage_options)
-    raw = with_files_beside(raw, file.url, storage_options)
+    raw = with_sidecars(raw, file.url, storage_options)
     described = describe_file(raw, structure.dims, structure.shape, url=file.url, series=series)
     told = asdict(described) | dict(described.channels) | dict(described.facts)
-    as_it_is = {f"raw_{key}": value for key, value in asdict(raw).items() if key != "notes"}
-    if raw.micromanager is not None:
+    as_it_is = {f"raw_{reader.name}": raw.tags.get(reader.name) for reader in READERS}
+    as_it_is["raw_beside"] = raw.sidecars
+    if "micromanager" in raw.tags:
         as_it_is["raw_pages"] = read_pages_metadata(file, storage_options=storage_options)
     dropped = ("channels", "facts")
     found: dict[str, Any] = plain({k: v for k, v in (told | as_it_is).items() if k not in dropped})
@@ -146,7 +148,7 @@ def parse_ome(file: File, storage_options: Mapping[str, Any]) -> OME | None:
     UnreadableFileError
         The XML is broken, is of a schema that nobody knows, or declares entities.
     """
-    xml = get_raw_metadata(file, storage_options=storage_options).ome_xml
+    xml = get_raw_metadata(file, storage_options=storage_options).tags.get("ome_xml")
     if xml is None:
         return None
     try:

@@ -10,7 +10,7 @@ from intake_tiffstack.header.dim_names import name_dims
 from intake_tiffstack.header.frames import RawFrames, SegmentedFrames, decode_segment
 from intake_tiffstack.header.header_bytes import HeaderBytes, Windows, open_header
 from intake_tiffstack.header.parse import Header, read_header
-from intake_tiffstack.header.raw_metadata import RawMetadata, read_raw_metadata
+from intake_tiffstack.header.raw_metadata import read_raw_metadata
 from intake_tiffstack.header.twins import Templates
 from intake_tiffstack.structure import Structure, rename_dims
 
@@ -18,7 +18,6 @@ __all__ = [
     "Header",
     "HeaderBytes",
     "RawFrames",
-    "RawMetadata",
     "SegmentedFrames",
     "Structure",
     "Templates",

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from intake_tiffstack.header import (
     Header,
     HeaderBytes,
-    RawMetadata,
     Templates,
     Windows,
     open_header,
     read_header,
     read_raw_metadata,
 )
+from intake_tiffstack.metadata.reader import RawMetadata
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.storage.ranges import ByteSource, open_bytes
 from intake_tiffstack.storage.urls import is_local

@@ -21,7 +21,7 @@ from intake_tiffstack.header.codecs import find_codec
 from intake_tiffstack.header.dim_names import name_dims
 from intake_tiffstack.header.frames import RawFrames, SegmentedFrames, locate_frames
 from intake_tiffstack.header.header_bytes import HeaderBytes, open_header
-from intake_tiffstack.header.raw_metadata import RawMetadata, extract_metadata
+from intake_tiffstack.header.raw_metadata import extract_metadata
 from intake_tiffstack.header.tiff_file import (
     FILE_FAULTS,
     advice_for,
@@ -35,6 +35,7 @@ from intake_tiffstack.structure import Structure
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from intake_tiffstack.metadata.reader import RawMetadata
     from intake_tiffstack.storage.files import File
 
 __all__ = ["Header", "read_header"]

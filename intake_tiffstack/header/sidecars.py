@@ -15,9 +15,9 @@ from intake_tiffstack.storage.urls import split_chain
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from intake_tiffstack.header.raw_metadata import RawMetadata
+    from intake_tiffstack.metadata.reader import RawMetadata
 
-__all__ = ["with_files_beside"]
+__all__ = ["with_sidecars"]
 
 MOST = 2**20
 """Bytes read of a file: its summary comes first, a frame's 5 kB a plane behind it."""
@@ -26,18 +26,16 @@ _NAMES = re.compile(r"img_(\d{9}_|channel\d+_position)|.*_MMStack")
 _PART = re.compile(r"(_\d+)?(\.ome)?\.tiff?$", re.IGNORECASE)
 
 
-def with_files_beside(
-    raw: RawMetadata, url: str, storage_options: Mapping[str, Any]
-) -> RawMetadata:
-    """Return a file's metadata with what the files beside it say, if Micro-Manager wrote it.
+def with_sidecars(raw: RawMetadata, url: str, storage_options: Mapping[str, Any]) -> RawMetadata:
+    """Return a file's metadata with those of the files beside it, if Micro-Manager wrote it.
 
-    A look at each of up to six names, one request each in a store; one that is not there is no
-    fault, and one that cannot be read is told in ``notes``.
+    Looks for up to six names, one request each in a store. An absent one is not a fault, and one
+    that cannot be read is reported in ``notes``.
     """
-    if raw.micromanager is None and not _is_name_of_micromanager(url):
+    if "micromanager" not in raw.tags and not _is_name_of_micromanager(url):
         return raw
     found, faults = _read_beside(url, storage_options)
-    return replace(raw, beside=found, notes=(*raw.notes, *faults))
+    return replace(raw, sidecars=found, notes=(*raw.notes, *faults))
 
 
 def _is_name_of_micromanager(url: str) -> bool:
@@ -57,7 +55,7 @@ def _read_beside(
     faults: list[str] = []
     for key, path in _candidates(url):
         if any(key in one for one in found.values()):
-            continue  # the nearest tells
+            continue  # the nearest wins
         try:
             text = _read_start(path, storage_options)
             value = _member(text, key) if key == "Summary" else json.loads(text)
@@ -66,7 +64,7 @@ def _read_beside(
         except StorageError as exc:
             faults.append(str(exc))
         except ValueError as exc:
-            faults.append(f"{path} is no JSON: {exc}")
+            faults.append(f"{path} is not JSON: {exc}")
         else:
             found[split_chain(path)[0].rpartition("/")[2]] = {key: value}
     return found, faults

@@ -1,1 +1,28 @@
-"""One module a source of metadata."""
+"""Readers of metadata, one module per source; ``docs/design/extending.md`` shows how to add one."""
+
+from intake_tiffstack.metadata.reader import Reader
+from intake_tiffstack.metadata.readers import (
+    baseline,
+    geotiff,
+    imagej,
+    metamorph,
+    micromanager,
+    ome,
+)
+
+__all__ = ["READERS"]
+
+READERS: tuple[Reader, ...] = (
+    ome.OME,
+    micromanager.MICROMANAGER,
+    imagej.IMAGEJ,
+    metamorph.STK,
+    metamorph.METASERIES,
+    geotiff.GEOTIFF,
+    imagej.SHAPED,
+    baseline.RESOLUTION,
+    baseline.SOFTWARE,
+    baseline.DATETIME,
+    baseline.DESCRIPTION,
+)
+"""In order of precedence: the first that knows a value wins."""

@@ -1,4 +1,4 @@
-"""Where on the map the pixels are, from the tags of GeoTIFF. Pure."""
+"""Where on the map the pixels are, from the tags of GeoTIFF."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from intake_tiffstack.metadata.reader import Reader, copy_dict
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from intake_tiffstack.metadata.model import Findings
+    from intake_tiffstack.metadata.reader import Subject
 
-__all__ = ["floats", "read_geotiff"]
+__all__ = ["GEOTIFF", "floats"]
 
 # The codes of EPSG that GeoTIFF 1.1 names in its annex B.
 _UNITS = {
@@ -37,7 +40,7 @@ class _Affine(NamedTuple):
     f: float
 
 
-def read_geotiff(tags: Mapping[str, Any], found: Findings) -> None:
+def interpret(tags: Mapping[str, Any], _: Subject, found: Findings) -> None:
     """Read the affine from raster to map (GeoTIFF 1.1, section 7.3), and which map it is.
 
     North is up, so a step along y is negative; where a pixel is an area, its centre lies half a
@@ -112,3 +115,6 @@ def floats(tags: Mapping[str, Any], key: str) -> NDArray[np.float64]:
         return np.asarray(tags.get(key, ()), dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as exc:
         raise ValueError(f"{key} holds no numbers, but {reprlib.repr(tags[key])}") from exc
+
+
+GEOTIFF = Reader("geotiff", lambda tif: copy_dict(tif.geotiff_metadata), interpret)

@@ -1,4 +1,4 @@
-"""What ImageJ writes into its description and its binary tags. Pure."""
+"""What ImageJ writes into its description and its binary tags."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_tiffstack.metadata.readers.resolution import is_page_setting
+from intake_tiffstack.metadata.reader import Reader, Subject, copy_dict
+from intake_tiffstack.metadata.readers.baseline import Resolution, is_page_setting
 from intake_tiffstack.metadata.units import as_number
 
 if TYPE_CHECKING:
     from intake_tiffstack.metadata.model import Findings
 
-__all__ = ["read_imagej", "read_shaped"]
-
-Resolution = tuple[float, float, str]
+__all__ = ["IMAGEJ", "SHAPED"]
 
 
-def read_imagej(tags: Mapping[str, Any], resolution: Resolution | None, found: Findings) -> None:
+def interpret_imagej(tags: Mapping[str, Any], subject: Subject, found: Findings) -> None:
     """Read as ImageJ's TiffDecoder and FileOpener do.
 
     Its unit holds for the resolution tags, whatever unit they state; y and z units are written
     only where they differ from x. ``fps`` is the speed of playing, so it says nothing of time.
     """
     source = "ImageJ"
-    _read_steps(tags, resolution, found, source)
+    _read_steps(tags, subject.tags.get("resolution"), found, source)
     for dim in "zyx":
         origin = as_number(tags.get(f"{dim}origin"))
         if origin is not None and dim in found.scale:
@@ -82,14 +81,20 @@ def _pair(low: Any, high: Any) -> list[float] | None:
     return [float(n) for n in numbers if n is not None]
 
 
-def read_shaped(tags: Mapping[str, Any], resolution: Resolution | None, found: Findings) -> None:
+def extract_shaped(tif: Any) -> dict[str, Any] | None:
+    """Return the JSON of tifffile's description of the first series."""
+    found = tif.shaped_metadata
+    return copy_dict(found[0]) if found else None
+
+
+def interpret_shaped(tags: Mapping[str, Any], subject: Subject, found: Findings) -> None:
     """Read the words of ImageJ and of OME in the JSON description that tifffile writes.
 
     Who wrote them chose them freely, so a unit that is not there is not known.
     """
     source = "description"
     if "unit" in tags or "spacing" in tags or "finterval" in tags:
-        own = resolution if "unit" in tags else None
+        own = subject.tags.get("resolution") if "unit" in tags else None
         _read_steps(tags, own, found, source)
     for dim in "zyx":
         key = f"PhysicalSize{dim.upper()}"
@@ -105,3 +110,7 @@ def read_shaped(tags: Mapping[str, Any], resolution: Resolution | None, found: F
     names = channel.get("Name") if isinstance(channel, Mapping) else None
     if isinstance(names, list):
         found.add_channels("channel_names", names, source)
+
+
+IMAGEJ = Reader("imagej", lambda tif: copy_dict(tif.imagej_metadata), interpret_imagej)
+SHAPED = Reader("shaped", extract_shaped, interpret_shaped)

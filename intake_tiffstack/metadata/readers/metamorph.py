@@ -1,27 +1,31 @@
-"""What MetaMorph writes: the UIC tags of its stacks, the MetaSeries XML of its planes. Pure."""
+"""What MetaMorph writes: the UIC tags of its stacks, the MetaSeries XML of its planes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import numpy as np
 
+from intake_tiffstack.metadata.reader import Reader, copy_dict
 from intake_tiffstack.metadata.readers.geotiff import floats
 from intake_tiffstack.metadata.units import as_number
 
 if TYPE_CHECKING:
     from intake_tiffstack.metadata.model import Findings
+    from intake_tiffstack.metadata.reader import Subject
 
-__all__ = ["read_metaseries", "read_stk"]
+__all__ = ["METASERIES", "STK"]
 
 
-def read_stk(tags: Mapping[str, Any], sizes: Mapping[str, int], found: Findings) -> None:
+def interpret_stk(tags: Mapping[str, Any], subject: Subject, found: Findings) -> None:
     """Read MetaMorph's calibration, in its own unit; zero means not calibrated.
 
-    *sizes* are those of the file's dims: its planes are time points or lie along z.
+    Its planes are time points or lie along z.
     """
+    sizes = subject.sizes
     source = "MetaMorph"
     unit = found.read_unit(tags.get("CalibrationUnits", ""), source)
     if tags.get("SpatialCalibration", 1):
@@ -41,8 +45,8 @@ def read_stk(tags: Mapping[str, Any], sizes: Mapping[str, int], found: Findings)
     found.add_time("acquired", tags.get("CreateTime"), source)
     properties = tags.get("PlaneProperty")
     if isinstance(properties, list):
-        told = [item for item in properties if isinstance(item, Mapping)]
-        _add_setting({item.get("name"): item.get("value") for item in reversed(told)}, found)
+        items = [item for item in properties if isinstance(item, Mapping)]
+        _add_setting({item.get("name"): item.get("value") for item in reversed(items)}, found)
 
 
 def _add_distances(distances: list[float], unit: str | None, found: Findings) -> None:
@@ -64,8 +68,17 @@ def _add_stk_times(times: Any, sizes: Mapping[str, int], found: Findings) -> Non
         found.add_times(seconds.tolist(), "MetaMorph")
 
 
-def read_metaseries(tags: Mapping[str, Any], found: Findings) -> None:
-    """Read what MetaXpress tells of a plane; its stages count in micrometres."""
+def extract_metaseries(tif: Any) -> dict[str, Any] | None:
+    """Return the XML of MetaXpress as a dict, UUIDs as text."""
+    found = copy_dict(tif.metaseries_metadata)
+    plane = None if found is None else found.get("PlaneInfo")
+    if found is not None and isinstance(plane, dict):
+        found["PlaneInfo"] = {k: str(v) if isinstance(v, UUID) else v for k, v in plane.items()}
+    return found
+
+
+def interpret_metaseries(tags: Mapping[str, Any], _: Subject, found: Findings) -> None:
+    """Read what MetaXpress records of a plane; its stages count in micrometres."""
     source = "MetaSeries"
     plane = tags.get("PlaneInfo")
     if not isinstance(plane, Mapping):
@@ -99,3 +112,7 @@ def _add_setting(plane: Mapping[Any, Any], found: Findings, source: str = "MetaM
             {"model": model, "numerical_aperture": aperture if known else None},
             source,
         )
+
+
+STK = Reader("stk", lambda tif: copy_dict(tif.stk_metadata), interpret_stk)
+METASERIES = Reader("metaseries", extract_metaseries, interpret_metaseries)

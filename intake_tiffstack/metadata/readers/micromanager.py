@@ -1,30 +1,63 @@
-"""What Micro-Manager writes, into its files and beside them. Pure."""
+"""What Micro-Manager writes, into its files and beside them."""
 
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from intake_tiffstack.metadata.reader import Reader, Subject, copy_dict
 from intake_tiffstack.metadata.units import as_number
 
 if TYPE_CHECKING:
     from intake_tiffstack.metadata.model import Findings
 
-__all__ = ["read_micromanager"]
+__all__ = ["MICROMANAGER", "extract_page"]
+
+_NDTIFF, _SUMMARY = 483729, 2355492  # what Micro-Manager's own blocks begin with
 
 
-def read_micromanager(
-    tags: Mapping[str, Any],
-    sizes: Mapping[str, int],
-    found: Findings,
-    source: str = "Micro-Manager",
+def extract_page(page: Any) -> dict[str, Any] | None:
+    """Return the metadata of one page of tifffile, None if Micro-Manager wrote none."""
+    return copy_dict(page.tags.valueof(51123))
+
+
+def extract(tif: Any) -> dict[str, Any] | None:
+    """Return the metadata of the first page, and the blocks in front of and behind the pages.
+
+    Its keys are ``Page``, ``Summary`` and ``DisplaySettings``, those there are: a file of one plane
+    has pages alone. The index of all pages is not read, since it may be long.
+    """
+    page = extract_page(tif.pages.first)
+    if page is None:
+        return None
+    from tifffile import read_micromanager_metadata
+
+    found: dict[str, Any] = {"Page": page}
+    handle = tif.filehandle
+    handle.seek(8)
+    start = handle.read(28)
+    if len(start) < 28:
+        return found
+    numbers = struct.unpack(f"{tif.byteorder}7I", start)
+    if numbers[0] == _NDTIFF or numbers[6] == _SUMMARY:
+        found |= read_micromanager_metadata(handle, {"Summary"})
+    summary = found.get("Summary")
+    if numbers[6] == _SUMMARY and isinstance(summary, dict) and "ChColors" not in summary:
+        found |= read_micromanager_metadata(handle, {"DisplaySettings"})
+    return found
+
+
+def interpret(
+    tags: Mapping[str, Any], subject: Subject, found: Findings, source: str = "Micro-Manager"
 ) -> None:
     """Read the summary, the first page and the display settings, whichever of them are there.
 
-    0 stands for "not calibrated" and "no such axis". *sizes* are those of the file's dims: what
-    the first page tells of time and z is all there is to tell where the file has one position.
+    0 stands for "not calibrated" and "no such axis". What the first page records of time and z
+    holds for the file if it has one position along them.
     """
+    sizes = subject.sizes
     summary, page = tags.get("Summary"), tags.get("Page")
     if isinstance(summary, Mapping):
         _read_steps(summary, found, source)
@@ -131,3 +164,13 @@ def _color(number: Any) -> str | None:
     if isinstance(number, bool) or not isinstance(number, int) or abs(number) >= 2**32:
         return None
     return f"#{number & 0xFFFFFF:06x}"
+
+
+MICROMANAGER = Reader(
+    "micromanager",
+    extract,
+    interpret,
+    interpret_sidecar=lambda name, tags, subject, found: interpret(
+        tags, subject, found, f"{name} beside"
+    ),
+)

@@ -9,12 +9,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from xml.parsers import expat
 
+from intake_tiffstack.metadata.reader import Reader
+from intake_tiffstack.metadata.readers.baseline import tag_text
 from intake_tiffstack.metadata.units import METRES, SECONDS, as_number, unit_name
 
 if TYPE_CHECKING:
     from intake_tiffstack.metadata.model import Findings
+    from intake_tiffstack.metadata.reader import Subject
 
-__all__ = ["OmeImage", "read_ome", "read_ome_image", "refuse_entities"]
+__all__ = ["OME", "OmeImage", "read_ome_image", "refuse_entities"]
 
 _BLOCK = 2**16
 """Characters parsed at a time, so that what comes after the image costs nothing."""
@@ -308,13 +311,23 @@ def _index(plane: dict[str, str], key: str) -> int | None:
 # -- to the findings ---------------------------------------------------------------------------
 
 
-def read_ome(xml: str, series: int, sizes: dict[str, int], found: Findings) -> None:
-    """Read Pixels as the schema 2016-06 has it; older ones have no units.
+def extract(tif: Any) -> str | None:
+    """Return the OME-XML, also one without its end, which tifffile does not take for OME-XML."""
+    found: str | None = tif.ome_metadata
+    if found is not None:
+        return found
+    text = tag_text(tif, 270)
+    return text if text is not None and re.search(r"<(\w+:)?OME[\s>]", text[:4096]) else None
 
-    A unit that is not written is the schema's own default, the micrometre or the second. *sizes*
-    are those of the pixels along y and x, empty where they need not be what the XML says.
+
+def interpret(xml: str, subject: Subject, found: Findings) -> None:
+    """Read Pixels as the schema 2016-06 defines it; older ones have no units.
+
+    A unit that is not written is the schema's own default, the micrometre or the second.
     """
-    source = "OME-XML"
+    source, series = "OME-XML", subject.series
+    # a pyramid level has other sizes than the XML, which describes level 0
+    sizes = {} if subject.is_reduced else {d: subject.sizes[d] for d in "yx" if d in subject.sizes}
     try:
         image = read_ome_image(xml, series)
     except ValueError as exc:
@@ -329,8 +342,8 @@ def read_ome(xml: str, series: int, sizes: dict[str, int], found: Findings) -> N
     found.add_time("acquired", image.acquired, source)
     found.add_times(image.times, source)
     found.add_heights(image.heights, image.height_unit, source)
-    found.add_fact("objective", _plain(image.objective, _OBJECTIVE), source)
-    found.add_fact("instrument", _plain(image.microscope, _MICROSCOPE), source)
+    found.add_fact("objective", _renamed(image.objective, _OBJECTIVE), source)
+    found.add_fact("instrument", _renamed(image.microscope, _MICROSCOPE), source)
     found.add_fact("software", image.creator, source)
 
 
@@ -396,8 +409,12 @@ _MICROSCOPE = {"Manufacturer": "manufacturer", "Model": "model", "SerialNumber":
 _NUMBERS = frozenset({"magnification", "numerical_aperture"})
 
 
-def _plain(attributes: dict[str, str], names: dict[str, str]) -> dict[str, Any]:
+def _renamed(attributes: dict[str, str], names: dict[str, str]) -> dict[str, Any]:
     """Return the attributes under our names, numbers as numbers."""
-    told = {ours: attributes[theirs] for theirs, ours in names.items() if theirs in attributes}
-    numbers = {key: as_number(value) for key, value in told.items() if key in _NUMBERS}
-    return told | {k: n if n is not None and math.isfinite(n) else None for k, n in numbers.items()}
+    texts = {ours: attributes[theirs] for theirs, ours in names.items() if theirs in attributes}
+    numbers = {key: as_number(text) for key, text in texts.items() if key in _NUMBERS}
+    finite = {k: n if n is not None and math.isfinite(n) else None for k, n in numbers.items()}
+    return texts | finite
+
+
+OME = Reader("ome_xml", extract, interpret)

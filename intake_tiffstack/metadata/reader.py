@@ -1,0 +1,71 @@
+"""How a source of metadata is defined, and the values taken from a file before their meaning."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from intake_tiffstack.metadata.model import Findings
+
+__all__ = ["RawMetadata", "Reader", "Subject", "copy_dict"]
+
+
+@dataclass(frozen=True)
+class RawMetadata:
+    """The metadata of one file, not interpreted: plain values, no class of tifffile."""
+
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    """Name of a :class:`Reader` to what it extracted; readers that found nothing are absent."""
+    sidecars: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """Name of a file beside this one to its content, as Micro-Manager writes them."""
+    notes: tuple[str, ...] = ()
+    """What could not be read, one sentence each, naming the file."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes these values take in memory, about."""
+        return sum(map(_nbytes, (self.tags, self.sidecars, self.notes)))
+
+
+def _nbytes(value: Any) -> int:
+    if isinstance(value, Mapping):
+        return 64 + sum(map(_nbytes, value.keys())) + sum(map(_nbytes, value.values()))
+    if isinstance(value, list | tuple):
+        return 64 + sum(map(_nbytes, value))
+    return sys.getsizeof(value)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The pixels that metadata describe, and what else their file contains."""
+
+    sizes: Mapping[str, int]
+    """Extents of the pixels by ``t``, ``c``, ``z``, ``y``, ``x``."""
+    series: int = 0
+    """Index of the image series."""
+    is_reduced: bool = False
+    """Whether the pixels are those of a pyramid level above 0."""
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    """What all readers extracted, by name."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One source of metadata: what to take from an open file, and what it means."""
+
+    name: str
+    """Key in :attr:`RawMetadata.tags`; ``file_metadata()`` shows the value as ``raw_<name>``."""
+    extract: Callable[[Any], Any]
+    """Return plain values from an open ``tifffile.TiffFile``, None if it has none."""
+    interpret: Callable[[Any, Subject, Findings], None]
+    """Add the meaning of extracted values to the findings. Pure."""
+    interpret_sidecar: Callable[[str, dict[str, Any], Subject, Findings], None] | None = None
+    """Add the meaning of a sidecar, given its name and content. Pure."""
+
+
+def copy_dict(value: Any) -> dict[str, Any] | None:
+    """Return a copy of a dict, None for anything else."""
+    return dict(value) if isinstance(value, dict) else None

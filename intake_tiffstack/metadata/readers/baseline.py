@@ -1,0 +1,92 @@
+"""Sizes, software and dates from the tags that any TIFF may have."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+from intake_tiffstack.metadata.reader import Reader
+from intake_tiffstack.metadata.units import METRES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from intake_tiffstack.metadata.model import Findings
+    from intake_tiffstack.metadata.reader import Subject
+
+__all__ = ["DATETIME", "DESCRIPTION", "RESOLUTION", "SOFTWARE", "is_page_setting", "tag_text"]
+
+Resolution = tuple[float, float, Literal["none", "inch", "centimeter"]]
+"""Pixels per unit along x and along y, and the unit."""
+
+_UNITS: dict[int, Literal["none", "inch", "centimeter"]] = {2: "inch", 3: "centimeter"}
+
+
+def tag_text(tif: Any, code: int) -> str | None:
+    """Return the text of a tag of the first page, None if it is absent or not text."""
+    value = tif.pages.first.tags.valueof(code)
+    return value if isinstance(value, str) else None
+
+
+def extract_resolution(tif: Any) -> Resolution | None:
+    """Return XResolution, YResolution and ResolutionUnit, None if either of the first is absent."""
+    tags = tif.pages.first.tags
+    if 282 not in tags or 283 not in tags:
+        return None
+
+    def ratio(value: Sequence[int]) -> float:
+        numerator, denominator = value
+        return numerator / denominator if denominator else math.nan
+
+    unit = _UNITS.get(int(tags.valueof(296, 2)), "none")
+    return ratio(tags[282].value), ratio(tags[283].value), unit
+
+
+def interpret_resolution(resolution: Resolution, _: Subject, found: Findings) -> None:
+    """Read the tags XResolution and YResolution (TIFF 6.0, section 8), where they mean a size."""
+    x, y, unit = resolution
+    if unit == "none" or is_page_setting(x, unit) or is_page_setting(y, unit):
+        return
+    for dim, per_unit in (("x", x), ("y", y)):
+        step = METRES[unit] * 1e6 / per_unit
+        found.add_step(dim, step, "micrometer", "resolution tags", "pixel size")
+
+
+def is_page_setting(per_unit: float, unit: str | None) -> bool:
+    """Return whether pixels per inch or centimetre say how to print and nothing of the world.
+
+    Writers that know no size put 72, 96, 150, 300 ... dots an inch, so a whole number up to 1,200
+    says nothing, nor does one rounded to two decimals a centimetre. A pixel an inch or more of
+    them is no picture: 0 and 1 are what writers put for nothing.
+
+    >>> is_page_setting(96, "inch"), is_page_setting(37.79, "centimeter")
+    (True, True)
+    >>> is_page_setting(10000, "centimeter"), is_page_setting(100, "micrometer")
+    (False, False)
+    """
+    if unit not in ("inch", "centimeter"):
+        return False
+    if per_unit <= 1:
+        return True
+    if unit == "inch":
+        dots = per_unit
+    elif per_unit % 1 == 0:
+        return False  # 500 a centimetre was meant so, though it is 1,270 an inch
+    else:
+        dots = 2.54 * per_unit
+    return dots <= 1200.02 and abs(dots - round(dots)) <= 0.02
+
+
+RESOLUTION = Reader("resolution", extract_resolution, interpret_resolution)
+SOFTWARE = Reader(
+    "software",
+    lambda tif: tag_text(tif, 305),
+    lambda text, _, found: found.add_fact("software", text, "Software tag"),
+)
+DATETIME = Reader(
+    "datetime",
+    lambda tif: tag_text(tif, 306),
+    lambda text, _, found: found.add_time("created", text, "DateTime tag"),
+)
+DESCRIPTION = Reader("description", lambda tif: tag_text(tif, 270), lambda *_: None)
+"""The text as it is; OME-XML, ImageJ and others keep their own metadata in it."""
