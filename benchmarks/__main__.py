@@ -16,7 +16,7 @@ _REPORT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
 def main() -> int:
-    """Return 0 where this package gave the right answer each time."""
+    """Return 0 if every result of this package was right."""
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="which ones; none means all")
     parser.add_argument("--list", action="store_true", help="list the names and end")
@@ -28,9 +28,9 @@ def main() -> int:
         return 0
     unknown = sorted(set(arguments.names) - CASES.keys())
     if unknown:
-        parser.error(f"there is no benchmark {', '.join(unknown)}; --list names all")
+        parser.error(f"unknown benchmark {', '.join(unknown)}; --list names all")
     if arguments.render and not _RESULTS.exists():
-        parser.error("there are no results yet")
+        parser.error("no results yet")
     names = [name for name in CASES if name in (arguments.names or CASES)]
     if arguments.render:
         _write({})
@@ -48,7 +48,7 @@ def _say(line: str) -> None:
 
 
 def _write(results: dict[str, CaseResult]) -> None:
-    """Keep the results beside those of earlier runs on this machine, and write the report."""
+    """Merge the results with those of earlier runs on this machine, and write the report."""
     kept = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {"machine": {}, "cases": {}}
     machine = describe_machine() if results else kept["machine"]
     # figures of different machines or versions do not stand in one table

@@ -57,7 +57,7 @@ PAGED_SHAPE = (64, 256, 256)
 
 
 def tiny(folder: Path, count: int = 100_000) -> dict[str, float]:
-    """Write many files of a few pixels: what is slow is their number."""
+    """Write many files of a few pixels each."""
     paths = _paths(folder, count, channels=4)
     first = next(paths)
     tifffile.imwrite(first, volume(TINY_SHAPE, 0))
@@ -73,7 +73,7 @@ def volumes(folder: Path, count: int = 60) -> dict[str, float]:
 
 
 def cubes(folder: Path, count: int = 4) -> dict[str, float]:
-    """Write uncompressed volumes of 134 MB that are deep as well."""
+    """Write uncompressed volumes of 134 MB with many planes."""
     return _write(folder, CUBE_SHAPE, count, channels=1)
 
 
@@ -119,7 +119,7 @@ def paged(folder: Path, count: int = 1) -> dict[str, float]:
 def _write(
     folder: Path, shape: tuple[int, ...], count: int, *, channels: int, **options: Any
 ) -> dict[str, float]:
-    """Write *count* files of one shape; return what there is to know of them."""
+    """Write *count* files of one shape and return facts about them."""
     path = folder
     for i, path in enumerate(_paths(folder, count, channels)):
         tifffile.imwrite(path, volume(shape, i), **options)
@@ -151,7 +151,7 @@ def volume(shape: tuple[int, ...], number: int) -> NDArray[np.uint16]:
 
 @cache
 def _scene(rows: int, columns: int) -> NDArray[np.uint16]:
-    """Return 16 planes of soft spots under the noise of a camera: zlib makes them 0.6 of it."""
+    """Return 16 planes of blurred spots with camera noise; zlib compresses them to 0.6."""
     noise = np.random.default_rng([2019, rows, columns])
     y, x = np.ogrid[:rows, :columns]
     spots = np.zeros((rows, columns))

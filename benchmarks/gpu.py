@@ -1,6 +1,6 @@
 """Chunks on a GPU: ``python -m benchmarks.gpu``. Needs CuPy and a GPU besides this package.
 
-Prints one table in Markdown. Ends with 2 where there is no GPU, with 1 where pixels are wrong.
+Prints one table in Markdown. Exits with 2 without a GPU, with 1 if pixels are wrong.
 ``--arraytype numpy`` goes the same way without a GPU, to see that all of it runs: its figures mean
 nothing.
 """
@@ -41,11 +41,11 @@ FILE_BYTES = 2**24  # decoded, of each of them
 CHUNKS = ("file", "32 MiB")
 CEILING_BYTES = 2**25
 OF_LOWER, OF_RECIPE = 0.85, 1.5
-"""What is to be reached: of the lower of the link and the host, and of the recipe."""
+"""Targets: relative to the slower of transfer and host, and to the recipe."""
 
 
 class NumpyStandIn:
-    """What the benchmark asks of a GPU, answered by NumPy."""
+    """The GPU interface of the benchmark, implemented with NumPy."""
 
     arraytype = "numpy"
     name = "no GPU: a dry run with NumPy, whose figures mean nothing"
@@ -82,8 +82,8 @@ class CupyGpu:
         self._cupy, self._cupyx = cupy, cupyx
         if not cupy.cuda.runtime.getDeviceCount():
             raise RuntimeError("CuPy finds no GPU")
-        told = cupy.cuda.runtime.getDeviceProperties(0)["name"]
-        name = told.decode() if isinstance(told, bytes) else told
+        name = cupy.cuda.runtime.getDeviceProperties(0)["name"]
+        name = name.decode() if isinstance(name, bytes) else name
         self.name = f"{name}, CuPy {cupy.__version__}"
         self.asarray = cupy.asarray
         self._pinned = PinnedCount(cupy)
@@ -99,7 +99,7 @@ class CupyGpu:
         self._cupy.cuda.Device().synchronize()
 
     def forget(self) -> None:
-        """Free what the pools keep, so that the next peaks are those of the next contender."""
+        """Free the memory pools, so that the next peak belongs to the next contender."""
         self.synchronize()
         self._cupy.get_default_memory_pool().free_all_blocks()
         self._pinned.pool.free_all_blocks()
@@ -113,7 +113,7 @@ class CupyGpu:
 
 
 class PinnedCount:
-    """A pool of pinned memory that knows how much it had at most."""
+    """A pool of pinned memory that records its peak size."""
 
     def __init__(self, cupy: Any) -> None:
         self._cuda = cupy.cuda
@@ -138,7 +138,7 @@ Gpu = NumpyStandIn | CupyGpu
 
 @dataclass
 class Row:
-    """One line of the table: rates in bytes a second, by contender."""
+    """One line of the table: rates in bytes per second, by contender."""
 
     data: str
     chunks: str
@@ -148,7 +148,7 @@ class Row:
     peak_pinned: int = 0
 
     def of_lower(self, link: float) -> float:
-        """Return the rate of this package over the lower of the link's and the host's."""
+        """Return the rate of this package relative to the slower of transfer and host."""
         return self.rates[OURS] / min(link, self.rates[HOST])
 
     def of_recipe(self) -> float:
@@ -157,7 +157,7 @@ class Row:
 
 
 def copy_rate(gpu: Gpu, host: Any, repeats: int = 5) -> float:
-    """Return the bytes a second of copies of one host block."""
+    """Return the bytes per second of copies of one host block."""
     host[...] = 1
     seconds = []
     for _ in range(repeats + 1):  # the first one makes the device's memory
@@ -170,7 +170,7 @@ def copy_rate(gpu: Gpu, host: Any, repeats: int = 5) -> float:
 
 
 def let_go(block: Any) -> Any:
-    """Return one pixel of the host in place of a block: what is timed is that the block comes."""
+    """Return one host pixel instead of a block: only the delivery of the block is timed."""
     return np.zeros((1,) * block.ndim, block.dtype)
 
 
@@ -233,7 +233,7 @@ def measure(gpu: Gpu, arrays: Mapping[str, Any], row: Row, repeats: int) -> None
 def run(
     gpu: Gpu, files: int, threads: tuple[int, ...], repeats: int, wrong: list[str]
 ) -> Iterator[Row]:
-    """Yield each row; what gives wrong pixels is added to *wrong*."""
+    """Yield each row; contenders with wrong pixels are added to *wrong*."""
     for data, write in DATA.items():
         root = Path(tempfile.mkdtemp(prefix="tiffstack-gpu-"))
         try:
@@ -278,7 +278,7 @@ def print_table(rows: list[Row], link: float) -> None:
 
 
 def say_bars(rows: list[Row], link: float) -> None:
-    """Say which rows do not reach what is to be reached."""
+    """Print the rows that miss a target."""
     missed = []
     for row in rows:
         where = f"{row.data}, chunks {row.chunks}, {row.threads} threads"
@@ -291,7 +291,7 @@ def say_bars(rows: list[Row], link: float) -> None:
 
 
 def find_gpu(arraytype: str) -> Gpu:
-    """Return the GPU; ends the program with 2 where there is none."""
+    """Return the GPU; exits the program with 2 if there is none."""
     if arraytype == "numpy":
         return NumpyStandIn()
     try:
@@ -303,7 +303,7 @@ def find_gpu(arraytype: str) -> Gpu:
 
 
 def main() -> int:
-    """Return 0 where all pixels were right."""
+    """Return 0 if all pixels were right."""
     parser = argparse.ArgumentParser("python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--arraytype", choices=["cupy", "numpy"], default="cupy")
     parser.add_argument("--files", type=int, default=60, help="of 16 MiB each; a multiple of 6")

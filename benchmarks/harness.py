@@ -1,4 +1,4 @@
-"""Runs contenders side by side: a process each, in turns, medians and ratios of the same rounds."""
+"""Runs contenders in turns, one process each; medians and ratios within a round."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _BUCKET = "benchmarks"
 
 @dataclass
 class ContenderResult:
-    """What one contender took, and what it said."""
+    """The measurements of one contender, and its error."""
 
     seconds: dict[int, float] = field(default_factory=dict)
     """By round."""
     cpu: dict[int, float] = field(default_factory=dict)
-    """Seconds of all threads together, by round: other work on the machine does not add to it."""
+    """Processor seconds of all threads, by round; excludes other processes."""
     figures: dict[str, float] = field(default_factory=dict)
     error: str | None = None
     value: str | None = None
@@ -59,7 +59,7 @@ class ContenderResult:
 
 @dataclass
 class BarResult:
-    """Whether a bar was reached, and with what."""
+    """Whether a bar was reached, and the measured value."""
 
     text: str
     measured: str
@@ -68,7 +68,7 @@ class BarResult:
 
 @dataclass
 class CaseResult:
-    """All there is to tell of one benchmark."""
+    """The results of one benchmark."""
 
     name: str
     work: str
@@ -77,10 +77,10 @@ class CaseResult:
     contenders: dict[str, ContenderResult]
     bars: list[BarResult]
     profile: str | None = None
-    """Of this package, where a bar was not reached."""
+    """Profile of this package if a bar was not reached."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values that :meth:`from_json` understands."""
+        """Return plain values for :meth:`from_json`."""
         return asdict(self)
 
     @classmethod
@@ -95,7 +95,7 @@ class CaseResult:
 
 
 def run_cases(cases: Sequence[Case], say: Callable[[str], None]) -> Iterator[CaseResult]:
-    """Yield the result of each case; files are made for cases in a row that share them."""
+    """Yield the result of each case; consecutive cases share their files."""
     with ExitStack() as stack:
         server = S3Server()
         if any(case.is_remote for case in cases):
@@ -157,7 +157,7 @@ def _take(result: ContenderResult, message: dict[str, Any], number: int, truth: 
 
 
 def _goes_on(case: Case, name: str, result: ContenderResult, number: int) -> bool:
-    """Return whether a contender is in round *number*; three will do where no bar asks for it."""
+    """Return whether a contender is in round *number*; three rounds suffice without a bar."""
     is_in_bar = name == OURS or any(bar.against == name for bar in case.bars)
     patience = (3 if is_in_bar else 1) * case.patience
     has_time = sum(result.seconds.values()) < patience
@@ -165,7 +165,7 @@ def _goes_on(case: Case, name: str, result: ContenderResult, number: int) -> boo
 
 
 def _drop_warm_up(case: Case, result: ContenderResult) -> None:
-    """Forget the first round of a process that went on: it had imports in it."""
+    """Discard the first round of a persistent process, because it includes imports."""
     if not case.is_fresh and len(result.seconds) > 1:
         del result.seconds[0], result.cpu[0]
 
@@ -204,7 +204,7 @@ def _judge(bar: Bar, results: dict[str, ContenderResult], facts: Facts) -> BarRe
 
 
 def speed(ours: ContenderResult, theirs: ContenderResult) -> float:
-    """Return how many times faster this package is: the median over rounds that both were in."""
+    """Return how many times faster this package is: the median over rounds with both."""
     both = ours.seconds.keys() & theirs.seconds.keys()
     if len(both) < 2:
         return theirs.median / ours.median
@@ -220,7 +220,7 @@ def _bar_text(bar: Bar, limit: float) -> str:
 
 
 def format_figure(name: str, value: float) -> str:
-    """Return a figure in words: ``18.3 MB peak``, ``6 requests``. Pure."""
+    """Return a figure as text: ``18.3 MB peak``, ``6 requests``. Pure."""
     return f"{format_amount(name, value)} {_words(name)}".rstrip()
 
 
@@ -229,7 +229,7 @@ def _words(name: str) -> str:
 
 
 def format_amount(name: str, value: float) -> str:
-    """Return a figure with its unit, where it has one. Pure."""
+    """Return a figure with its unit, if it has one. Pure."""
     if "bytes" not in name:
         return f"{value:,.0f}"
     if value < 1e6:
@@ -267,7 +267,7 @@ class _Worker:
             self._process.stdin.flush()
 
     def hear(self, deadline: float) -> dict[str, Any]:
-        """Return what the process says next, or why it says nothing."""
+        """Return the next message of the process, or the reason why there is none."""
         if self._process.stdout is None:
             raise RuntimeError("the process was started without a pipe")
         timer = threading.Timer(deadline, self._process.kill)
@@ -291,7 +291,7 @@ class _Worker:
 def _workers(
     case: Case, places: Sequence[str], server: S3Server
 ) -> Iterator[Callable[..., dict[str, Any]]]:
-    """Hand out a function that has a contender work once, in its process or a fresh one."""
+    """Yield a function that runs a contender once, in its process or a fresh one."""
     workers: dict[str, _Worker] = {}
 
     def go(name: str, what: str = "go") -> dict[str, Any]:

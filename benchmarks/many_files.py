@@ -1,4 +1,4 @@
-"""Very many files: how long until there is a lazy array, and how large it is to send."""
+"""Very many files: the time to open a lazy array, and its pickled size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCAN = "os.scandir + stat + one regex"
 
 
 def opening(open_array: Callable[[str], Any]) -> Start:
-    """Return the work of opening a collection, which gives the number of its pixels."""
+    """Return the work of opening a collection, with its number of pixels as the result."""
     return lambda place: lambda: open_array(place).size
 
 

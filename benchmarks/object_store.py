@@ -1,4 +1,4 @@
-"""An object store: what is asked of it, in requests and bytes."""
+"""An object store: number of requests and bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _open_tifffile_store(place: str) -> Any:
 
 
 def _reading_plane(time: int, z: int) -> Callable[[Callable[[str], Any]], Start]:
-    """Return the work of reading one plane of an array that is open already."""
+    """Return the work of reading one plane of an open array."""
 
     def of_array(open_array: Callable[[str], Any]) -> Start:
         def start(place: str) -> Callable[[], Any]:
@@ -69,7 +69,7 @@ def _count_pixels(place: str) -> int:
 ABLE: dict[str, Callable[[str], Any]] = {
     name: ALL[name] for name in (OURS, RECIPE_TIFFFILE, RECIPE_IMAGEIO)
 }
-"""Those that open URLs, as opening shows."""
+"""The contenders that can open URLs."""
 
 
 def _of(

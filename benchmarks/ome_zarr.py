@@ -1,4 +1,4 @@
-"""Writing an OME-Zarr: beside the tools that do this, and what its levels cost."""
+"""Writing OME-Zarr: compared with other tools, and the cost of its levels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ONE_LEVEL = f"{OURS}, one level"
 EUBI_PYTHON = Path(
     os.environ.get("EUBI_PYTHON", Path(__file__).parents[1] / ".venv-eubi/bin/python")
 )
-"""It wants another tifffile than this package, and so has an environment of its own."""
+"""It needs another version of tifffile, and so has its own environment."""
 
 LEVELS = 3
 BLOCKS = 4
@@ -35,22 +35,22 @@ CUBE = 128
 
 
 def whole_volumes(folder: Path, count: int = 60) -> Facts:
-    """Write volumes, as many of each channel."""
+    """Write the same number of volumes for each channel."""
     return volumes(folder, count - count % 3)
 
 
 def _sum_full(place: str) -> int:
-    """Return the sum of the pixels of the full level, as dask and Zarr find it."""
+    """Return the sum of the pixels of the full level, read by dask and Zarr."""
     import dask.array as da
     import zarr
 
-    told: Any = zarr.open_group(place, mode="r").attrs["ome"]
-    path = told["multiscales"][0]["datasets"][0]["path"]
+    ome: Any = zarr.open_group(place, mode="r").attrs["ome"]
+    path = ome["multiscales"][0]["datasets"][0]["path"]
     return int(da.from_zarr(place, component=path).sum().compute())
 
 
 def _writing(make_write: Callable[[str], Callable[[str], None]]) -> Start:
-    """Return the work of writing somewhere new."""
+    """Return the work of writing to a new place."""
 
     def start(place: str) -> Callable[[], Any]:
         write = make_write(place)
@@ -87,7 +87,7 @@ def _ours(place: str, **options: Any) -> Callable[[str], None]:
 
 
 def _open_array(place: str) -> Any:
-    """Return the lazy array that the peers write: axes t, c, z, y, x, in chunks of a file."""
+    """Return the lazy array that the peers write: axes t, c, z, y, x, one chunk per file."""
     return open_ours(place, file_dims="zyx", chunks="file", dims="tczyx")
 
 
@@ -138,8 +138,8 @@ def eubi_version() -> str:
     if not EUBI_PYTHON.exists():
         return "not installed"
     code = "from importlib.metadata import version; print(version('eubi-bridge-lite'))"
-    told = subprocess.run([EUBI_PYTHON, "-c", code], check=True, capture_output=True, text=True)
-    return told.stdout.strip()
+    done = subprocess.run([EUBI_PYTHON, "-c", code], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def _start_eubi(place: str) -> Callable[[], Any]:

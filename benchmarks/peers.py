@@ -37,7 +37,7 @@ def open_ours(place: str, **options: Any) -> Any:
 
 
 def open_recipe(place: str, imread: Callable[[str], Any]) -> Any:
-    """Open by the recipe of 2019: a delayed read a file, put together by ``da.block``."""
+    """Open by the recipe of 2019: one delayed read per file, combined by ``da.block``."""
     import dask
     import dask.array as da
     import numpy as np
@@ -69,14 +69,14 @@ def open_recipe_imageio(place: str) -> Any:
 
 
 def open_dask_image(place: str) -> Any:
-    """Open with dask-image; it takes each file for one plane."""
+    """Open with dask-image, which treats each file as one plane."""
     from dask_image.imread import imread
 
     return imread(f"{place}/*.tif")
 
 
 def open_dask_array_image(place: str) -> Any:
-    """Open with dask.array.image: one new axis, files in order of the alphabet."""
+    """Open with dask.array.image: one new axis, files in alphabetical order."""
     import tifffile
     from dask.array.image import imread
 
@@ -131,7 +131,7 @@ ALL: dict[str, Open] = {OURS: functools.partial(open_ours, file_dims="zyx"), **P
 MAIN: dict[str, Open] = {
     name: ALL[name] for name in (OURS, RECIPE_TIFFFILE, RECIPE_IMAGEIO, TIFFFILE_STORE)
 }
-"""Fewer of them, for work that tells no more of the others than work that all did before."""
+"""A subset, for work in which the others would show nothing new."""
 
 ALL_PLANES: dict[str, Open] = {
     **ALL,

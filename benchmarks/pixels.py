@@ -29,7 +29,7 @@ def list_files(place: str) -> list[str]:
 
 
 def summing(open_array: Callable[[str], Any]) -> Start:
-    """Return the work of adding up all pixels of an array that is open already."""
+    """Return the work of summing all pixels of an open array."""
 
     def start(place: str) -> Callable[[], int]:
         array = open_array(place)
@@ -39,20 +39,20 @@ def summing(open_array: Callable[[str], Any]) -> Start:
 
 
 def plane(array: Any, time: int, z: int, *, is_chained: bool = False) -> Any:
-    """Return a plane of the first channel, lazy; some peers have no dim for the channel."""
+    """Return a lazy plane of the first channel; some contenders lack a channel dim."""
     first = (0,) * (array.ndim - 4)
     return array[(*first, time)][z] if is_chained else array[(*first, time, z)]
 
 
 def true_sum(place: str) -> int:
-    """Return the sum of all pixels as tifffile alone finds it."""
+    """Return the sum of all pixels, read by tifffile alone."""
     import tifffile
 
     return sum(int(tifffile.imread(path).sum()) for path in list_files(place))
 
 
 def _computing(reading: Reading) -> Callable[[Callable[[str], Any]], Start]:
-    """Return how to compute part of an array that is open already."""
+    """Return the work of computing a part of an open array."""
 
     def of_array(open_array: Callable[[str], Any]) -> Start:
         def start(place: str) -> Callable[[], Any]:
@@ -113,7 +113,7 @@ def _start_preadv_planes(place: str, *planes: int) -> Callable[[], Any]:
 
 
 Table = tuple[str, list[list[tuple[int, int]]]]
-"""A path, and for each page the first byte and the count of bytes of its strips."""
+"""A path, and for each page the offsets and byte counts of its strips."""
 
 
 def _strip_tables(place: str) -> list[Table]:
@@ -128,7 +128,7 @@ def _strip_tables(place: str) -> list[Table]:
 
 
 def _decode_pages(path: str, pages: list[list[tuple[int, int]]], decoder: str) -> NDArray[Any]:
-    """Return pages, each strip decoded straight to its place; they lie in the file in one run."""
+    """Return pages that are contiguous in the file, each strip decoded into place."""
     import imagecodecs
     import numpy as np
 

@@ -78,7 +78,7 @@ pixels and prints a table; see [gpu.md](gpu.md).
 
 
 def describe_machine() -> dict[str, str]:
-    """Return what the figures depend on."""
+    """Return hardware and versions, on which the figures depend."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "date": datetime.date.today().isoformat(),

@@ -1,4 +1,4 @@
-"""An S3 server on 127.0.0.1, as moto plays it, that keeps account of what it is asked."""
+"""An S3 server on 127.0.0.1 (moto) that records its requests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return what makes any S3 client of a process go to this server."""
+        """Return environment variables that direct S3 clients to this server."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": KEY,
@@ -43,7 +43,7 @@ class S3Server:
         }
 
     def upload(self, folder: Path, bucket: str, prefix: str) -> None:
-        """Put the files of a folder into a bucket, made where it is not there."""
+        """Put the files of a folder into a bucket, which is created if needed."""
         import boto3
 
         client = boto3.client(
@@ -81,7 +81,7 @@ def serve_s3() -> Iterator[S3Server]:
 
     class Quiet(WSGIRequestHandler):
         def log(self, *args: Any) -> None:
-            """Stay silent."""
+            """Log nothing."""
 
     http = make_server("127.0.0.1", 0, counting, threaded=True, request_handler=Quiet)
     server.url = f"http://127.0.0.1:{http.server_port}"

@@ -1,4 +1,4 @@
-"""Thousands of small files, opened and read: what costs is the header of each."""
+"""Thousands of small files, opened and read: dominated by their headers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _start_plain_decoding(place: str) -> Callable[[], int]:
 
 
 def _start_loop(place: str) -> Callable[[], int]:
-    import tifffile  # noqa: F401  so that importing it is no part of the work
+    import tifffile  # noqa: F401  so that importing it is not part of the work
 
     return lambda: true_sum(place)
 

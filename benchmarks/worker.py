@@ -1,4 +1,4 @@
-"""One contender in a process of its own: gets ready, then works once a line that it is sent.
+"""One contender in its own process: prepares, then works once per line on standard input.
 
 Run by the harness as ``python -m benchmarks.worker CASE CONTENDER PLACE [WARM]``. What it has to
 say goes to the standard output, one line of JSON a step; what the contender prints does not.
@@ -31,27 +31,27 @@ PROFILED = "profile"
 def main(arguments: list[str]) -> None:
     """Work until the standard input ends."""
     case_name, contender, place, *warm = arguments
-    told = os.fdopen(os.dup(1), "w")
+    messages = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     case = CASES[case_name]
     if contender == TRUTH:
-        _tell(told, value=_digest(case.truth(place)))
+        _send(messages, value=_digest(case.truth(place)))
         return
     start = case.contenders[contender]
     try:
-        if warm:  # so that imports at the first use are no part of the work
+        if warm:  # so that imports at the first use are not measured
             start(warm[0])()
         work = start(place)
-        _tell(told)
+        _send(messages)
         for line in sys.stdin:
             if line.strip() == PROFILED:
-                _tell(told, profile=_profile(work))
+                _send(messages, profile=_profile(work))
             else:
-                _tell(told, **_measure(work))
-    except Exception as exc:  # noqa: BLE001  a peer may raise anything, and the report says it
+                _send(messages, **_measure(work))
+    except Exception as exc:  # noqa: BLE001  a peer may raise anything, which the report shows
         first_line = (str(exc).strip().splitlines() or [""])[0]
         text = first_line.replace(f"{os.getcwd()}/", "").replace(place, "PLACE")
-        _tell(told, error=f"{type(exc).__name__}: {text[:120]}")
+        _send(messages, error=f"{type(exc).__name__}: {text[:120]}")
 
 
 def _measure(work: Callable[[], Any]) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _measure(work: Callable[[], Any]) -> dict[str, Any]:
 
 
 def _profile(work: Callable[[], Any]) -> str:
-    """Return the functions that take most time in themselves, in one thread."""
+    """Return the functions with the most time of their own, in one thread."""
     import dask
 
     profiler = cProfile.Profile()
@@ -78,20 +78,20 @@ def _profile(work: Callable[[], Any]) -> str:
 
 
 def _digest(value: Any) -> str:
-    """Return a text that is equal where the values are."""
+    """Return a text that is equal if and only if the values are."""
     if not hasattr(value, "dtype") or not value.shape:
         return f"{int(value):,}"
     return f"{value.dtype} {value.shape} crc32 {zlib.crc32(value.tobytes()):08x}"
 
 
 def _cpu_seconds() -> float:
-    """Return what this process has computed, and the ones it has waited for."""
+    """Return the processor seconds of this process and of finished child processes."""
     used = os.times()
     return time.process_time() + used.children_user + used.children_system
 
 
 def _peak_bytes() -> int:
-    """Return the most memory that this process has held at once."""
+    """Return the peak memory of this process in bytes."""
     status = Path("/proc/self/status")
     if status.exists():  # getrusage counts what the parent held before this program was started
         return 1024 * int(re.findall(r"VmHWM:\s+(\d+)", status.read_text())[0])
@@ -101,8 +101,8 @@ def _peak_bytes() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def _tell(told: TextIO, **message: Any) -> None:
-    print(json.dumps(message), file=told, flush=True)
+def _send(messages: TextIO, **message: Any) -> None:
+    print(json.dumps(message), file=messages, flush=True)
 
 
 if __name__ == "__main__":

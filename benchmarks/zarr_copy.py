@@ -1,4 +1,4 @@
-"""A Zarr copy of a collection: reading it back."""
+"""Reading a Zarr copy of a collection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHUNK = (1, 8, 512, 512)
 
 
 def zarr_copy(folder: Path, count: int = 60) -> dict[str, float]:
-    """Write 1 GB of volumes as Zarr does it: Blosc with zstd and bitshuffle, chunks of 4 MB."""
+    """Write 1 GB of volumes with Zarr itself: Blosc with zstd and bitshuffle, chunks of 4 MB."""
     import zarr
 
     array = zarr.create_array(

@@ -1,4 +1,4 @@
-"""Writing a Zarr copy of 1 GB: whole, and what is left of it after a kill at half."""
+"""Writing a Zarr copy of 1 GB: in one go, and resumed after a kill at half."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MOST_BYTES = 400e6
 
 
 class Copy:
-    """A copy that was written; it is read, which is not measured, to see that it is right."""
+    """A finished copy; it is read to check it, which is not measured."""
 
     def __init__(self, place: str, read_sum: Callable[[str], int]) -> None:
         self.place = place
@@ -76,7 +76,7 @@ def _writing(make_write: Callable[[str], Callable[[str], None]]) -> Start:
 
 
 def resident_bytes(field: str = "VmRSS") -> int:
-    """Return how much this process holds; ``VmHWM`` for the most it has held."""
+    """Return the memory of this process; ``VmHWM`` gives the peak."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.findall(rf"{field}:\s+(\d+)", status)[0])
 
@@ -120,7 +120,7 @@ def _store(place: str) -> Callable[[str], None]:
 
 
 def _start_plain(place: str) -> Callable[[], Any]:
-    """Read, encode and write the same chunks with nothing else; one file a chunk."""
+    """Read, encode and write the same chunks with nothing else; one file per chunk."""
     import numcodecs
     import numpy as np
     import tifffile
@@ -160,7 +160,7 @@ def _start_plain(place: str) -> Callable[[], Any]:
 
 
 def _begin(place: str, target: str) -> None:
-    """Write half of a copy, and be killed."""
+    """Write half of a copy and kill the process."""
 
     def kill_at_half(done: int, total: int) -> None:
         if done >= total / 2:
