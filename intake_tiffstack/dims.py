@@ -1,34 +1,43 @@
-"""Roles of dimensions: which dim is time, channel, z, position ..., told by its name. Pure."""
+"""Roles of dimensions: what a dim is for, by its name. Pure."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from enum import StrEnum
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+__all__ = ["NAMES", "Role", "role_of"]
 
-__all__ = ["ROLES", "Role", "role_of"]
 
-Role = Literal["plate", "position", "time", "channel", "z", "y", "x"]
+class Role(StrEnum):
+    """What a dim is for; in the order that dims take by default."""
 
-#: What a dim is for, told by its name; in the order that dims take by default.
-ROLES: Mapping[Role, tuple[str, ...]] = {
-    "plate": ("well", "row", "column"),
-    "position": ("position", "pos", "p", "field", "site", "fov", "s"),
-    "time": ("t", "time", "timepoint", "frame"),
-    "channel": ("c", "ch", "channel", "wave", "band"),
-    "z": ("z", "slice"),
-    "y": ("y",),
-    "x": ("x",),
+    PLATE = "plate"
+    POSITION = "position"
+    TIME = "time"
+    CHANNEL = "channel"
+    Z = "z"
+    Y = "y"
+    X = "x"
+
+
+NAMES: Mapping[Role, tuple[str, ...]] = {
+    Role.PLATE: ("well", "row", "column"),
+    Role.POSITION: ("position", "pos", "p", "field", "site", "fov", "s"),
+    Role.TIME: ("t", "time", "timepoint", "frame"),
+    Role.CHANNEL: ("c", "ch", "channel", "wave", "band"),
+    Role.Z: ("z", "slice"),
+    Role.Y: ("y",),
+    Role.X: ("x",),
 }
+"""Names of the dims of each role, lower case."""
 
-_ROLE_OF: dict[str, Role] = {word: role for role, words in ROLES.items() for word in words}
+_ROLE_OF = {name: role for role, names in NAMES.items() for name in names}
 
 
 def role_of(dim: str) -> Role | None:
-    """Return what a dim of this name is for, None where the name does not tell; pure.
+    """Return the role of a dim, None if its name has none.
 
     >>> role_of("Time"), role_of("slice"), role_of("sample")
-    ('time', 'z', None)
+    (<Role.TIME: 'time'>, <Role.Z: 'z'>, None)
     """
     return _ROLE_OF.get(dim.lower())

@@ -16,17 +16,15 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from intake_tiffstack.dims import role_of
 from intake_tiffstack.errors import OptionError, PatternError, TiffStackError
+from intake_tiffstack.natural_sort import natural_key, natural_order
+from intake_tiffstack.pattern.fields import Field, parse_value
 from intake_tiffstack.pattern.matching import (
-    Field,
     Matches,
     compile_pattern,
     default_concat_dim,
     match_paths,
-    natural_key,
-    natural_order,
-    parse_value,
-    role_of,
 )
 from intake_tiffstack.pattern.presets import PRESETS
 from shared_data import SHARED, needs_shared, read_rows

@@ -31,7 +31,6 @@ from intake_tiffstack.errors import (
     UnreadableFileError,
 )
 from intake_tiffstack.listing.list_files import list_files
-from tiff_files import pixels
 
 OPTIONS: dict[str, Any] = {"pattern": "s_t{t:d}_c{c}.tif", "file_dims": "zyx"}
 CHANNELS = "abc"
@@ -649,7 +648,7 @@ def test_without_a_pattern_files_that_differ_are_to_be_excluded(tmp_path: Path) 
     assert open_stack(str(tmp_path), exclude="a2*").to_dask().shape == (3, 4, 5)
 
 
-# ------------------------------------------------------------------------- one pipeline, one listing
+# ------------------------------------------------------------------------ one pipeline, one listing
 
 
 @pytest.fixture
@@ -666,7 +665,7 @@ def test_a_failed_opening_and_its_report_list_the_files_once(
     for t in (0, 2):
         for c in (0, 1):
             if (t, c) != (2, 1):
-                tifffile.imwrite(tmp_path / f"t{t}_c{c}.tif", pixels(4, 5))
+                tifffile.imwrite(tmp_path / f"t{t}_c{c}.tif", np.zeros((4, 5), np.uint8))
     stack = open_stack(str(tmp_path), pattern="t{t:d}_c{c:d}.tif")
     with pytest.raises(MissingFilesError):
         stack.to_dask()
@@ -675,13 +674,13 @@ def test_a_failed_opening_and_its_report_list_the_files_once(
     assert not report.is_whole
     assert report.to_dict()["missing"] == 1
     # a further report sees the files as they are then
-    tifffile.imwrite(tmp_path / "t2_c1.tif", pixels(4, 5))
+    tifffile.imwrite(tmp_path / "t2_c1.tif", np.zeros((4, 5), np.uint8))
     assert stack.report().is_whole
     assert listings.call_count == 2
 
 
 def test_a_report_of_an_open_stack_lists_nothing(tmp_path: Path, listings: MagicMock) -> None:
-    tifffile.imwrite(tmp_path / "t0.tif", pixels(4, 5))
+    tifffile.imwrite(tmp_path / "t0.tif", np.zeros((4, 5), np.uint8))
     stack = open_stack(str(tmp_path), pattern="t{t:d}.tif")
     stack.to_dask()
     assert str(stack.report()) == str(stack.report())
@@ -689,10 +688,10 @@ def test_a_report_of_an_open_stack_lists_nothing(tmp_path: Path, listings: Magic
 
 
 def test_a_report_collects_the_problems_of_all_steps(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "t0_c0.tif", pixels(4, 5))
-    tifffile.imwrite(tmp_path / "t0_c1.tif", pixels(4, 6))
-    tifffile.imwrite(tmp_path / "t1_c0.tif", pixels(4, 5))
-    tifffile.imwrite(tmp_path / "other.tif", pixels(4, 5))
+    tifffile.imwrite(tmp_path / "t0_c0.tif", np.zeros((4, 5), np.uint8))
+    tifffile.imwrite(tmp_path / "t0_c1.tif", np.zeros((4, 6), np.uint8))
+    tifffile.imwrite(tmp_path / "t1_c0.tif", np.zeros((4, 5), np.uint8))
+    tifffile.imwrite(tmp_path / "other.tif", np.zeros((4, 5), np.uint8))
     stack = open_stack(str(tmp_path), pattern="t{t:d}_c{c:d}.tif", unmatched="raise")
     problems = stack.report().to_dict()["problems"]
     assert len(problems) == 3

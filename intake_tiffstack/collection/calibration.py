@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import OptionError, warn
 from intake_tiffstack.layout.lookup import (
     DimLike,
@@ -18,7 +19,6 @@ from intake_tiffstack.layout.lookup import (
     positions_of,
 )
 from intake_tiffstack.metadata.units import METRES, SECONDS, UNCALIBRATED, as_number, unit_name
-from intake_tiffstack.pattern.matching import role_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +35,7 @@ FILE_NAMES = "file names"
 SAME = 1e-4
 """Steps that differ by less, relatively, are one: writers round to four digits or so."""
 
-_ROLES = {"t": "time", "z": "z", "y": "y", "x": "x"}
+_ROLES = {"t": Role.TIME, "z": Role.Z, "y": Role.Y, "x": Role.X}
 _TO_SI = METRES | SECONDS
 
 
@@ -53,7 +53,7 @@ class Calibration:
     def time_interval(self) -> float | None:
         """Seconds from one time point to the next."""
         for dim, unit in self.units.items():
-            if role_of(dim) == "time" and dim in self.scale and unit in SECONDS:
+            if role_of(dim) == Role.TIME and dim in self.scale and unit in SECONDS:
                 return self.scale[dim] * SECONDS[unit]
         return None
 
@@ -185,4 +185,4 @@ def agreed_origin(files: Iterable[FileMetadata], letter: str) -> tuple[FileMetad
 def is_one_place(layout: LayoutLike) -> bool:
     """Return whether all files should show the same place, by the new dims that the names make."""
     roles = [role_of(dim.name) for dim in layout.dims if dim.file_dim is None]
-    return all(role in ("time", "channel", "z") for role in roles)
+    return all(role in (Role.TIME, Role.CHANNEL, Role.Z) for role in roles)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intake_tiffstack.collection.calibration import FILE_NAMES
+from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import OptionError, warn
 from intake_tiffstack.layout.lookup import (
     DimLike,
@@ -19,7 +20,6 @@ from intake_tiffstack.layout.lookup import (
     positions_of,
 )
 from intake_tiffstack.metadata.model import CHANNEL_KEYS
-from intake_tiffstack.pattern.matching import role_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,7 @@ def describe_channels(
 
 def channel_dim(layout: LayoutLike) -> DimLike | None:
     """Return the dim of the channels, None where there is none."""
-    return next((dim for dim in layout.dims if role_of(dim.name) == "channel"), None)
+    return next((dim for dim in layout.dims if role_of(dim.name) == Role.CHANNEL), None)
 
 
 def _name_channels(

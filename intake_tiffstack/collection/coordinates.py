@@ -14,6 +14,7 @@ import numpy as np
 
 from intake_tiffstack.collection.calibration import FILE_NAMES, Calibration
 from intake_tiffstack.collection.channels import Told, channel_dim, few_sources, tell_along
+from intake_tiffstack.dims import Role
 from intake_tiffstack.errors import warn
 from intake_tiffstack.layout.lookup import DimLike, LayoutLike, dim_of_role
 from intake_tiffstack.metadata.units import METRES, SECONDS
@@ -134,7 +135,7 @@ def _times(
     labelled: Collection[str],
 ) -> dict[str, Coordinate]:
     """Return ``time_s`` and ``acquired`` (else ``created``) along the time dim."""
-    dim = dim_of_role(layout, "time")
+    dim = dim_of_role(layout, Role.TIME)
     if dim is None:
         return {}
     found: dict[str, Coordinate] = {}
@@ -180,7 +181,7 @@ def _heights(
     labelled: Collection[str],
 ) -> dict[str, Coordinate]:
     """Return ``z_um`` along z: where the planes were taken, else how far apart they are."""
-    dim = dim_of_role(layout, "z")
+    dim = dim_of_role(layout, Role.Z)
     if dim is None:
         return {}
     found = _along(layout, dim, files, lambda file: file.heights, "heights", "micrometer")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intake_tiffstack.collection.probing import MAX_PROBED_HEADERS
+from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import StorageError, UnreadableFileError
 from intake_tiffstack.header.cache import get_header, get_raw_metadata
 from intake_tiffstack.header.raw_metadata import read_pages_metadata
@@ -19,7 +20,6 @@ from intake_tiffstack.header.tiff_file import short_text
 from intake_tiffstack.metadata.describe_file import describe_file
 from intake_tiffstack.metadata.readers import READERS
 from intake_tiffstack.metadata.readers.ome import refuse_entities
-from intake_tiffstack.pattern.matching import role_of
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.storage.concurrency import map_files
 from intake_tiffstack.storage.urls import is_local
@@ -101,15 +101,15 @@ def _telling_rows(files: FileTable, grid: Grid, headers: HeadersRead, template: 
     its header was read anyway.
     """
     rows = {template: None}
-    for axis in sorted(range(grid.cells.ndim), key=lambda i: role_of(grid.names[i]) == "time"):
+    for axis in sorted(range(grid.cells.ndim), key=lambda i: role_of(grid.names[i]) == Role.TIME):
         role = role_of(grid.names[axis])
         lines = np.moveaxis(grid.cells, axis, 0).reshape(grid.cells.shape[axis], -1)
-        if role == "time" and len(rows) + len(lines) > MAX_PROBED_HEADERS:
+        if role == Role.TIME and len(rows) + len(lines) > MAX_PROBED_HEADERS:
             continue
         for line in lines[:MAX_PROBED_HEADERS]:
             for row in line[line >= 0][:1].tolist():
                 is_cheap = row in headers.structures or is_local(files.urls[row])
-                if row not in headers.unreadable and (is_cheap or role == "channel"):
+                if row not in headers.unreadable and (is_cheap or role == Role.CHANNEL):
                     rows[row] = None
     return list(rows)[:MAX_PROBED_HEADERS]
 

@@ -17,11 +17,11 @@ import numpy as np
 from intake_tiffstack.collection.calibration import SAME, Calibration
 from intake_tiffstack.collection.channels import describe_channels
 from intake_tiffstack.collection.coordinates import Coordinate, build_coordinates, tell_coordinate
+from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import warn
 from intake_tiffstack.layout.lookup import LayoutLike, positions_of
 from intake_tiffstack.metadata.describe_file import FileMetadata, describe_file
 from intake_tiffstack.metadata.model import CHANNEL_KEYS, FACT_KEYS
-from intake_tiffstack.pattern.matching import role_of
 from intake_tiffstack.to_json import plain
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _of_one_place(layout: LayoutLike, files: Mapping[int, FileMetadata]) -> list
     """Return the files at the first position along y and x, none where these differ in place."""
     rows = dict.fromkeys(files)
     for dim in layout.dims:
-        if role_of(dim.name) in ("y", "x"):
+        if role_of(dim.name) in (Role.Y, Role.X):
             starts = positions_of(layout, dim, files)
             rows = {row: None for row in rows if starts.get(row) == 0}
     known = [files[row] for row in rows if "affine" in files[row].facts]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from intake_tiffstack.collection.coordinates import Coordinate, tell_coordinate
+from intake_tiffstack.dims import role_of
 from intake_tiffstack.metadata.model import CHANNEL_KEYS, FACT_KEYS
 from intake_tiffstack.metadata.units import METRES
-from intake_tiffstack.pattern.matching import role_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

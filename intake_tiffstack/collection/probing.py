@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import OptionError
-from intake_tiffstack.pattern.matching import role_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,7 +68,7 @@ def choose_headers(
     if not template.is_compressed and sizes[0] >= 0 and (sizes == sizes[0]).all():
         return [first]
     chosen = {first: None}  # a dict keeps the order
-    probed = [i for i, name in enumerate(grid.names) if role_of(name) not in ("time", "z")]
+    probed = [i for i, name in enumerate(grid.names) if role_of(name) not in (Role.TIME, Role.Z)]
     for axis in sorted(probed, key=lambda i: grid.cells.shape[i]):  # few sensors before many wells
         for row in _first_rows(grid.cells, axis):
             if len(chosen) < MAX_PROBED_HEADERS:

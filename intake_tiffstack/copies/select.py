@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intake_tiffstack.copies.attributes import Coords
-from intake_tiffstack.dims import role_of
+from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.metadata.model import CHANNEL_KEYS
 from intake_tiffstack.natural_sort import natural_key
@@ -138,7 +138,7 @@ def select_attrs(
         if positions == range(sizes[dim]):
             continue
         role = role_of(dim)
-        if role == "channel":
+        if role == Role.CHANNEL:
             for key in CHANNEL_KEYS:
                 values = found.get(key)
                 if isinstance(values, list) and len(values) == sizes[dim]:
@@ -150,7 +150,7 @@ def select_attrs(
     return found
 
 
-def _move_steps(attrs: dict[str, Any], dim: str, role: str | None, positions: range) -> None:
+def _move_steps(attrs: dict[str, Any], dim: str, role: Role | None, positions: range) -> None:
     """Let steps and origin along a dim be those of evenly spaced positions."""
     scale, translation = _numbers(attrs, "scale"), _numbers(attrs, "translation")
     if dim in scale:
@@ -158,10 +158,10 @@ def _move_steps(attrs: dict[str, Any], dim: str, role: str | None, positions: ra
             start = translation.get(dim, 0.0) + scale[dim] * positions.start
             attrs["translation"] = translation | {dim: start}
         attrs["scale"] = scale | {dim: scale[dim] * positions.step}
-    if role == "time" and isinstance(attrs.get("time_interval"), int | float):
+    if role == Role.TIME and isinstance(attrs.get("time_interval"), int | float):
         attrs["time_interval"] *= positions.step
     affine = attrs.get("affine")
-    if role in ("y", "x") and isinstance(affine, list) and len(affine) == 6:
+    if role in (Role.Y, Role.X) and isinstance(affine, list) and len(affine) == 6:
         attrs["affine"] = _moved_affine(affine, role, positions)
 
 
@@ -174,18 +174,23 @@ def _moved_affine(affine: Sequence[float], role: str, positions: range) -> list[
     a, b, c, d, e, f = affine
     step = positions.step
     corner = positions.start + (1 - step) / 2  # so that their centres stay where they are
-    if role == "x":
+    if role == Role.X:
         return [a * step, b, c + a * corner, d * step, e, f + d * corner]
     return [a, b * step, c + b * corner, d, e * step, f + e * corner]
 
 
-def _drop_steps(attrs: dict[str, Any], dim: str, role: str | None) -> None:
+def _drop_steps(attrs: dict[str, Any], dim: str, role: Role | None) -> None:
     """Drop what has no meaning where positions along a dim are unevenly spaced."""
     dropped = {f"{key}.{dim}" for key in ("scale", "translation", "units")}
     for key in ("scale", "translation", "units"):
         if isinstance(attrs.get(key), Mapping):
             attrs[key] = {name: value for name, value in attrs[key].items() if name != dim}
-    gone = {"time": "time_interval", "y": "affine", "x": "affine"}.get(role or "")
+    of_role: Mapping[Role | None, str] = {
+        Role.TIME: "time_interval",
+        Role.Y: "affine",
+        Role.X: "affine",
+    }
+    gone = of_role.get(role)
     if gone is not None:
         attrs.pop(gone, None)
         dropped.add(gone)

@@ -15,12 +15,14 @@ import numpy as np
 
 from intake_tiffstack.errors import LayoutError, MissingFilesError, OptionError
 from intake_tiffstack.formatting import few, format_value
-from intake_tiffstack.pattern.matching import natural_key, parse_value
+from intake_tiffstack.natural_sort import natural_key
+from intake_tiffstack.pattern.fields import parse_value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from intake_tiffstack.pattern.matching import Field, Matches
+    from intake_tiffstack.pattern.fields import Field
+    from intake_tiffstack.pattern.matching import Matches
 
 __all__ = [
     "Column",

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import LayoutError, OptionError
 from intake_tiffstack.layout.coords import build_coords
 from intake_tiffstack.layout.mismatch import mismatch_error
 from intake_tiffstack.layout.model import Dim, Layout
-from intake_tiffstack.pattern.matching import role_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ __all__ = ["combine", "describe_dims"]
 NEVER_EXTENDED_UNASKED = ("y", "x", "sample")
 """Dims of every picture: a field of one of these names is more often something else."""
 
-UNITS: Mapping[str | None, str] = {"z": "planes", "y": "pixels", "x": "pixels"}
+UNITS: Mapping[Role | None, str] = {Role.Z: "planes", Role.Y: "pixels", Role.X: "pixels"}
 """What a report counts along a dim of each role."""
 
 

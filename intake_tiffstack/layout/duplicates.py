@@ -9,7 +9,7 @@ import numpy as np
 from intake_tiffstack.errors import DuplicateFilesError
 from intake_tiffstack.formatting import few, format_value
 from intake_tiffstack.layout.columns import given_value
-from intake_tiffstack.pattern.matching import natural_key
+from intake_tiffstack.natural_sort import natural_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

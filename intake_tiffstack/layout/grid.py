@@ -18,7 +18,8 @@ from intake_tiffstack.errors import FilesNotFoundError, LayoutError, MissingFile
 from intake_tiffstack.layout.columns import Column, order_column
 from intake_tiffstack.layout.duplicates import duplicate_error, settle_duplicates
 from intake_tiffstack.layout.model import Axis, FieldCoord, Grid
-from intake_tiffstack.pattern.matching import default_concat_dim, natural_order
+from intake_tiffstack.natural_sort import natural_order
+from intake_tiffstack.pattern.matching import default_concat_dim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import MissingFilesError, OptionError
 from intake_tiffstack.formatting import few, format_value
 from intake_tiffstack.layout.columns import infer_step
-from intake_tiffstack.pattern.matching import role_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ def apply_missing(
 
 def _trim(grid: Grid) -> Grid:
     """Return *grid* up to the first incomplete position of its outermost time-like axis."""
-    times = [i for i, name in enumerate(grid.names) if role_of(name) == "time"]
+    times = [i for i, name in enumerate(grid.names) if role_of(name) == Role.TIME]
     if not times:
         raise OptionError(
             "missing='trim' shortens a time-like axis (t, time, timepoint, frame), but the axes "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from intake_tiffstack.pattern.matching import role_of
+from intake_tiffstack.dims import Role, role_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -60,7 +60,7 @@ class LayoutLike(Protocol):
         """Name to dims and values, as names and options give them."""
 
 
-def dim_of_role(layout: LayoutLike, role: str) -> DimLike | None:
+def dim_of_role(layout: LayoutLike, role: Role) -> DimLike | None:
     """Return the dim of this role; one inside the files goes before one that the names make."""
     dims = [dim for dim in layout.dims if role_of(dim.name) == role]
     return min(dims, key=lambda dim: dim.file_dim is None, default=None)

@@ -8,17 +8,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.metadata.model import FileMetadata, Findings
 from intake_tiffstack.metadata.reader import Subject
 from intake_tiffstack.metadata.readers import READERS
-from intake_tiffstack.pattern.matching import role_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from intake_tiffstack.metadata.reader import RawMetadata
 
 __all__ = ["FileMetadata", "describe_file"]
 
-_LETTERS = {"time": "t", "channel": "c", "z": "z", "y": "y", "x": "x"}
+_LETTERS: Mapping[Role | None, str] = {
+    Role.TIME: "t",
+    Role.CHANNEL: "c",
+    Role.Z: "z",
+    Role.Y: "y",
+    Role.X: "x",
+}
 
 
 def describe_file(
@@ -49,7 +57,7 @@ def describe_file(
         grow by the ratio.
     """
     found = Findings(url, raw.notes)
-    sizes = {_LETTERS.get(role_of(d) or "", d): n for d, n in zip(dims, shape, strict=True)}
+    sizes = {_LETTERS.get(role_of(d), d): n for d, n in zip(dims, shape, strict=True)}
     subject = Subject(sizes, series, is_reduced=base_shape is not None, tags=raw.tags)
     for reader in READERS:
         if raw.tags.get(reader.name) is not None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.metadata.times import is_blank_time, read_time
 from intake_tiffstack.metadata.units import (
     METRES,
@@ -17,7 +18,6 @@ from intake_tiffstack.metadata.units import (
     fault_of_step,
     unit_name,
 )
-from intake_tiffstack.pattern.matching import role_of
 from intake_tiffstack.redact import hide_in_text
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class Findings:
 
     def check_channels(self, dims: tuple[str, ...], shape: tuple[int, ...]) -> None:
         """Drop what does not fit the channels inside the file; the pixels win."""
-        sizes = [n for dim, n in zip(dims, shape, strict=True) if role_of(dim) == "channel"]
+        sizes = [n for dim, n in zip(dims, shape, strict=True) if role_of(dim) == Role.CHANNEL]
         for key, values in list(self.channels.items()):
             if not sizes or len(values) == sizes[0]:
                 continue

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_tiffstack.dims import ROLES, Role, role_of
+from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import PatternError
-from intake_tiffstack.natural_sort import natural_key, natural_order
-from intake_tiffstack.pattern.fields import Field, Kind, parse_value, text_reader
+from intake_tiffstack.pattern.fields import Field, text_reader
 from intake_tiffstack.pattern.format_string import compile_format
 from intake_tiffstack.pattern.presets import PRESETS
 from intake_tiffstack.pattern.readings import NumberColumn, TextColumn
@@ -31,21 +30,13 @@ if TYPE_CHECKING:
     from intake_tiffstack.pattern.readings import Reading
 
 __all__ = [
-    "ROLES",
-    "Field",
-    "Kind",
     "Matches",
     "Pattern",
-    "Role",
     "compile_pattern",
     "default_concat_dim",
     "match_paths",
-    "natural_key",
-    "natural_order",
-    "parse_value",
     "parts_below",
     "relevant_parts",
-    "role_of",
 ]
 
 
@@ -143,7 +134,7 @@ class Matches:
 def default_concat_dim(pattern: Pattern, present: Collection[str] | None = None) -> tuple[str, ...]:
     """Return the axis fields that a pattern has where ``concat_dim`` is not given; pure.
 
-    Every field with a role, in the order of :data:`ROLES`; fields of one role in the order of the
+    Every field with a role, in the order of ``dims.Role``; fields of one role in the order of the
     pattern, but ``row`` before ``column``. Where no field has a role, every field.
 
     Parameters
@@ -162,7 +153,7 @@ def default_concat_dim(pattern: Pattern, present: Collection[str] | None = None)
     ('chip', 'sensor')
     """
     names = [f.name for f in pattern.fields if present is None or f.name in present]
-    order = list(ROLES)
+    order = list(Role)
     places = {
         name: (order.index(role), name.lower() == "column")
         for name in names

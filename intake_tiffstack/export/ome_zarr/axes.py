@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import OptionError, warn
 from intake_tiffstack.metadata.units import METRES, SECONDS
-from intake_tiffstack.pattern.matching import role_of
 
 __all__ = ["AXES", "NgffAxis", "assign_axes", "describe_axes"]
 
@@ -26,8 +26,8 @@ AXES = ("t", "c", "z", "y", "x")
 Kind = Literal["time", "channel", "space"]
 
 _AXIS_OF: Mapping[str | None, str] = {
-    "time": "t",
-    "channel": "c",
+    Role.TIME: "t",
+    Role.CHANNEL: "c",
     **{name: name for name in ("z", "y", "x")},
 }
 _UNITS: Mapping[Kind, frozenset[str]] = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from intake_tiffstack.copies.attributes import OWN_KEY, Coords, encode_coords
+from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.export.ome_zarr.array_view import ArrayView
 from intake_tiffstack.export.ome_zarr.axes import NgffAxis, assign_axes, describe_axes
 from intake_tiffstack.export.ome_zarr.coords import image_coords, pick_positions
@@ -18,7 +19,6 @@ from intake_tiffstack.export.ome_zarr.plates import (
     as_labels,
 )
 from intake_tiffstack.export.passes import Source
-from intake_tiffstack.pattern.matching import role_of
 
 __all__ = ["ImageSet", "find_images"]
 
@@ -93,7 +93,7 @@ class ImageSet:
     @property
     def _chosen_channel(self) -> str | None:
         """The dim of channels of which one is chosen."""
-        return next((dim for dim in self.chosen if role_of(dim) == "channel"), None)
+        return next((dim for dim in self.chosen if role_of(dim) == Role.CHANNEL), None)
 
     def own_attributes(
         self, position: Position, shape: Sequence[int], attrs: Mapping[str, Any]
@@ -140,7 +140,7 @@ def find_images(
     left = {dim: n for dim, n in sizes.items() if dim not in chosen}
     dims = assign_axes(left)
     extra = {dim: n for dim, n in left.items() if dim not in dims.values()}
-    single = {dim for dim, n in extra.items() if n == 1 and role_of(dim) != "plate"}
+    single = {dim for dim, n in extra.items() if n == 1 and role_of(dim) != Role.PLATE}
     chosen |= dict.fromkeys(single, 0)
     extra = {dim: n for dim, n in extra.items() if dim not in single}
     labels = {

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import OptionError
-from intake_tiffstack.pattern.matching import natural_key, role_of
+from intake_tiffstack.natural_sort import natural_key
 
 __all__ = ["Arrangement", "Plate", "Position", "Present", "Well", "arrange_images", "as_labels"]
 
@@ -125,7 +126,7 @@ def arrange_images(
 
 def _refuse_others(extra: Mapping[str, int]) -> None:
     for dim in extra:
-        if role_of(dim) not in ("plate", "position") and dim != "file":
+        if role_of(dim) not in (Role.PLATE, Role.POSITION) and dim != "file":
             raise OptionError(
                 f"an OME-Zarr image has the axes t, c, z, y and x, and {dim} is none of them and "
                 f"no well or position; choose one of its {extra[dim]} with sel={{{dim!r}: ...}}, "
@@ -159,7 +160,7 @@ Names = Mapping[tuple[int, ...], tuple[str, str]]
 
 def _find_wells(extra: Mapping[str, int], labels: Mapping[str, Sequence[str]]) -> Names | None:
     """Return row and column of each well, None where the dims or their names make no plate."""
-    plate = [dim for dim in extra if role_of(dim) == "plate"]
+    plate = [dim for dim in extra if role_of(dim) == Role.PLATE]
     if len(extra) - len(plate) > 1 or "file" in extra:
         return None
     kinds = {dim.lower(): dim for dim in plate}
@@ -193,7 +194,7 @@ def _as_plate(
 ) -> Arrangement:
     """Return the wells that hold an image, and the images."""
     dims = list(extra)
-    of_plate = [i for i, dim in enumerate(dims) if role_of(dim) == "plate"]
+    of_plate = [i for i, dim in enumerate(dims) if role_of(dim) == Role.PLATE]
     fields: dict[tuple[str, str], list[str]] = {}
     positions = []
     for place in places:
