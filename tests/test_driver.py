@@ -304,7 +304,7 @@ def test_an_unknown_option_of_a_copy_is_told_as_well(option, told):
 def test_what_is_of_the_files_says_so_on_a_copy(name):
     copy = intake.open_tiffstack_zarr("c.zarr")
     assert not hasattr(copy, name)
-    with pytest.raises(AttributeError, match=f"'{name}' is of a source of TIFF files"):
+    with pytest.raises(AttributeError, match=f"'{name}' is an attribute of a source of TIFF files"):
         getattr(copy, name)
     with pytest.raises(AttributeError, match="no attribute 'reprot'"):
         _ = copy.reprot

@@ -372,8 +372,8 @@ def test_two_files_in_one_cell(tmp_path: Path, whole: np.ndarray) -> None:
         for d in ("first", "last")
     )
     assert not np.array_equal(first, last)
-    for pixels in (first, last):
-        assert any(np.array_equal(pixels, p) for p in (whole[1, 0], whole[3, 2]))
+    for volume in (first, last):
+        assert any(np.array_equal(volume, p) for p in (whole[1, 0], whole[3, 2]))
 
 
 def test_the_report_tells_duplicates_as_the_option_has_them(

@@ -1,4 +1,4 @@
-"""What every source of this package does alike, where Intake's base does not or does it wrongly."""
+"""What all sources of this package share and Intake's base class lacks or does wrongly."""
 
 from __future__ import annotations
 
@@ -36,36 +36,38 @@ if TYPE_CHECKING:
 __all__ = ["ArraySource"]
 
 _OF_THE_PIXELS = frozenset({"scale", "translation", "units", "time_interval", *CHANNEL_KEYS})
-"""Keys by which a copy is measured and shown: of the data, where the options have a say."""
+"""Metadata keys by which a copy is measured and shown: given by the data and the options."""
 
 
 class ArraySource(DataSource):  # type: ignore[misc]
-    """A source that gives one lazy array with metadata.
+    """A source of one lazy array with metadata.
 
-    Made by a catalog or ``intake.open_...``; a subclass says what :meth:`to_dask`,
-    :meth:`to_xarray` and :meth:`_discovered` give. Nothing is opened before one of these is called.
+    Made by a catalog or ``intake.open_...``; a subclass implements :meth:`_array`,
+    :meth:`to_xarray` and :meth:`_discovered`. Nothing is opened before one of these is called.
     """
 
     name: str = "tiffstack"
     container = "ndarray"
     partition_access = True
     version = "1"
-    # Intake would show the YAML; off, so that notebooks see _repr_html_
+    # Intake would show the YAML; disabled, so that notebooks show _repr_html_
     _ipython_display_ = None
     _signature: ClassVar[inspect.Signature]
 
     def __init__(self, metadata: Mapping[str, Any] | None = None) -> None:
         self._given_metadata = dict(metadata or {})
-        self._schema = Schema()  # the base looks at metadata: nothing is to be opened for it
+        self._schema = Schema()  # the base class reads metadata, for which nothing should be opened
         super().__init__(metadata=dict(self._given_metadata))
         self._schema = None
-        self._dims: tuple[str, ...] = ()  # those of shape
+        self._dims: tuple[str, ...] = ()  # of shape
         self._is_checked = False
         self._overrides: dict[str, Any] = {}
         self._pmode: str | None = None
-        self._described: str | None = None  # the array that shape, dtype and metadata are of
+        self._described: str | None = (
+            None  # name of the array that shape, dtype and metadata describe
+        )
 
-    # -- what a subclass gives ---------------------------------------------------------------
+    # -- what a subclass implements ---------------------------------------------------------------
 
     def _array(self) -> da.Array:
         """Return the array, lazy."""
@@ -76,11 +78,11 @@ class ArraySource(DataSource):  # type: ignore[misc]
         raise NotImplementedError
 
     def _discovered(self) -> dict[str, Any]:
-        """Return the metadata that the data themselves have."""
+        """Return the metadata of the data, without those of the catalog entry."""
         raise NotImplementedError
 
     def relist(self) -> None:
-        """Forget what was opened, so that the next use sees the data as they are then."""
+        """Discard what was opened; the next use opens the data again."""
         self._schema = None
         self.metadata = dict(self._given_metadata)
 
@@ -88,13 +90,13 @@ class ArraySource(DataSource):  # type: ignore[misc]
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What is known of the data, and the entry's own keys, which win; opened at first use."""
+        """Metadata of the data, overridden by those of the entry; opened at first use."""
         self._load_metadata()
         return self._metadata
 
     @metadata.setter
     def metadata(self, value: dict[str, Any]) -> None:
-        self._metadata = value  # Intake assigns what the entry says
+        self._metadata = value  # Intake assigns that of the entry
 
     def to_dask(self) -> da.Array:
         """Return the array, lazy: no pixel is read."""
@@ -115,26 +117,25 @@ class ArraySource(DataSource):  # type: ignore[misc]
         self._check()
         array = self._array()
         self._described = array.name
-        told = self._discovered()
-        self._dims = tuple(told["dims"])
-        # the entry's own keys win over what the data say
-        found = {k: v for k, v in told.items() if k not in self._given_metadata}
+        metadata = self._discovered()
+        self._dims = tuple(metadata["dims"])
+        own = self._given_metadata  # overrides the metadata of the data
         return Schema(
             dtype=array.dtype,
             shape=array.shape,
             npartitions=array.npartitions,
-            extra_metadata=found,
+            extra_metadata={k: v for k, v in metadata.items() if k not in own},
         )
 
     def _check(self) -> None:
-        """Refuse a catalog entry that contradicts itself; at first use, not when it is listed."""
+        """Raise if the catalog entry contradicts itself; at first use, not when it is listed."""
         if self._entry is not None and not self._is_checked:
             check_entry(self._entry, frozenset(self._signature.parameters))
             warn_of_relative(self._entry, self._given()["urlpath"], self._overrides)
             self._is_checked = True
 
     def _own_attributes(self) -> dict[str, Any]:
-        """Return what the entry says that goes with the pixels into ``attrs`` and copies."""
+        """Return the entry's metadata that belong in ``attrs`` and in copies."""
         from intake_tiffstack.collection.to_xarray import NOT_ATTRIBUTES
 
         left_out = NOT_ATTRIBUTES | _OF_THE_PIXELS | {"catalog_dir"}
@@ -152,13 +153,13 @@ class ArraySource(DataSource):  # type: ignore[misc]
 
         Parameters
         ----------
-        i
-            Folder of the chunk: along each dim, or counted in C order.
+        i : int or tuple of int
+            Index of the chunk, in C order, or its index along each dim.
 
         Raises
         ------
         IndexError
-            There is no such chunk.
+            If there is no such chunk.
         """
         array = self.to_dask()
         if isinstance(i, (int, np.integer)):
@@ -171,20 +172,20 @@ class ArraySource(DataSource):  # type: ignore[misc]
         return array.blocks[i].compute()
 
     def read_chunked(self) -> Iterator[Any]:
-        """Yield the chunks, one after the other, in C order; all of one array."""
+        """Yield the chunks of one array, one after the other, in C order."""
         array = self.to_dask()
         for place in np.ndindex(array.numblocks):
             yield array.blocks[place].compute()
 
     def close(self) -> None:
-        """Forget what was opened; no file is ever held open."""
+        """Discard what was opened; no file is ever held open."""
         self.relist()
 
     def describe(self) -> dict[str, Any]:
-        """Return what the entry says, or the same for a source that has none; no secret shown."""
+        """Return the description of the entry, or of a source without one; secrets are masked."""
         if self._entry is not None:
-            told: dict[str, Any] = self._entry.describe()
-            return {**told, "args": mask_secrets(told["args"])}
+            entry: dict[str, Any] = self._entry.describe()
+            return {**entry, "args": mask_secrets(entry["args"])}
         return {
             "name": self.name,
             "container": self.container,
@@ -197,7 +198,7 @@ class ArraySource(DataSource):  # type: ignore[misc]
             "args": mask_secrets(self._given()),
         }
 
-    # -- what the pixels mean: of the data, whatever the entry's own metadata say ---------------
+    # -- what the pixels mean: from the data, whatever the entry's metadata contain ---------------
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -212,36 +213,36 @@ class ArraySource(DataSource):  # type: ignore[misc]
 
     @property
     def chunks(self) -> tuple[tuple[int, ...], ...]:
-        """Extents of the chunks along each dim, as dask has them."""
+        """Sizes of the chunks along each dim, in the form of ``dask.array.Array.chunks``."""
         chunks: tuple[tuple[int, ...], ...] = self._array().chunks
         return chunks
 
     @property
     def coords(self) -> DataArrayCoordinates[Any]:
-        """Coordinates of all kinds, as :meth:`to_xarray` has them."""
+        """All coordinates, as in :meth:`to_xarray`."""
         return self.to_xarray().coords
 
     @property
     def channel_names(self) -> list[str] | None:
-        """A name for each channel, ``""`` for one without; None where none is known."""
+        """Name of each channel, ``""`` if it has none; None if no name is known."""
         names: list[str] | None = self._discovered()["channel_names"]
         return names
 
     @property
     def scale(self) -> dict[str, float]:
-        """Distance from one position to the next by dim, only where it is known."""
+        """Spacing by dim, in ``metadata["units"]``; only dims whose spacing is known."""
         steps: dict[str, float] = self._discovered()["scale"]
         return steps
 
     @property
     def time_interval(self) -> float | None:
-        """Seconds from one time point to the next, None where they are not known."""
+        """Seconds between time points, None if not known."""
         seconds: float | None = self._discovered()["time_interval"]
         return seconds
 
     @property
     def physical_pixel_sizes(self) -> PhysicalPixelSizes:
-        """Extent of a pixel along Z, Y and X in micrometre, None where it is not known."""
+        """Size of a pixel along Z, Y and X in micrometres, None where not known."""
         return physical_pixel_sizes(self._discovered())
 
     # -- overrides ---------------------------------------------------------------------------
@@ -249,8 +250,13 @@ class ArraySource(DataSource):  # type: ignore[misc]
     def configure_new(self, **kwargs: Any) -> Self:
         """Return this source with some options or parameters changed.
 
-        Options given later apply to the arguments as they stand; a parameter renders the entry
-        anew, with all that was given so far. Catalog, entry and name are kept.
+        Options replace arguments of this source; a parameter renders the entry again, with
+        everything given so far. Catalog, entry and name are kept.
+
+        Parameters
+        ----------
+        **kwargs
+            Options of the source, and user parameters of its catalog entry.
         """
         if self._entry is not None:
             kwargs = render_overrides(self._entry, kwargs, self._overrides)
@@ -269,7 +275,7 @@ class ArraySource(DataSource):  # type: ignore[misc]
     __call__ = get = configure_new  # Intake binds these to its own, which drops earlier overrides
 
     def _given(self) -> dict[str, Any]:
-        """Return what the source was made with, by name, less the metadata."""
+        """Return the arguments that the source was made with, by name, except the metadata."""
         bound = self._signature.bind(*self._captured_init_args, **self._captured_init_kwargs)
         return {k: v for k, v in bound.arguments.items() if k != "metadata"}
 
@@ -313,7 +319,7 @@ class ArraySource(DataSource):  # type: ignore[misc]
 
     @property
     def persist_mode(self) -> str:
-        """Whether a persisted copy is used: the option, else that of the nearest catalog."""
+        """Whether a persisted copy is used: the option, else the mode of the nearest catalog."""
         mode = self._given().get("persist_mode") or "default"
         catalog = self.cat
         while mode == "default" and catalog is not None:
@@ -344,7 +350,7 @@ class ArraySource(DataSource):  # type: ignore[misc]
         }
 
     def yaml(self) -> str:
-        """Return the text of a catalog that opens this source again; no secret is in it."""
+        """Return the text of a catalog that opens this source again; it contains no secret."""
         return yaml.safe_dump(_plain(self._yaml()), default_flow_style=False, sort_keys=False)
 
     def __repr__(self) -> str:
@@ -376,14 +382,14 @@ class ArraySource(DataSource):  # type: ignore[misc]
 
 
 def _tidy(urlpath: Any) -> Any:
-    """Return a urlpath as it is shown: ``/catalogs/../raw`` as what it is."""
+    """Return a urlpath for display, with ``/catalogs/../raw`` resolved."""
     if isinstance(urlpath, (list, tuple)):
         return [_tidy(url) for url in urlpath]
     return absolute_url(urlpath) if isinstance(urlpath, str) and urlpath[:1] == "/" else urlpath
 
 
 def _plain(value: Any) -> Any:
-    """Return *value* with nothing in it that safe YAML does not know: no tuple, no array scalar."""
+    """Return *value* in types of safe YAML: no tuple, no array, no NumPy scalar."""
     if isinstance(value, Mapping):
         return {_plain(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -397,6 +403,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "__fspath__"):
         return value.__fspath__()
     raise OptionError(
-        f"{value!r} of type {type(value).__name__} can neither be spelled in YAML nor kept as an "
+        f"{value!r} of type {type(value).__name__} can be neither written as YAML nor stored as an "
         "attribute"
     )

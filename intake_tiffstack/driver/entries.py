@@ -1,4 +1,4 @@
-"""What a catalog entry says, and whether it agrees with itself."""
+"""Checks and text of catalog entries."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _CATALOG_DIR = re.compile(r"\{\{\s*CATALOG_DIR\s*\}\}")
 
 
 def check_entry(entry: Any, options: frozenset[str]) -> None:
-    """Raise where a template names no parameter, or a parameter is used by no template.
+    """Raise if a template uses an unknown name, or a parameter is used by no template.
 
-    Both would pass in silence: an undefined name renders to nothing, and a parameter with an
-    option's name has no effect unless a template in ``args`` uses it.
+    Intake accepts both silently: an undefined name renders to nothing, and a parameter with the
+    name of an option has no effect unless a template in ``args`` uses it.
 
     Parameters
     ----------
-    entry
+    entry : intake.catalog.local.LocalCatalogEntry
         The catalog entry of a source.
-    options
+    options : frozenset of str
         Names of the driver's options.
 
     Raises
     ------
     EntryError
-        Names the entry, the template name or parameter, and what to write.
+        If either is found; the message names the entry and what to write.
     """
     arguments: Mapping[str, Any] = entry._open_args
     used = set(_template_names(arguments))
@@ -49,13 +49,13 @@ def check_entry(entry: Any, options: frozenset[str]) -> None:
     known = _ALWAYS_KNOWN | parameters | set(arguments)
     for name in sorted(used - known):
         near = get_close_matches(name, known, n=1)
-        told = ", ".join(map(repr, sorted(parameters))) or "none"
-        hint = f"did you mean {near[0]!r}?" if near else f"its parameters: {told}"
+        names = ", ".join(map(repr, sorted(parameters))) or "none"
+        hint = f"did you mean {near[0]!r}?" if near else f"its parameters: {names}"
         if name in _template_names(arguments.get("pattern")):
             hint += f"; a field of a pattern has one brace: {{{name}}}"
         raise EntryError(
-            f"entry {entry.name!r} uses the template name {name!r}, which is no parameter and "
-            f"would render to nothing; {hint}",
+            f"entry {entry.name!r} uses the template name {name!r}, which is not a parameter "
+            f"and would render to nothing; {hint}",
             entry=entry.name,
         )
     own = {p.name for p in entry._captured_init_kwargs.get("parameters") or []}
@@ -68,16 +68,16 @@ def check_entry(entry: Any, options: frozenset[str]) -> None:
 
 
 def warn_of_relative(entry: Any, urlpath: Any, overrides: Mapping[str, Any]) -> None:
-    """Warn (TiffStackWarning) of an entry whose files are looked for beside who opens it.
+    """Warn (TiffStackWarning) if the urlpath of an entry is relative to the current folder.
 
     Parameters
     ----------
-    entry
+    entry : intake.catalog.local.LocalCatalogEntry
         The catalog entry of a source.
-    urlpath
+    urlpath : str or list
         Its argument, rendered.
-    overrides
-        What was given in Python: what that says is rightly relative to the current folder.
+    overrides : mapping
+        Options given in Python, where relative to the current folder is as expected.
     """
     folder, written = entry._catalog_dir, entry._open_args.get("urlpath")
     if not folder or {"urlpath", *_template_names(written)} & overrides.keys():
@@ -87,8 +87,8 @@ def warn_of_relative(entry: Any, urlpath: Any, overrides: Mapping[str, Any]) -> 
     url = first_relative(urlpath)
     if url is not None:
         warn(
-            f"entry {entry.name!r}: its urlpath {url!r} is taken from the current folder, "
-            f"{os.getcwd()}, and not from that of the catalog, {folder.rstrip('/')}; for that "
+            f"entry {entry.name!r}: its urlpath {url!r} is relative to the current folder, "
+            f"{os.getcwd()}, not to the catalog's, {folder.rstrip('/')}; for the latter "
             f"write {{{{ CATALOG_DIR }}}}/{url.removeprefix('./')}"
         )
 
@@ -109,17 +109,17 @@ def absolute_urlpath(urlpath: Any) -> Any:
 
 
 def parameter_names(entry: Any) -> set[str]:
-    """Return the names of the user parameters that an entry takes, its catalogs' too."""
+    """Return the names of the user parameters of an entry and of its catalogs."""
     return {p.name for p in entry._user_parameters or []}
 
 
 def render_overrides(
     entry: Any, given: Mapping[str, Any], before: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return overrides with their templates rendered, from the entry's folder and parameters.
+    """Return overrides with their templates rendered, by the entry's folder and parameters.
 
-    Intake renders them only from what no argument of the entry uses, so that ``CATALOG_DIR``
-    would mostly become nothing.
+    Intake renders them only with names that no argument of the entry uses, so that ``CATALOG_DIR``
+    would mostly become empty.
     """
     from intake.catalog.utils import expand_templates
 
@@ -132,9 +132,9 @@ def render_overrides(
 
 
 def spell_entry(entry: Any, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``args`` and ``parameters`` of an entry as YAML has them, with the overrides in.
+    """Return ``args`` and ``parameters`` of an entry for YAML, with overrides applied.
 
-    Templates stay as written, but for ``CATALOG_DIR``: the YAML may be kept elsewhere.
+    Templates stay as written, except ``CATALOG_DIR``: the YAML may be saved in another folder.
     """
     arguments = _fill_catalog_dir(dict(entry._open_args), entry._catalog_dir)
     names = parameter_names(entry)
@@ -142,10 +142,11 @@ def spell_entry(entry: Any, overrides: Mapping[str, Any]) -> dict[str, Any]:
     spelled: dict[str, Any] = {"args": mask_secrets(arguments)}
     parameters = {}
     for parameter in entry._user_parameters or []:
-        told = {k: v for k, v in parameter.describe().items() if k != "name"}
-        told["default"] = overrides.get(parameter.name, parameter._default)
+        described = {k: v for k, v in parameter.describe().items() if k != "name"}
+        described["default"] = overrides.get(parameter.name, parameter._default)
         parameters[parameter.name] = {
-            k: mask_secrets(v, parameter.name if k == "default" else "") for k, v in told.items()
+            k: mask_secrets(v, parameter.name if k == "default" else "")
+            for k, v in described.items()
         }
     if parameters:
         spelled["parameters"] = parameters
@@ -166,8 +167,8 @@ def _template_names(value: Any) -> Iterator[str]:
         try:
             tree = Environment().parse(value)
         except TemplateSyntaxError as exc:
-            raise EntryError(f"{value!r} is no Jinja template: {exc}") from exc
-        # env(NAME) takes the bare name of a variable, which is no parameter
+            raise EntryError(f"{value!r} is not a Jinja template: {exc}") from exc
+        # env(NAME) takes the bare name of a variable, which is not a parameter
         called = set(re.findall(r"\b(?:client_)?(?:env|shell)\(\s*(\w+)", value))
         yield from meta.find_undeclared_variables(tree) - called
 

@@ -1,4 +1,4 @@
-"""The sources themselves: a collection of TIFF files, and a Zarr copy of one."""
+"""The sources: a collection of TIFF files, and a Zarr copy of one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -73,10 +73,10 @@ AnyStack = TypeVar("AnyStack", bound=TiffStack)
 
 
 class _Stacks:
-    """The collections opened last in this process, by what they are of.
+    """The collections opened last in this process, by their options.
 
-    A catalog hands out a new source once its 60 s have passed; the listing should not be taken
-    anew with it, nor what a copy remembers be read anew at each use.
+    A catalog returns a new source after 60 s; neither the listing nor the record of a copy should
+    be read again because of that.
     """
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class _Stacks:
         self._lock = threading.Lock()
 
     def get(self, stack: AnyStack, *of: Any) -> AnyStack:
-        """Return the one that was opened before of the same options and *of*, else *stack*."""
+        """Return the stack opened before with the same options and *of*, else *stack*."""
         where = absolute_urlpath(stack.options.urlpath)  # the current folder may change
         key = tokenize(type(stack), stack.options, where, of)
         with self._lock:
@@ -95,7 +95,7 @@ class _Stacks:
             return stack
 
     def get_copy(self, copy: PersistedStack) -> PersistedStack:
-        """Return the copy as it was opened before, by the same credentials."""
+        """Return the copy opened before with the same credentials, else *copy*."""
         shelf = copy.shelf
         return self.get(copy, shelf.url, copy.generation.token, shelf.store.storage_options)
 
@@ -121,24 +121,24 @@ class TiffStackSource(ArraySource):
         self.options = Options.parse({"urlpath": urlpath, **options})
         self.storage_options = self.options.storage_options
         self._files: TiffStack | None = None
-        self._in_use: TiffStack | None = None  # what the last to_dask() was of
+        self._in_use: TiffStack | None = None  # read by the last to_dask()
 
     @property
     def stack(self) -> TiffStack:
-        """The collection without Intake, over its files."""
+        """The collection of the files, without Intake."""
         if self._files is None:
             self._check()
             self._files = _STACKS.get(TiffStack(self.options))
         return self._files
 
     def _choose(self) -> TiffStack:
-        """Return the collection over its copy or its files, whichever is to be read now."""
+        """Return the collection to read now: its persisted copy or its files."""
         copy = choose_copy(self.stack, self.persist_mode, _STACKS.get_copy)
         self._in_use = self.stack if copy is None else copy
         return self._in_use
 
     def _used(self) -> TiffStack:
-        """Return what the last to_dask() was of."""
+        """Return the collection that the last to_dask() read."""
         return self._in_use or self._choose()
 
     def _array(self) -> da.Array:
@@ -147,18 +147,18 @@ class TiffStackSource(ArraySource):
     def to_dask(self) -> da.Array:
         """Return the array, lazy: no pixel is read.
 
-        Whether a persisted copy is read is decided anew each time, as ``persist_mode`` and
-        ``on_stale`` say; the array that is returned stays with what was decided.
+        Each call decides by ``persist_mode`` and ``on_stale`` whether a persisted copy is read;
+        the returned array keeps to that decision.
         """
         self._choose()
         return super().to_dask()
 
-    def to_xarray(self, chunks: Any = "option") -> xr.DataArray:
-        """Return the same pixels with named dims, coords and units.
+    def to_xarray(self, chunks: Literal["option"] | None = "option") -> xr.DataArray:
+        """Return the lazy array with named dims, coordinates and units.
 
         Parameters
         ----------
-        chunks
+        chunks : {"option"} or None
             ``"option"`` wraps :meth:`to_dask`; None is lazy without dask.
         """
         self.to_dask()
@@ -174,20 +174,20 @@ class TiffStackSource(ArraySource):
 
     @property
     def files(self) -> pd.DataFrame:
-        """All files that take part, as :attr:`intake_tiffstack.TiffStack.files` has them."""
+        """Table of the files, see :attr:`intake_tiffstack.TiffStack.files`."""
         return self.stack.files
 
     @property
     def ome_metadata(self) -> OME | None:
-        """All of the OME-XML of the first file, None where it has none; needs ome-types."""
+        """The OME-XML of the first file, None if it has none; needs ome-types."""
         return self.stack.ome_metadata
 
     def file_metadata(self, which: int | str = 0) -> dict[str, Any]:
-        """Return all that one file says, as :meth:`intake_tiffstack.TiffStack.file_metadata`."""
+        """Return the metadata of one file, see :meth:`intake_tiffstack.TiffStack.file_metadata`."""
         return self.stack.file_metadata(which)
 
     def relist(self) -> None:
-        """Forget the listing, so that the next use sees the files as they are then."""
+        """Discard the listing; the next use lists the files again."""
         super().relist()
         self._in_use = None
         self.stack.relist()  # sources with the same options share it
@@ -230,8 +230,10 @@ class TiffStackSource(ArraySource):
         attrs: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> TiffStackZarrSource:
-        """Write a copy of what :meth:`to_dask` gives, and return a source over it."""
-        is_reference = format == "references"  # to the files, be there a persisted copy or not
+        """Write a copy of the array of :meth:`to_dask`, and return a source of the copy."""
+        is_reference = (
+            format == "references"
+        )  # to the files, whether or not a persisted copy exists
         stack = self.stack if is_reference else self._choose()
         attrs = {**self._own_attributes(), **(attrs or {})}
         stack.export(url, format=cast(Any, format), attrs=attrs, **options)
@@ -250,39 +252,46 @@ class TiffStackSource(ArraySource):
     # -- the persisted copy --------------------------------------------------------------------
 
     def persist(self, ttl: float | None = None, **options: Unpack[PersistOptions]) -> Self:
-        """Write a Zarr copy of the files into the store; from then on it is read in their place.
+        """Write a Zarr copy of the files into the store, to be read instead of the files.
 
         Parameters
         ----------
-        ttl
-            Seconds until the copy is no longer used unasked; None for as long as the files stay
-            as they are.
+        ttl : float, optional
+            Seconds until the copy is no longer used by default; None for as long as the files do
+            not change.
         **options
             ``zarr_format``, ``chunks``, ``shards``, ``compressor``, ``verify`` and ``progress``,
-            as :meth:`export` has them.
+            see :meth:`export`.
 
         Returns
         -------
         TiffStackSource
-            As :meth:`get_persisted`.
+            This source, reading the copy; see :meth:`get_persisted`.
+
+        Raises
+        ------
+        OptionError
+            If an option is unknown or wrong, or the source fills what it cannot read.
+        StorageError
+            If the store refuses, or the copy exceeds ``persist_limit`` in the default store.
         """
         self._check()
         persist_collection(self.options, ttl=ttl, **options)
         return self.get_persisted()
 
     def repersist(self, **options: Unpack[PersistOptions]) -> Self:
-        """Write the copy anew, as it was made but for *options*; see :meth:`persist`."""
+        """Write the copy again, as before except for *options*; see :meth:`persist`."""
         self._check()
         persist_again(self.options, **options)
         return self.get_persisted()
 
     def get_persisted(self) -> Self:
-        """Return this source with the copy as its pixels, whether or not that still holds.
+        """Return this source reading the copy, whether or not it still matches the files.
 
         Raises
         ------
         FilesNotFoundError
-            There is no copy.
+            If there is no copy.
         """
         shelf = self._shelf()
         if shelf.current() is None:
@@ -291,20 +300,20 @@ class TiffStackSource(ArraySource):
 
     @property
     def has_been_persisted(self) -> bool:
-        """Whether the store has a copy of these pixels."""
+        """Whether the store contains a copy of these pixels."""
         return self._shelf().current() is not None
 
     @property
     def is_persisted(self) -> bool:
-        """Whether this source reads a copy alone, as :meth:`persist` returns it."""
+        """Whether this source only reads a copy, like the one :meth:`persist` returns."""
         return self.persist_mode == "always"
 
     def unpersist(self) -> None:
-        """Remove the copy from the store, for every source of these pixels."""
+        """Remove the copy from the store, for all sources of these pixels."""
         self._shelf().remove()
 
     def _shelf(self) -> Shelf:
-        """Return where the store has, or would have, the copy."""
+        """Return the place of the copy in the store, written or not."""
         self._check()
         return Shelf.of(pixel_key(self.options))
 
@@ -320,7 +329,7 @@ those of :func:`intake_tiffstack.open_stack`.
 
 {option_docs()}
 metadata : dict, default None
-    the entry's own; its keys win over what the files say.
+    of the entry; overrides the metadata of the files.
 """
 _OPTIONS_OF_EXPORT = (TiffStack.export.__doc__ or "").partition("\n")[2]
 TiffStackSource.export.__doc__ = f"{TiffStackSource.export.__doc__}\n{_OPTIONS_OF_EXPORT}"
@@ -330,47 +339,41 @@ class _NoOptions(TypedDict):
     """Nothing else, to a type checker; at run time the error suggests the nearest name."""
 
 
+def _signature_of(init: Callable[..., None]) -> inspect.Signature:
+    """Return the signature of a class by its ``__init__(self, urlpath, ..., **unknown)``. Pure."""
+    _, urlpath, *options, _ = inspect.signature(init).parameters.values()
+    return inspect.Signature([urlpath.replace(default=inspect.Parameter.empty), *options])
+
+
 class TiffStackZarrSource(ArraySource):
-    """A copy that this package wrote, any Zarr array with dims, or an image of any OME-Zarr.
+    """A Zarr array with named dims, an image of an OME-Zarr, or files read by references.
 
     ``driver: tiffstack_zarr`` in a catalog, or ``intake.open_tiffstack_zarr(urlpath)``.
 
     Parameters
     ----------
-    urlpath
+    urlpath : str or path-like
         The folder of the Zarr array or OME-Zarr, or a document of references (``.json``); local or
         any fsspec URL.
-    storage_options
-        Handed to fsspec.
-    level, image
-        Of an OME-Zarr: which level of the pyramid, and the path of the image (``B/03/0``) in a
-        plate or series.
-    remote_options
-        Of references: handed to fsspec for the files referred to; `storage_options` where it is
-        not given.
-    sel
-        Keeps positions by the values of a coordinate: a value, a list of values, or
+    storage_options : mapping, optional
+        Passed to fsspec.
+    sel : mapping, optional
+        Selects by the values of a coordinate: a value, a list of values, or
         ``{"from": a, "to": b}`` with both ends included.
-    arraytype
-        What a chunk is: ``numpy``, ``cupy``, or a dotted name (with the setting ``allow_code``).
-    metadata
-        The entry's own; its keys win over the copy's.
+    arraytype : str
+        Array type of a chunk: ``numpy``, ``cupy``, or a dotted name (with the setting
+        ``allow_code``).
+    level : int
+        Of an OME-Zarr: index of the pyramid level.
+    image : str, optional
+        Of an OME-Zarr: path of the image (``B/03/0``) in a plate or series.
+    remote_options : mapping, optional
+        Of references: passed to fsspec for the files referred to; `storage_options` if not given.
+    metadata : mapping, optional
+        Of the entry; overrides the metadata of the copy.
     """
 
     name = "tiffstack_zarr"
-    _signature: ClassVar[inspect.Signature] = inspect.Signature(
-        [
-            inspect.Parameter("urlpath", inspect.Parameter.POSITIONAL_OR_KEYWORD),
-            inspect.Parameter("storage_options", inspect.Parameter.KEYWORD_ONLY, default=None),
-            inspect.Parameter("sel", inspect.Parameter.KEYWORD_ONLY, default=None),
-            inspect.Parameter("arraytype", inspect.Parameter.KEYWORD_ONLY, default="numpy"),
-            inspect.Parameter("level", inspect.Parameter.KEYWORD_ONLY, default=0),
-            inspect.Parameter("image", inspect.Parameter.KEYWORD_ONLY, default=None),
-            inspect.Parameter("remote_options", inspect.Parameter.KEYWORD_ONLY, default=None),
-            _METADATA,
-        ]
-    )
-    __signature__ = _signature
 
     def __init__(
         self,
@@ -391,7 +394,7 @@ class TiffStackZarrSource(ArraySource):
         self.urlpath = urlpath
         self.image = image
         self.remote_options = remote_options or {}
-        # the same names in the same spelling as a collection's, text of a template included
+        # parsed as for a collection, including the text of templates
         self.options = Options.parse(
             {
                 "urlpath": urlpath,
@@ -404,24 +407,29 @@ class TiffStackZarrSource(ArraySource):
         self.storage_options = self.options.storage_options
         self._copy: ZarrCopy | None = None
 
+    _signature: ClassVar[inspect.Signature] = _signature_of(__init__)
+    __signature__ = _signature
+
     def __getattr__(self, name: str) -> Any:
         if hasattr(TiffStackSource, name) and not hasattr(type(self), name):
             raise AttributeError(
-                f"{name!r} is of a source of TIFF files, and this one is of a Zarr copy; use it on "
-                "the source that the copy was made of",
+                f"{name!r} is an attribute of a source of TIFF files, but this one reads a Zarr "
+                "copy; use it on the source that the copy was made from",
                 name=name,
                 obj=self,
             )
-        return object.__getattribute__(self, name)  # raises what Python says of it
+        return object.__getattribute__(self, name)  # raises Python's own error
 
     @property
     def copy(self) -> ZarrCopy:
-        """The copy as it is stored, opened at the first use."""
+        """The stored copy; opened at first use."""
         if self._copy is None:
             self._check()
             urlpath = self.options.urlpath
             if not isinstance(urlpath, str):
-                raise OptionError(f"a Zarr copy has one urlpath, but got {len(urlpath)} in a list")
+                raise OptionError(
+                    f"urlpath of a Zarr copy must be one URL, but got a list of {len(urlpath)}"
+                )
             self._copy = open_copy(
                 urlpath,
                 self.storage_options,
@@ -437,7 +445,7 @@ class TiffStackZarrSource(ArraySource):
         return self.copy.array
 
     def to_xarray(self) -> xr.DataArray:
-        """Return the copy with its dims, coordinates and attributes, lazy."""
+        """Return the lazy array with its dims, coordinates and attributes."""
         self._load_metadata()
         import xarray as xr
 
@@ -449,7 +457,7 @@ class TiffStackZarrSource(ArraySource):
             for name, (dims, values) in self.copy.coords.items()
         }
         return xr.DataArray(
-            xr.Variable(self.copy.dims, self._array()),  # as it is, it would name the result
+            xr.Variable(self.copy.dims, self._array()),  # a bare dask array would name the result
             coords=coords,
             attrs={
                 **{k: v for k, v in self.copy.attrs.items() if k not in NOT_ATTRIBUTES},
@@ -469,6 +477,6 @@ class TiffStackZarrSource(ArraySource):
         )
 
     def relist(self) -> None:
-        """Forget the copy, so that the next use opens it anew."""
+        """Discard the opened copy; the next use opens it again."""
         super().relist()
         self._copy = None
