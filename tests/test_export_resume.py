@@ -478,7 +478,7 @@ def test_a_chunk_that_is_gone_before_the_end_is_an_error_and_never_zeros(tmp_pat
 
     with (
         dask.config.set({"scheduler": "sync", "tiffstack.block_bytes": 1}),
-        pytest.raises(StorageError, match=r"c/0/0/0/0 was written and is not there"),
+        pytest.raises(StorageError, match=r"c/0/0/0/0 was written and does not exist"),
     ):
         write(tmp_path, Losing(PIXELS), chunks=(1, 1, 8, 12), verify=False)
     assert_nothing_opens(str(tmp_path))

@@ -1,4 +1,4 @@
-"""How the chunks of a Zarr array hold their pixels. Pure."""
+"""How the chunks of a Zarr array are encoded. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Coding = Literal["raw", "blosc"]
 
 
 def chunk_coding(metadata: Any) -> Coding | None:
-    """Return how a chunk holds its pixels, in C order and native bytes; None where otherwise. Pure.
+    """Return how chunks in C order and native byte order are encoded, None for any other. Pure.
 
     Parameters
     ----------
-    metadata
-        Zarr's own, of format 2 or 3.
+    metadata : zarr ArrayV2Metadata or ArrayV3Metadata
+        Zarr's metadata of the array.
 
     References
     ----------

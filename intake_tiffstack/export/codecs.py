@@ -1,4 +1,4 @@
-"""The compressor a Zarr copy is written with, from what a user may name it by. Pure."""
+"""The compressor of a Zarr copy, from the forms in which a user may give it. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numcodecs
 import numcodecs.abc
-import zarr  # first, whole (see place.py)
+import zarr  # first, whole (see copies/zarr_store.py)
 import zarr.abc.codec
 import zarr.codecs
 import zarr.registry
@@ -27,24 +27,24 @@ _SHUFFLES: dict[int, Literal["noshuffle", "shuffle", "bitshuffle"]] = {
 def resolve_compressor(
     compressor: Any, *, zarr_format: Literal[2, 3], itemsize: int
 ) -> numcodecs.abc.Codec | zarr.abc.codec.BytesBytesCodec | None:
-    """Return the codec for a Zarr format that stands for what was given. Pure.
+    """Return the codec of a Zarr format for a given compressor. Pure.
 
     Parameters
     ----------
-    compressor
+    compressor : str, dict, codec or None
         ``"default"`` (Blosc with zstd level 3 and bitshuffle), None for no compression, a
         numcodecs codec, its config as a dict or as JSON text (``{"id": "zlib", "level": 5}``),
         or, on format 3 alone, a Zarr codec.
-    zarr_format
-        2 or 3. On 3 a numcodecs codec becomes Zarr's own where there is one (Blosc, Zstd, GZip),
-        and is wrapped otherwise; Zarr then warns that other readers may not know it.
-    itemsize
-        Bytes an element, which decide what Blosc's automatic shuffle is.
+    zarr_format : {2, 3}
+        In format 3 a numcodecs codec becomes Zarr's own where there is one (Blosc, Zstd, GZip),
+        and is wrapped otherwise; Zarr then warns that other readers may not support it.
+    itemsize : int
+        Bytes per element, which decide Blosc's automatic shuffle.
 
     Raises
     ------
     OptionError
-        If it is none of these, or is of the other format.
+        If it is none of these, or belongs to the other format.
     """
     if compressor is None:
         return None

@@ -1,4 +1,4 @@
-"""What is at the place of a copy already, and what may become of it."""
+"""What exists at the destination of a copy, and what a writer may do with it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _is_chunk = re.compile(r"(c|(c[/.])?\d+([/.]\d+)*)").fullmatch
 
 @dataclass(frozen=True)
 class Destination:
-    """What was found at the place of a copy."""
+    """What exists at the destination of a copy."""
 
     place: Folder
     sizes: Mapping[str, int]
     """The names of all objects below it, and their sizes in bytes."""
     claim: Record | None
-    """Of the last writer, None where there is none."""
+    """Of the last writer, if there is one."""
 
     @property
     def keys(self) -> Set[str]:
@@ -45,25 +45,25 @@ class Destination:
 
     @property
     def filled(self) -> frozenset[str]:
-        """The names of those that hold anything: a disk may have lost what was not flushed."""
+        """The names of objects that are not empty: a crash may lose data that was not flushed."""
         return frozenset(key for key in self.stored if self.sizes[key])
 
     def refresh(self) -> Destination:
-        """Return what is there now, of the same last writer; one listing."""
+        """Return the present state, with the same last claim; one listing."""
         return replace(self, sizes=self.place.find_sizes())
 
     def choose_action(
         self, spec: Mapping[str, Any], *, overwrite: bool, resume: bool
     ) -> Literal["start", "resume", "clear", "finish"]:
-        """Return what a writer may do here. Pure.
+        """Return what a writer does at this destination. Pure.
 
-        ``start`` on an empty place, ``resume`` a copy of equal *spec* that is not whole, ``clear``
-        what is there first, ``finish`` a copy that only lacks the end of its claim.
+        ``start`` writing in an empty folder, ``resume`` an incomplete copy of equal *spec*,
+        ``clear`` existing contents first, ``finish`` a complete copy whose claim was not removed.
 
         Raises
         ------
         TargetExistsError
-            If something is there that is not to be replaced.
+            If something exists that must not be replaced.
         """
         if self.claim is None and not self.stored:
             return "start"
@@ -81,7 +81,7 @@ class Destination:
             raise self._exists(f"a folder with {names[0]!r} in it", is_zarr=False)
         if is_equal and is_cleared and resume:
             return "resume"
-        # A claim that was cut as it was created says nothing: all there is comes after it.
+        # A claim truncated at its creation has no spec: all else was written after it.
         if is_equal or not self.claim.spec or overwrite:
             self._refuse_foreign()
             return "clear"
@@ -92,7 +92,7 @@ class Destination:
         )
 
     def _refuse_foreign(self) -> None:
-        """Raise if anything there is not part of a Zarr."""
+        """Raise if anything that exists is not part of a Zarr."""
         foreign = find_foreign(self.stored, is_whole=self.is_whole)
         if foreign is not None:
             raise self._exists(f"a Zarr with {foreign!r} in it", is_zarr=False)
@@ -107,16 +107,16 @@ class Destination:
 
 
 def inspect_destination(place: Folder) -> Destination:
-    """Return what is at a place: one listing, and one read where there are claims."""
+    """Return what exists at a folder: one listing, and one read if there are claims."""
     sizes = place.find_sizes()
     has_claims = any(key.startswith(f"{CLAIMS}/") for key in sizes)
     return Destination(place, sizes, last_claim(place) if has_claims else None)
 
 
 def find_foreign(keys: Collection[str], *, is_whole: bool = True) -> str | None:
-    """Return a name that is no part of a Zarr, None where all of them are. Pure.
+    """Return a name that is not part of a Zarr, None if all are. Pure.
 
-    Of a Zarr that is not whole any folder may be an array: its documents come last.
+    In an incomplete Zarr any folder may be an array: its documents are written last.
 
     Examples
     --------
@@ -138,7 +138,7 @@ def find_foreign(keys: Collection[str], *, is_whole: bool = True) -> str | None:
 
 
 def _difference(claim: Record, spec: Mapping[str, Any]) -> str:
-    """Return in what a copy that was begun is another than *spec*. Pure."""
+    """Return how an incomplete copy differs from *spec*. Pure."""
     old, new = claim.spec, spec
     if old.get("token") != new.get("token"):
         return "other pixels (the files or options have changed)"

@@ -1,7 +1,8 @@
-"""Chunks encoded with nothing in between, where that is plain; `pixels` decodes them so.
+"""Whole local chunks encoded without Zarr, which adds an event loop and a thread per chunk.
 
-Zarr writes any chunk. What most copies are, whole chunks of Blosc or nothing on a local disk, takes
-it a fifth more CPU than the encoder alone: an event loop, and a thread for each chunk.
+Only for chunks that are uncompressed or compressed with Blosc; Zarr writes all others. Export of
+537 MB of uint16 in chunks of 2 MB (zstd, bitshuffle) took 0.99 s of CPU, and 1.27 s through Zarr
+(means of 3 alternating rounds). The decoder is in :mod:`intake_tiffstack.copies.zarr_pixels`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from intake_tiffstack.copies.chunk_coding import chunk_coding
 __all__ = ["Encode", "find_encoder"]
 
 Encode = Callable[[NDArray[Any]], Any]
-"""Returns the bytes of a whole chunk, as something with a buffer."""
+"""Returns the bytes of a whole chunk, as an object that supports the buffer protocol."""
 
 _SHUFFLES = {
     "noshuffle": numcodecs.Blosc.NOSHUFFLE,
@@ -28,12 +29,12 @@ _SHUFFLES = {
 
 
 def find_encoder(metadata: Any) -> Encode | None:
-    """Return what makes the bytes of a whole chunk as Zarr would; None where Zarr has to. Pure.
+    """Return a function that encodes a whole chunk as Zarr would, None if only Zarr can. Pure.
 
     Parameters
     ----------
-    metadata
-        Zarr's own, of format 2 or 3, of an array without shards.
+    metadata : zarr ArrayV2Metadata or ArrayV3Metadata
+        Of an array without shards.
     """
     coding = chunk_coding(metadata)
     if coding is None:

@@ -1,4 +1,4 @@
-"""The units of a copy: what is read once, and all that is written from it.
+"""The units of an export: a block that is read once, and all that is written from it.
 
 A pass reads one array once and writes one or more. Its blocks end where chunks (or shards) of every
 array that it writes end: no two units touch the same chunk, and they run in any order and without
@@ -37,14 +37,14 @@ __all__ = [
 ]
 
 Unit = tuple[int, ...]
-"""Which block along each dim of the source."""
+"""Index of a block along each dim of the source."""
 
 Reduce = Callable[[NDArray[Any], tuple[int, ...]], NDArray[Any]]
-"""Makes a block smaller by a whole factor along each dim; what is left over at an end counts."""
+"""Shrinks a block by a whole factor along each dim; a remainder at an end makes a pixel too."""
 
 
 class Source(Protocol):
-    """An array that reads what an index asks for."""
+    """An array whose indexing reads."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -63,13 +63,13 @@ class WrittenPart:
     """A region of one of the arrays that a pass writes."""
 
     index: int
-    """Which of them."""
+    """Index of the array in the pass."""
     region: Slices
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass over an array, and what is made of it."""
+    """One pass over an array, and the arrays written from it."""
 
     source: Source | PlannedArray
     """What is read; a PlannedArray is one that an earlier pass wrote."""
@@ -78,10 +78,10 @@ class Pass:
     blocks: tuple[tuple[int, ...], ...]
     """Lengths of the blocks along each dim of the source."""
     factors: tuple[tuple[int, ...], ...] = ()
-    """By how much each array is smaller than what it is made from, along each dim; none for a
-    single array that is a copy."""
+    """Factor by which each array is smaller than the one before, along each dim; empty for a
+    single array of the source's shape."""
     reduce: Reduce | None = None
-    """Makes the arrays that are smaller."""
+    """Makes the smaller arrays."""
     level: int | None = None
     """Which level of the files the source is; None if it is an array of the copy."""
 
@@ -99,7 +99,7 @@ class Pass:
         yield from itertools.product(*(range(len(lengths)) for lengths in self.blocks))
 
     def region(self, unit: Unit, index: int | None = None) -> Slices:
-        """Return what a unit writes of one of the arrays; None: what it reads. Pure."""
+        """Return what a unit writes of the array *index*; None: what it reads. Pure."""
         bounds = [(s[i], s[i + 1]) for s, i in zip(self._starts, unit, strict=True)]
         for factors in self.factors[: 0 if index is None else index + 1]:
             bounds = [(a // f, -(-b // f)) for (a, b), f in zip(bounds, factors, strict=True)]
@@ -111,7 +111,7 @@ class Pass:
         return math.prod(lengths) * self.source.dtype.itemsize
 
     def keys(self, unit: Unit) -> Iterator[str]:
-        """Yield the names of all that a unit writes. Pure."""
+        """Yield the names of the objects that a unit writes. Pure."""
         for i, array in enumerate(self.arrays):
             yield from array.keys(self.region(unit, i))
 
@@ -122,7 +122,7 @@ class Pass:
         return np.asarray(self.source[region])
 
     def shrink(self, block: NDArray[Any], index: int) -> NDArray[Any]:
-        """Return what a block of the array before (or the source) becomes in the array *index*."""
+        """Return a block of the array before (or the source), shrunk for the array *index*."""
         if not self.factors or max(self.factors[index]) == 1:
             return block
         if self.reduce is None:
@@ -130,7 +130,7 @@ class Pass:
         return self.reduce(block, self.factors[index])
 
     def source_region(self, part: WrittenPart) -> Slices:
-        """Return what a part is made of, in the array before or in the source. Pure."""
+        """Return the region of the array before (or the source) that a part is made from. Pure."""
         before = self.arrays[part.index - 1] if part.index else self.source
         factors = self.factors[part.index] if self.factors else (1,) * len(part.region)
         return tuple(
@@ -139,7 +139,7 @@ class Pass:
         )
 
     def samples(self) -> Iterator[WrittenPart]:
-        """Yield a chunk here and there of each array, first and last among them. Pure."""
+        """Yield some chunks of each array, the first and last among them. Pure."""
         for i, array in enumerate(self.arrays):
             counts = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
             places = np.linspace(0, math.prod(counts) - 1, SAMPLES // len(self.arrays) or 1)
@@ -154,14 +154,14 @@ class Pass:
                 )
 
     def all_parts(self) -> Iterator[WrittenPart]:
-        """Yield all that is written, a part for each unit and array. Pure."""
+        """Yield all parts, one per unit and array. Pure."""
         for unit in self.units():
             for i in range(len(self.arrays)):
                 yield WrittenPart(i, self.region(unit, i))
 
 
 def group_into_waves(passes: Sequence[Pass]) -> list[tuple[Pass, ...]]:
-    """Return the passes in groups, each of which reads what groups before it wrote. Pure."""
+    """Return the passes in groups; each group reads only what earlier groups wrote. Pure."""
     waves: list[list[Pass]] = []
     written: dict[str, int] = {}
     for one_pass in passes:
@@ -174,7 +174,7 @@ def group_into_waves(passes: Sequence[Pass]) -> list[tuple[Pass, ...]]:
 
 
 Job = tuple[tuple[Pass, ...], Folder, Claim]
-"""What all units of some passes have in common; sent to each worker once."""
+"""What all units of some passes share; sent to each worker once."""
 
 
 def write_unit(job: Job, item: tuple[int, Unit]) -> int:
@@ -185,12 +185,12 @@ def write_unit(job: Job, item: tuple[int, Unit]) -> int:
     TargetBusyError
         If another writer has taken over.
     StorageError
-        If the store refuses.
+        If the store cannot be written.
     """
     passes, place, claim = job
     one_pass, unit = passes[item[0]], item[1]
     block = one_pass.read(place, one_pass.region(unit))
-    claim.check()  # after the longest part, and before anything is changed
+    claim.check()  # after the slow read, and before anything is changed
     for i, array in enumerate(one_pass.arrays):
         block = one_pass.shrink(block, i)
         array.write(place, one_pass.region(unit, i), block)
@@ -198,7 +198,7 @@ def write_unit(job: Job, item: tuple[int, Unit]) -> int:
 
 
 def check_part(job: Job, item: tuple[int, WrittenPart]) -> int:
-    """Read a part back, compare it with what it was made of, and return its bytes.
+    """Read a part back, compare it with its source, and return its size in bytes.
 
     Raises
     ------
@@ -215,8 +215,8 @@ def check_part(job: Job, item: tuple[int, WrittenPart]) -> int:
     expected = one_pass.shrink(block, part.index)
     try:
         found = _bytes(array.read(place, part.region))
-    except (RuntimeError, ValueError, zlib.error, EOFError):  # what codecs and Zarr say of damage
-        found = None
+    except (RuntimeError, ValueError, zlib.error, EOFError):
+        found = None  # codecs and Zarr raise these for damaged chunks
     if found != _bytes(expected.astype(array.dtype, copy=False)):
         place.remove(list(array.keys(part.region)))
         where = ", ".join(f"{s.start}:{s.stop}" for s in part.region)

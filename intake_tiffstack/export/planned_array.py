@@ -1,4 +1,4 @@
-"""A Zarr array that exists here and not yet in its store: Zarr writes metadata where it makes one.
+"""A Zarr array that exists in memory and not yet in its store.
 
 Chunks are written through it, and its metadata documents when all chunks are there.
 """
@@ -34,15 +34,15 @@ class PlannedArray:
     """One array of a copy."""
 
     path: str
-    """Of the array below the place of the copy; empty at its root."""
+    """Of the array below the folder of the copy; empty at its root."""
     metadata: Any
-    """Zarr's own: shape, dtype, chunks, codecs, attributes."""
+    """Zarr's metadata: shape, dtype, chunks, codecs, attributes."""
     chunks: tuple[int, ...]
     """Shape of a chunk."""
     unit: tuple[int, ...]
-    """Shape of what is written as a whole: the shard where there are shards, else the chunk."""
+    """Shape of what is written as a whole: the shard if there are shards, else the chunk."""
     documents: Mapping[str, bytes]
-    """What makes it an array to readers: name below the array and content, to be written last."""
+    """Metadata documents, written last: name below the array and content."""
 
     def below(self, path: str) -> PlannedArray:
         """Return the same array below *path*, itself where that is empty. Pure."""
@@ -65,7 +65,7 @@ class PlannedArray:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def open(self, place: Folder, *, read_only: bool) -> zarr.Array[Any]:
-        """Return the array, to write or read chunks; nothing is asked of the store."""
+        """Return the array, to write or read chunks; no request to the store."""
         return zarr.Array(
             zarr.AsyncArray(
                 self.metadata,
@@ -79,13 +79,13 @@ class PlannedArray:
         """Store a block whose edges are those of units."""
         with place.write_errors():
             array = self.open(place, read_only=False)
-            if not is_local(place.url):  # where requests are waited for, all at once
+            if not is_local(place.url):  # requests run concurrently
                 array[region] = block
                 return
             encode = None if self.unit != self.chunks else find_encoder(self.metadata)
             for part in self._units_of(region):
                 inside = block[_relative(part, region)]
-                if encode is None or inside.shape != self.unit:  # a unit at the edge is filled up
+                if encode is None or inside.shape != self.unit:  # Zarr pads a unit at the edge
                     array[part] = inside
                 else:
                     (key,) = self.keys(part)
@@ -101,12 +101,12 @@ class PlannedArray:
         yield from itertools.product(*cuts)
 
     def read(self, place: Folder, region: Slices) -> NDArray[Any]:
-        """Return what is stored of a region."""
+        """Return a region as it is stored."""
         with place.read_errors():
             return np.asarray(self.open(place, read_only=True)[region])
 
     def keys(self, region: Slices) -> Iterator[str]:
-        """Yield the names, below the place, of all that a region is stored in. Pure."""
+        """Yield the names, below the folder, of the objects that a region is stored in. Pure."""
         spans = (
             range(part.start // n, -(-part.stop // n))
             for part, n in zip(region, self.unit, strict=True)
@@ -116,9 +116,9 @@ class PlannedArray:
             yield start + self.metadata.encode_chunk_key(coords)
 
     def spec(self) -> dict[str, Any]:
-        """Return what decides the bytes of the chunks, as JSON; attributes and names do not."""
-        told = self.metadata.to_dict()
-        return {k: v for k, v in told.items() if k not in {"attributes", "dimension_names"}}
+        """Return the metadata that decide the bytes of the chunks, as JSON. Pure."""
+        stored = self.metadata.to_dict()
+        return {k: v for k, v in stored.items() if k not in {"attributes", "dimension_names"}}
 
 
 def _relative(part: Slices, region: Slices) -> Slices:
@@ -142,24 +142,28 @@ def plan_array(
     attributes: Mapping[str, Any],
     separator: Literal[".", "/"] = ".",
 ) -> PlannedArray:
-    """Return an array as Zarr makes it, so that it opens wherever a Zarr opens. Pure.
+    """Return an array made by Zarr, so that every Zarr reader opens it. Pure.
 
     Parameters
     ----------
-    path
-        Below the place of the copy; empty at its root.
-    shape, dtype, chunks, shards
-        As :func:`zarr.create_array` has them.
-    compressor
+    path : str
+        Below the folder of the copy; empty at its root.
+    shape, chunks : sequence of int
+        Extent of the array and of a chunk along each dim.
+    dtype : numpy.dtype
+        Stored in native byte order.
+    shards : sequence of int, optional
+        Extent of a shard along each dim.
+    compressor : object
         See :func:`~intake_tiffstack.export.codecs.resolve_compressor`.
-    zarr_format
-        3, or 2.
-    dims
-        Stored as ``dimension_names`` on format 3.
-    attributes
-        JSON.
-    separator
-        What stands between the numbers in the name of a chunk on format 2; ``/`` is a folder a dim.
+    zarr_format : {2, 3}
+        Format of the metadata.
+    dims : sequence of str, optional
+        Stored as ``dimension_names`` in format 3.
+    attributes : dict
+        As JSON holds them.
+    separator : {".", "/"}
+        Between the numbers in the name of a chunk in format 2; ``/`` makes one folder per dim.
 
     Raises
     ------

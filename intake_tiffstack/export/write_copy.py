@@ -1,7 +1,7 @@
-"""How a copy is made: data first, metadata last, by units that can be done in any order.
+"""Writes a copy: chunks first, metadata last, in units that run in any order.
 
-The same units run on threads or on the workers of a cluster, and leave the same bytes. A unit is
-done when all it writes is listed; what a killed writer left is taken up where it ended.
+The same units run on threads or on the workers of a cluster, and write the same bytes. A unit is
+done when all objects it writes are listed, so a later writer can resume after a kill.
 """
 
 from __future__ import annotations
@@ -63,41 +63,43 @@ def write_copy(
 ) -> None:
     """Write all arrays of a copy, then its metadata.
 
-    Until the last write the place holds chunks, a claim and no document at its root, and nothing
-    opens it. Killed at any point, the same call ends as an undisturbed one would have.
+    Until the last write the folder holds chunks, a claim and no document at its root, so that no
+    reader opens it. After a kill at any point, the same call completes the copy.
 
     Parameters
     ----------
-    place
-        Where to.
-    passes
-        What is written; one that reads what another wrote comes after it, others side by side.
-    documents
-        Called once all chunks are there; gives name below the place to content, of the groups
-        around the arrays.
-    token
-        Of the pixels: a copy that was begun is resumed by a writer of the same pixels alone.
-    overwrite
-        Whether a Zarr that is there is replaced.
-    resume
-        Whether units that an earlier attempt wrote are kept.
-    verify
+    place : Folder
+        Destination of the copy.
+    passes : sequence of Pass
+        A pass that reads what another wrote comes after it.
+    documents : callable
+        Called once all chunks exist; returns the documents of the groups around the arrays, by
+        name below the folder.
+    token : str
+        Identifies the pixels: an incomplete copy is resumed only with an equal token.
+    overwrite : bool
+        Whether to replace an existing Zarr.
+    resume : bool
+        Whether to keep units that an earlier attempt wrote.
+    verify : {"sample", "all", False}
         Whether some regions, all, or none are read back and compared with the source.
-    progress
+    progress : bool or callable, optional
         See :data:`~intake_tiffstack.progress.Progress`; counts bytes of the source.
 
     Raises
     ------
     OptionError
-        If the name of the place is that of a document of references.
+        If the name is that of a document of references.
     TargetExistsError
-        If something is there that is not to be replaced (a TargetBusyError where another writes).
+        If something exists that must not be replaced (a TargetBusyError if another writer is
+        active).
     VerificationError
-        If a region does not read back as it was; it is removed, and the same call writes it again.
+        If a region does not read back as it was written; it is removed, and the same call writes it
+        again.
     StorageError
-        If the store refuses. What is written stays, and the same call resumes.
+        If a write fails. What is written stays, and the same call resumes.
     """
-    if place.url.endswith(".json"):  # by which a document of references is known
+    if place.url.endswith(".json"):  # marks a document of references
         raise OptionError(
             f"{place.url} is the name of a document of references; give format='references', or "
             "another name"
@@ -132,25 +134,25 @@ def write_copy(
 
 
 def _describe(arrays: Sequence[PlannedArray]) -> dict[str, Any]:
-    """Return where the arrays lie and what they are: a plate has thousands of a few kinds."""
+    """Return paths and layout of the arrays; a plate has thousands of arrays of a few layouts."""
     kinds = {json.dumps(spec := array.spec()): spec for array in arrays}
     return {"paths": tokenize([array.path for array in arrays]), "arrays": list(kinds.values())}
 
 
 def _clear(place: Folder, destination: Destination) -> None:
-    """Remove what was there, first what makes it open."""
+    """Remove existing contents, first the documents that make them a Zarr."""
     is_opening = [key for key in destination.stored if key.rpartition("/")[2] in OPENING]
     place.remove(is_opening)
     place.remove(destination.stored.difference(is_opening))
 
 
 def _require_all(place: Folder, passes: Sequence[Pass]) -> None:
-    """Raise if anything that was written is not there; one listing.
+    """Raise if a written object does not exist; one listing.
 
     Raises
     ------
     StorageError
-        If so: a chunk that is not there would read as zeros.
+        If so: a missing chunk would read as zeros.
     """
     found = place.find()
     for one_pass in passes:
@@ -158,14 +160,14 @@ def _require_all(place: Folder, passes: Sequence[Pass]) -> None:
             for key in one_pass.keys(unit):
                 if key not in found:
                     raise StorageError(
-                        f"{place.url}: {key} was written and is not there. Is this a place that "
-                        "all workers share? (A path of one machine and memory:// are not.)",
+                        f"{place.url}: {key} was written and does not exist. Do all workers "
+                        "share this location? (They do not share a local path or memory://.)",
                         url=place.url,
                     )
 
 
 def _write_documents(place: Folder, passes: Sequence[Pass], documents: Mapping[str, bytes]) -> None:
-    """Write the documents of all arrays and groups, the one that makes the root open last."""
+    """Write the documents of all arrays and groups, the one that opens the root last."""
     found = dict(documents)
     for one_pass in passes:
         for array in one_pass.arrays:
@@ -216,9 +218,9 @@ def _write_units(
 def _verify(
     place: Folder, passes: Sequence[Pass], claim: Claim, verify: Verify, progress: Progress
 ) -> None:
-    """Read some or all of the copy back and compare it with what it was made of."""
+    """Read some or all of the copy back and compare it with its source."""
     if verify == "sample":
-        progress = False  # a moment
+        progress = False  # takes only a moment
     total = sum(array.nbytes for one_pass in passes for array in one_pass.arrays)
     with (
         _open_workers() as workers,
@@ -230,14 +232,14 @@ def _verify(
 
 
 def _all_parts(passes: Sequence[Pass]) -> Iterator[tuple[int, WrittenPart]]:
-    """Yield every part of every pass."""
+    """Yield every part, with the index of its pass."""
     for i, one_pass in enumerate(passes):
         for part in one_pass.all_parts():
             yield i, part
 
 
 def _samples(passes: Sequence[Pass]) -> Iterator[tuple[int, WrittenPart]]:
-    """Yield some parts of a few passes, first and last among them."""
+    """Yield some parts of a few passes, the first and last among them."""
     step = max((len(passes) - 1) / (SAMPLES - 1), 1)
     for i in sorted({round(n * step) for n in range(min(len(passes), SAMPLES))}):
         for part in passes[i].samples():
@@ -254,14 +256,14 @@ class _Workers:
     executor: Executor | _Tasks
     count: int
     share: Callable[[Any], Any]
-    """Sends a value to all of them once, and returns what stands for it in a call."""
+    """Sends a value to all workers once, and returns its placeholder for calls."""
     is_cluster: bool
 
     def run(self, function: Callable[[Job, T], int], job: Job, items: Iterable[T]) -> Iterator[int]:
-        """Yield what *function* returns for each item, as they are done; a few are under way.
+        """Yield the result of *function* for each item, as they complete.
 
-        The first failure ends it: nothing more is begun, and what runs is waited for, so that
-        nothing is written after it.
+        After the first failure no item is started, and running ones are waited for, so that
+        nothing is written later.
         """
         shared = self.share(job)
         pending: set[Future[int]] = set()
@@ -276,12 +278,12 @@ class _Workers:
                 yield from _results(done)
         except CancelledError as exc:
             raise StorageError(
-                f"{job[1].url}: the cluster lost the worker that held what all units share; "
-                "the same call goes on from here",
+                f"{job[1].url}: the cluster lost the worker that held the data shared by "
+                "all units; the same call resumes",
                 url=job[1].url,
             ) from exc
         finally:
-            if not self.is_cluster:  # where a cancelled task may run all the same
+            if not self.is_cluster:  # a cancelled task of a cluster may still run
                 for future in pending:
                     future.cancel()
             wait(pending)
@@ -289,10 +291,10 @@ class _Workers:
 
 @dataclass(frozen=True)
 class _Tasks:
-    """What submits to a cluster, as an executor does.
+    """Submits to a cluster, with the interface of an executor.
 
-    Not the executor of ``distributed``: its future is never done where a worker is lost together
-    with a result that is on its way.
+    Not the executor of ``distributed``: its future never completes if a worker is lost
+    together with a result in transit.
     """
 
     client: Any
@@ -306,17 +308,17 @@ class _Tasks:
 
 
 def _settle(future: Future[T], task: Any) -> None:
-    """Hand on how a task ended, whatever it was."""
+    """Copy the outcome of a task to a future."""
     try:
         result = task.result()
-    except BaseException as exc:  # noqa: BLE001 - raised again where the result is asked for
+    except BaseException as exc:  # noqa: BLE001 - raised again by result()
         future.set_exception(exc)
     else:
         future.set_result(result)
 
 
 def _results(done: Iterable[Future[int]]) -> Iterator[int]:
-    """Yield the results, then raise what one of them raised."""
+    """Yield the results, then raise the first exception."""
     for future in sorted(done, key=lambda future: future.exception() is not None):
         yield future.result()
 
@@ -332,7 +334,7 @@ def _is_task() -> bool:
 
 @contextmanager
 def _seceded() -> Iterator[None]:
-    """Give the thread of a task of ``distributed`` free while the block waits for other tasks."""
+    """Release the thread of a ``distributed`` task while the block waits for other tasks."""
     from distributed import rejoin, secede
 
     is_task = _is_task()
@@ -346,7 +348,7 @@ def _seceded() -> Iterator[None]:
 
 
 def _find_scheduler() -> Any:
-    """Return dask's function for the scheduler in use, None where none is named."""
+    """Return dask's function of the scheduler in use, None if none is set."""
     if _is_task():
         from distributed import get_worker
 

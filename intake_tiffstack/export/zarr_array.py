@@ -1,4 +1,4 @@
-"""An array to one Zarr array, with its dims, coordinates and attributes."""
+"""Writes an array as one Zarr array, with its dims, coordinates and attributes."""
 
 from __future__ import annotations
 
@@ -42,60 +42,60 @@ def write_zarr(
 ) -> None:
     """Write an array as one Zarr array at the root of *url*, its metadata last.
 
-    Runs on the current ``distributed`` client where there is one, else on threads, and leaves the
-    same bytes. Killed at any point, the same call goes on where it ended.
+    Runs on the current ``distributed`` client if there is one, else on threads, and writes the same
+    bytes either way. After a kill at any point, the same call resumes.
 
     Parameters
     ----------
-    source
-        Booleans, integers, floats or complex numbers that an index reads into host memory; stored
-        in native byte order.
-    url
+    source : Source
+        Booleans, integers, floats or complex numbers; an index reads into host memory. Stored in
+        native byte order.
+    url : str or path
         A local folder or any fsspec URL.
-    dims
-        Names of the dims, one each.
-    coords
-        Name to dims and values: see :func:`~intake_tiffstack.copies.attributes.encode_coords`.
-    attrs
-        What else is stored with the array; JSON only.
-    granule
-        Extent along each dim of what the source decodes as a whole, so that it does so once; None
-        where any region costs what it holds.
-    storage_options
-        For fsspec.
-    zarr_format
-        3, or 2 for readers that know no other.
-    chunks
-        Shape of a chunk: one number a dim (-1: all of it), one for all, or by dim; what is not
-        given is chosen: 1 to 4 MB along the edges of pages.
-    shards
-        Shape of a shard, a multiple of *chunks*, on format 3; None for none.
-    compressor
+    dims : sequence of str
+        Name of each dim.
+    coords : dict
+        Name to dims and values; see :func:`~intake_tiffstack.copies.attributes.encode_coords`.
+    attrs : dict
+        Further attributes of the array; values that JSON holds.
+    granule : sequence of int, optional
+        Extent along each dim of what the source decodes as a whole, so that it is decoded once;
+        None if a region of any shape costs only its own pixels.
+    storage_options : dict, optional
+        Passed to fsspec.
+    zarr_format : {3, 2}
+        2 is for readers that do not support 3.
+    chunks : int, sequence of int or dict, optional
+        Extent of a chunk: one number per dim (-1: the whole dim), one for all dims, or by dim.
+        Those not given are chosen: 1 to 4 MB, along the edges of pages.
+    shards : int, sequence of int or dict, optional
+        Extent of a shard, a multiple of *chunks*, in format 3; None for no shards.
+    compressor : object
         See :func:`~intake_tiffstack.export.codecs.resolve_compressor`.
-    overwrite
-        Whether a Zarr that is there, or a copy of something else that is not whole, is replaced;
-        anything else never is.
-    resume
-        Whether what an earlier attempt at this same copy wrote is kept.
-    verify
-        ``"sample"`` reads a few chunks back and compares them with the source, ``"all"`` every
-        one (and so reads the source twice), False none.
-    progress
-        True for a bar, a function called with the bytes done and in all, False for silence, None
-        for a bar on a terminal and in a notebook.
+    overwrite : bool
+        Whether to replace an existing Zarr, or an incomplete copy of something else; nothing else
+        is ever replaced.
+    resume : bool
+        Whether to keep what an earlier attempt at the same copy wrote.
+    verify : {"sample", "all", False}
+        Read a few chunks back and compare them with the source, or all chunks (which reads the
+        source twice), or none.
+    progress : bool or callable, optional
+        True shows a bar; a function is called with the bytes done and the total; False reports
+        nothing; None shows a bar on a terminal and in a notebook.
 
     Raises
     ------
     TargetExistsError
-        If something is at *url* that is not to be replaced; it is left as it is. A TargetBusyError
-        where another process is writing there.
+        If something exists at *url* that must not be replaced; it is left unchanged. A
+        TargetBusyError if another process is writing there.
     OptionError
         If an option, coordinate or attribute cannot be stored.
     VerificationError
         If a region does not read back as it was written; the message names it.
     StorageError
-        If the store refuses a write; the message names the URL and the reason. What was written
-        until then stays there, does not open, and is taken up by the same call.
+        If a write fails; the message names the URL and the reason. What was written until then
+        stays, does not open as a Zarr, and is resumed by the same call.
     """
     if verify not in ("sample", "all", False):
         raise OptionError(f"verify must be 'sample', 'all' or False, but got {verify!r}")
