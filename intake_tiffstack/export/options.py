@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from types import NoneType
 from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
+from intake_tiffstack.copies.verify import Verify
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.progress import Progress
 
-Verify = Literal["sample", "all", False]
 Lengths = int | Sequence[int] | Mapping[str, int]
 
 
