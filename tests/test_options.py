@@ -1,4 +1,4 @@
-"""The options of a collection: one signature, what is understood, what is refused, what is told."""
+"""The options of a collection: one signature; what is accepted, refused and documented."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ def test_the_signature_is_that_of_the_fields() -> None:
     assert set(kinds[1:]) == {inspect.Parameter.KEYWORD_ONLY}
 
 
-def test_the_docstring_tells_each_option() -> None:
-    told = re.findall(r"^(\w+) : ", inspect.getdoc(open_stack) or "", re.MULTILINE)
-    assert told == list(CONTRACT)
+def test_the_docstring_describes_each_option() -> None:
+    described = re.findall(r"^(\w+) : ", inspect.getdoc(open_stack) or "", re.MULTILINE)
+    assert described == list(CONTRACT)
 
 
 def test_what_is_left_out_has_the_default() -> None:
@@ -257,7 +257,7 @@ def test_an_unknown_option_suggests_the_near_one(name: str, near: str) -> None:
         open_stack("raw", **{name: 1})
 
 
-def test_an_option_like_no_other_lists_all() -> None:
+def test_an_unknown_option_like_no_other_lists_all() -> None:
     with pytest.raises(OptionError, match=r"unknown option 'zzz'; known: arraytype, channel_names"):
         open_stack("raw", zzz=1)
 
@@ -279,7 +279,7 @@ def test_a_setting_comes_from_the_configuration_of_dask() -> None:
     assert setting_bytes("header_cache") == 64 * 2**20
 
 
-def test_a_setting_that_is_no_size_is_refused() -> None:
+def test_a_setting_that_is_not_a_size_is_refused() -> None:
     with (
         dask.config.set({"tiffstack.header_cache": "plenty"}),
         pytest.raises(OptionError, match=r"tiffstack\.header_cache must be a size, but got 'plent"),
@@ -319,6 +319,6 @@ def test_the_documentation_has_the_table_of_the_options() -> None:
 
 def test_the_documentation_has_all_settings_with_their_defaults() -> None:
     rows = re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", DOCS.read_text(encoding="utf-8"), re.M)
-    told = dict(row for row in rows if row[0] not in CONTRACT)
-    assert told == {name: str(default).lower() if isinstance(default, bool) else str(default)
+    documented = dict(row for row in rows if row[0] not in CONTRACT)
+    assert documented == {name: str(default).lower() if isinstance(default, bool) else str(default)
         for name, default in DEFAULTS.items()}  # fmt: skip
