@@ -37,8 +37,8 @@ def xml(sizes: str = SIZES, more: str = "") -> str:
 BOMB = '<!DOCTYPE OME [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>'
 
 FAULTS = {
-    "cut": (xml()[:-25], "OME-XML is left out, since it cannot be parsed"),
-    "broken": (xml().replace("</Pixels>", ""), "OME-XML is left out, since it cannot be parsed"),
+    "cut": (xml()[:-25], "OME-XML is ignored, since it cannot be parsed"),
+    "broken": (xml().replace("</Pixels>", ""), "OME-XML is ignored, since it cannot be parsed"),
     "bomb": (xml().replace("<OME ", f"{BOMB}<OME "), "it declares the entity 'a'"),
     "no sizes": (
         ome('Type="uint16"', planes="<TiffData/>"),

@@ -133,7 +133,7 @@ def test_a_resolution_that_is_no_number_is_told() -> None:
     found = describe(resolution=(math.nan, 5000.0, "centimeter"))
     assert found.scale == {"y": 2.0}
     assert found.warnings == (
-        f"{URL}: pixel size of resolution tags is nan, which is not finite; left out",
+        f"{URL}: pixel size of resolution tags is nan, which is not finite; ignored",
     )
 
 
@@ -216,5 +216,5 @@ def test_a_date_that_is_none_is_told() -> None:
     found = describe(datetime="yesterday")
     assert found.facts == {}
     assert found.warnings == (
-        f"{URL}: created of DateTime tag is 'yesterday', which is no time; left out",
+        f"{URL}: created of DateTime tag is 'yesterday', which is not a time; ignored",
     )

@@ -109,7 +109,7 @@ def test_an_option_that_fits_nothing_is_an_error(options: dict[str, Any], messag
 
 
 def test_a_unit_that_nobody_knows_is_kept_and_warned_of() -> None:
-    told = "units of x is 'furlong', which is no unit that is known here; kept as it is"
+    told = "units of x is 'furlong', which is not a known unit; kept as given"
     with pytest.warns(TiffStackWarning, match=told):
         known = known_of(stacked(t=[0, 1]), {}, units={"x": "furlong", "y": "px", "t": "min"})
     assert known["units"] == {"x": "furlong", "y": "px", "t": "minute"}
@@ -287,9 +287,9 @@ def test_the_option_names_channels(option: Any, names: list[str]) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (["a"], r"should list 2 names, one a position along c, but got \['a'\]"),
+        (["a"], r"should list 2 names, one per position along c, but got \['a'\]"),
         ([], "should list 2 names"),
-        ("ab", "should list 2 names, one a position along c, but got 'ab'"),
+        ("ab", "should list 2 names, one per position along c, but got 'ab'"),
         ({5: "a"}, "unknown value of c in channel_names '5'; known: 0, 1"),
     ],
 )
@@ -399,7 +399,10 @@ def test_times_that_all_are_one_say_nothing() -> None:
 
 def test_times_that_go_to_and_fro_are_told() -> None:
     files = {i: said(i, times=(time,)) for i, time in enumerate((0.0, 5.0, 3.0))}
-    with pytest.warns(TiffStackWarning, match=r"times along t neither rise nor fall, as /d/f0.tif"):
+    with pytest.warns(
+        TiffStackWarning,
+        match=r"times from /d/f0.tif are not monotonic along t; time_s is not added",
+    ):
         assert coords_of(stacked(t=[0, 10, 20]), files) == {}
 
 

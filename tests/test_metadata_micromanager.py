@@ -54,7 +54,7 @@ def test_metamorph_gives_sizes_in_its_own_unit() -> None:
     uneven = describe(stk=stk | {"ZDistance": np.array([1.0, 2.0])})
     assert "z" not in uneven.scale
     assert uneven.warnings == (
-        f"{URL}: MetaMorph has planes at unequal distances along z; left out",
+        f"{URL}: MetaMorph has planes at unequal distances along z; ignored",
     )
 
 

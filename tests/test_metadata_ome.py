@@ -76,7 +76,7 @@ def test_a_size_in_pixels_has_no_unit(unit: str) -> None:
 def test_a_unit_that_is_not_known_is_absent_and_told() -> None:
     found = describe(ome_xml=ome('PhysicalSizeX="2" PhysicalSizeXUnit="furlong"'))
     assert (found.scale, found.units) == ({"x": 2.0}, {})
-    assert found.warnings == (f"{URL}: unit 'furlong' of OME-XML is not known; left out",)
+    assert found.warnings == (f"{URL}: unit 'furlong' of OME-XML is not known; ignored",)
 
 
 @pytest.mark.parametrize(
@@ -86,13 +86,16 @@ def test_a_unit_that_is_not_known_is_absent_and_told() -> None:
         ('PhysicalSizeX="-0.1"', "PhysicalSizeX of OME-XML is '-0.1', which is not positive"),
         ('PhysicalSizeX="NaN"', "PhysicalSizeX of OME-XML is 'NaN', which is not finite"),
         ('PhysicalSizeX="inf"', "PhysicalSizeX of OME-XML is 'inf', which is not finite"),
-        ('PhysicalSizeX="1e30"', "PhysicalSizeX of OME-XML is '1e30', which is beyond belief"),
+        (
+            'PhysicalSizeX="1e30"',
+            "PhysicalSizeX of OME-XML is '1e30', which is outside the plausible range",
+        ),
         ('PhysicalSizeX="0,1"', "PhysicalSizeX of OME-XML is '0,1', which is not a number"),
         ('TimeIncrement="-5"', "TimeIncrement of OME-XML is -5.0, which is not positive"),
         ('TimeIncrement="soon"', "TimeIncrement of OME-XML is 'soon', which is not a number"),
         (
             'TimeIncrement="5" TimeIncrementUnit="nm"',
-            "TimeIncrement of OME-XML is in nanometer, which is no time",
+            "TimeIncrement of OME-XML is in nanometer, which is not a time",
         ),
     ],
 )
@@ -156,7 +159,7 @@ def test_broken_xml_leaves_the_other_sources(xml: str, fault: str) -> None:
     found = describe(ome_xml=xml, imagej={"unit": "nm"}, resolution=(0.5, 0.25, "none"))
     assert found.scale == {"x": 2.0, "y": 4.0}
     assert len(found.warnings) == 1
-    assert found.warnings[0].startswith(f"{URL}: OME-XML is left out, since it ")
+    assert found.warnings[0].startswith(f"{URL}: OME-XML is ignored, since it ")
     assert fault in found.warnings[0]
 
 
@@ -199,7 +202,7 @@ def test_channels_that_the_pixels_do_not_have_are_left_out_and_told() -> None:
     assert found.channel_names is None
     assert "channel_names" not in found.provenance
     assert found.warnings == (
-        f"{URL}: OME-XML of a.ome.tif names 2 channels, but the pixels have 3; left out",
+        f"{URL}: OME-XML of a.ome.tif names 2 channels, but the pixels have 3; ignored",
     )
 
 

@@ -435,7 +435,7 @@ def test_the_report_tells_of_folders_below(tmp_path: Path) -> None:
     report = open_stack(str(tmp_path)).report()
     assert report.to_dict()["folders_below"] == [str(tmp_path / "more")]
     assert "not those in 1 folder below: more" in str(report)
-    assert open_stack(str(tmp_path / "*.tif")).report().folders_below == ()
+    assert open_stack(str(tmp_path / "*.tif")).report().to_dict()["folders_below"] == []
 
 
 def test_ten_thousand_planes_are_described_at_once(tmp_path: Path) -> None:

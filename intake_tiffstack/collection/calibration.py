@@ -10,14 +10,7 @@ import numpy as np
 
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import OptionError, warn
-from intake_tiffstack.layout.lookup import (
-    DimLike,
-    LayoutLike,
-    counts_by_one,
-    dim_of_role,
-    index_of,
-    positions_of,
-)
+from intake_tiffstack.layout.lookup import dim_of_role, index_of, positions_of, steps_by_one
 from intake_tiffstack.metadata.units import METRES, SECONDS, UNCALIBRATED, as_number, unit_name
 
 if TYPE_CHECKING:
@@ -25,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from intake_tiffstack.layout.model import Dim, Layout
     from intake_tiffstack.metadata.model import FileMetadata
 
 __all__ = ["FILE_NAMES", "Calibration", "is_one_place"]
@@ -58,7 +52,7 @@ class Calibration:
         return None
 
     def take_files(
-        self, layout: LayoutLike, files: Mapping[int, FileMetadata], except_dims: Iterable[str]
+        self, layout: Layout, files: Mapping[int, FileMetadata], except_dims: Iterable[str]
     ) -> None:
         """Take what names and files say, along the dims that no option calibrates."""
         for letter, role in _ROLES.items():
@@ -70,11 +64,11 @@ class Calibration:
             if seconds is not None:
                 self._keep("scale", dim.name, seconds, FILE_NAMES)
                 self._keep("units", dim.name, "second", FILE_NAMES)
-            elif dim.file_dim is not None or counts_by_one(index):
+            elif dim.file_dim is not None or steps_by_one(index):
                 self._take_agreed(layout, dim, letter, files)
 
     def _take_agreed(
-        self, layout: LayoutLike, dim: DimLike, letter: str, files: Mapping[int, FileMetadata]
+        self, layout: Layout, dim: Dim, letter: str, files: Mapping[int, FileMetadata]
     ) -> None:
         first = _agreed_step(files.values(), letter, dim.name)
         if first is None:
@@ -82,7 +76,7 @@ class Calibration:
         self._keep("scale", dim.name, first.scale[letter], first.provenance[f"scale.{letter}"])
         if letter in first.units:
             self._keep("units", dim.name, first.units[letter], first.provenance[f"units.{letter}"])
-        # Along an axis of the grid files begin at different places: the first ones tell.
+        # Along an axis of the grid files begin at different places: the first ones count.
         starts = positions_of(layout, dim, files)
         at_start = [file for row, file in files.items() if starts.get(row) == 0]
         origin = agreed_origin(at_start, letter)
@@ -90,9 +84,9 @@ class Calibration:
             source = origin[0].provenance[f"translation.{letter}"]
             self._keep("translation", dim.name, origin[0].translation[letter], source)
         elif origin and is_one_place(layout):
-            told = [f"{file.url} begins at {file.translation[letter]:.9g}" for file in origin]
+            places = [f"{file.url} begins at {file.translation[letter]:.9g}" for file in origin]
             warn(
-                f"files disagree on the place along {dim.name}: {' but '.join(told)}; it is left "
+                f"files disagree on the place along {dim.name}: {' but '.join(places)}; it is left "
                 "out, give the option translation to settle it"
             )
 
@@ -119,7 +113,7 @@ def _option_value(option: str, dim: str, value: Any) -> float | str:
     if option == "units" and isinstance(value, str):
         name = unit_name(value)
         if name is None and value.lower() not in UNCALIBRATED:
-            warn(f"units of {dim} is {value!r}, which is no unit that is known here; kept as it is")
+            warn(f"units of {dim} is {value!r}, which is not a known unit; kept as given")
         return name or value
     number = None if option == "units" else as_number(value)
     if number is None or not math.isfinite(number) or (option == "scale" and number == 0):
@@ -147,9 +141,9 @@ def _agreed_step(files: Iterable[FileMetadata], letter: str, dim: str) -> FileMe
     known = [file for file in files if letter in file.scale]
     for other in known[1:]:
         if not _is_same_step(known[0], other, letter):
-            told = [f"{file.url} has {_told_step(file, letter)}" for file in (known[0], other)]
+            steps = [f"{file.url} has {_format_step(file, letter)}" for file in (known[0], other)]
             warn(
-                f"files disagree on the scale along {dim}: {' but '.join(told)}; the first is "
+                f"files disagree on the scale along {dim}: {' but '.join(steps)}; the first is "
                 "used, give the options scale and units to settle it"
             )
             break
@@ -168,7 +162,7 @@ def _is_same_step(one: FileMetadata, other: FileMetadata, letter: str) -> bool:
     return math.isclose(*steps, rel_tol=SAME)
 
 
-def _told_step(file: FileMetadata, letter: str) -> str:
+def _format_step(file: FileMetadata, letter: str) -> str:
     return f"{file.scale[letter]:.6g} {file.units.get(letter, '(no unit)')}"
 
 
@@ -182,7 +176,7 @@ def agreed_origin(files: Iterable[FileMetadata], letter: str) -> tuple[FileMetad
     return tuple(known[:1])
 
 
-def is_one_place(layout: LayoutLike) -> bool:
+def is_one_place(layout: Layout) -> bool:
     """Return whether all files should show the same place, by the new dims that the names make."""
     roles = [role_of(dim.name) for dim in layout.dims if dim.file_dim is None]
     return all(role in (Role.TIME, Role.CHANNEL, Role.Z) for role in roles)

@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intake_tiffstack.collection.calibration import FILE_NAMES, Calibration
-from intake_tiffstack.collection.channels import Told, channel_dim, few_sources, tell_along
+from intake_tiffstack.collection.channels import (
+    ChannelData,
+    channel_dim,
+    few_sources,
+    values_along,
+)
 from intake_tiffstack.dims import Role
 from intake_tiffstack.errors import warn
-from intake_tiffstack.layout.lookup import DimLike, LayoutLike, dim_of_role
+from intake_tiffstack.layout.lookup import dim_of_role
 from intake_tiffstack.metadata.units import METRES, SECONDS
 from intake_tiffstack.to_json import plain
 
@@ -25,12 +30,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from intake_tiffstack.layout.model import Dim, Layout
     from intake_tiffstack.metadata.model import FileMetadata
 
-__all__ = ["Coordinate", "build_coordinates", "tell_coordinate"]
+__all__ = ["Coordinate", "build_coordinates", "coordinate_to_json"]
 
 COORD_LIMIT = 1000
-"""A coordinate with more values than this is told by its first and its last."""
+"""A coordinate with more values than this is represented by its first and its last."""
 
 _SECOND = np.timedelta64(1, "s")
 
@@ -50,10 +56,10 @@ class Coordinate:
 
 
 def build_coordinates(
-    layout: LayoutLike,
+    layout: Layout,
     files: Mapping[int, FileMetadata],
     known: Calibration,
-    names: Told | None,
+    names: ChannelData | None,
     by_option: Collection[str],
 ) -> dict[str, Coordinate]:
     """Return all coordinates, by name.
@@ -95,29 +101,29 @@ def build_coordinates(
     return found | {name: coord for name, coord in beside.items() if name not in found}
 
 
-def tell_coordinate(coord: Coordinate) -> dict[str, Any]:
+def coordinate_to_json(coord: Coordinate) -> dict[str, Any]:
     """Return a coordinate as JSON can hold it.
 
     >>> times = np.array(["2024-01-01", "NaT"], "datetime64[D]")
-    >>> tell_coordinate(Coordinate(("t",), times, "file names"))
+    >>> coordinate_to_json(Coordinate(("t",), times, "file names"))
     {'dims': ['t'], 'size': 2, 'values': ['2024-01-01', None]}
     """
     array = coord.values
-    told: dict[str, Any] = {"dims": list(coord.dims), "size": int(array.size)}
+    description: dict[str, Any] = {"dims": list(coord.dims), "size": int(array.size)}
     if array.size <= COORD_LIMIT:
-        return told | {"values": plain(array)}
+        return description | {"values": plain(array)}
     first, last = array.flat[[0, -1]]
-    return told | {"first": plain(first), "last": plain(last)}
+    return description | {"first": plain(first), "last": plain(last)}
 
 
-def _physical(dim: DimLike, known: Calibration) -> Coordinate:
+def _physical(dim: Dim, known: Calibration) -> Coordinate:
     start = known.translation.get(dim.name, 0.0)
     values = start + np.arange(dim.size) * known.scale[dim.name]
     source = known.provenance[f"scale.{dim.name}"]
     return Coordinate((dim.name,), values, source, known.units.get(dim.name))
 
 
-def _name_channels(layout: LayoutLike, names: Told | None) -> dict[str, Coordinate]:
+def _name_channels(layout: Layout, names: ChannelData | None) -> dict[str, Coordinate]:
     dim = channel_dim(layout)
     if dim is None or names is None or names.provenance == FILE_NAMES:
         return {}  # where the names are those of the files, they are the index
@@ -129,7 +135,7 @@ def _name_channels(layout: LayoutLike, names: Told | None) -> dict[str, Coordina
 
 
 def _times(
-    layout: LayoutLike,
+    layout: Layout,
     files: Mapping[int, FileMetadata],
     known: Calibration,
     labelled: Collection[str],
@@ -150,7 +156,7 @@ def _times(
         since = found["acquired"].values - np.datetime64(starts[0], "us")
         elapsed = replace(found["acquired"], values=since / _SECOND, unit="second")
     elif not starts:
-        elapsed = _along(layout, dim, files, lambda file: file.times, "times", "second")
+        elapsed = _along(layout, dim, files, lambda file: file.times, "times", "second", "time_s")
     if elapsed is None and dim.name in labelled:
         elapsed = _counted(dim, known, SECONDS, "second")
     if elapsed is not None:
@@ -159,7 +165,7 @@ def _times(
 
 
 def _instants(
-    layout: LayoutLike, dim: DimLike, files: Mapping[int, FileMetadata], key: str
+    layout: Layout, dim: Dim, files: Mapping[int, FileMetadata], key: str
 ) -> Coordinate | None:
     """Return the absolute time of each time point, None where one is not known or they repeat."""
 
@@ -171,11 +177,11 @@ def _instants(
         seconds = np.array(times or (0.0,))
         return tuple(start + np.round(seconds * 1e6).astype("timedelta64[us]"))
 
-    return _along(layout, dim, files, instants_of, key, None)
+    return _along(layout, dim, files, instants_of, key, None, key)
 
 
 def _heights(
-    layout: LayoutLike,
+    layout: Layout,
     files: Mapping[int, FileMetadata],
     known: Calibration,
     labelled: Collection[str],
@@ -184,14 +190,14 @@ def _heights(
     dim = dim_of_role(layout, Role.Z)
     if dim is None:
         return {}
-    found = _along(layout, dim, files, lambda file: file.heights, "heights", "micrometer")
+    found = _along(layout, dim, files, lambda file: file.heights, "heights", "micrometer", "z_um")
     if found is None and dim.name in labelled:
         found = _counted(dim, known, METRES, "micrometer")
     return {} if found is None else {"z_um": found}
 
 
 def _counted(
-    dim: DimLike, known: Calibration, factors: Mapping[str, float], unit: str
+    dim: Dim, known: Calibration, factors: Mapping[str, float], unit: str
 ) -> Coordinate | None:
     """Return the physical positions of a dim that names label, in *unit*."""
     own = known.units.get(dim.name, "")
@@ -203,36 +209,38 @@ def _counted(
 
 
 def _along(
-    layout: LayoutLike,
-    dim: DimLike,
+    layout: Layout,
+    dim: Dim,
     files: Mapping[int, FileMetadata],
     get: Callable[[FileMetadata], tuple[Any, ...]],
     key: str,
     unit: str | None,
+    name: str,
 ) -> Coordinate | None:
-    """Return what the first file at each position says, None where one that is there does not.
+    """Return the values of the first file at each position, None if one of these has none.
 
-    Values that do not rise all the way, nor fall, are not those of the positions.
+    Values that are not strictly monotonic are not those of the positions: a warning says that the
+    coordinate *name* is not added.
     """
-    chosen, _ = tell_along(layout, dim, files, get)
+    chosen, _ = values_along(layout, dim, files, get)
     if not chosen or not _positions_with_files(layout, dim) <= chosen.keys():
         return None
     is_time = isinstance(next(iter(chosen.values()))[0][0], np.datetime64)
     values = np.full(dim.size, np.datetime64("NaT", "us") if is_time else np.nan)
-    for position, (told, _file) in chosen.items():
+    for position, (own, _file) in chosen.items():
         start = position if dim.offsets is None else dim.offsets[position]
-        values[start : start + len(told)] = told
+        values[start : start + len(own)] = own
     steps = np.diff(values[~(np.isnat(values) if is_time else np.isnan(values))]).astype(float)
     if not ((steps > 0).all() or (steps < 0).all()):
         if (steps != 0).any():
             first = next(iter(chosen.values()))[1].url
-            warn(f"{key} along {dim.name} neither rise nor fall, as {first} and others have them")
+            warn(f"{key} from {first} are not monotonic along {dim.name}; {name} is not added")
         return None
     sources = dict.fromkeys(file.provenance[key] for _, file in chosen.values())
     return Coordinate((dim.name,), values, few_sources(list(sources)), unit)
 
 
-def _positions_with_files(layout: LayoutLike, dim: DimLike) -> set[int]:
+def _positions_with_files(layout: Layout, dim: Dim) -> set[int]:
     if dim.axis is None:
         return {0}
     others = tuple(axis for axis in range(layout.cells.ndim) if axis != dim.axis)

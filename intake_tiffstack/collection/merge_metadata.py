@@ -1,8 +1,4 @@
-"""What the pixels of a collection mean: options, names and files put together.
-
-The room's face: :func:`describe_file` tells what one file says, :func:`merge` what the collection
-does, with where each value was learnt. Both are pure.
-"""
+"""The metadata of a collection: those of options, file names and files, merged. Pure."""
 
 from __future__ import annotations
 
@@ -16,16 +12,22 @@ import numpy as np
 
 from intake_tiffstack.collection.calibration import SAME, Calibration
 from intake_tiffstack.collection.channels import describe_channels
-from intake_tiffstack.collection.coordinates import Coordinate, build_coordinates, tell_coordinate
+from intake_tiffstack.collection.coordinates import (
+    Coordinate,
+    build_coordinates,
+    coordinate_to_json,
+)
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import warn
-from intake_tiffstack.layout.lookup import LayoutLike, positions_of
+from intake_tiffstack.layout.lookup import positions_of
 from intake_tiffstack.metadata.describe_file import FileMetadata, describe_file
 from intake_tiffstack.metadata.model import CHANNEL_KEYS, FACT_KEYS
 from intake_tiffstack.to_json import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from intake_tiffstack.layout.model import Layout
 
 __all__ = [
     "Coordinate",
@@ -53,7 +55,7 @@ class Merged:
 
 
 def merge(
-    layout: LayoutLike,
+    layout: Layout,
     files: Mapping[int, FileMetadata],
     *,
     channel_names: Sequence[str] | Mapping[Any, str] | None = None,
@@ -100,7 +102,7 @@ def merge(
         "dims": list(known.dims),
         "shape": [int(dim.size) for dim in layout.dims],
         "dtype": str(np.dtype(layout.dtype)),
-        "coords": {name: tell_coordinate(coord) for name, coord in built.items()},
+        "coords": {name: coordinate_to_json(coord) for name, coord in built.items()},
         "coord_units": {name: coord.unit for name, coord in built.items() if coord.unit},
         "scale": known.scale,
         "translation": known.translation,
@@ -109,7 +111,7 @@ def merge(
         **{key: list(channels[key].values) if key in channels else None for key in CHANNEL_KEYS},
         **{key: facts.get(key) for key in FACT_KEYS},
         "provenance": known.provenance
-        | {key: told.provenance for key, told in channels.items()}
+        | {key: values.provenance for key, values in channels.items()}
         | sources
         | {f"coords.{name}": coord.provenance for name, coord in built.items()},
     }
@@ -125,7 +127,7 @@ def _warn_of_faults(files: Iterable[FileMetadata]) -> None:
 
 
 def _merge_facts(
-    layout: LayoutLike, files: Mapping[int, FileMetadata]
+    layout: Layout, files: Mapping[int, FileMetadata]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return what the first file that knows says as a whole, and where; warn where they differ."""
     facts: dict[str, Any] = {}
@@ -140,12 +142,14 @@ def _merge_facts(
         sources[key] = known[0].provenance[key]
         other = next((file for file in known if file.facts[key] != facts[key]), None)
         if other is not None and key in _SHOULD_AGREE:
-            told = [f"{file.url} has {reprlib.repr(file.facts[key])}" for file in (known[0], other)]
-            warn(f"files disagree on the {key}: {' but '.join(told)}; the first is used")
+            claims = [
+                f"{file.url} has {reprlib.repr(file.facts[key])}" for file in (known[0], other)
+            ]
+            warn(f"files disagree on the {key}: {' but '.join(claims)}; the first is used")
     return facts, sources
 
 
-def _of_one_place(layout: LayoutLike, files: Mapping[int, FileMetadata]) -> list[FileMetadata]:
+def _of_one_place(layout: Layout, files: Mapping[int, FileMetadata]) -> list[FileMetadata]:
     """Return the files at the first position along y and x, none where these differ in place."""
     rows = dict.fromkeys(files)
     for dim in layout.dims:

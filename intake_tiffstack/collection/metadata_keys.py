@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from intake_tiffstack.collection.coordinates import Coordinate, tell_coordinate
+from intake_tiffstack.collection.coordinates import Coordinate, coordinate_to_json
 from intake_tiffstack.dims import role_of
 from intake_tiffstack.metadata.model import CHANNEL_KEYS, FACT_KEYS
 from intake_tiffstack.metadata.units import METRES
@@ -55,7 +55,7 @@ def physical_pixel_sizes(metadata: Mapping[str, Any]) -> PhysicalPixelSizes:
 
 
 def complete_metadata(
-    told: Mapping[str, Any],
+    kept: Mapping[str, Any],
     *,
     dims: Sequence[str],
     shape: Sequence[int],
@@ -68,9 +68,9 @@ def complete_metadata(
         "shape": [int(size) for size in shape],
         "dtype": str(dtype),
         "coords": {
-            name: tell_coordinate(Coordinate(tuple(along), np.asarray(values), ""))
+            name: coordinate_to_json(Coordinate(tuple(along), np.asarray(values), ""))
             for name, (along, values) in coords.items()
         },
-        **{key: told.get(key, absent) for key, absent in _ABSENT.items()},
-        **{key: value for key, value in told.items() if key not in _ABSENT},
+        **{key: kept.get(key, absent) for key, absent in _ABSENT.items()},
+        **{key: value for key, value in kept.items() if key not in _ABSENT},
     }

@@ -139,7 +139,7 @@ class HeaderCache:
         series: int,
         level: int,
     ) -> Header:
-        """Return a header by the cheapest way that is certain, as ``header.twins`` tells."""
+        """Return a header by the cheapest way that is certain, see ``header.twins``."""
         templates = self._templates.setdefault((series, level), Templates())
         found = templates.find(file, data)
         if found is not None:

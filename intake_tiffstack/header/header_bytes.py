@@ -1,6 +1,6 @@
-"""The few bytes of a file that tell its structure, fetched in windows.
+"""The few bytes of a file that describe its structure, fetched in windows.
 
-A header is small and scattered: one IFD a page, and values beside them. Windows grow with the
+A header is small and scattered: one IFD per page, and values beside them. Windows grow with the
 spacing met, so that a file whose IFDs lie between its pages costs a handful of requests, and a file
 whose IFDs lie together costs one.
 """
@@ -160,14 +160,14 @@ def open_header(
     Raises
     ------
     StorageError
-        The store does not tell how large the file is.
+        If the store does not report the size of the file.
     """
     size = file.size
     if size < 0:
         size = stat_file(file.url, storage_options or {}).size
     if size < 0:
         raise StorageError(
-            f"{file.url}: the store does not tell the size of the file; read it through a cache, "
+            f"{file.url}: the store does not report the size of the file; read it through a cache, "
             f"as simplecache::{file.url}",
             url=file.url,
         )

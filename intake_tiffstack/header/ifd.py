@@ -72,17 +72,17 @@ def read_directories(
     url
         Names the file in errors.
     most
-        Stop after so many, one more than wanted tells that there are more.
+        Stop after so many; ask for one more than wanted to learn whether there are more.
 
     Raises
     ------
     UnreadableFileError
-        What is there is no TIFF that this reader knows, or ends too early.
+        If the bytes are not a TIFF that this reader knows, or end too early.
     """
     start = data.read(0, 16)
     order = {b"II": "<", b"MM": ">"}.get(start[:2])
     if order is None or len(start) < 8:
-        raise UnreadableFileError(f"{url} is no TIFF: it begins with {start[:4]!r}", url=url)
+        raise UnreadableFileError(f"{url} is not a TIFF: it begins with {start[:4]!r}", url=url)
     version = struct.unpack_from(order + "H", start, 2)[0]
     is_big = version == 43
     if version not in (42, 43) or (is_big and start[4:8] != struct.pack(order + "HH", 8, 0)):

@@ -120,11 +120,11 @@ def read_header(
         return header
     alone = _parse(file, data, series, level, max_image_bytes, is_ome=False)
     if math.prod(alone.structure.shape) <= math.prod(header.structure.shape):
-        return header  # what is left over is no plane: a thumbnail
+        return header  # what is left over is not a plane but a thumbnail
     return replace(alone, notes=(f"{cut_off}; its pages are opened as they are", *alone.notes))
 
 
-# How tifffile tells that the XML counts fewer planes than the file has pages, or more.
+# How tifffile logs that the XML counts fewer planes than the file has pages, or more.
 _CUT_OFF = re.compile(r"OME series expected \d+ frames, got")
 _ABSENT = re.compile(r"OME series (?:is missing|contains index out of range)")
 

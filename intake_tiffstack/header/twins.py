@@ -2,7 +2,7 @@
 
 Most files of a collection come from one program in one go. Two cheap tiers see it, each tested
 against tifffile on every file: the bytes that tifffile's parse touched are equal (then all of the
-header is), or all tags that tell structure are equal (then this file's own segment table serves).
+header is), or all tags that set structure are equal (then this file's own segment table serves).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Template:
     touched: tuple[tuple[int, bytes], ...]
     """What the parse read: first byte, bytes."""
     directories: tuple[Directory, ...] = ()
-    """Its directories; none where they do not tell all of its structure."""
+    """Its directories; none if they do not determine all of its structure."""
 
 
 class Templates:

@@ -118,7 +118,7 @@ class Findings:
         text = str(value)
         unit = unit_name(text)
         if unit is None and text.strip().lower() not in UNCALIBRATED:
-            self.warn(f"unit {reprlib.repr(text)} of {source} is not known; left out")
+            self.warn(f"unit {reprlib.repr(text)} of {source} is not known; ignored")
         return unit
 
     def add_step(
@@ -134,7 +134,7 @@ class Findings:
             else fault_of_step(abs(value) if signed else value, unit)
         )
         if value is None or fault is not None:
-            self.warn(f"{key} of {source} is {reprlib.repr(step)}, which {fault}; left out")
+            self.warn(f"{key} of {source} is {reprlib.repr(step)}, which {fault}; ignored")
         elif unit is not None or value != 1:
             self.scale[dim] = value
             self.note(f"scale.{dim}", source)
@@ -152,7 +152,7 @@ class Findings:
             step = interval if value is None else value * SECONDS[name]
             self.add_step("t", step, "second", source, key)
         elif name is not None:
-            self.warn(f"{key} of {source} is in {name}, which is no time; left out")
+            self.warn(f"{key} of {source} is in {name}, which is not a time; ignored")
 
     def add_origin(self, dim: str, origin: float, source: str) -> None:
         """Keep where position 0 is, for a step that is known and an origin that is a number."""
@@ -187,7 +187,7 @@ class Findings:
             return
         time = read_time(value)
         if time is None:
-            self.warn(f"{key} of {source} is {reprlib.repr(value)}, which is no time; left out")
+            self.warn(f"{key} of {source} is {reprlib.repr(value)}, which is not a time; ignored")
         else:
             self.add_fact(key, time, source)
 
@@ -215,7 +215,7 @@ class Findings:
             if key == "channel_names":
                 self.warn(
                     f"{source} names {len(values)} channels, but the pixels have {sizes[0]}; "
-                    "left out"
+                    "ignored"
                 )
 
     def coarsen(self, factors: Mapping[str, float]) -> None:

@@ -46,7 +46,7 @@ _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
 
 # Steps outside these are slips of a writer: from a thousandth of an atom to the Earth, and from
 # an attosecond to three centuries.
-_BOUNDS = ((METRES, 1e-13, 1e7), (SECONDS, 1e-18, 1e10))
+_BOUNDS = ((METRES, 1e-13, 1e7, "1e-13 to 1e7 m"), (SECONDS, 1e-18, 1e10, "1e-18 to 1e10 s"))
 
 
 def unit_name(text: str) -> str | None:
@@ -70,15 +70,15 @@ def fault_of_step(step: float, unit: str | None) -> str | None:
     """Return why the distance between two positions cannot be that, None where it can. Pure.
 
     >>> fault_of_step(-1, "micrometer"), fault_of_step(1e20, "micrometer"), fault_of_step(7, None)
-    ('is not positive', 'is beyond belief', None)
+    ('is not positive', 'is outside the plausible range 1e-13 to 1e7 m', None)
     """
     if not math.isfinite(step):
         return "is not finite"
     if step <= 0:
         return "is not positive"
-    for factors, low, high in _BOUNDS:
+    for factors, low, high, text in _BOUNDS:
         if unit in factors and not low <= step * factors[unit] <= high:
-            return "is beyond belief"
+            return f"is outside the plausible range {text}"
     return None
 
 

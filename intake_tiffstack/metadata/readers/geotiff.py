@@ -55,7 +55,7 @@ def interpret(tags: Mapping[str, Any], _: Subject, found: Findings) -> None:
     try:
         affine, steps = _read_affine(tags)
     except ValueError as exc:
-        found.warn(f"{source} tags are left out, since {exc}")
+        found.warn(f"{source} tags are ignored, since {exc}")
         return
     if affine is not None:
         if _code(tags, "GTRasterTypeGeoKey") == _PIXEL_IS_POINT:  # the tags give its centre

@@ -36,7 +36,7 @@ def interpret_stk(tags: Mapping[str, Any], subject: Subject, found: Findings) ->
         distances = [d for d in floats(tags, "ZDistance").ravel().tolist() if d != 0]
         heights = floats(tags, "AbsoluteZ").ravel().tolist()
     except ValueError as exc:
-        found.warn(f"{source} is left out along z, since {exc}")
+        found.warn(f"{source} is ignored along z, since {exc}")
     else:
         _add_distances(distances, unit, found)
         if tags.get("AbsoluteZValid") and len(heights) == sizes.get("z", 1):
@@ -51,7 +51,7 @@ def interpret_stk(tags: Mapping[str, Any], subject: Subject, found: Findings) ->
 
 def _add_distances(distances: list[float], unit: str | None, found: Findings) -> None:
     if not all(math.isclose(distance, distances[0], rel_tol=1e-3) for distance in distances):
-        found.warn("MetaMorph has planes at unequal distances along z; left out")
+        found.warn("MetaMorph has planes at unequal distances along z; ignored")
     elif distances:
         found.add_step("z", distances[0], unit, "MetaMorph", "ZDistance")
 

@@ -331,7 +331,7 @@ def interpret(xml: str, subject: Subject, found: Findings) -> None:
     try:
         image = read_ome_image(xml, series)
     except ValueError as exc:
-        found.warn(f"{source} is left out, since {exc}")
+        found.warn(f"{source} is ignored, since {exc}")
         return
     pixels = image.pixels
     if not pixels and not image.is_elsewhere:
