@@ -279,8 +279,8 @@ def test_reading_inside_an_event_loop(place: Folder) -> None:
 
 _AFTER_FORK = """
 import multiprocessing, sys, warnings
-from intake_tiffstack.listing.finding import stat_file
-from intake_tiffstack.ranges.remote import get_ranges
+from intake_tiffstack.storage.store import stat_file
+from intake_tiffstack.storage.remote_ranges import get_ranges
 
 warnings.simplefilter("ignore")  # newer Pythons warn of any fork beside a thread
 

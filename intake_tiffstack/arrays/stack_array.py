@@ -6,14 +6,13 @@ imports neither tifffile nor imagecodecs nor cupy, since a scheduler must be abl
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from intake_tiffstack.arrays.lazy_array import LazyArray
 from intake_tiffstack.reading.options import ReadOptions
 from intake_tiffstack.reading.parts import FilePart, plan_parts
-from intake_tiffstack.settings import setting_number
+from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
@@ -105,10 +104,8 @@ class StackArray(LazyArray):
         parts = list(plan_parts(self.layout, ranges))
         if len(parts) > 1 and not all(is_local(self.files.urls[p.row]) for p in parts):
             # most of a request is waiting; on this machine's own files threads would only queue
-            most = int(setting_number("concurrency", least=1))
-            with ThreadPoolExecutor(min(len(parts), most)) as pool:
-                for _ in pool.map(read, parts):
-                    pass
+            for _ in map_concurrently(read, parts):
+                pass
         else:
             for part in parts:
                 read(part)

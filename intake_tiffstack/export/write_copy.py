@@ -42,7 +42,7 @@ from intake_tiffstack.export.passes import (
 )
 from intake_tiffstack.export.planned_array import PlannedArray
 from intake_tiffstack.progress import Progress, reported
-from intake_tiffstack.settings import setting_number
+from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.folder import PARTIAL, Folder
 
 __all__ = ["write_copy"]
@@ -174,10 +174,9 @@ def _write_documents(place: Folder, passes: Sequence[Pass], documents: Mapping[s
             start = f"{array.path}/" if array.path else ""
             found |= {start + name: content for name, content in array.documents.items()}
     at_root = [key for key in found if "/" not in key]
-    with ThreadPoolExecutor(int(setting_number("concurrency", least=1))) as pool:
-        below = (key for key in found if "/" in key)  # a plate has thousands
-        for _ in pool.map(lambda key: place.write_document(key, found[key]), below):
-            pass
+    below = [key for key in found if "/" in key]  # a plate has thousands
+    for _ in map_concurrently(lambda key: place.write_document(key, found[key]), below):
+        pass
     for key in sorted(at_root, key=OPENING.__contains__):
         place.write_document(key, found[key])
 

@@ -9,7 +9,6 @@ import os
 import stat
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import unquote
 
 from intake_tiffstack.errors import FilesNotFoundError
+from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.filesystem import get_filesystem, speaks
@@ -37,7 +37,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _LISTED_FROM = 10  # so many files of one S3 folder are found sooner by its listing than one by one
-_CONCURRENCY = 32  # requests at a time; an S3 client holds 10 connections, others more
 
 
 class Store(Protocol):
@@ -251,8 +250,7 @@ class RemoteStore:
         """Return ``function(item)`` of each, many at a time where the filesystem waits."""
         if len(items) < 2 or not self.filesystem.async_impl:
             return [function(item) for item in items]
-        with ThreadPoolExecutor(min(_CONCURRENCY, len(items))) as pool:
-            return list(pool.map(function, items))
+        return list(map_concurrently(function, items))
 
     def _path(self, url: str) -> str:
         bare = url.rpartition("::")[2]  # simplecache::s3://bucket/key is s3://bucket/key inside
