@@ -501,7 +501,9 @@ def test_wells_that_are_no_letters_and_digits_make_a_series() -> None:
 def test_what_is_no_position_is_refused_and_sel_chooses(tmp_path: Path) -> None:
     array = pixels(2, 3, 12, 14)
     dims = ["angle", "t", "y", "x"]
-    with pytest.raises(OptionError, match=r"angle is none of them .*sel=\{'angle': \.\.\.\}"):
+    with pytest.raises(
+        OptionError, match=r"angle is neither one of them .*sel=\{'angle': \.\.\.\}"
+    ):
         write(tmp_path / "a", array, dims)
     write(tmp_path / "a", array, dims, coords=coords_of(angle=[0, 90]), sel={"angle": 90})
     np.testing.assert_array_equal(levels_of(str(tmp_path / "a"))[0], array[1])

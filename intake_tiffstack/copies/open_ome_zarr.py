@@ -1,4 +1,4 @@
-"""An OME-Zarr as a lazy array again, whoever wrote it: one level of one image."""
+"""Opens one level of one image of an OME-Zarr as a lazy array, whoever wrote it."""
 
 from __future__ import annotations
 
@@ -56,35 +56,35 @@ def open_ome_zarr(
 ) -> ZarrCopy:
     """Return the lazy array, dims, coordinates and attributes of an image of an OME-Zarr.
 
-    Only metadata are read: a few small requests. Versions 0.4 and 0.5, whoever wrote them.
+    Only metadata are read: a few small requests. Supports versions 0.4 and 0.5 of any writer.
 
     Parameters
     ----------
-    url
+    url : str or path
         Of the image, or of the plate or series that it is in.
-    storage_options
-        For fsspec.
-    level
-        Of its pyramid, 0 is the full one.
-    image
-        Path of the image below *url*, such as ``B/03/0``; None where it is the only one.
+    storage_options : dict, optional
+        Passed to fsspec.
+    level : int
+        Of the pyramid; 0 is full resolution.
+    image : str, optional
+        Path of the image below *url*, such as ``B/03/0``; needed if there are several.
     arraytype, sel
-        As :func:`~intake_tiffstack.export.open_zarr` has them.
+        See :func:`~intake_tiffstack.copies.open_zarr.open_zarr`.
 
     Returns
     -------
     ZarrCopy
         Its ``attrs`` have ``scale``, ``translation`` and ``units`` by axis at this level, and
-        ``channel_names``; of a copy that this package wrote also what it was given.
+        ``channel_names``; for a copy that this package wrote, also the attributes of the source.
 
     Raises
     ------
     FilesNotFoundError
-        If there is no OME-Zarr, or no such image in it.
+        If there is no OME-Zarr, or the image does not exist.
     OptionError
-        If there are several images and none is named, or there is no such level.
+        If there are several images and none is named, or the level does not exist.
     StorageError
-        If it cannot be read, or is of another version.
+        If it cannot be read, or its version is not supported.
     """
     place = Folder.at(url, storage_options)
     root, path = _open_group(place, ""), ""
@@ -103,7 +103,7 @@ def open_ome_zarr(
         try:
             attributes = dict(_open_group(place, path).attrs)
         except FilesNotFoundError:
-            attributes = {}  # told with those that there are
+            attributes = {}  # the error below lists the images
     if not _ome(attributes).get("multiscales"):
         raise FilesNotFoundError(
             f"{place.url} has no image at {image!r}; {_hint(_list_images(place, root))}",
@@ -117,20 +117,20 @@ def open_ome_zarr(
 
 
 def _list_images(place: Folder, root: zarr.Group) -> Iterator[str]:
-    """Yield the paths of the images of a plate, a well or a series; one read a well."""
-    told = _ome(dict(root.attrs))
+    """Yield the paths of the images of a plate, a well or a series; one read per well."""
+    found = _ome(dict(root.attrs))
     try:
-        if "plate" in told:
-            for well in told["plate"]["wells"]:
-                with suppress(FilesNotFoundError):  # some list the wells that they left out
+        if "plate" in found:
+            for well in found["plate"]["wells"]:
+                with suppress(FilesNotFoundError):  # some writers list wells that they left out
                     fields = _ome(dict(_open_group(place, well["path"]).attrs))["well"]["images"]
                     yield from [f"{well['path']}/{field['path']}" for field in fields]
             return
-        if "well" in told:
-            yield from [field["path"] for field in told["well"]["images"]]
+        if "well" in found:
+            yield from [field["path"] for field in found["well"]["images"]]
             return
-        if "labels" in told:
-            yield from list(told["labels"])
+        if "labels" in found:
+            yield from list(found["labels"])
             return
     except (KeyError, TypeError) as exc:
         raise StorageError(
@@ -146,7 +146,7 @@ def _list_images(place: Folder, root: zarr.Group) -> Iterator[str]:
 
 
 def _only_image(place: Folder, root: zarr.Group) -> str:
-    """Return the path of the image, if there is one alone."""
+    """Return the path of the only image."""
     images = list(islice(_list_images(place, root), MOST_NAMED + 1))  # a plate has hundreds
     if len(images) != 1:
         count = len(images) if len(images) <= MOST_NAMED else f"more than {MOST_NAMED}"
@@ -158,16 +158,16 @@ def _only_image(place: Folder, root: zarr.Group) -> str:
 
 
 def _hint(images: Iterable[str]) -> str:
-    """Return what an error says of the images that there are: the first few."""
+    """Return a hint that lists the first few images."""
     first = list(islice(images, MOST_NAMED + 1))
     named = ", ".join(map(repr, first[:MOST_NAMED]))
     return f"there are {named or 'none'}" + (" ..." if len(first) > MOST_NAMED else "")
 
 
 def _ome(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return where the metadata of OME are in attributes: version 0.5 has a key for them."""
-    told = attributes.get("ome", attributes)
-    return told if isinstance(told, Mapping) else {}
+    """Return the OME metadata in attributes: version 0.5 has a key for them."""
+    ome = attributes.get("ome", attributes)
+    return ome if isinstance(ome, Mapping) else {}
 
 
 def _open_group(place: Folder, path: str) -> zarr.Group:
@@ -182,7 +182,7 @@ def _open_group(place: Folder, path: str) -> zarr.Group:
 
 
 def _open_level(place: Folder, multiscale: Any, level: int) -> tuple[Any, File, Folder]:
-    """Return the array of a level, the document that makes it one, and where it is."""
+    """Return the array of a level, its metadata document, and its folder."""
     datasets = multiscale.datasets
     if not 0 <= level < len(datasets):
         raise OptionError(
@@ -208,14 +208,14 @@ def _label(
     level: int,
     own: Any,
 ) -> ZarrLabels:
-    """Return what the pixels of a level mean."""
+    """Return dims, coordinates and attributes of a level."""
     sizes = {axis.name: n for axis, n in zip(multiscale.axes, array.shape, strict=True)}
     scale, translation = _place_of(multiscale, level)
     named = {axis.name: unit_name(axis.unit) for axis in multiscale.axes if axis.unit}
     units = {dim: unit for dim, unit in named.items() if unit}  # "pixel" is none
     is_known = {
         dim for dim in sizes if dim in units or scale[dim] != 1 or translation[dim] != 0
-    }  # a 1 says nothing
+    }  # 1 is the default
     full, origin = _place_of(multiscale, 0)
     kept = {dim for dim in sizes if scale[dim] == full[dim]}  # not made smaller
     given = _own_attrs(own)
@@ -243,12 +243,12 @@ def _label(
 
 def _read_multiscale(place: Folder, attributes: Mapping[str, Any]) -> Any:
     """Return the first pyramid of an image, as yaozarrs checks it."""
-    told = next(iter(_ome(attributes)["multiscales"]), None)
-    if not isinstance(told, Mapping):
+    found = next(iter(_ome(attributes)["multiscales"]), None)
+    if not isinstance(found, Mapping):
         raise StorageError(
             f"{place.url} is no valid OME-Zarr: multiscales is no list of pyramids", url=place.url
         )
-    version = str(_ome(attributes).get("version") or told.get("version") or "0.4")
+    version = str(_ome(attributes).get("version") or found.get("version") or "0.4")
     models: Mapping[str, Any] = {"0.4": v04.Multiscale, "0.5": v05.Multiscale}
     if version not in models:
         raise StorageError(
@@ -259,7 +259,7 @@ def _read_multiscale(place: Folder, attributes: Mapping[str, Any]) -> Any:
     try:
         with warnings.catch_warnings():  # of units that are spelled otherwise: they are read too
             warnings.simplefilter("ignore")
-            return models[version].model_validate(told)
+            return models[version].model_validate(found)
     except ValidationError as exc:
         problems = "; ".join(
             f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors()[:3]
@@ -289,7 +289,7 @@ def _place_of(multiscale: Any, level: int) -> tuple[dict[str, float], dict[str, 
 
 
 def _reversed_dims(given: Mapping[str, Any], dims: Iterable[str]) -> list[str]:
-    """Return the dims that run the other way: their scale is stored as a length."""
+    """Return the dims of negative scale, which is stored as an absolute value."""
     scale = given.get("scale") or {}
     return [dim for dim in dims if scale.get(dim, 1) < 0]
 
@@ -313,9 +313,9 @@ def _affine_of(
 
 
 def _channel_names(attributes: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, list[str]]:
-    """Return the labels of the channels, where there is one for each.
+    """Return the labels of the channels, if each has one.
 
-    Not through yaozarrs: many writers leave out what else the specification asks of a channel.
+    Not through yaozarrs: many writers leave out required fields of a channel.
     """
     omero = _ome(attributes).get("omero")
     channels = (omero.get("channels") or []) if isinstance(omero, Mapping) else []
@@ -326,5 +326,5 @@ def _channel_names(attributes: Mapping[str, Any], sizes: Mapping[str, int]) -> d
 
 
 def _own_attrs(own: Any) -> dict[str, Any]:
-    """Return what this package was given with the pixels, where it wrote them."""
+    """Return the attributes of the source, if this package wrote the copy."""
     return dict(own.get("attrs") or {}) if isinstance(own, Mapping) else {}

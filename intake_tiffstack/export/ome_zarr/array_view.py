@@ -1,4 +1,4 @@
-"""A source with its dims in another order, and some of them chosen."""
+"""A source with its dims reordered, at one position of the dims left out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ArrayView"]
 
 @dataclass(frozen=True)
 class ArrayView:
-    """Part of a source, which is read when a region of it is; picklable.
+    """Part of a source, read when it is indexed; picklable.
 
     >>> view = ArrayView(np.arange(24).reshape(2, 3, 4), (2, 0), ((1, 1),))
     >>> view.shape, view[slice(0, 2), slice(0, 2)].tolist()
@@ -24,9 +24,9 @@ class ArrayView:
 
     source: Source
     order: tuple[int, ...]
-    """Which dim of the source each dim is."""
+    """The dim of the source behind each dim."""
     chosen: tuple[tuple[int, int], ...] = ()
-    """Dims of the source that are left out, with the position taken of each."""
+    """Dims of the source that are left out, with the position chosen along each."""
 
     def __post_init__(self) -> None:
         dims = [*self.order, *(dim for dim, _ in self.chosen)]

@@ -1,6 +1,6 @@
-"""The axes of an OME-Zarr image: which dim each of them is, and where its pixels lie. Pure.
+"""The axes of an OME-Zarr image: the dim of each, its scale and translation. Pure.
 
-Of an image there are at most five, ``t c z y x``, in this order.
+An image has at most five axes, ``t c z y x``, in this order.
 
 References
 ----------
@@ -46,15 +46,15 @@ class NgffAxis:
     dim: str
     """Name of the dim in the collection."""
     scale: float = 1.0
-    """From one pixel to the next; 1 where it is not known."""
+    """Distance of neighbouring pixels; 1 if unknown."""
     translation: float = 0.0
-    """Where the centre of the first pixel lies."""
+    """Position of the centre of the first pixel."""
     unit: str | None = None
-    """Of both, as NGFF spells it; None where it is not known."""
+    """Of scale and translation, as NGFF spells it; None if unknown."""
 
     def __post_init__(self) -> None:
         if self.name not in AXES:
-            raise ValueError(f"{self.name!r} is no axis of an OME-Zarr image")
+            raise ValueError(f"{self.name!r} is not an axis of an OME-Zarr image")
         if not self.scale > 0 or not math.isfinite(self.scale):
             raise ValueError(f"axis {self.name} has a scale of {self.scale}")
 
@@ -65,10 +65,10 @@ class NgffAxis:
 
 
 def assign_axes(sizes: Mapping[str, int]) -> dict[str, str]:
-    """Return the dim that each axis is, in the order of the axes. Pure.
+    """Return the dim of each axis, in the order of the axes. Pure.
 
-    A dim of one position gives way to another of its role; the samples of RGB pixels are channels
-    where there are no others.
+    Of two dims of one role, the one longer than 1 is used; the samples of RGB pixels are channels
+    if there are no other channels.
 
     Raises
     ------
@@ -97,9 +97,9 @@ def assign_axes(sizes: Mapping[str, int]) -> dict[str, str]:
 
 
 def describe_axes(dims: Mapping[str, str], attrs: Mapping[str, Any]) -> tuple[NgffAxis, ...]:
-    """Return the axes with what the metadata of a collection say of their dims.
+    """Return the axes with scale, translation and unit from the metadata of a collection.
 
-    Warns of an axis that runs the other way, which OME-Zarr cannot say.
+    Warns of an axis of negative scale, which OME-Zarr cannot represent.
 
     Parameters
     ----------
@@ -118,8 +118,8 @@ def describe_axes(dims: Mapping[str, str], attrs: Mapping[str, Any]) -> tuple[Ng
         scale, start = float(scales.get(dim, 1.0)), float(starts.get(dim, 0.0))
         if scale <= 0:
             warn(
-                f"{dim} has a scale of {scale:g}: OME-Zarr knows no axis that runs the other way, "
-                "so its scale is stored as a length and without a place"
+                f"{dim} has a scale of {scale:g}: OME-Zarr has no negative scales, "
+                "so its absolute value is stored, without a translation"
             )
             scale, start = abs(scale) or 1.0, 0.0
         axis = NgffAxis(name, dim, scale, start)

@@ -21,19 +21,19 @@ _RGB = ("FF0000", "00FF00", "0000FF")
 _PALETTE = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
 
 SAMPLES = 8
-"""Planes that are looked at for each channel."""
+"""Planes that are read for each channel."""
 
 SAMPLE_EDGE = 1024
-"""Most of a plane that is looked at, from its middle."""
+"""Greatest extent of the middle of a plane that is read."""
 
 PERCENTILES = (0.1, 99.9)
-"""What of the pixels is shown black, and in full colour."""
+"""Percentiles of the pixels shown black and in full colour."""
 
 Window = tuple[float, float]
 
 
 def name_channels(names: Sequence[Any] | None, labels: Sequence[str], *, is_rgb: bool) -> list[str]:
-    """Return a name for each channel: what the metadata say, else its coordinate. Pure.
+    """Return a name for each channel: from the metadata, else its coordinate. Pure.
 
     >>> name_channels(["GFP", ""], ["0", "1"], is_rgb=False)
     ['GFP', '1']
@@ -49,12 +49,12 @@ def choose_colors(
     given: Sequence[str] | Mapping[str, str] | None,
     names: Sequence[str],
     *,
-    told: Sequence[Any] | None = None,
+    known: Sequence[Any] | None = None,
     is_rgb: bool,
 ) -> list[str]:
-    """Return a colour for each channel: as given, else as told by the metadata.
+    """Return a colour for each channel: as given, else from the metadata.
 
-    Where there is neither, one is white, and several have those of a palette.
+    Without either, a single channel is white, and several take the colours of a palette.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def choose_colors(
     if len(names) == 1:
         chosen = ["FFFFFF"]
     if not is_rgb:
-        for i, digits in _told_colors(told, len(names)).items():
+        for i, digits in _metadata_colors(known, len(names)).items():
             chosen[i] = digits
     for i, color in by_channel("colors", given, names).items():
         parsed = _read_color(color)
@@ -81,33 +81,33 @@ def choose_colors(
     return chosen
 
 
-def _told_colors(told: Sequence[Any] | None, count: int) -> dict[int, str]:
-    """Return the colours of the metadata that tell channels apart, by the place of the channel.
+def _metadata_colors(known: Sequence[Any] | None, count: int) -> dict[int, str]:
+    """Return the colours in the metadata that distinguish channels, by channel index.
 
-    >>> _told_colors(["#ff0000", None, "#000000"], 3), _told_colors(["#ffffff", "#ffffff"], 2)
-    ({0: 'FF0000'}, {})
+    >>> _metadata_colors(["#f00000", None, "#000000"], 3), _metadata_colors(["#ffffff"] * 2, 2)
+    ({0: 'F00000'}, {})
     """
-    if told is None or len(told) != count:
+    if known is None or len(known) != count:
         return {}
-    read = {i: _read_color(color) for i, color in enumerate(told)}
+    read = {i: _read_color(color) for i, color in enumerate(known)}
     found = {i: color for i, color in read.items() if color not in (None, "000000")}
-    is_same = len(found) > 1 and len(set(found.values())) == 1  # as writers have it that know none
+    is_same = len(found) > 1 and len(set(found.values())) == 1  # a default of some writers
     return {} if is_same else {i: color for i, color in found.items() if color is not None}
 
 
 def _read_color(color: Any) -> str | None:
-    """Return the six digits of a colour, None where it is none."""
+    """Return the six digits of a colour, None if it is not one."""
     digits = str(color).removeprefix("#").upper()
     return digits if len(digits) == 6 and set(digits) <= set("0123456789ABCDEF") else None
 
 
 def by_channel(option: str, given: Any, names: Sequence[str]) -> dict[int, Any]:
-    """Return what an option gives, by the place of the channel.
+    """Return the values of an option by channel index.
 
     Raises
     ------
     OptionError
-        If a list has another length, or a mapping names a channel that is not there.
+        If a list has another length, or a mapping names an unknown channel.
     """
     if given is None:
         return {}
@@ -125,7 +125,7 @@ def by_channel(option: str, given: Any, names: Sequence[str]) -> dict[int, Any]:
 
 
 def limits_of(dtype: np.dtype[Any], window: tuple[float, float]) -> tuple[float, float]:
-    """Return the least and most that a pixel can be; of wide types, what is shown. Pure.
+    """Return the least and greatest pixel value; of wide types, the window itself. Pure.
 
     >>> limits_of(np.dtype("uint16"), (10, 200)), limits_of(np.dtype("float32"), (0.5, 2.0))
     ((0, 65535), (0.5, 2.0))
@@ -144,16 +144,16 @@ def limits_of(dtype: np.dtype[Any], window: tuple[float, float]) -> tuple[float,
 def find_windows(
     place: Folder, arrays: Sequence[PlannedArray], channel_axis: int | None, count: int
 ) -> list[Window]:
-    """Return what to show of each channel, from planes here and there of what was written.
+    """Return the display window of each channel, from a few planes of the written copy.
 
     Parameters
     ----------
     place
         Of the copy.
     arrays
-        The last level of each image: small, and there by now.
+        The last level of each image, already written.
     channel_axis
-        Which dim the channels are, None where there is none.
+        Index of the channel dim, None if there is none.
     count
         How many channels there are.
     """
@@ -167,8 +167,8 @@ def find_windows(
             for array in chosen
             for plane in _sample(place, array, channel_axis, channel, per_array)
         ]
-        told = [plane for plane in planes if (plane != plane[0]).any()]  # a blank one tells nothing
-        windows.append(_window_of(np.concatenate(told or planes)))
+        varied = [plane for plane in planes if (plane != plane[0]).any()]  # not blank ones
+        windows.append(_window_of(np.concatenate(varied or planes)))
     return windows
 
 
@@ -196,7 +196,7 @@ def _sample(
 
 
 def _window_of(pixels: NDArray[Any]) -> Window:
-    """Return what to show of pixels: nearly all of them, never nothing. Pure.
+    """Return the window that shows nearly all pixels; never empty. Pure.
 
     >>> _window_of(np.arange(10_000, dtype="u2")), _window_of(np.zeros(4, "f4"))
     ((9, 9990), (0.0, 1.0))
@@ -206,21 +206,21 @@ def _window_of(pixels: NDArray[Any]) -> Window:
     if pixels.dtype.kind == "f":
         pixels = pixels[np.isfinite(pixels)]
     is_whole = pixels.dtype.kind in "iu"
-    pixels = pixels.astype(np.float64)  # in which no difference of integers wraps around
+    pixels = pixels.astype(np.float64)  # differences of integers could wrap around
     low, high = np.percentile(pixels, PERCENTILES).tolist() if pixels.size else (0.0, 1.0)
     if is_whole:
         low, high = math.floor(low), math.ceil(high)
-    return (low, high if high > low else low + max(1, abs(low) / 2**20))  # more than it rounds off
+    return (low, high if high > low else low + max(1, abs(low) / 2**20))  # above rounding
 
 
 @dataclass(frozen=True)
 class ChannelDisplay:
-    """How the channels are to be shown, as far as it is known before there are pixels."""
+    """Display settings of the channels, as far as they are known before pixels are written."""
 
     names: tuple[str, ...]
     colors: tuple[str, ...]
     windows: Mapping[int, Window]
-    """Those that are not to be found in the pixels, by the place of the channel."""
+    """Windows that are not derived from the pixels, by channel index."""
 
     @classmethod
     def of(
@@ -231,23 +231,23 @@ class ChannelDisplay:
         colors: Any,
         windows: Any,
         is_rgb: bool,
-        told_colors: Sequence[Any] | None = None,
+        known_colors: Sequence[Any] | None = None,
         dtype: np.dtype[Any],
     ) -> Self:
-        """Return what the options and the metadata say.
+        """Return the settings from the options and the metadata.
 
         Parameters
         ----------
         labels
-            What each channel is called by its coordinate.
+            Coordinate of each channel.
         names
-            What the metadata call them, None where they do not.
+            Names in the metadata, or None.
         colors, windows
             The options: one for each channel, by its name, or None.
         is_rgb
             Whether they are the samples of a pixel; of one byte each they are shown as they are.
-        told_colors
-            What the metadata have for their colours, None where they do not.
+        known_colors
+            Colours in the metadata, or None.
         dtype
             Of a pixel.
 
@@ -259,18 +259,18 @@ class ChannelDisplay:
         called = name_channels(names, labels, is_rgb=is_rgb)
         as_is = {i: (0, 255) for i in range(len(called)) if is_rgb and dtype == np.uint8}
         given = {i: _read_window(w) for i, w in by_channel("windows", windows, called).items()}
-        chosen = choose_colors(colors, called, told=told_colors, is_rgb=is_rgb)
+        chosen = choose_colors(colors, called, known=known_colors, is_rgb=is_rgb)
         return cls(tuple(called), tuple(chosen), as_is | given)
 
     def channels(
         self, place: Folder, arrays: Sequence[PlannedArray], channel_axis: int | None
     ) -> list[Channel]:
-        """Return how each channel is shown; reads a few planes where windows are not given.
+        """Return the settings of each channel; reads a few planes if windows are not given.
 
         Parameters
         ----------
         place, arrays, channel_axis
-            As :func:`find_windows` has them.
+            See :func:`find_windows`.
         """
         windows = dict(self.windows)
         if len(windows) < len(self.names):

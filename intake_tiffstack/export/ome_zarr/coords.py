@@ -17,12 +17,12 @@ __all__ = ["image_coords", "pick_positions"]
 def pick_positions(
     sel: Mapping[str, Any], sizes: Mapping[str, int], coords: Coords
 ) -> dict[str, int]:
-    """Return the position along each dim of which *sel* keeps a single one. Pure.
+    """Return the one position that *sel* keeps along each of its dims. Pure.
 
     Raises
     ------
     OptionError
-        If there is no such coordinate or value, or several positions are left.
+        If a coordinate or value does not exist, or several positions are left.
 
     Examples
     --------
@@ -52,10 +52,10 @@ def image_coords(
     coords
         Of the collection.
     chosen
-        Dims that the image has not, with its position.
+        Dims that the image does not have, with its position along each.
     names
-        What the other dims are called in the image; so is a coordinate of that name, unless there
-        is another one.
+        New names of the other dims; a coordinate of the same name is renamed with its dim, unless
+        the new name is taken.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""All documents of an OME-Zarr but those of its arrays: images, wells, plate, series. Pure."""
+"""All documents of an OME-Zarr except those of its arrays: images, wells, plate, series. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Description"]
 
 @dataclass(frozen=True, eq=False)
 class Description:
-    """What the documents say."""
+    """The content of the documents."""
 
     version: Version
     name: str
@@ -35,11 +35,11 @@ class Description:
     images: ImageSet
     levels: tuple[Level, ...]
     method: str
-    """How levels were made."""
+    """Downsampling method of the levels."""
     dtype: np.dtype[Any]
     """Of a pixel."""
     attrs: Mapping[str, Any]
-    """What is known of the pixels, as JSON; kept once, at the root."""
+    """Metadata of the pixels, as JSON; stored once, at the root."""
 
     def documents(self, channels: Sequence[Channel]) -> dict[str, bytes]:
         """Return name and content of each document.
@@ -47,7 +47,7 @@ class Description:
         Parameters
         ----------
         channels
-            How each is shown, the same in all images.
+            Display settings of each, the same in all images.
         """
         found: dict[str, bytes] = {}
         groups = {"": {OWN_KEY: {"version": 1, "coords": {}, "attrs": self.attrs}}}

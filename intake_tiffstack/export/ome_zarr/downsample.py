@@ -1,6 +1,6 @@
-"""Blocks of pixels made smaller by whole factors, their dtype kept. Pure.
+"""Downsampling of blocks by whole factors, in the same dtype. Pure.
 
-What is left over at an odd end becomes a pixel too, made of the pixels that are there.
+A remainder at an end becomes a pixel too, computed from the pixels that exist.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Method = Literal["mean", "nearest", "mode"]
 Factors = tuple[int, ...]
 
 TILE_BYTES = 2**19
-"""What is summed at a time: all that a tile needs stays in a core's own cache."""
+"""Size of a tile; its working set stays in the cache of a core."""
 
 
 def find_reduce(method: Method) -> Reduce:
@@ -32,9 +32,9 @@ def find_reduce(method: Method) -> Reduce:
     Raises
     ------
     OptionError
-        If there is no such method.
+        If the method is unknown.
     """
-    if method not in tuple(_METHODS):  # what cannot be hashed too
+    if method not in tuple(_METHODS):  # unhashable values too
         raise OptionError(
             f"downsample must be {', '.join(map(repr, _METHODS))}, but got {method!r}"
         )
@@ -51,10 +51,10 @@ def take_nearest(block: NDArray[Any], factors: Factors) -> NDArray[Any]:
 
 
 def take_mean(block: NDArray[Any], factors: Factors) -> NDArray[Any]:
-    """Return the mean of each cell, half a step rounded to the even neighbour. Pure.
+    """Return the mean of each cell, halves rounded to even. Pure.
 
-    Exact for every integer. Floats are added up in at least double precision, and a NaN makes its
-    cell NaN; booleans become what most of their cell is.
+    Exact for every integer. Floats are summed in at least double precision, and a NaN makes its
+    cell NaN; a boolean cell becomes its majority.
 
     >>> take_mean(np.array([[0, 1, 2], [0, 1, 3]], np.uint8), (2, 2))
     array([[0, 2]], dtype=uint8)
@@ -64,7 +64,7 @@ def take_mean(block: NDArray[Any], factors: Factors) -> NDArray[Any]:
 
 
 def take_mode(block: NDArray[Any], factors: Factors) -> NDArray[Any]:
-    """Return the value that is most often in each cell, the least of several. Pure.
+    """Return the most frequent value of each cell, the least of several. Pure.
 
     >>> take_mode(np.array([[7, 5, 5, 0], [7, 7, 0, 5]]), (2, 2))
     array([[7, 0]])
@@ -76,7 +76,7 @@ _METHODS: dict[Method, Reduce] = {"mean": take_mean, "nearest": take_nearest, "m
 
 
 def _by_parts(block: NDArray[Any], factors: Factors, reduce: Reduce) -> NDArray[Any]:
-    """Return what *reduce* makes of the block; it sees whole cells alone, of one size at a time."""
+    """Return the reduced block; *reduce* gets whole cells of one size at a time."""
     out = np.empty([-(-n // f) for n, f in zip(block.shape, factors, strict=True)], block.dtype)
     cuts = [list(_cut(n, f)) for n, f in zip(block.shape, factors, strict=True)]
     for parts in itertools.product(*cuts):
@@ -95,7 +95,7 @@ def _cut(size: int, factor: int) -> Iterator[tuple[slice, slice, int]]:
 
 
 def _tiles(block: NDArray[Any], factors: Factors) -> Iterator[tuple[slice, ...]]:
-    """Yield where the tiles of the result are; each is made of about TILE_BYTES."""
+    """Yield the tiles of the result; each is computed from about TILE_BYTES."""
     shape = [n // f for n, f in zip(block.shape, factors, strict=True)]
     left = TILE_BYTES // (block.itemsize * math.prod(factors))
     lengths = [1] * len(shape)

@@ -1,4 +1,4 @@
-"""What is written: the images of a collection, their axes and what is known of them. Pure."""
+"""The images of a collection, with their axes and metadata. Pure."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class ImageSet:
     axes: tuple[NgffAxis, ...]
     """Of each image, in the order that they are stored."""
     arrangement: Arrangement
-    """Where they lie, and which pixels they hold."""
+    """Their paths, and the pixels of each."""
     chosen: Mapping[str, int]
-    """Dims that no image has, with the position taken for all of them."""
+    """Dims that no image has, with the position chosen for all images."""
     coords: Coords
     """Of the collection."""
 
@@ -49,7 +49,7 @@ class ImageSet:
         )
 
     def along_axes(self, values: Sequence[int]) -> tuple[int, ...]:
-        """Return what a sequence has for each dim as it is for each axis."""
+        """Return a value per axis from a value per dim."""
         found = dict(zip(self.sizes, values, strict=True))
         return tuple(found[axis.dim] for axis in self.axes)
 
@@ -64,11 +64,11 @@ class ImageSet:
 
     @property
     def channel_axis(self) -> int | None:
-        """Which axis the channels are, None where there is none."""
+        """Index of the channel axis, None if there is none."""
         return next((i for i, axis in enumerate(self.axes) if axis.name == "c"), None)
 
     def channel_labels(self) -> list[str]:
-        """Return what the channels are called by their coordinate, or by number."""
+        """Return the labels of the channels: their coordinate, or their number."""
         dim = self._chosen_channel
         if self.channel_axis is not None:
             dim = self.axes[self.channel_axis].dim
@@ -78,12 +78,12 @@ class ImageSet:
         return as_labels(self.of_channels(values))
 
     def of_channels(self, values: Any) -> Any:
-        """Return what is known of each channel, as of those of an image: of the chosen one alone.
+        """Return values per channel of the collection as values per channel of an image.
 
         Parameters
         ----------
         values
-            One for each channel of the collection, or None.
+            One per channel of the collection, or None.
         """
         dim = self._chosen_channel
         if self.channel_axis is not None or dim is None or values is None:
@@ -98,7 +98,7 @@ class ImageSet:
     def own_attributes(
         self, position: Position, shape: Sequence[int], attrs: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return what this package keeps with an image, for itself.
+        """Return the attribute of this package's own that is stored with an image.
 
         Raises
         ------
@@ -118,23 +118,23 @@ def find_images(
     sel: Mapping[str, Any],
     present: Present | None,
 ) -> ImageSet:
-    """Return the images that a collection makes.
+    """Return the images of a collection.
 
     Parameters
     ----------
     sizes
         Its dims and their lengths.
     coords, attrs
-        What is known of them.
+        Its coordinates and metadata.
     sel
-        Dim to the one value that is taken.
+        Dim to the one value that is kept.
     present
-        Where there are files; None for everywhere.
+        Where files exist; None for everywhere.
 
     Raises
     ------
     OptionError
-        If the dims are no axes, wells or positions.
+        If a dim is not an axis, a well or a position.
     """
     chosen = pick_positions(sel, sizes, coords)
     left = {dim: n for dim, n in sizes.items() if dim not in chosen}
@@ -156,7 +156,7 @@ def find_images(
 
 
 def _narrow(present: Present | None, chosen: Mapping[str, int]) -> Present | None:
-    """Return where there are files at the positions that are chosen."""
+    """Return where files exist at the chosen positions."""
     if present is None:
         return None
     dims, is_there = present

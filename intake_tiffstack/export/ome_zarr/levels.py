@@ -1,4 +1,4 @@
-"""How many levels a pyramid has, and by what factors. Pure."""
+"""The levels of a pyramid and their factors. Pure."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class Level:
     shape: tuple[int, ...]
     """Extent along each axis."""
     factors: Factors
-    """By how much it is smaller than the level before, along each axis."""
+    """Factor by which it is smaller than the level before, along each axis."""
     total: Factors
-    """By how much it is smaller than the first level."""
+    """Factor by which it is smaller than the first level, along each axis."""
     source: int | None = None
-    """Which level of the files it is, None for one that is made."""
+    """The level of the files that it is copied from, None if it is computed."""
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1 or min(self.factors) < 1:
             raise ValueError(f"a level of shape {self.shape}, smaller by {self.factors}")
 
     def shrunk(self, factors: Factors) -> Level:
-        """Return the level that is smaller by whole factors; a dim never by more than it has."""
+        """Return the level that is smaller by whole factors, each at most the extent of its dim."""
         factors = tuple(map(min, factors, self.shape))
         return Level(
             tuple(-(-n // f) for n, f in zip(self.shape, factors, strict=True)),
@@ -133,7 +133,7 @@ def reuse_levels(shapes: Sequence[Sequence[int]], axes: Sequence[NgffAxis]) -> t
 
 
 def _factor(size: int, smaller: int) -> int:
-    """Return the whole factor between two extents, 0 where there is none.
+    """Return the whole factor between two extents, 0 if there is none.
 
     >>> _factor(4001, 1000), _factor(4001, 1001), _factor(100, 30), _factor(7, 7)
     (4, 4, 0, 1)
@@ -145,7 +145,7 @@ def _factor(size: int, smaller: int) -> int:
 def _until_small(
     full: Level, axes: Sequence[NgffAxis], factors: Factors | None = None
 ) -> tuple[Level, ...]:
-    """Return levels until both y and x are short, or there is nothing to make smaller."""
+    """Return levels until both y and x are short, or nothing can be made smaller."""
     planned = [full]
     page = [i for i, axis in enumerate(axes) if axis.name in ("y", "x")]
     while max(planned[-1].shape[i] for i in page) >= SMALL:
@@ -157,7 +157,7 @@ def _until_small(
 
 
 def _halving(level: Level, axes: Sequence[NgffAxis]) -> Factors:
-    """Return by what a level is made smaller where nothing is said."""
+    """Return the default factors of the next level."""
     spacing = {axis.name: axis.scale * n for axis, n in zip(axes, level.total, strict=True)}
     y = next(axis for axis in axes if axis.name == "y")
     halved = {"y", "x"}
@@ -172,7 +172,7 @@ def _halving(level: Level, axes: Sequence[NgffAxis]) -> Factors:
 
 
 def _read_factors(given: Any, axes: Sequence[NgffAxis]) -> Factors:
-    """Return factors along each axis from what was given by name."""
+    """Return factors along each axis from factors by name."""
     if not isinstance(given, Mapping):
         raise OptionError(f"levels: a level is factors by axis ({{'y': 2}}), but got {given!r}")
     allowed = [axis.name for axis in axes if axis.name in SHRINKING]

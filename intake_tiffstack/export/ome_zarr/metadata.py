@@ -39,9 +39,9 @@ class Channel:
     color: str
     """Six hexadecimal digits."""
     window: tuple[float, float]
-    """What is shown black, and what in full colour."""
+    """Pixel values shown black and in full colour."""
     limits: tuple[float, float]
-    """The least and most that the window may be set to."""
+    """Least and greatest value of the window."""
 
 
 def image_attributes(
@@ -53,7 +53,7 @@ def image_attributes(
     method: str,
     channels: Sequence[Channel],
 ) -> list[dict[str, Any]]:
-    """Return the attributes of the group of each image; they differ in its name alone.
+    """Return the attributes of the group of each image; they differ only in the name.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def image_attributes(
         How levels were made; ``nearest`` keeps the place of the first pixel, others move it to the
         middle of those it was made of.
     channels
-        How each is shown; none for no word of it.
+        Display settings of each channel; empty to leave them out.
     """
     model = _MODELS[version]
     datasets = []
@@ -96,16 +96,16 @@ def image_attributes(
     image = {"multiscales": [multiscale]}
     if channels:
         image["omero"] = _omero(version, channels)  # type: ignore[assignment]
-    told = _dump(version, model.Image.model_validate(image))  # once: a plate has thousands
-    return [_named(told, name) for name in names]
+    fields = _dump(version, model.Image.model_validate(image))  # once: a plate has thousands
+    return [_named(fields, name) for name in names]
 
 
-def _named(told: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _named(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return the attributes of an image with the name of its pyramid."""
-    if "ome" in told:
-        return {"ome": _named(told["ome"], name)}
-    (multiscale,) = told["multiscales"]
-    return {**told, "multiscales": [{**multiscale, "name": name}]}
+    if "ome" in fields:
+        return {"ome": _named(fields["ome"], name)}
+    (multiscale,) = fields["multiscales"]
+    return {**fields, "multiscales": [{**multiscale, "name": name}]}
 
 
 def _omero(version: Version, channels: Sequence[Channel]) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def _omero(version: Version, channels: Sequence[Channel]) -> dict[str, Any]:
 
 def plate_attributes(version: Version, plate: Plate, name: str) -> dict[str, Any]:
     """Return the attributes of the group of a plate."""
-    told = {
+    fields = {
         "name": name,
         "rows": [{"name": row} for row in plate.rows],
         "columns": [{"name": column} for column in plate.columns],
@@ -143,26 +143,26 @@ def plate_attributes(version: Version, plate: Plate, name: str) -> dict[str, Any
         ],
         "field_count": max(len(well.fields) for well in plate.wells),
     }
-    return _dump(version, _MODELS[version].Plate.model_validate({"plate": told}))
+    return _dump(version, _MODELS[version].Plate.model_validate({"plate": fields}))
 
 
 def well_attributes(version: Version, fields: Sequence[str]) -> dict[str, Any]:
     """Return the attributes of the group of a well."""
-    told = {"well": {"images": [{"path": field} for field in fields]}}
-    return _dump(version, _MODELS[version].Well.model_validate(told))
+    fields = {"well": {"images": [{"path": field} for field in fields]}}
+    return _dump(version, _MODELS[version].Well.model_validate(fields))
 
 
 def series_attributes(version: Version, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the attributes of the groups that hold a series of images: name to attributes."""
-    told: dict[str, dict[str, Any]] = {
+    fields: dict[str, dict[str, Any]] = {
         "": {"bioformats2raw.layout": 3},
         "OME": {"series": list(paths)},
     }
     if version == "0.4":
-        return told
+        return fields
     return {
-        "": _dump(version, v05.Bf2Raw.model_validate(told[""])),
-        "OME": _dump(version, v05.Series.model_validate(told["OME"])),
+        "": _dump(version, v05.Bf2Raw.model_validate(fields[""])),
+        "OME": _dump(version, v05.Series.model_validate(fields["OME"])),
     }
 
 
@@ -180,9 +180,9 @@ _PIXEL_TYPES = {
 def series_xml(
     names: Sequence[str], sizes: Mapping[str, int], dtype: np.dtype[Any], channels: Sequence[str]
 ) -> bytes | None:
-    """Return the OME-XML of a series: what its images are called, and how large they are.
+    """Return the OME-XML of a series: the names and sizes of its images.
 
-    None where OME-XML has no word for such pixels, as for integers of 64 bits; readers need none.
+    None if OME-XML has no such pixel type (64-bit integers); readers do not need it.
 
     Parameters
     ----------
@@ -202,18 +202,18 @@ def series_xml(
     extents = {f"Size{axis.upper()}": str(sizes.get(axis, 1)) for axis in "xyzct"}
     for i, name in enumerate(names):
         image = ElementTree.SubElement(root, "Image", {"ID": f"Image:{i}", "Name": name})
-        told = {"ID": f"Pixels:{i}", "DimensionOrder": "XYZCT", "Type": kind, **extents}
-        pixels = ElementTree.SubElement(image, "Pixels", told)
+        fields = {"ID": f"Pixels:{i}", "DimensionOrder": "XYZCT", "Type": kind, **extents}
+        pixels = ElementTree.SubElement(image, "Pixels", fields)
         for j, channel in enumerate(channels):
-            told = {"ID": f"Channel:{i}:{j}", "Name": channel, "SamplesPerPixel": "1"}
-            ElementTree.SubElement(pixels, "Channel", told)
+            fields = {"ID": f"Channel:{i}:{j}", "Name": channel, "SamplesPerPixel": "1"}
+            ElementTree.SubElement(pixels, "Channel", fields)
         ElementTree.SubElement(pixels, "MetadataOnly")
     text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return text
 
 
 def group_documents(version: Version, path: str, attributes: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return what makes *path* a group with attributes: name to content."""
+    """Return the documents of a group with attributes: name to content."""
     start = f"{path}/" if path else ""
     if version == "0.4":
         return {
@@ -225,8 +225,8 @@ def group_documents(version: Version, path: str, attributes: Mapping[str, Any]) 
 
 
 def _dump(version: Version, model: Any) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(model.model_dump_json(exclude_none=True))
-    return told if version == "0.4" else {"ome": told}
+    fields: dict[str, Any] = json.loads(model.model_dump_json(exclude_none=True))
+    return fields if version == "0.4" else {"ome": fields}
 
 
 def _to_bytes(value: Any) -> bytes:

@@ -1,7 +1,7 @@
-"""Which levels are made in one pass over what. Pure.
+"""The passes that write the levels of a pyramid. Pure.
 
-A level is made with the one before while a block that holds whole chunks of both fits into memory;
-from there on the last level written is read back.
+A level is computed in the pass of the one before while a block that holds whole chunks of both fits
+into memory; after that the last level written is read back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["place_passes", "plan_passes"]
 Extents = tuple[int, ...]
 
 AIM_BYTES = 2**25
-"""What a block holds where nothing asks for more: four times that is no faster."""
+"""Default size of a block; four times as much is not faster."""
 
 
 def plan_passes(
@@ -44,10 +44,10 @@ def plan_passes(
     reduce
         Makes a level from the one before.
     granule, order
-        Of the files, as :func:`~intake_tiffstack.copies.chunk_plan.plan_blocks` has them.
+        Of the files; see :func:`~intake_tiffstack.copies.chunk_plan.plan_blocks`.
     most_bytes
-        The most that a block may hold: more than AIM_BYTES only for whole chunks of more levels,
-        or to read what belongs together once.
+        Upper limit of a block; AIM_BYTES is exceeded only for whole chunks of more levels, or to
+        decode each granule once.
     """
     passes: list[Pass] = []
     first = 0
@@ -85,7 +85,7 @@ def plan_passes(
 def _common_unit(
     shape: Extents, arrays: Sequence[PlannedArray], factors: Sequence[Extents]
 ) -> Extents:
-    """Return the least block of what is read that holds whole chunks of all that is written."""
+    """Return the smallest block read that covers whole chunks of all arrays written."""
     unit = total = (1,) * len(shape)
     for array, by in zip(arrays, factors, strict=True):
         total = tuple(t * f for t, f in zip(total, by, strict=True))

@@ -1,4 +1,4 @@
-"""Where the images of a collection lie: one at the root, the wells of a plate, or a series. Pure.
+"""The paths of the images of a collection: the root, the wells of a plate, or a series. Pure.
 
 References
 ----------
@@ -26,19 +26,19 @@ _is_plain = re.compile(r"[A-Za-z0-9]+").fullmatch
 _split_well = re.compile(r"([A-Za-z]+)[ _-]*([0-9]+)").fullmatch
 
 Present = tuple[tuple[str, ...], NDArray[np.bool_]]
-"""Dims, and whether there is a file at each of their positions."""
+"""Dims, and whether a file exists at each of their positions."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """One image, and which pixels of the collection it holds."""
+    """One image, and the pixels of the collection that it holds."""
 
     path: str
     """Below the root; empty for the root itself."""
     name: str
-    """For people; empty where there is nothing to tell apart."""
+    """For display; empty if there is only one image."""
     chosen: Mapping[str, int]
-    """Position along each dim that is no axis of an image."""
+    """Position along each dim that is not an axis of an image."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Plate:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """All images, and what holds them together."""
+    """All images, and the plate that holds them."""
 
     positions: tuple[Position, ...]
     plate: Plate | None = None
@@ -81,7 +81,7 @@ class Arrangement:
 def arrange_images(
     extra: Mapping[str, int], labels: Mapping[str, Sequence[str]], present: Present | None = None
 ) -> Arrangement:
-    """Return the images that the dims beyond ``t c z y x`` make.
+    """Return the images along the dims other than ``t c z y x``.
 
     Wells, or rows and columns, and at most one dim of positions are a plate; only wells and fields
     that have a file are listed. Any dims of wells, positions and files are a series otherwise.
@@ -91,14 +91,14 @@ def arrange_images(
     extra
         Those dims and their lengths.
     labels
-        What each position along them is called.
+        Label of each position along them.
     present
-        Where there are files; None for everywhere.
+        Where files exist; None for everywhere.
 
     Raises
     ------
     OptionError
-        If there is a dim of another kind, or no file at all.
+        If a dim is of another kind, or no file exists.
 
     Examples
     --------
@@ -128,14 +128,15 @@ def _refuse_others(extra: Mapping[str, int]) -> None:
     for dim in extra:
         if role_of(dim) not in (Role.PLATE, Role.POSITION) and dim != "file":
             raise OptionError(
-                f"an OME-Zarr image has the axes t, c, z, y and x, and {dim} is none of them and "
-                f"no well or position; choose one of its {extra[dim]} with sel={{{dim!r}: ...}}, "
+                f"an OME-Zarr image has the axes t, c, z, y and x, and {dim} is neither one of "
+                f"them nor a well or position; choose one of its {extra[dim]} with "
+                f"sel={{{dim!r}: ...}}, "
                 "or name it t, c, z or position in `pattern` or `file_dims`"
             )
 
 
 def _spread(present: Present | None, extra: Mapping[str, int]) -> NDArray[np.bool_]:
-    """Return whether there is a file at each position of the dims in *extra*."""
+    """Return whether a file exists at each position of the dims in *extra*."""
     if present is None:
         return np.ones(tuple(extra.values()), bool)
     dims, is_there = present
@@ -150,7 +151,7 @@ def _spread(present: Present | None, extra: Mapping[str, int]) -> NDArray[np.boo
 def _name(
     place: Sequence[int], extra: Mapping[str, int], labels: Mapping[str, Sequence[str]]
 ) -> str:
-    """Return what a position is called."""
+    """Return the name of a position."""
     return ", ".join(f"{dim} {labels[dim][i]}" for dim, i in zip(extra, place, strict=True))
 
 
@@ -159,7 +160,7 @@ Names = Mapping[tuple[int, ...], tuple[str, str]]
 
 
 def _find_wells(extra: Mapping[str, int], labels: Mapping[str, Sequence[str]]) -> Names | None:
-    """Return row and column of each well, None where the dims or their names make no plate."""
+    """Return row and column of each well, None if the dims or their names do not form a plate."""
     plate = [dim for dim in extra if role_of(dim) == Role.PLATE]
     if len(extra) - len(plate) > 1 or "file" in extra:
         return None
@@ -224,7 +225,7 @@ def _row_key(row: str) -> tuple[Any, ...]:
 
 
 def as_labels(values: Any) -> list[str]:
-    """Return what the positions along a dim are called. Pure.
+    """Return the labels of the positions along a dim. Pure.
 
     >>> as_labels(np.array(["A1", "A2"])), as_labels([3.0, 4.5]), as_labels(range(2))
     (['A1', 'A2'], ['3', '4.5'], ['0', '1'])

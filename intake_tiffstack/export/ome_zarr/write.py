@@ -1,4 +1,4 @@
-"""An array to an OME-Zarr: a pyramid, the pyramids of a plate, or a series of them."""
+"""Writes an array as an OME-Zarr: a pyramid, the pyramids of a plate, or a series of them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def write_ome_zarr(
 ) -> None:
     """Write an array as an OME-Zarr at *url*: one image, a plate, or a series; the root last.
 
-    Axes are stored in the order ``t c z y x``, those that there are. The source is read once:
+    Axes are stored in the order ``t c z y x``. The source is read once:
     levels are made in the same pass as long as a block of ``tiffstack.block_bytes`` holds whole
     chunks of them, later ones from the last level written. Runs, resumes and verifies as
     :func:`~intake_tiffstack.export.write_zarr` does.
@@ -72,37 +72,37 @@ def write_ome_zarr(
     ----------
     source, url, dims, coords, granule, storage_options, compressor, overwrite, resume, verify, \
 progress
-        As :func:`~intake_tiffstack.export.write_zarr` has them.
-    attrs
-        What is known of the pixels: ``scale``, ``translation`` and ``units`` by dim,
-        ``time_interval`` in seconds, ``channel_names``, ``channel_colors``; all of it is kept, as
-        JSON.
-    present
+        See :func:`~intake_tiffstack.export.zarr_array.write_zarr`.
+    attrs : dict
+        Metadata of the pixels: ``scale``, ``translation`` and ``units`` by dim,
+        ``time_interval`` in seconds, ``channel_names``, ``channel_colors``; all of them are stored,
+        as JSON.
+    present : tuple, optional
         Dims, and a boolean array over them: where the source has a file. Images without one are
         left out; None for everywhere.
-    pyramid
+    pyramid : sequence of Source
         The source at each further level that the files hold, for ``levels="source"``.
-    version
+    version : {"0.5", "0.4"}
         Of OME-Zarr.
-    zarr_format
-        That of the version: 3 of 0.5, 2 of 0.4. None says the same.
-    name
-        Of the image or plate; None for that of the folder.
-    sel
-        Dim to the one value of its coordinate (or the position, where it has none) that is taken.
-    levels
+    zarr_format : {3, 2}, optional
+        Must be that of the version: 3 for 0.5, 2 for 0.4.
+    name : str, optional
+        Of the image or plate; None for the name of the folder.
+    sel : dict, optional
+        Dim to the one value of its coordinate (or the position, without one) that is kept.
+    levels : object
         ``"auto"``, a number, factors by axis, a list of these (see
         :func:`~intake_tiffstack.export.ome_zarr.levels.plan_levels`), or ``"source"``.
-    downsample
+    downsample : {"mean", "nearest", "mode"}
         ``"mean"`` (half a step rounded to even), ``"nearest"``, or ``"mode"`` for labels, which
         also leaves the display settings out.
-    colors
-        Six hexadecimal digits for each channel, or by its name; None for those of `attrs`, else a
+    colors : sequence of str or dict, optional
+        Six hexadecimal digits per channel, or by channel name; None for those of `attrs`, else a
         palette.
-    windows
-        What to show black and in full colour, for each channel or by its name; None: nearly all
-        pixels of the last level (RGB of one byte a sample: all that there can be).
-    chunks, shards
+    windows : sequence of pairs or dict, optional
+        Pixel values shown black and in full colour, per channel or by channel name; None covers
+        nearly all pixels of the last level (8-bit RGB: 0 to 255).
+    chunks, shards : sequence of int, optional
         Shape of a chunk and of a shard along the stored axes; smaller levels have smaller ones.
 
     Raises
@@ -110,7 +110,7 @@ progress
     OptionError
         If an option, dim, coordinate or attribute does not fit.
     TargetExistsError, VerificationError, StorageError
-        As :func:`~intake_tiffstack.export.write_zarr` does.
+        See :func:`~intake_tiffstack.export.zarr_array.write_zarr`.
     """
     if verify not in ("sample", "all", False):
         raise OptionError(f"verify must be 'sample', 'all' or False, but got {verify!r}")
@@ -165,8 +165,8 @@ progress
 
 
 def _check_version(version: Any, zarr_format: Any) -> None:
-    """Raise if there is no such version, or the Zarr format is another's."""
-    if version not in tuple(_FORMATS):  # what cannot be hashed too
+    """Raise if the version is unknown, or the Zarr format does not belong to it."""
+    if version not in tuple(_FORMATS):  # unhashable values too
         raise OptionError(
             f"version must be '0.5' or '0.4' (text; in YAML quoted), but got {version!r}"
         )
@@ -226,12 +226,12 @@ def _plan_arrays(
 def _find_display(
     images: ImageSet, attrs: Mapping[str, Any], dtype: np.dtype[Any], colors: Any, windows: Any
 ) -> ChannelDisplay:
-    """Return how the channels are to be shown."""
+    """Return the display settings of the channels."""
     axis = images.channel_axis
     return ChannelDisplay.of(
         images.channel_labels(),
         images.of_channels(attrs.get("channel_names")),
-        told_colors=images.of_channels(attrs.get("channel_colors")),
+        known_colors=images.of_channels(attrs.get("channel_colors")),
         dtype=dtype,
         colors=colors,
         windows=windows,
@@ -240,7 +240,7 @@ def _find_display(
 
 
 def _title(place: Folder) -> str:
-    """Return the name of a folder, without what says its kind.
+    """Return the name of a folder without its suffixes.
 
     >>> _title(Folder.at("memory://lab/run 7.ome.zarr"))
     'run 7'
