@@ -310,7 +310,8 @@ def test_chunks_encoded_here_are_those_that_zarr_writes(
     write(tmp_path / "a.zarr", pixels, **options)
     url = f"memory://{uuid.uuid4().hex}"
     write(url, pixels, **options)
-    by_zarr = {key: Folder.at(url).read_document(key) for key in Folder.at(url).find()}
+    copy = Folder.at(url)
+    by_zarr = {key: copy.filesystem.cat_file(f"{copy.path}/{key}") for key in copy.find()}
     assert tree(tmp_path / "a.zarr") == by_zarr
 
 

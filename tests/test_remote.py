@@ -22,6 +22,7 @@ import dask
 import fsspec
 import numpy as np
 import pytest
+import s3fs
 import tifffile
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
@@ -37,7 +38,7 @@ from intake_tiffstack.errors import (
     UnreadableFileError,
 )
 from intake_tiffstack.listing.list_files import list_files, stat_file
-from intake_tiffstack.storage import filesystem, store
+from intake_tiffstack.storage import filesystem, s3, store
 from intake_tiffstack.storage import remote_ranges as remote
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.ranges import open_bytes
@@ -861,3 +862,9 @@ def test_keys_far_apart_cost_no_more_than_asking_for_each(
     listing = list_files(urls, storage_options=options)
     assert [request.method for request in s3_server.requests] == ["GET"] * len(urls)
     assert list(listing.files) == [stat_file(url, options) for url in sorted(urls)]
+
+
+@pytest.mark.parametrize("name", s3.USED)
+def test_s3fs_has_what_is_used_beyond_its_interface(name: str) -> None:
+    filesystem = s3fs.S3FileSystem(anon=True, skip_instance_cache=True)
+    assert hasattr(filesystem, name), f"s3fs {s3fs.__version__} has no {name}: mend storage/s3.py"

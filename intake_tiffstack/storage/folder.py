@@ -112,12 +112,6 @@ class Folder:
                 return []
         return [name.rstrip("/").rpartition("/")[2] for name in listed]
 
-    def read_document(self, key: str) -> bytes:
-        """Return one small object below the place."""
-        with self.write_errors():
-            content: bytes = self.filesystem.cat_file(f"{self.path}/{key}")
-        return content
-
     def write_document(self, key: str, content: bytes) -> None:
         """Write one small object below the place, as a whole or not at all."""
         path = f"{self.path}/{key}"

@@ -36,6 +36,7 @@ from intake_tiffstack.storage.failures import (
 )
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.filesystem import get_filesystem, speaks
+from intake_tiffstack.storage.s3 import get_object
 from intake_tiffstack.storage.store import mtime_ns, stat_file
 
 if TYPE_CHECKING:
@@ -221,24 +222,11 @@ def _refuse_answer(part: _Part, status: int, headers: Mapping[str, str]) -> None
 
 
 async def _fetch_s3(filesystem: Any, path: str, part: _Part, is_alive: Callable[[], None]) -> None:
-    """One GetObject, refused by the store where the ETag is not the listed one.
-
-    Not by s3fs's ``_cat_file``: that knows no ``IfMatch``, and repeats what botocore repeats too.
-    """
-    bucket, key, version = filesystem.split_path(path)
-    asked = {"Bucket": bucket, "Key": key, "Range": part.header}
-    if version:
-        asked["VersionId"] = version
-    if part.file.etag and not filesystem.local_expiry_check:  # set for stores without IfMatch
-        asked["IfMatch"] = '"{}"'.format(part.file.etag.strip('"'))
-    await filesystem.set_session()
-    client = await filesystem.get_s3(bucket)
-    # with what every request of this filesystem carries: encryption keys, requester pays
-    asked = filesystem._get_s3_method_kwargs(client.get_object, filesystem.req_kw, **asked)
-    answer = await client.get_object(**asked)
-    body, told = answer["Body"], answer["ResponseMetadata"]
+    """One GetObject, which the store refuses if the ETag is not the listed one."""
+    answer = await get_object(filesystem, path, part.header, part.file.etag)
+    body, response = answer["Body"], answer["ResponseMetadata"]
     async with body:
-        _refuse_answer(part, told["HTTPStatusCode"], told["HTTPHeaders"])
+        _refuse_answer(part, response["HTTPStatusCode"], response["HTTPHeaders"])
         await _fill_part(part, partial(body.read, _CHUNK), is_alive)
 
 

@@ -21,6 +21,7 @@ from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.filesystem import get_filesystem, speaks
+from intake_tiffstack.storage.s3 import list_page, split_key
 from intake_tiffstack.storage.urls import is_local, split_chain
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ class RemoteStore:
             return self
         folders: dict[tuple[str, str], dict[str, str]] = {}
         for path in paths:
-            bucket, key, version = self.filesystem.split_path(path)
+            bucket, key, version = split_key(self.filesystem, path)
             folder, _, name = key.rpartition("/")
             if "." in name and not version and set("*?[{").isdisjoint(path):  # not one, one file
                 folders.setdefault((bucket, folder), {})[key] = path
@@ -222,11 +223,8 @@ class RemoteStore:
         prefix = os.path.commonprefix(keys)  # noqa: RUF071 - by character is what is wanted
         with storage_errors(f"s3://{bucket}/{prefix}", self.storage_options):
             while at < len(keys):
-                where = {"Bucket": bucket, "Prefix": prefix, "StartAfter": keys[at][:-1]}
                 try:
-                    page = self.filesystem.call_s3(
-                        "list_objects_v2", self.filesystem.req_kw, Delimiter="/", **where
-                    )
+                    page = list_page(self.filesystem, bucket, prefix, keys[at][:-1])
                 except (PermissionError, FileNotFoundError):
                     break  # who may read a file need not be allowed to list its folder
                 files = {item["Key"]: item for item in page.get("Contents", ())}
