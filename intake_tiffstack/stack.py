@@ -231,7 +231,7 @@ class TiffStack:
             If the XML is malformed or declares entities.
         """
         file, _ = self._file(self.collection.template)
-        return parse_ome(file, self.options.storage_options)
+        return parse_ome(file, self.collection.reader)
 
     def file_metadata(self, which: int | str = 0) -> dict[str, Any]:
         """Return the metadata of one file; only its header is read.
@@ -263,12 +263,7 @@ class TiffStack:
         if not -len(urls) <= which < len(urls):
             raise OptionError(f"file {which} of {len(urls):,}: rows count from 0")
         file, structure = self._file(which % len(urls))
-        return read_all_of_file(
-            file,
-            structure,
-            storage_options=self.options.storage_options,
-            series=self.options.series,
-        )
+        return read_all_of_file(file, structure, self.collection.reader)
 
     def _file(self, row: int) -> tuple[File, Structure]:
         """Return a file and its structure, with its dims named by the options."""

@@ -29,6 +29,7 @@ from intake_tiffstack.errors import (
     UnsupportedFileError,
     VerificationError,
 )
+from intake_tiffstack.reading.reader import CollectionReader
 from intake_tiffstack.references import open_references
 from intake_tiffstack.references import write as references_writing
 from intake_tiffstack.storage import concurrency as each
@@ -410,13 +411,13 @@ def test_headers_of_remote_files_are_read_side_by_side_in_order(
     fsspec.filesystem("memory").put(str(tmp_path), folder, recursive=True)
     stack = open_stack(f"{folder}/*.tif", pattern="a_t{t:d}.tif")
     stack.to_dask()
-    meeting, read = threading.Barrier(4), references_writing.get_header
+    meeting, read = threading.Barrier(4), CollectionReader.read_header
 
     def read_with_others(*args: Any, **options: Any) -> Any:
         meeting.wait(timeout=30)
         return read(*args, **options)
 
-    monkeypatch.setattr(references_writing, "get_header", read_with_others)
+    monkeypatch.setattr(CollectionReader, "read_header", read_with_others)
     monkeypatch.setattr(each, "AHEAD", 4)
     stack.export(f"{folder}/refs.json", format="references", verify=False)
     np.testing.assert_array_equal(open_references(f"{folder}/refs.json").array.compute(), array)

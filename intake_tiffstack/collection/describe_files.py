@@ -8,12 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from intake_tiffstack.collection.probing import MAX_PROBED_HEADERS
-from intake_tiffstack.dims import Role, role_of
+from intake_tiffstack.collection.examination import reader_of
+from intake_tiffstack.collection.probing import choose_described_rows
 from intake_tiffstack.errors import StorageError, UnreadableFileError
-from intake_tiffstack.header.cache import get_header, get_raw_metadata
 from intake_tiffstack.header.raw_metadata import read_pages_metadata
 from intake_tiffstack.header.sidecars import with_sidecars
 from intake_tiffstack.header.tiff_file import short_text
@@ -22,11 +19,10 @@ from intake_tiffstack.metadata.readers import READERS
 from intake_tiffstack.metadata.readers.ome import refuse_entities
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.storage.concurrency import map_files
-from intake_tiffstack.storage.urls import is_local
 from intake_tiffstack.to_json import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from ome_types import OME
 
@@ -35,6 +31,7 @@ if TYPE_CHECKING:
     from intake_tiffstack.layout.model import Grid
     from intake_tiffstack.metadata.model import FileMetadata
     from intake_tiffstack.options import Options
+    from intake_tiffstack.reading.reader import CollectionReader
     from intake_tiffstack.storage.files import File, FileTable
 
 __all__ = ["parse_ome", "read_all_of_file", "read_metadata"]
@@ -51,23 +48,23 @@ def read_metadata(
     rows = (
         list(headers.structures)
         if options.validate == "all"
-        else _telling_rows(files, grid, headers, template)
+        else choose_described_rows(grid, headers, files.urls, template=template)
     )
-    place: dict[str, Any] = {"storage_options": files.storage_options, "series": options.series}
-    base = get_header(files[rows[0]], **place, level=0).structure.shape if options.level else None
+    reader = reader_of(options)
+    base = reader.read_header(files[rows[0]], level=0).structure.shape if reader.level else None
 
     def describe(row: int) -> FileMetadata | None:
         try:
-            raw = get_raw_metadata(files[row], storage_options=files.storage_options)
+            raw = reader.raw_metadata(files[row])
         except (UnreadableFileError, StorageError):
             if options.on_error == "raise":
                 raise
-            return None  # filled, and told, once its pixels are wanted
+            return None  # its pixels are filled, with a warning, once they are read
         if row == template:
-            raw = with_sidecars(raw, files[row].url, files.storage_options)
+            raw = with_sidecars(raw, files[row].url, reader.storage_options)
         structure = headers.structures.get(row, headers.structures[template])
         if "ome_xml" in raw.tags and row in headers.structures:
-            header = get_header(files[row], **place, level=options.level)
+            header = reader.read_header(files[row])
             raw = replace(raw, notes=(*raw.notes, *_ome_faults(header.notes, files[row].url)))
         fits = base is not None and len(base) == len(structure.shape)
         return describe_file(
@@ -75,7 +72,7 @@ def read_metadata(
             structure.dims,
             structure.shape,
             url=files[row].url,
-            series=options.series,
+            series=reader.series,
             base_shape=base if fits else None,
         )
 
@@ -93,52 +90,27 @@ def _ome_faults(notes: Sequence[str], url: str) -> list[str]:
     ]
 
 
-def _telling_rows(files: FileTable, grid: Grid, headers: HeadersRead, template: int) -> list[int]:
-    """Return the template's row and the first file at each position of every axis.
-
-    Each channel may name its own, and each site lie somewhere else. When it was taken is asked of
-    all time points or of none. A remote file costs requests: but for channels it is asked only if
-    its header was read anyway.
-    """
-    rows = {template: None}
-    for axis in sorted(range(grid.cells.ndim), key=lambda i: role_of(grid.names[i]) == Role.TIME):
-        role = role_of(grid.names[axis])
-        lines = np.moveaxis(grid.cells, axis, 0).reshape(grid.cells.shape[axis], -1)
-        if role == Role.TIME and len(rows) + len(lines) > MAX_PROBED_HEADERS:
-            continue
-        for line in lines[:MAX_PROBED_HEADERS]:
-            for row in line[line >= 0][:1].tolist():
-                is_cheap = row in headers.structures or is_local(files.urls[row])
-                if row not in headers.unreadable and (is_cheap or role == Role.CHANNEL):
-                    rows[row] = None
-    return list(rows)[:MAX_PROBED_HEADERS]
-
-
-def read_all_of_file(
-    file: File,
-    structure: Structure,
-    *,
-    storage_options: Mapping[str, Any],
-    series: int,
-) -> dict[str, Any]:
+def read_all_of_file(file: File, structure: Structure, reader: CollectionReader) -> dict[str, Any]:
     """Return all that one file says, as JSON can hold it: what is understood, and as it is.
 
     Walks all pages of a file that Micro-Manager wrote.
     """
-    raw = get_raw_metadata(file, storage_options=storage_options)
-    raw = with_sidecars(raw, file.url, storage_options)
-    described = describe_file(raw, structure.dims, structure.shape, url=file.url, series=series)
+    raw = reader.raw_metadata(file)
+    raw = with_sidecars(raw, file.url, reader.storage_options)
+    described = describe_file(
+        raw, structure.dims, structure.shape, url=file.url, series=reader.series
+    )
     told = asdict(described) | dict(described.channels) | dict(described.facts)
-    as_it_is = {f"raw_{reader.name}": raw.tags.get(reader.name) for reader in READERS}
+    as_it_is = {f"raw_{source.name}": raw.tags.get(source.name) for source in READERS}
     as_it_is["raw_beside"] = raw.sidecars
     if "micromanager" in raw.tags:
-        as_it_is["raw_pages"] = read_pages_metadata(file, storage_options=storage_options)
+        as_it_is["raw_pages"] = read_pages_metadata(file, storage_options=reader.storage_options)
     dropped = ("channels", "facts")
     found: dict[str, Any] = plain({k: v for k, v in (told | as_it_is).items() if k not in dropped})
     return found
 
 
-def parse_ome(file: File, storage_options: Mapping[str, Any]) -> OME | None:
+def parse_ome(file: File, reader: CollectionReader) -> OME | None:
     """Return all of a file's OME-XML as ome-types has it, None where it has none.
 
     Raises
@@ -148,7 +120,7 @@ def parse_ome(file: File, storage_options: Mapping[str, Any]) -> OME | None:
     UnreadableFileError
         The XML is broken, is of a schema that nobody knows, or declares entities.
     """
-    xml = get_raw_metadata(file, storage_options=storage_options).tags.get("ome_xml")
+    xml = reader.raw_metadata(file).tags.get("ome_xml")
     if xml is None:
         return None
     try:

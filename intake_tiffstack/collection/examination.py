@@ -23,8 +23,6 @@ from intake_tiffstack.errors import (
     UnreadableFileError,
     warn,
 )
-from intake_tiffstack.header import Structure, rename_dims
-from intake_tiffstack.header.cache import get_header
 from intake_tiffstack.layout.columns import field_without_pattern, select_files, stray_error
 from intake_tiffstack.layout.combine import combine
 from intake_tiffstack.layout.grid import place_files
@@ -36,17 +34,19 @@ from intake_tiffstack.listing.url_list import has_tiff_suffix
 from intake_tiffstack.pattern.infer import no_match_error
 from intake_tiffstack.pattern.matching import compile_pattern, match_paths
 from intake_tiffstack.progress import reported
+from intake_tiffstack.reading.reader import CollectionReader
 from intake_tiffstack.storage.concurrency import map_files
 from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from intake_tiffstack.header import Header, Structure
     from intake_tiffstack.listing.list_files import Listing
     from intake_tiffstack.options import Options
     from intake_tiffstack.storage.files import FileTable
 
-__all__ = ["Examination", "file_dims_of", "find_files", "take_listing", "template_row"]
+__all__ = ["Examination", "find_files", "reader_of", "take_listing", "template_row"]
 
 
 class Examination:
@@ -228,38 +228,33 @@ def _place(found: FilesFound, options: Options) -> Grid:
     )
 
 
-def file_dims_of(options: Options) -> tuple[Any, ...] | None:
-    """Return the option ``file_dims`` as names, or as pairs of name and size. Pure."""
-    if isinstance(options.file_dims, dict):
-        return tuple(options.file_dims.items())
-    return None if options.file_dims is None else tuple(options.file_dims)
+def reader_of(options: Options) -> CollectionReader:
+    """Return what opens the files of a collection with these options. Pure."""
+    dims: Any = options.file_dims
+    if dims is not None:
+        dims = tuple(dims.items() if isinstance(dims, dict) else dims)
+    return CollectionReader(options.storage_options, options.series, options.level, dims)
 
 
 def read_headers(files: FileTable, grid: Grid, options: Options) -> HeadersRead:
     """Return the structures of the template and of as many files as ``validate`` asks for."""
-    file_dims = file_dims_of(options)
+    reader = reader_of(options)
     notes: dict[str, None] = {}
     unreadable: dict[int, TiffStackError] = {}
 
-    def read(row: int) -> Structure | None:
+    def read(row: int) -> Header | None:
         try:
-            header = get_header(
-                files[row],
-                storage_options=files.storage_options,
-                series=options.series,
-                level=options.level,
-            )
+            header = reader.read_header(files[row])
         except (UnreadableFileError, StorageError) as exc:
             if options.on_error == "raise":
                 raise
             unreadable[row] = exc
             return None
         notes.update(dict.fromkeys(header.notes[:2]))
-        return header.structure
+        return header
 
-    first, template = _first_structure(grid, read, unreadable)
-    if file_dims is not None:
-        template = rename_dims(template, file_dims, files.urls[first])
+    first, header = _first_header(grid, read, unreadable)
+    template = reader.name_dims(header.structure, header.file.url)
     are_local = is_local(files.urls[0]) and is_local(files.urls[-1])  # sorted: remote ones last
     rows = choose_headers(
         grid,
@@ -273,15 +268,13 @@ def read_headers(files: FileTable, grid: Grid, options: Options) -> HeadersRead:
     with reported(progress, len(rows), title="headers", unit="file") as advance:
 
         def read_counted(row: int) -> Structure | None:
-            structure = read(row)
+            header = read(row)
             advance(1)
-            return structure
+            return None if header is None else reader.structure_of(header)
 
-        found = list(map_files(read_counted, files, rows))
+        others = list(map_files(read_counted, files, rows))
     structures = {first: template}
-    for row, structure in zip(rows, found, strict=True):
-        if structure is not None:
-            structures[row] = _rename_alike(structure, file_dims, files.urls[row])
+    structures |= {row: s for row, s in zip(rows, others, strict=True) if s is not None}
     sizes = files.sizes[grid.rows]
     return HeadersRead(
         structures=structures,
@@ -291,25 +284,16 @@ def read_headers(files: FileTable, grid: Grid, options: Options) -> HeadersRead:
     )
 
 
-def _rename_alike(structure: Structure, file_dims: tuple[Any, ...] | None, url: str) -> Structure:
-    """Return the structure with ``file_dims``; as it is where these fit the template alone.
-
-    What sets it apart is then told as for any file that differs, or is a rest of one plane.
-    """
-    try:
-        return structure if file_dims is None else rename_dims(structure, file_dims, url)
-    except OptionError:
-        return structure
-
-
-def _first_structure(
-    grid: Grid, read: Any, unreadable: Mapping[int, TiffStackError]
-) -> tuple[int, Structure]:
-    """Return the row and the structure of the first file that can be read."""
+def _first_header(
+    grid: Grid,
+    read: Callable[[int], Header | None],
+    unreadable: Mapping[int, TiffStackError],
+) -> tuple[int, Header]:
+    """Return the row and the header of the first file that can be read."""
     for row in map(int, grid.rows):
-        structure: Structure | None = read(row)
-        if structure is not None:
-            return row, structure
+        header = read(row)
+        if header is not None:
+            return row, header
     raise next(iter(unreadable.values()))
 
 

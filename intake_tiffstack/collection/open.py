@@ -12,7 +12,7 @@ from dask.utils import parse_bytes
 from intake_tiffstack.arrays.chunks import choose_chunks, decoded_whole
 from intake_tiffstack.arrays.stack_array import StackArray
 from intake_tiffstack.collection.describe_files import read_metadata
-from intake_tiffstack.collection.examination import Examination, file_dims_of, template_row
+from intake_tiffstack.collection.examination import Examination, reader_of, template_row
 from intake_tiffstack.collection.merge_metadata import Merged, merge
 from intake_tiffstack.collection.model import Discovery
 from intake_tiffstack.errors import (
@@ -23,6 +23,7 @@ from intake_tiffstack.reading.options import ReadOptions
 
 if TYPE_CHECKING:
     from intake_tiffstack.options import Options
+    from intake_tiffstack.reading.reader import CollectionReader
     from intake_tiffstack.storage.files import FileTable
 
 __all__ = ["Collection", "open_collection"]
@@ -48,6 +49,11 @@ class Collection:
     def files(self) -> FileTable:
         """The files that take part, by row."""
         return self.discovery.listing.files
+
+    @property
+    def reader(self) -> CollectionReader:
+        """Opens the files."""
+        return reader_of(self.options)
 
     @property
     def template(self) -> int:
@@ -119,9 +125,7 @@ def open_collection(examination: Examination) -> Collection:
 
 def _read_options(options: Options, dtype: np.dtype[Any]) -> ReadOptions:
     return ReadOptions(
-        series=options.series,
-        level=options.level,
-        file_dims=file_dims_of(options),
+        reader=reader_of(options),
         fill_value=_fitting(options.fill_value, dtype),
         on_error=options.on_error,
         arraytype=options.arraytype,

@@ -1,4 +1,4 @@
-"""Which headers to read when a collection is opened. Pure."""
+"""Which headers and which metadata to read when a collection is opened. Pure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ import numpy as np
 
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import OptionError
+from intake_tiffstack.storage.urls import is_local as is_local_url
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    from intake_tiffstack.collection.model import HeadersRead
     from intake_tiffstack.layout.model import Grid
     from intake_tiffstack.structure import Structure
 
-__all__ = ["MAX_LOCAL_HEADERS", "MAX_PROBED_HEADERS", "choose_headers"]
+__all__ = ["MAX_LOCAL_HEADERS", "MAX_PROBED_HEADERS", "choose_described_rows", "choose_headers"]
 
 MAX_LOCAL_HEADERS = 1_000
 """Local files whose headers are all read: 0.2 ms each."""
@@ -77,6 +81,29 @@ def choose_headers(
         if name in template.dims:
             chosen.update(dict.fromkeys(_first_rows(grid.cells, axis)))
     return list(chosen)
+
+
+def choose_described_rows(
+    grid: Grid, headers: HeadersRead, urls: Sequence[str], *, template: int
+) -> list[int]:
+    """Return the rows whose metadata to read: the template, and the first file per position. Pure.
+
+    Each channel may have its own name, and each site its own place. Acquisition times are read of
+    all time points or of none. A remote file costs requests: except per channel, its metadata are
+    read only if its header was read anyway.
+    """
+    rows = {template: None}
+    for axis in sorted(range(grid.cells.ndim), key=lambda i: role_of(grid.names[i]) == Role.TIME):
+        role = role_of(grid.names[axis])
+        lines = np.moveaxis(grid.cells, axis, 0).reshape(grid.cells.shape[axis], -1)
+        if role == Role.TIME and len(rows) + len(lines) > MAX_PROBED_HEADERS:
+            continue
+        for line in lines[:MAX_PROBED_HEADERS]:
+            for row in line[line >= 0][:1].tolist():
+                is_cheap = row in headers.structures or is_local_url(urls[row])
+                if row not in headers.unreadable and (is_cheap or role == Role.CHANNEL):
+                    rows[row] = None
+    return list(rows)[:MAX_PROBED_HEADERS]
 
 
 def _first_rows(cells: NDArray[np.int32], axis: int) -> list[int]:

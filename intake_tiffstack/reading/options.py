@@ -1,24 +1,21 @@
-"""How the files of a collection are read."""
+"""How the pixels of a collection are read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    pass
+from intake_tiffstack.reading.reader import CollectionReader
 
 __all__ = ["ReadOptions"]
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """The options that decide what a file's pixels are, and what to do without them."""
+    """The options that decide the value of a pixel, and what replaces a file that is unreadable."""
 
-    series: int = 0
-    level: int = 0
-    file_dims: tuple[str, ...] | tuple[tuple[str, int], ...] | None = None
-    """Names, or pairs of name and size."""
+    reader: CollectionReader = field(default_factory=CollectionReader)
+    """Opens the files."""
     fill_value: Any = 0
     on_error: Literal["raise", "fill"] = "raise"
     arraytype: str = "numpy"

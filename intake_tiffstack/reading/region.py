@@ -6,13 +6,11 @@ import itertools
 import logging
 import math
 import operator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from intake_tiffstack.errors import (
-    OptionError,
     StorageError,
     StructureMismatchError,
     TiffStackError,
@@ -24,9 +22,7 @@ from intake_tiffstack.header import (
     SegmentedFrames,
     Structure,
     decode_segment,
-    rename_dims,
 )
-from intake_tiffstack.header.cache import open_file
 from intake_tiffstack.reading.spans import Region, merge_ranges, plan_segments, plan_spans
 from intake_tiffstack.storage.ranges import ByteSource, open_bytes
 
@@ -111,13 +107,8 @@ def read_part(
     """
     file, expected = files[part.row], part.expected
     try:
-        header, source = open_file(
-            file, storage_options=files.storage_options, series=options.series, level=options.level
-        )
-        structure = header.structure
-        if options.file_dims is not None:
-            with suppress(OptionError):  # a rest of one plane, or a misfit that is told below
-                structure = rename_dims(structure, options.file_dims, file.url)
+        header, source = options.reader.open(file)
+        structure = options.reader.structure_of(header)
         lacking = _lacking_dims(structure, expected, layout)
         kept = [i for i in range(len(expected)) if i not in lacking]
         if (structure.shape, structure.dtype, structure.dims) != (

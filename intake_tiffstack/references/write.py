@@ -7,7 +7,6 @@ import math
 import os
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -22,8 +21,7 @@ from intake_tiffstack.errors import (
     UnsupportedFileError,
     VerificationError,
 )
-from intake_tiffstack.header import Header, Structure, rename_dims
-from intake_tiffstack.header.cache import get_header
+from intake_tiffstack.header import Header, Structure
 from intake_tiffstack.layout.model import Layout
 from intake_tiffstack.progress import Progress, reported
 from intake_tiffstack.redact import hide_in_text
@@ -237,18 +235,9 @@ def _first_chunk(layout: Layout, cell: Sequence[int], cut: Cut) -> list[int]:
 
 def _read_header(source: StackArray, row: int) -> tuple[Header, Structure]:
     """Return the header of a file, and its structure as the options name its dims."""
-    options, file = source.options, source.files[row]
-    header = get_header(
-        file,
-        storage_options=source.files.storage_options,
-        series=options.series,
-        level=options.level,
-    )
-    structure = header.structure
-    if options.file_dims is not None:
-        with suppress(OptionError):  # of a rest of one plane; told below
-            structure = rename_dims(structure, options.file_dims, file.url)
-    return header, structure
+    reader = source.options.reader
+    header = reader.read_header(source.files[row])
+    return header, reader.structure_of(header)
 
 
 def _refuse_unequal(

@@ -1,0 +1,88 @@
+"""How each file of a collection is opened, and which of its images is read.
+
+Light to import: a dask scheduler unpickles this without tifffile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from intake_tiffstack.errors import OptionError
+
+if TYPE_CHECKING:
+    from intake_tiffstack.header import Header, Structure
+    from intake_tiffstack.metadata.reader import RawMetadata
+    from intake_tiffstack.storage.files import File
+    from intake_tiffstack.storage.ranges import ByteSource
+
+__all__ = ["CollectionReader"]
+
+
+@dataclass(frozen=True)
+class CollectionReader:
+    """Opens the files of one collection: storage options, series, level and names of the dims."""
+
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    """For fsspec; never shown, and not part of a token."""
+    series: int = 0
+    level: int = 0
+    file_dims: tuple[str, ...] | tuple[tuple[str, int], ...] | None = None
+    """Names, or pairs of name and size; None takes the dims that the file states."""
+
+    def read_header(self, file: File, *, level: int | None = None) -> Header:
+        """Return the header of a file, parsed at most once in this process.
+
+        Parameters
+        ----------
+        file : File
+            As it was listed.
+        level : int, optional
+            Another pyramid level than that of the collection.
+        """
+        from intake_tiffstack.header.cache import get_header
+
+        return get_header(
+            file,
+            storage_options=self.storage_options,
+            series=self.series,
+            level=self.level if level is None else level,
+        )
+
+    def open(self, file: File) -> tuple[Header, ByteSource]:
+        """Return the header of a file, and the source of its bytes."""
+        from intake_tiffstack.header.cache import open_file
+
+        return open_file(
+            file, storage_options=self.storage_options, series=self.series, level=self.level
+        )
+
+    def raw_metadata(self, file: File) -> RawMetadata:
+        """Return the metadata of a file as they stand in it."""
+        from intake_tiffstack.header.cache import get_raw_metadata
+
+        return get_raw_metadata(file, storage_options=self.storage_options)
+
+    def name_dims(self, structure: Structure, url: str) -> Structure:
+        """Return a structure with its dims named by `file_dims`. Pure.
+
+        Raises
+        ------
+        OptionError
+            If `file_dims` do not fit the structure.
+        """
+        from intake_tiffstack.header import rename_dims
+
+        return structure if self.file_dims is None else rename_dims(structure, self.file_dims, url)
+
+    def structure_of(self, header: Header) -> Structure:
+        """Return the structure of a file with its dims named by `file_dims` if these fit. Pure.
+
+        A file that they do not fit keeps its own dims: the comparison with the layout that follows
+        accepts a remainder of a single plane, and reports any other difference.
+        """
+        with suppress(OptionError):
+            return self.name_dims(header.structure, header.file.url)
+        return header.structure
