@@ -192,7 +192,6 @@ def test_channels_have_names_colours_and_windows(tmp_path: Path) -> None:
         ({"downsample": "gaussian"}, "downsample must be"),
         ({"downsample": ["mean"]}, "downsample must be"),
         ({"version": ["0.5"]}, "version must be"),
-        ({"verify": "most"}, "verify must be"),
         ({"attrs": {"a": object()}}, "cannot be stored as JSON"),
     ],
     ids=lambda value: None if isinstance(value, dict) else str(value)[:20],

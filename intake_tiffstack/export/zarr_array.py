@@ -11,7 +11,6 @@ from dask.base import tokenize
 from intake_tiffstack.copies.attributes import Coords, checked_dims, encode_attributes
 from intake_tiffstack.copies.chunk_plan import Lengths, page_dims_last, plan_blocks, resolve_chunks
 from intake_tiffstack.copies.verify import Verify
-from intake_tiffstack.errors import OptionError
 from intake_tiffstack.export.passes import Pass, Source
 from intake_tiffstack.export.planned_array import plan_array
 from intake_tiffstack.export.write_copy import write_copy
@@ -97,8 +96,6 @@ def write_zarr(
         If a write fails; the message names the URL and the reason. What was written until then
         stays, does not open as a Zarr, and is resumed by the same call.
     """
-    if verify not in ("sample", "all", False):
-        raise OptionError(f"verify must be 'sample', 'all' or False, but got {verify!r}")
     place = Folder.at(url, storage_options)
     shape, itemsize = tuple(source.shape), source.dtype.itemsize
     dims = checked_dims(dims, shape)

@@ -148,8 +148,8 @@ def plate_attributes(version: Version, plate: Plate, name: str) -> dict[str, Any
 
 def well_attributes(version: Version, fields: Sequence[str]) -> dict[str, Any]:
     """Return the attributes of the group of a well."""
-    fields = {"well": {"images": [{"path": field} for field in fields]}}
-    return _dump(version, _MODELS[version].Well.model_validate(fields))
+    well = {"well": {"images": [{"path": field} for field in fields]}}
+    return _dump(version, _MODELS[version].Well.model_validate(well))
 
 
 def series_attributes(version: Version, paths: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -112,8 +112,6 @@ progress
     TargetExistsError, VerificationError, StorageError
         See :func:`~intake_tiffstack.export.zarr_array.write_zarr`.
     """
-    if verify not in ("sample", "all", False):
-        raise OptionError(f"verify must be 'sample', 'all' or False, but got {verify!r}")
     _check_version(version, zarr_format)
     place, reduce = Folder.at(url, storage_options), find_reduce(downsample)
     sizes = dict(zip(checked_dims(dims, source.shape), source.shape, strict=True))
