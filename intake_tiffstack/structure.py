@@ -63,7 +63,7 @@ def rename_dims(structure: Structure, file_dims: Sequence[Any], url: str) -> Str
     Raises
     ------
     OptionError
-        The count or the sizes do not fit; the message shows both.
+        If the count or the sizes do not fit; the message shows both.
     """
     names = tuple(file_dims)
     if names and not isinstance(names[0], str):

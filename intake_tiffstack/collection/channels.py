@@ -1,4 +1,4 @@
-"""What is known of each channel of a collection: names, colors, wavelengths, ranges."""
+"""Names, colors, wavelengths and display ranges of the channels of a collection."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def describe_channels(
     Raises
     ------
     OptionError
-        The option *names* does not fit the channels.
+        If the option *names* does not fit the channels.
     """
     dim = channel_dim(layout)
     if dim is None:

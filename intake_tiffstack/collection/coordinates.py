@@ -1,7 +1,6 @@
-"""Coordinates of a collection: of names and options, physical ones, and what files say beside.
+"""Coordinates of a collection: from names, options, calibration and the metadata of files. Pure.
 
-Pure: values go in, one :class:`Coordinate` a name comes out. xarray, the metadata and a copy all
-show these.
+xarray, the metadata and a copy all show these.
 """
 
 from __future__ import annotations
@@ -48,11 +47,11 @@ class Coordinate:
     dims: tuple[str, ...]
     """What it lies along."""
     values: NDArray[Any]
-    """One a position."""
+    """One per position."""
     provenance: str
-    """Where it was learnt."""
+    """Source of the values."""
     unit: str | None = None
-    """Unit of the values, None where they have none or it is not known."""
+    """Unit of the values, None if they have none or it is unknown."""
 
 
 def build_coordinates(
@@ -102,7 +101,7 @@ def build_coordinates(
 
 
 def coordinate_to_json(coord: Coordinate) -> dict[str, Any]:
-    """Return a coordinate as JSON can hold it.
+    """Return a coordinate as JSON values; a long one by its first and last value.
 
     >>> times = np.array(["2024-01-01", "NaT"], "datetime64[D]")
     >>> coordinate_to_json(Coordinate(("t",), times, "file names"))

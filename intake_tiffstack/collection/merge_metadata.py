@@ -38,15 +38,15 @@ __all__ = [
 ]
 
 FAULT_LIMIT = 3
-"""Faults of files that a warning shows; it counts the others."""
+"""Number of faults that a warning shows; it counts the others."""
 
 _SHOULD_AGREE = ("crs", "objective", "instrument")
-"""What one collection has one of."""
+"""Facts that should be the same in all files."""
 
 
 @dataclass(frozen=True, eq=False)
 class Merged:
-    """What is known of a collection."""
+    """Metadata and coordinates of a collection."""
 
     metadata: dict[str, Any]
     """As JSON can hold it."""
@@ -64,7 +64,7 @@ def merge(
     units: Mapping[str, str] | None = None,
     coords: Collection[str] = (),
 ) -> Merged:
-    """Return what is known of the collection. Pure.
+    """Return the metadata and coordinates of the collection. Pure.
 
     Options beat names, and names beat files. Warns (TiffStackWarning) of files that disagree,
     naming two of them and both values, and of what was wrong in files.
@@ -88,8 +88,8 @@ def merge(
     Raises
     ------
     OptionError
-        An option for a dim that is not there, a step that is none, channel names of the wrong
-        number.
+        If an option names a dim that is not there, a step is 0 or not a number, or the number of
+        channel names is wrong.
     """
     _warn_of_faults(files.values())
     known = Calibration([dim.name for dim in layout.dims])

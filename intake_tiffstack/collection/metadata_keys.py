@@ -28,11 +28,11 @@ _ABSENT: Mapping[str, Any] = {
     **dict.fromkeys((*CHANNEL_KEYS, *FACT_KEYS)),
     "provenance": {},
 }
-"""What each key holds where nothing is known."""
+"""Value of each key if nothing is known."""
 
 
 class PhysicalPixelSizes(NamedTuple):
-    """Extent of a pixel in micrometre; None where it is not known."""
+    """Extent of a pixel in micrometres; None if unknown."""
 
     Z: float | None
     Y: float | None

@@ -1,9 +1,9 @@
 """The structure of one TIFF: what its pages are, and where their bytes lie.
 
-The only room that knows tifffile's classes. It hands out plain values: a :class:`Structure`
-(shape, dtype, dims), the place of every segment, and one opaque ``decode`` that is tifffile's own,
-so that JPEG tables, packed bits, predictors and fill order have a single author. No file is held
-open: a table once made serves any number of threads.
+The only room that opens files with tifffile. It returns plain values: a :class:`Structure` (shape,
+dtype, dims), the offset of every segment, and tifffile's own ``decode``, so that JPEG tables,
+packed bits, predictors and fill order have one implementation. No file stays open, and the values
+serve any number of threads.
 """
 
 from intake_tiffstack.header.dim_names import name_dims

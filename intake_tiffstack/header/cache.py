@@ -88,7 +88,7 @@ class HeaderCache:
     def get(
         self, file: File, *, storage_options: Mapping[str, Any], series: int, level: int
     ) -> Header:
-        """Return the header of *file*, read now if it is not here."""
+        """Return the header of *file*, from the cache if it is there."""
         return self.open(file, storage_options=storage_options, series=series, level=level)[0]
 
     def open(

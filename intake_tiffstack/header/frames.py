@@ -45,7 +45,7 @@ class RawFrames:
 
 
 class Decode(Protocol):
-    """What tifffile hands out to turn the bytes of a segment into pixels."""
+    """tifffile's function that turns the bytes of a segment into pixels."""
 
     def __call__(
         self, data: bytes | memoryview | None, index: int, /, **kwargs: Any
@@ -55,7 +55,7 @@ class Decode(Protocol):
 
 @dataclass(frozen=True)
 class Coding:
-    """What the bytes of a segment are, for those who decode them without this package."""
+    """Encoding of the bytes of a segment, for readers other than this package."""
 
     codec: Codec
     """The compression."""
@@ -126,9 +126,9 @@ def locate_frames(
     Raises
     ------
     UnreadableFileError
-        Segments are missing or lie outside the file.
+        If segments are missing or lie outside the file.
     UnsupportedFileError
-        The decoder says that it cannot.
+        If the decoder cannot decode such a file.
     """
     keyframe = image.keyframe
     stored = np.dtype(keyframe.parent.byteorder + keyframe.dtype.char)
@@ -211,7 +211,7 @@ def _segment_table(
 def refuse_outside(
     offsets: NDArray[np.int64], counts: NDArray[np.int64] | int, file: File, what: str
 ) -> None:
-    """Raise where bytes are said to lie outside the file; absent and sparse ones are fine."""
+    """Raise if segments lie outside the file; absent and sparse ones are fine."""
     if file.size < 0:
         return
     # not offsets + counts > size: in BigTIFF that sum may be more than 64 bits

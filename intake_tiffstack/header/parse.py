@@ -47,7 +47,7 @@ _FRAME_AXES: Mapping[str, int] = {"Z": 1, "Y": 2, "X": 3}
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """All that reading a region of one file needs to know."""
+    """Structure and segment offsets of one file: what reading a region needs."""
 
     file: File
     structure: Structure
@@ -80,37 +80,36 @@ def read_header(
     data: HeaderBytes | None = None,
     keep_metadata: Callable[[RawMetadata], None] | None = None,
 ) -> Header:
-    """Return the structure of a file and where its segments lie; no pixel is read.
+    """Return the structure of a file and the offsets of its segments; no pixel is read.
 
     Parameters
     ----------
-    file
+    file : File
         The file as it was listed.
-    storage_options
-        Handed to fsspec for a remote file.
-    series, level
+    storage_options : mapping, optional
+        Passed to fsspec for a remote file.
+    series, level : int
         Which image series, and which level of its pyramid.
-    max_image_bytes
-        Refuse a page that declares more than this, decoded; None for no bound.
-    data
-        What to read the file through, for a caller that has read from it or wants to know what was
-        read; None makes one.
-    keep_metadata
+    max_image_bytes : int, optional
+        Refuse a page that declares more bytes than this, decoded; None for no bound.
+    data : HeaderBytes, optional
+        Reads the file, for a caller that has read from it or wants to know what was read.
+    keep_metadata : callable, optional
         Called with the file's raw metadata if this parse has them at hand, so that the file is not
         parsed again for them.
 
     Raises
     ------
     UnreadableFileError
-        Not a TIFF, truncated or corrupt; a segment outside the file.
+        If the file is not a TIFF, is truncated or corrupt, or has a segment outside the file.
     UnsupportedFileError
-        A compression, sample format or layout that the decoders do not know.
+        If the decoders do not know its compression, sample format or layout.
     TooLargeError
-        More pixels declared than the codec can give, or than `max_image_bytes`.
+        If it declares more pixels than the codec can produce, or than `max_image_bytes`.
     FileChangedError
-        The file went away after it was listed.
+        If the file was removed after it was listed.
     OptionError
-        There is no such series or level.
+        If there is no such series or level.
     """
     if data is None:
         data = open_header(file, storage_options)

@@ -1,4 +1,4 @@
-"""What Micro-Manager keeps in files beside its TIFFs: the summary, and how channels are shown."""
+"""Files that Micro-Manager writes beside its TIFFs: the summary and the display settings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def with_sidecars(raw: RawMetadata, url: str, storage_options: Mapping[str, Any]
 
 
 def _is_name_of_micromanager(url: str) -> bool:
-    """Return whether a file has a name as Micro-Manager gives them. Pure.
+    """Return whether a file is named as Micro-Manager does. Pure.
 
     >>> _is_name_of_micromanager("/d/img_000000003_DAPI_000.tif")
     True
@@ -50,7 +50,7 @@ def _is_name_of_micromanager(url: str) -> bool:
 def _read_beside(
     url: str, storage_options: Mapping[str, Any]
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Return the name of each file beside and what it says, and a sentence for each fault."""
+    """Return the content of each sidecar by its name, and a sentence for each fault."""
     found: dict[str, dict[str, Any]] = {}
     faults: list[str] = []
     for key, path in _candidates(url):
@@ -71,7 +71,7 @@ def _read_beside(
 
 
 def _candidates(url: str) -> Iterator[tuple[str, str]]:
-    """Yield what may be in which file, the nearest first. Pure.
+    """Yield the key and path of each possible sidecar, the nearest first. Pure.
 
     >>> [path for _, path in _candidates("/d/Pos0/x_MMStack_1.ome.tif")][:2]
     ['/d/Pos0/x_MMStack_metadata.txt', '/d/Pos0/metadata.txt']

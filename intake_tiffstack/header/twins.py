@@ -62,7 +62,7 @@ class Templates:
         Raises
         ------
         UnreadableFileError
-            It is built like one and its segments lie outside of it: it is truncated.
+            If it is built like one and its segments lie outside of it: it is truncated.
         """
         template = self._by_size.get(file.size)
         if template is not None and all(
@@ -84,13 +84,13 @@ class Templates:
 
         Parameters
         ----------
-        header
-            What the parse found.
-        data
-            What it read through.
-        reopen
-            Gives that anew, for the directories: they are read when a second file comes, since
-            10,000 of them take as long as all else, and many a source is one file.
+        header : Header
+            The result of the parse.
+        data : HeaderBytes
+            What it was read through.
+        reopen : callable
+            Returns that anew, for the directories: they are read when a second file comes, since
+            10,000 of them take as long as the rest, and many sources are one file.
         """
         self._take_in_last()
         if max(len(self._by_size), len(self._by_tags)) >= MOST_TEMPLATES:
@@ -154,7 +154,7 @@ def _with_table(
 def _pages_of(
     frames: RawFrames | SegmentedFrames, directories: tuple[Directory, ...]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Return offsets and counts, a row a page, None where pages have unequal tables."""
+    """Return offsets and counts, one row per page, None if pages have unequal tables."""
     lengths = {len(d.offsets) for d in directories} | {len(d.counts) for d in directories}
     if len(lengths) != 1 or 0 in lengths:
         return None

@@ -1,5 +1,4 @@
-"""Meaning: what files say of their pixels, and what the collection is said to be. Pure.
+"""Metadata of one file: what each source contains, and what it means.
 
-``file_metadata`` reads one file's by a module a kind of writer, ``merging`` puts those of many
-together with names and options.
+``readers/`` has one module per source; ``describe_file`` merges them into a ``FileMetadata``.
 """

@@ -1,7 +1,7 @@
-"""What one file says its pixels mean: steps, units, origin, channels, times and what took it.
+"""The metadata of one file: pixel sizes, units, origin, channels, times and instrument.
 
-Each source has its reader; each value carries where it stands. Bad metadata never stop the pixels:
-a fault becomes a sentence that names the file, and what is not known is absent, never guessed.
+Each value has its source. Faulty metadata never prevent reading pixels: a fault becomes a warning
+that names the file, and an unknown value is absent, never guessed.
 """
 
 from __future__ import annotations

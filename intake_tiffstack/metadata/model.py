@@ -1,4 +1,4 @@
-"""What one file says of its pixels, as values, and how it is gathered source by source."""
+"""The metadata of one file as values, and the collector that readers add them to."""
 
 from __future__ import annotations
 
@@ -32,44 +32,44 @@ CHANNEL_KEYS = (
     "excitation_wavelengths",
     "display_ranges",
 )
-"""What may be said of each channel: text, ``#rrggbb``, nm, nm, [darkest, brightest]."""
+"""Keys of values per channel: text, ``#rrggbb``, nm, nm, [darkest, brightest]."""
 
 FACT_KEYS = ("acquired", "created", "objective", "instrument", "software", "crs", "affine")
-"""What may be said of a file as a whole."""
+"""Keys of values per file."""
 
 _DIMS = frozenset("tzyx")
 
 
 @dataclass(frozen=True)
 class FileMetadata:
-    """What one file says of its pixels, as numbers.
+    """The metadata of one file.
 
-    Steps and origins are keyed by ``t``, ``z``, ``y`` and ``x``, whatever the file calls its dims
-    and also where it has no such dim: a plane knows how far the next one is.
+    Steps and origins are keyed by ``t``, ``z``, ``y`` and ``x``, whatever the file calls its dims,
+    and also if it has no such dim: a plane may record the distance to the next.
     """
 
     url: str
     scale: Mapping[str, float] = field(default_factory=dict)
     """Distance from one position to the next; negative where the axis runs the other way."""
     units: Mapping[str, str] = field(default_factory=dict)
-    """Unit of ``scale`` and ``translation``; a unit that is not known is absent."""
+    """Unit of ``scale`` and ``translation``; an unknown unit is absent."""
     translation: Mapping[str, float] = field(default_factory=dict)
-    """Where the centre of position 0 is."""
+    """Coordinate of the centre of position 0."""
     channels: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    """:data:`CHANNEL_KEYS` to one value a channel; of one without a name ``""``, else None."""
+    """:data:`CHANNEL_KEYS` to one value per channel; an unknown name is ``""``, others None."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """:data:`FACT_KEYS` to text, a dict or a list; times are ISO 8601 text."""
     times: tuple[float, ...] = ()
-    """Seconds from ``acquired`` to each time point of the file, none where they are not known."""
+    """Seconds from ``acquired`` to each time point of the file, empty if unknown."""
     heights: tuple[float, ...] = ()
-    """Micrometres of each of the file's positions along z, none where they are not known."""
+    """Position of each z plane of the file, in micrometres, empty if unknown."""
     provenance: Mapping[str, str] = field(default_factory=dict)
-    """``scale.y``, ``channel_names``, ``crs``, ``times`` ...: where it was learnt."""
+    """``scale.y``, ``channel_names``, ``crs``, ``times`` ... to the source of the value."""
     warnings: tuple[str, ...] = ()
-    """What was left out and why, one sentence each, naming the file."""
+    """What was ignored and why, one sentence each, naming the file."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a step that is none, or a unit of nothing."""
+        """Raise ValueError for a step of 0 or not finite, or a unit without a step."""
         if not all(math.isfinite(step) and step != 0 for step in self.scale.values()):
             raise ValueError(f"steps should be finite and not 0, but got {dict(self.scale)}")
         if not self.units.keys() <= self.scale.keys() <= _DIMS:
@@ -83,12 +83,12 @@ class FileMetadata:
 
     @property
     def channel_names(self) -> tuple[str, ...] | None:
-        """One a channel, ``""`` for one without a name; None where no channel has a name."""
+        """One per channel, ``""`` for one without a name; None if no channel has a name."""
         return self.channels.get("channel_names")
 
 
 class Findings:
-    """What one file says, gathered source by source: the first that knows a value keeps it."""
+    """Collects the metadata of one file, reader by reader: the first to add a value wins."""
 
     def __init__(self, url: str, notes: Iterable[str] = ()) -> None:
         self.url = url
@@ -104,17 +104,17 @@ class Findings:
         self.warnings = dict.fromkeys(notes)  # ordered, each sentence once
 
     def warn(self, text: str) -> None:
-        """Add a sentence on what is wrong in the file."""
+        """Add a warning about the file."""
         self.warnings[f"{self._where}: {text}"] = None
 
     def note(self, key: str, source: str) -> None:
-        """Keep where a value was learnt."""
+        """Record the source of a value."""
         name = self._where.partition("::")[0].rpartition("/")[2]
         link = "" if source.endswith(" beside") else " of"
         self.provenance[key] = f"{source}{link} {name}"
 
     def read_unit(self, value: Any, source: str) -> str | None:
-        """Return the name of a unit; warn of one that is not known and means something."""
+        """Return the name of a unit; warn if it is unknown and not a word for "no unit"."""
         text = str(value)
         unit = unit_name(text)
         if unit is None and text.strip().lower() not in UNCALIBRATED:
@@ -124,7 +124,7 @@ class Findings:
     def add_step(
         self, dim: str, step: Any, unit: str | None, source: str, key: str, *, signed: bool = False
     ) -> None:
-        """Keep a step unless it is known, absent, or wrong; a 1 without a unit says nothing."""
+        """Add a step unless it is known, absent or faulty; a 1 without a unit is ignored."""
         if dim in self.scale or step is None:
             return
         value = as_number(step)
@@ -143,7 +143,7 @@ class Findings:
                 self.note(f"units.{dim}", source)
 
     def add_interval(self, interval: Any, unit: Any, source: str, key: str) -> None:
-        """Keep the time step in seconds; 0 is how every writer says that there is none."""
+        """Add the time step in seconds; every writer uses 0 for "none"."""
         value = as_number(interval)
         if value == 0:
             return
@@ -155,13 +155,13 @@ class Findings:
             self.warn(f"{key} of {source} is in {name}, which is not a time; ignored")
 
     def add_origin(self, dim: str, origin: float, source: str) -> None:
-        """Keep where position 0 is, for a step that is known and an origin that is a number."""
+        """Add the coordinate of position 0, if the step is known and the origin is finite."""
         if dim in self.scale and dim not in self.translation and math.isfinite(origin):
             self.translation[dim] = origin
             self.note(f"translation.{dim}", source)
 
     def add_channels(self, key: str, values: Iterable[Any], source: str) -> None:
-        """Keep one value a channel, if any channel has one; a name that is none is ``""``."""
+        """Add one value per channel, if any channel has one; an absent name is ``""``."""
         if key in self.channels:
             return
         found = tuple(values)
@@ -172,7 +172,7 @@ class Findings:
             self.note(key, source)
 
     def add_fact(self, key: str, value: Any, source: str) -> None:
-        """Keep what is said of the file as a whole: text, or a dict of what is known."""
+        """Add a value of the file as a whole: text, a list, or a dict without its empty values."""
         if isinstance(value, str):
             value = value.strip("\0 \r\n\t")
         elif isinstance(value, Mapping):
@@ -182,7 +182,7 @@ class Findings:
             self.note(key, source)
 
     def add_time(self, key: str, value: Any, source: str) -> None:
-        """Keep a time as ISO 8601 text; warn of one that cannot be read, and is no blank."""
+        """Add a time as ISO 8601 text; warn if it is neither blank nor readable."""
         if value is None or key in self.facts or is_blank_time(value):
             return
         time = read_time(value)
@@ -192,20 +192,20 @@ class Findings:
             self.add_fact(key, time, source)
 
     def add_times(self, seconds: Sequence[float], source: str) -> None:
-        """Keep the seconds of each time point since ``acquired``."""
+        """Add the seconds from ``acquired`` to each time point."""
         if seconds and not self.times and all(map(math.isfinite, seconds)):
             self.times = tuple(seconds)
             self.note("times", source)
 
     def add_heights(self, heights: Sequence[float], unit: str | None, source: str) -> None:
-        """Keep where the positions along z are, where their unit is a length."""
+        """Add the positions along z, if their unit is a length."""
         if heights and not self.heights and unit in METRES and all(map(math.isfinite, heights)):
             micrometres = METRES[unit] * 1e6
             self.heights = tuple(round(height * micrometres, 9) for height in heights)
             self.note("heights", source)
 
     def check_channels(self, dims: tuple[str, ...], shape: tuple[int, ...]) -> None:
-        """Drop what does not fit the channels inside the file; the pixels win."""
+        """Drop values that do not fit the number of channels in the file; the pixels win."""
         sizes = [n for dim, n in zip(dims, shape, strict=True) if role_of(dim) == Role.CHANNEL]
         for key, values in list(self.channels.items()):
             if not sizes or len(values) == sizes[0]:
@@ -232,7 +232,7 @@ class Findings:
             self.facts["affine"] = [a * x, b * y, c, d * x, e * y, f]
 
     def freeze(self) -> FileMetadata:
-        """Return what was found."""
+        """Return the collected metadata."""
         return FileMetadata(
             self.url,
             self.scale,
