@@ -33,6 +33,7 @@ from intake_tiffstack.header import Header, SegmentedFrames, Structure, read_hea
 from intake_tiffstack.header import cache as headers
 from intake_tiffstack.header import parse as parsing
 from intake_tiffstack.header.cache import HeaderCache
+from intake_tiffstack.header.codecs import CODECS, Codec, find_codec
 from intake_tiffstack.header.raw_metadata import read_raw_metadata
 from intake_tiffstack.reading.region import read_region
 from intake_tiffstack.storage.files import File
@@ -700,3 +701,19 @@ def test_a_fork_finds_no_lock_that_another_thread_holds():
         assert headers._CACHE._lock is not held
         assert headers._CACHE._lock.acquire(timeout=1)
         headers._CACHE._lock.release()
+
+
+# -- the registry of codecs ----------------------------------------------------------------------
+
+
+def test_codecs_have_names_of_tifffile_and_numbers_of_their_own() -> None:
+    tags = [tag for codec in CODECS for tag in codec.tags]
+    assert len(tags) == len(set(tags))
+    for codec in CODECS:
+        assert codec.name in {tifffile.COMPRESSION(tag).name for tag in codec.tags}
+        assert all(find_codec(tag) is codec for tag in codec.tags)
+
+
+def test_a_compression_that_is_not_listed_has_a_name_alone() -> None:
+    assert find_codec(50001) == Codec("WEBP", (50001,))
+    assert find_codec(4242).name == "number 4242"
