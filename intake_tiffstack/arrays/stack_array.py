@@ -1,4 +1,4 @@
-"""The heart: an array-like over many files that reads just the bytes an index asks for.
+"""An array over many files that reads only the bytes an index asks for.
 
 Pure planning, and one call into :mod:`intake_tiffstack.reading` for each file touched. This module
 imports neither tifffile nor imagecodecs nor cupy, since a scheduler must be able to unpickle it.

@@ -40,10 +40,10 @@ __all__ = ["parse_ome", "read_all_of_file", "read_metadata"]
 def read_metadata(
     files: FileTable, grid: Grid, headers: HeadersRead, options: Options, *, template: int
 ) -> dict[int, FileMetadata]:
-    """Return what the files that may tell something new say, by row; the template comes first.
+    """Return the metadata of the files that may differ, by row; the template comes first.
 
-    With ``validate="all"`` these are all that can be read. What lies beside the template is read
-    too, where Micro-Manager wrote it.
+    With ``validate="all"`` these are all readable files. Sidecar files of the template are read
+    too, if Micro-Manager wrote it.
     """
     rows = (
         list(headers.structures)
@@ -91,7 +91,7 @@ def _ome_faults(notes: Sequence[str], url: str) -> list[str]:
 
 
 def read_all_of_file(file: File, structure: Structure, reader: CollectionReader) -> dict[str, Any]:
-    """Return all that one file says, as JSON can hold it: what is understood, and as it is.
+    """Return all metadata of one file as JSON values: interpreted, and as they stand in the file.
 
     Walks all pages of a file that Micro-Manager wrote.
     """

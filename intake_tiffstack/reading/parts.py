@@ -22,7 +22,7 @@ class FilePart:
     row: int
     """The file's row in the table, -1 for a cell without one."""
     region: tuple[range, ...]
-    """One ascending range for each dim inside the file."""
+    """One ascending range per dim inside the file."""
     expected: tuple[int, ...]
     """The shape that the file must have."""
     into: tuple[int | slice, ...]
@@ -36,10 +36,10 @@ def plan_parts(layout: Layout, ranges: tuple[range, ...]) -> Iterator[FilePart]:
 
     Parameters
     ----------
-    layout
+    layout : Layout
         How files make up the result.
-    ranges
-        One ascending range for each dim of the result, none empty.
+    ranges : tuple of range
+        One ascending range per dim of the result, none empty.
     """
     dims = layout.dims
     inside = sorted(
@@ -68,25 +68,25 @@ def plan_parts(layout: Layout, ranges: tuple[range, ...]) -> Iterator[FilePart]:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _DimPart:
     """What an index takes of one position along one dim."""
 
     position: int
-    """Folder on the grid axis; 0 where names do not make the dim."""
+    """Index on the grid axis; 0 if names do not make the dim."""
     inside: range
     """Places inside the file; empty for a dim that names alone make."""
     out: int | slice
     """Where it goes in the result: an integer for a stacked dim."""
 
 
-def _split(dim: Dim, wanted: range) -> Iterator[_Part]:
+def _split(dim: Dim, wanted: range) -> Iterator[_DimPart]:
     """Yield what *wanted*, which is not empty, takes of each file along *dim*. Pure."""
     if dim.file_dim is None:
         for i, position in enumerate(wanted):
-            yield _Part(position, range(0), i)
+            yield _DimPart(position, range(0), i)
         return
     if dim.offsets is None:
-        yield _Part(0, wanted, slice(None))
+        yield _DimPart(0, wanted, slice(None))
         return
     done = 0
     first, last = (bisect_right(dim.offsets, place) - 1 for place in (wanted[0], wanted[-1]))
@@ -97,7 +97,7 @@ def _split(dim: Dim, wanted: range) -> Iterator[_Part]:
         start += (wanted.start - start) % wanted.step
         inside = range(start - begin, min(end, wanted.stop) - begin, wanted.step)
         if len(inside):
-            yield _Part(position, inside, slice(done, done + len(inside)))
+            yield _DimPart(position, inside, slice(done, done + len(inside)))
             done += len(inside)
 
 

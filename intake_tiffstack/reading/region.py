@@ -40,7 +40,7 @@ __all__ = ["read_part", "read_region"]
 
 logger = logging.getLogger("intake_tiffstack.reading")
 
-Folder = tuple[int, tuple[int, ...]]
+PlacedPage = tuple[int, tuple[int, ...]]
 """A page: its number in the file, and its place in the result."""
 
 BATCH_BYTES = 2**26
@@ -59,22 +59,22 @@ def read_region(
 
     Parameters
     ----------
-    header
+    header : Header
         Where the segments of the file lie.
-    structure
-        The file's structure as the option ``file_dims`` has it: its shape decides how *region* is
-        understood, its pages stay in order.
-    region
-        One ascending range a dim of `structure`, none empty.
-    out
+    structure : Structure
+        With its dims named by the option ``file_dims``: its shape decides how *region* is
+        understood; its pages stay in order.
+    region : tuple of range
+        One ascending range per dim of `structure`, none empty.
+    out : ndarray
         Any writable view of the region's shape and the structure's dtype.
-    source
+    source : ByteSource, optional
         Where the file's bytes come from; None opens it, with no storage options.
 
     Raises
     ------
     UnreadableFileError, FileChangedError, StorageError
-        The bytes cannot be had, are not those of the listed file, or cannot be decoded.
+        If the bytes cannot be read, are not those of the listed file, or cannot be decoded.
     """
     if source is None:
         source = open_bytes(header.file, {})
@@ -93,17 +93,17 @@ def read_region(
 def read_part(
     files: FileTable, part: FilePart, out: NDArray[Any], layout: Layout, options: ReadOptions
 ) -> None:
-    """Fill *out* with a region of one file of a collection, having seen that the file fits.
+    """Fill *out* with a region of one file of a collection, after a check that the file fits.
 
-    The header is read here if this process has not got it: a file that was assumed to be like the
-    others at open is checked before a pixel of it is used.
+    The header is read here unless this process has it: a file that was assumed to be like the
+    others at open is checked before any of its pixels is used.
 
     Raises
     ------
     StructureMismatchError
-        The file's shape, dtype or dims are not what the layout assumed.
+        If the file's shape, dtype or dims are not what the layout assumed.
     UnreadableFileError, FileChangedError, StorageError
-        The file cannot be read, and ``on_error`` is ``raise``.
+        If the file cannot be read, and ``on_error`` is ``raise``.
     """
     file, expected = files[part.row], part.expected
     try:
@@ -153,7 +153,7 @@ def _warn_once(url: str, exc: TiffStackError) -> None:
         logger.warning("filled instead of read: %s", exc)
 
 
-def _walk_frames(structure: Structure, lead: Region) -> Iterator[Folder]:
+def _walk_frames(structure: Structure, lead: Region) -> Iterator[PlacedPage]:
     """Yield each page's number in the file, and its place in the result."""
     shape = structure.shape[: len(lead)]
     for place in itertools.product(*(range(len(r)) for r in lead)):
@@ -293,10 +293,10 @@ def _as_slices(region: Region) -> tuple[slice, ...]:
 
 
 def _batches(
-    pages: Sequence[Folder], frames: SegmentedFrames, wanted: Sequence[int], source: ByteSource
-) -> Iterator[list[tuple[Folder, list[memoryview]]]]:
+    pages: Sequence[PlacedPage], frames: SegmentedFrames, wanted: Sequence[int], source: ByteSource
+) -> Iterator[list[tuple[PlacedPage, list[memoryview]]]]:
     """Yield pages with the bytes of their wanted segments, about BATCH_BYTES at a time."""
-    batch: list[Folder] = []
+    batch: list[PlacedPage] = []
     ranges: list[tuple[int, int]] = []
     held = 0
     for page in pages:

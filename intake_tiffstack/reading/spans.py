@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Region", "Segment", "SpanPlan", "merge_ranges", "plan_segments", "plan_spans"]
 
 Region = tuple[range, ...]
-"""The part of a file that a read asks for: one ascending range a dim."""
+"""The part of a file that a read asks for: one ascending range per dim."""
 
 
 @dataclass(frozen=True)
