@@ -380,15 +380,36 @@ def test_integers_are_read_as_one_by_one(runs: list[tuple[str, int]]) -> None:
     assert found.texts == {"t": texts}
 
 
+_FIELDS = {"{a}": "[^/]+", "{a:d}": "[+-]?[0-9]+", "{a:2d}": "[0-9]{2}", "{a:02d}": "[0-9]{2,}"}
+
+
 @settings(deadline=None)
-@given(st.lists(st.text("ab_", min_size=1, max_size=4), min_size=1, max_size=6))
-def test_names_together_are_settled_as_each_alone(names: list[str]) -> None:
-    """``__`` overlaps itself, so that counting misses a place."""
-    texts = [f"{name}__{name}.tif" for name in names]
-    for hinge in compile_pattern("{a}__{b}.tif").hinges:
-        alone = [text for text in texts if hinge.unsettled_in([text])]
-        assert hinge.unsettled_in(texts) == alone
-        assert alone == [text for text in texts if len(re.findall("(?=__)", text)) > 1]
+@given(
+    st.sampled_from(list(_FIELDS)),
+    st.sampled_from(["_", "__", "1", "01", "a", "-"]),
+    st.sampled_from(list(_FIELDS)),
+    st.lists(st.text("0123a_-", min_size=1, max_size=7), min_size=1, max_size=6),
+)
+def test_a_name_that_reads_two_ways_is_refused_among_others_too(
+    first: str, literal: str, second: str, names: list[str]
+) -> None:
+    """All places of the literal are tried here; names of one shape are looked at once there."""
+    ends = re.compile(_FIELDS[first]), re.compile(_FIELDS[second])
+
+    def count_readings(name: str) -> int:
+        places = [found.start() for found in re.finditer(f"(?={re.escape(literal)})", name)]
+        parts = [(name[:at], name[at + len(literal) :]) for at in places]
+        return sum(
+            all(end.fullmatch(part) for end, part in zip(ends, pair, strict=True)) for pair in parts
+        )
+
+    text = first + literal + second.replace("a", "b", 1)
+    counts = [count_readings(name) for name in names]
+    if max(counts) > 1:
+        with pytest.raises(PatternError, match="reads two ways"):
+            read(text, *names)
+    else:
+        assert len(read(text, *names).indices) == sum(counts)
 
 
 @pytest.mark.parametrize("text", ["{t:d}.tif", r"(?P<t>\d)"])

@@ -15,45 +15,9 @@ from intake_tiffstack.errors import PatternError
 from intake_tiffstack.pattern.fields import Field
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["CompiledFormat", "Hinge", "compile_format"]
-
-
-@dataclass(frozen=True)
-class Hinge:
-    """A literal behind a variable that could end at several places."""
-
-    #: The literal; empty where another variable follows at once, which nothing settles.
-    literal: str
-    #: How often its first character is in the literals of the format string.
-    n_first: int
-
-    def unsettled_in(self, names: Sequence[str]) -> list[str]:
-        """Return those of the names, which all match, where the variable before it may end twice.
-
-        It has one end where the literal is at one place only, or where all of its first character
-        in the name are taken by literals, so that no variable holds one. Every name has the
-        literals, so where all names together have no more of them there is none to look at.
-        """
-        together = "/".join(names)  # which is in no literal
-        first = self.literal[:1]
-        if self._is_countable and together.count(self.literal) == len(names):
-            return []
-        if together.count(first) == self.n_first * len(names):
-            return []
-        return [
-            name
-            for name in names
-            if name.find(self.literal) != name.rfind(self.literal)
-            and name.count(first) != self.n_first
-        ]
-
-    @property
-    def _is_countable(self) -> bool:
-        """Whether two of it cannot overlap, so that counting finds each."""
-        ends = (self.literal[i:] for i in range(1, len(self.literal)))
-        return not any(self.literal.startswith(end) for end in ends)
+__all__ = ["CompiledFormat", "compile_format"]
 
 
 @dataclass(frozen=True)
@@ -66,8 +30,8 @@ class CompiledFormat:
     shortest: re.Pattern[str]
     #: Gives the reading whose variables are as long as can be, from the left.
     longest: re.Pattern[str]
-    #: A name that is settled at each of these has one reading.
-    hinges: tuple[Hinge, ...]
+    #: Maps a name to its shape: names of one shape are read alike. None where each name is checked.
+    to_shape: Mapping[int, str] | None
 
 
 @dataclass(frozen=True)
@@ -80,8 +44,6 @@ class _Variable:
     field: Field | None = None
     #: The characters that its text consists of; None for any.
     chars: str | None = None
-    #: Further characters that its text may begin with.
-    first: str = ""
     #: Whether its text always has the same length.
     is_fixed: bool = False
 
@@ -129,7 +91,7 @@ def compile_format(source: str) -> CompiledFormat:
         tuple(p.field for p in parts if isinstance(p, _Variable) and p.field is not None),
         shortest=_build_regex(parts, "?"),
         longest=_build_regex(parts, ""),
-        hinges=_find_hinges(parts),
+        to_shape=_shape_table(parts),
     )
 
 
@@ -179,10 +141,10 @@ def _make_variable(source: str, name: str, spec: str) -> _Variable:
     if not spec:
         return _Variable(f"(?P<{name}>[^/]+~)", Field(name, "text"))
     if spec == "d":
-        return _Variable(f"(?P<{name}>[+-]?[0-9]+~)", Field(name, "int", spec), _DIGITS, "+-")
+        return _Variable(f"(?P<{name}>[+-]?[0-9]+~)", Field(name, "int", spec), _DIGITS)
     if spec == "f":
         number = r"[+-]?(?:[0-9]+~(?:\.[0-9]+~)?~|\.[0-9]+~)"
-        return _Variable(f"(?P<{name}>{number})", Field(name, "float", spec), _DIGITS + ".", "+-")
+        return _Variable(f"(?P<{name}>{number})", Field(name, "float", spec), _DIGITS + ".")
     if digits := _DIGITS_SPEC.fullmatch(spec):
         count = f"{{{digits[2]},}}~" if digits[1] else f"{{{digits[2]}}}"
         field = Field(name, "int", spec)
@@ -229,45 +191,18 @@ def _build_regex(parts: Sequence[str | _Variable], lazy: str) -> re.Pattern[str]
     return re.compile(regex)
 
 
-def _find_hinges(parts: Sequence[str | _Variable]) -> tuple[Hinge, ...]:
-    """Return where a name has to be looked at to know that it reads one way.
+def _shape_table(parts: Sequence[str | _Variable]) -> Mapping[int, str] | None:
+    """Return what maps digits that no literal contains to one of them, None if digits matter.
 
-    Nothing crosses a ``/``, so each part of the path stands alone, and both its ends are known.
-    From a known start a variable has one end where its length is fixed, or where the literal
-    behind it begins with a character that it cannot hold; likewise its start from a known end.
-    Going inwards from both sides settles most variables, and a single one that is left takes
-    what is left. Where more are left, the end of the first hinges on the name; then on from there.
+    A number takes any digit, so names that differ only in such digits have the same readings. A
+    time takes certain digits, and a field's second occurrence those of the first.
     """
-    literals = "".join(part for part in parts if isinstance(part, str))
-    hinges: list[Hinge] = []
-    for segment in _split_at_slashes(parts):
-        left = [i for i, part in enumerate(segment) if isinstance(part, _Variable)]
-        while len(left) > 1 and any(_is_named(segment[i]) for i in left):
-            if _has_one_end(segment, left[0]):
-                del left[0]
-            elif _has_one_start(segment, left[-1]):
-                del left[-1]
-            else:
-                behind = segment[left.pop(0) + 1]
-                literal = behind if isinstance(behind, str) else ""
-                hinges.append(Hinge(literal, literals.count(literal[0]) if literal else -1))
-    return tuple(dict.fromkeys(hinges))
-
-
-def _is_named(part: str | _Variable) -> bool:
-    return isinstance(part, _Variable) and part.field is not None
-
-
-def _split_at_slashes(parts: Sequence[str | _Variable]) -> list[list[str | _Variable]]:
-    segments: list[list[str | _Variable]] = [[]]
-    for part in parts:
-        if isinstance(part, _Variable):
-            segments[-1].append(part)
-            continue
-        head, *tail = part.split("/")
-        segments[-1] += [head] if head else []
-        segments += [[literal] if literal else [] for literal in tail]
-    return segments
+    literal = "".join(part for part in parts if isinstance(part, str))
+    variables = [part for part in parts if isinstance(part, _Variable)]
+    if any("(?P=" in v.template or (v.field and v.field.kind == "time") for v in variables):
+        return None
+    free = [digit for digit in _DIGITS if digit not in literal]
+    return {ord(digit): free[0] for digit in free}
 
 
 def _has_one_end(parts: Sequence[str | _Variable], i: int) -> bool:
@@ -278,12 +213,3 @@ def _has_one_end(parts: Sequence[str | _Variable], i: int) -> bool:
     return (
         variable.chars is not None and isinstance(behind, str) and behind[0] not in variable.chars
     )
-
-
-def _has_one_start(parts: Sequence[str | _Variable], i: int) -> bool:
-    variable = parts[i]
-    before = parts[i - 1] if i else None
-    if isinstance(variable, str) or variable.is_fixed:
-        return True
-    chars = None if variable.chars is None else variable.chars + variable.first
-    return chars is not None and isinstance(before, str) and before[-1] not in chars

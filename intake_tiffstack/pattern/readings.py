@@ -1,8 +1,4 @@
-"""What a field says in many names: its distinct values in order, and which of them a name has.
-
-Everything here is pure. 100,000 names hold three channels: what is done for each distinct text, and
-not for each name, costs nothing. Numbers are rather made at once, as they are mostly distinct.
-"""
+"""The values of a field in many names: distinct values, and which of them each name has. Pure."""
 
 from __future__ import annotations
 
@@ -21,16 +17,16 @@ if TYPE_CHECKING:
 
     from intake_tiffstack.pattern.fields import Kind
 
-__all__ = ["NumberColumn", "Reading", "TextColumn"]
+__all__ = ["Reading", "TextColumn"]
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What one field says in each of many names."""
+    """The values of one field in many names."""
 
-    #: Its distinct values; numbers and times ascend, text is in natural order.
+    #: Distinct values; numbers and times ascend, text is in natural order.
     keys: Sequence[Any]
-    #: Which of them each name has.
+    #: Index in ``keys`` of the value of each name, shape (n_names,).
     codes: NDArray[np.intp]
 
     @property
@@ -39,74 +35,41 @@ class Reading:
         return [self.keys[code] for code in self.codes.tolist()]
 
     def take(self, rows: NDArray[np.intp]) -> Reading:
-        """Return what it says in the names at *rows*."""
+        """Return the values in the names at *rows*."""
         used, codes = np.unique(self.codes[rows], return_inverse=True)
         return Reading([self.keys[code] for code in used.tolist()], codes)
 
 
-class _Column:
-    """The texts that one field has in many names, taken in block by block as numbers."""
-
-    def __init__(self) -> None:
-        self._blocks: list[NDArray[Any]] = []
-        self._repeats: list[NDArray[np.intp]] = []
-
-    def add(self, texts: Sequence[Any]) -> None:
-        """Take in the texts of further names, at least one; None where a name has no such part."""
-        is_same = texts.count(texts[0]) == len(texts)  # true of most parts of sorted names
-        block = self._encode(texts[:1] if is_same else texts)
-        self._blocks.append(block)
-        self._repeats.append(np.full(len(block), len(texts) if is_same else 1))
-
-    @property
-    def runs(self) -> NDArray[Any]:
-        """The numbers that stand for the texts, one a run of equal ones."""
-        return np.concatenate(self._blocks)
-
-    def spread(self, runs: NDArray[Any]) -> NDArray[Any]:
-        """Return what belongs to each run for each of its names."""
-        return np.repeat(runs, np.concatenate(self._repeats))
-
-    def _encode(self, texts: Sequence[Any]) -> NDArray[Any]:
-        raise NotImplementedError
-
-
-class NumberColumn(_Column):
-    """Integers that each name has; a number stands for itself."""
-
-    def _encode(self, texts: Sequence[str]) -> NDArray[Any]:
-        return _integers(map(int, texts))
-
-    def reading(self) -> Reading:
-        """Return the distinct numbers and which of them each name has."""
-        keys, places = np.unique(self.runs, return_inverse=True)
-        return Reading(keys.tolist(), self.spread(places))
-
-
-class TextColumn(_Column):
-    """Texts of which each distinct one is converted once.
+class TextColumn:
+    """The texts of one field, taken block by block, so that each distinct one is kept once.
 
     >>> column = TextColumn()
     >>> column.add(("b", "a", "b"))
-    >>> column.texts, column.runs
+    >>> column.texts, column.codes
     (['b', 'a'], array([0, 1, 0], dtype=int32))
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self._code_of: defaultdict[Any, int] = defaultdict()
         self._code_of.default_factory = self._code_of.__len__  # a new text gets the next number
+        self._blocks: list[NDArray[np.int32]] = []
 
-    def _encode(self, texts: Sequence[Any]) -> NDArray[np.int32]:
-        return np.fromiter(map(self._code_of.__getitem__, texts), np.int32, len(texts))
+    def add(self, texts: Sequence[str | None]) -> None:
+        """Add the texts of further names; None where a name has no such part."""
+        self._blocks.append(np.fromiter(map(self._code_of.__getitem__, texts), np.int32))
 
     @property
     def texts(self) -> list[Any]:
         """The distinct texts, in the order in which they were first seen."""
         return list(self._code_of)
 
+    @property
+    def codes(self) -> NDArray[np.int32]:
+        """Index in ``texts`` of the text of each name, shape (n_names,)."""
+        return np.concatenate(self._blocks)
+
     def reading(self, kind: Kind, values: Sequence[Any]) -> Reading:
-        """Return what the names say, where *values* are what the distinct texts stand for."""
+        """Return the reading in which *values* stand for the distinct texts."""
         if kind == "text":  # each stands for itself, so they are distinct
             order = natural_order(values)
             places = np.empty(len(order), np.intp)
@@ -116,7 +79,7 @@ class TextColumn(_Column):
             array = _integers(values) if kind == "int" else np.array(values)
             found, places = np.unique(array, return_inverse=True)
             keys = list(found) if kind == "time" else found.tolist()
-        return Reading(keys, self.spread(places[self.runs]))
+        return Reading(keys, places[self.codes])
 
 
 def _integers(values: Iterable[int]) -> NDArray[Any]:
