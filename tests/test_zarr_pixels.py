@@ -549,5 +549,5 @@ def test_the_source_opens_what_replaced_its_copy_once_it_is_relisted(tmp_path: P
 
 
 def test_a_copy_has_one_urlpath() -> None:
-    with pytest.raises(OptionError, match="one urlpath, but got 2 in a list"):
+    with pytest.raises(OptionError, match="must be one URL, but got a list of 2"):
         TiffStackZarrSource(["a.zarr", "b.zarr"]).to_dask()  # type: ignore[arg-type]

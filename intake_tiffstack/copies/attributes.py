@@ -1,4 +1,4 @@
-"""What a Zarr copy says about its array, as JSON, and back. Pure.
+"""The attributes of a Zarr copy: coordinates and metadata to JSON and back. Pure.
 
 The attributes of the array are the caller's own (scale, units, provenance ...), plus one key,
 ``tiffstack``, with the coordinates::
@@ -42,19 +42,19 @@ Coords = Mapping[str, tuple[tuple[str, ...], NDArray[Any]]]
 
 
 def plain_json(value: Any, where: str) -> Any:
-    """Return a copy of *value* in which all is what JSON holds, tuples as lists. Pure.
+    """Return a copy of *value* that JSON can hold, tuples as lists. Pure.
 
     Parameters
     ----------
     value
         Text, numbers, booleans, None, and mappings and sequences of these.
     where
-        What *value* is called in an error.
+        Name of *value* in an error.
 
     Raises
     ------
     OptionError
-        If something in it is no JSON: it names the place and the type.
+        If JSON cannot hold a part of it; names the part and its type.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def encode_attributes(
 
 
 def encode_coords(coords: Coords, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """Return what is stored under the key ``tiffstack``. Pure.
+    """Return the value stored under the key ``tiffstack``. Pure.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def encode_coords(coords: Coords, sizes: Mapping[str, int]) -> dict[str, Any]:
     Raises
     ------
     OptionError
-        If values do not fit their dims, or are of another type.
+        If values do not fit their dims, or are of an unsupported type.
     """
     for name, (dims, values) in coords.items():
         unknown = next((dim for dim in dims if dim not in sizes), None)
@@ -160,19 +160,19 @@ def _encode_values(values: NDArray[Any], where: str) -> dict[str, Any]:
 
 
 def decode_coords(stored: Any, url: str) -> dict[str, tuple[tuple[str, ...], NDArray[Any]]]:
-    """Return the coordinates from what :func:`encode_coords` made. Pure.
+    """Return the coordinates from the output of :func:`encode_coords`. Pure.
 
     Parameters
     ----------
     stored
-        The attribute ``tiffstack``; None in a Zarr that something else wrote, which has none.
+        The attribute ``tiffstack``; None for a Zarr that another program wrote.
     url
         Of the copy, for an error.
 
     Raises
     ------
     StorageError
-        If it is of a later version, or cannot be understood.
+        If it is of a later version, or damaged.
     """
     if stored is None:
         return {}

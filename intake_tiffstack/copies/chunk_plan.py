@@ -1,4 +1,4 @@
-"""How a Zarr copy is cut: its chunks and shards, and the blocks written into them. Pure."""
+"""Chunks and shards of a Zarr copy, and the blocks in which it is written. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from intake_tiffstack.arrays.chunks import AUTO_BYTES, ENOUGH_CHUNKS, SMALL_BYTE
 from intake_tiffstack.errors import OptionError
 
 Lengths = Sequence[int] | Mapping[str, int] | int
-"""Numbers along the dims, as a user may give them."""
+"""Lengths along the dims, in the forms a user may give."""
 
 __all__ = ["Lengths", "choose_zarr_chunks", "page_dims_last", "plan_blocks", "resolve_chunks"]
 
@@ -32,14 +32,14 @@ def choose_zarr_chunks(shape: Sequence[int], itemsize: int, page_ndim: int) -> t
     shape
         Of the array; the page dims come last.
     itemsize
-        Bytes an element.
+        Bytes per element.
     page_ndim
         How many of the last dims make a page (2 for ``y x``, 3 for ``y x sample``).
 
     Returns
     -------
     tuple of int
-        One length a dim, never 0, never beyond the dim unless the dim is empty.
+        One length per dim, never 0, never beyond the dim unless the dim is empty.
 
     Examples
     --------
@@ -149,8 +149,8 @@ def resolve_chunks(
     shape, itemsize, dims
         Of the array; ``y``, ``x`` and ``sample`` make the page, wherever they stand.
     chunks, shards
-        One number a dim, by dim, or for all dims; -1 is all of a dim. None for chosen chunks, and
-        for no shards. Dims that are not named are as they would be chosen.
+        One number per dim, by dim, or for all dims; -1 is the whole dim. None chooses chunks, and
+        leaves shards out. Lengths of dims that are not named are chosen.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def _checked(
     dims: tuple[str, ...],
     chosen: tuple[int, ...],
 ) -> tuple[int, ...]:
-    """Return one whole number above 0 a dim, from what a user may give."""
+    """Return one positive integer per dim from the lengths a user gave."""
     if isinstance(lengths, Mapping):
         for name in lengths:
             if name not in dims:

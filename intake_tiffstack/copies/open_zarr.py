@@ -1,4 +1,4 @@
-"""A Zarr array as a lazy array again, with its dims, coordinates and attributes."""
+"""Opens a Zarr array as a lazy array, with its dims, coordinates and attributes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["ZarrCopy", "ZarrLabels", "find_document", "lazy_copy", "open_array",
 
 
 class ZarrCopy(NamedTuple):
-    """What a Zarr copy holds."""
+    """The content of a Zarr copy."""
 
     array: da.Array
     """The pixels, lazy; a dask chunk is a shard or several, or chunks of up to 32 MiB together."""
@@ -40,7 +40,7 @@ class ZarrCopy(NamedTuple):
     coords: dict[str, tuple[tuple[str, ...], NDArray[Any]]]
     """Name to dims and values, as they were written."""
     attrs: dict[str, Any]
-    """What the writer gave as ``attrs``."""
+    """The ``attrs`` that were written."""
 
 
 def open_zarr(
@@ -53,7 +53,7 @@ def open_zarr(
     """Return the lazy array, dims, coordinates and attributes of a Zarr copy.
 
     Only the metadata is read: a few small requests. Any Zarr array that names its dims opens; one
-    that something else wrote has no coordinates.
+    that another program wrote has no coordinates.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def open_zarr(
 
 
 class ZarrLabels(NamedTuple):
-    """What the pixels of a Zarr array mean."""
+    """Dims, coordinates and attributes of a Zarr array."""
 
     dims: tuple[str, ...]
     coords: dict[str, tuple[tuple[str, ...], NDArray[Any]]]
@@ -123,11 +123,11 @@ def lazy_copy(
     source
         The array.
     document
-        The file that makes it one; the pixels are no longer read once it is another.
+        Its metadata document; once it changes, reading raises.
     labels
-        What its pixels mean.
+        Dims, coordinates and attributes of the array.
     arraytype, sel
-        As :func:`open_zarr` has them.
+        See :func:`open_zarr`.
     """
     sizes = dict(zip(labels.dims, source.shape, strict=True))
     kept = select_positions(sel, labels.coords, sizes)
@@ -144,9 +144,9 @@ def lazy_copy(
 
 
 def find_document(place: Folder) -> File:
-    """Return what makes the place an array, as a file: format 3 before 2, as Zarr has it.
+    """Return the metadata document of an array: format 3 before 2, as Zarr does.
 
-    Of references it is their document: it says what the chunks are, too.
+    For references it is their document, which also lists the chunks.
     """
     references = stat_references(place)
     if references is not None:
@@ -161,12 +161,12 @@ def find_document(place: Folder) -> File:
 
 
 def open_array(place: Folder) -> Any:
-    """Return the Zarr array at a place, to be read.
+    """Return the Zarr array in a folder, for reading.
 
     Raises
     ------
     FilesNotFoundError
-        If there is none.
+        If there is no array.
     StorageError
         If it cannot be read.
     """
@@ -180,10 +180,10 @@ def open_array(place: Folder) -> Any:
 
 
 def _nothing_there(place: Folder) -> FilesNotFoundError:
-    """Return the error for a place without an array, which says what there is instead."""
+    """Return the error for a folder without an array; it names what exists instead."""
     try:
         names = place.names("")
-    except StorageError:  # of those that cannot list, as many web servers
+    except StorageError:  # many web servers cannot list
         names = []
     if CLAIMS in names:
         found = (
@@ -202,9 +202,9 @@ def _nothing_there(place: Folder) -> FilesNotFoundError:
 def _dask_chunks(
     source: Any, dims: Sequence[str], kept: Sequence[Positions]
 ) -> tuple[tuple[int, ...], ...]:
-    """Return what of each block is kept; blocks hold whole shards, or chunks where there are none.
+    """Return how many positions of each block are kept; blocks hold whole shards or chunks.
 
-    Chunks of 1 to 4 MB are put together: a task costs 0.5 ms whatever is in it.
+    Chunks of 1 to 4 MB are combined, since each dask task costs 0.5 ms.
     """
     if 0 in source.shape:
         return tuple((len(positions),) for positions in kept)
@@ -220,7 +220,7 @@ def _dask_chunks(
 
 
 def _kept_of(lengths: Sequence[int], kept: Positions) -> tuple[int, ...]:
-    """Return how many of the kept positions lie in each block; blocks without one are no chunks.
+    """Return how many of the kept positions lie in each block; empty blocks are left out.
 
     >>> _kept_of((4, 4, 2), range(10)), _kept_of((4, 4, 2), (1, 2, 9))
     ((4, 4, 2), (2, 1))
