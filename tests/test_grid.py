@@ -350,8 +350,8 @@ def test_sizes_make_holes_of_lost_positions(found, size, expected):
     ("names", "size", "message"),
     [
         (["3"], 4, "should have 4 positions, but the names have 1: 3; which are absent cannot"),
-        (["0", "1", "9"], 4, "cannot be told from these: list all 4 in labels"),
-        (["2", "17", "76"], 4, "cannot be told"),
+        (["0", "1", "9"], 4, "cannot be inferred from these: list all 4 in labels"),
+        (["2", "17", "76"], 4, "cannot be inferred"),
         (["0", "1", "2"], 2, "should have 2 positions, but the names have 3: 0, 1, 2"),
     ],
     ids=["one found", "more gaps than asserted", "no step", "too many"],

@@ -6,6 +6,7 @@ import datetime
 import json
 import pickle
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -27,6 +28,7 @@ from intake_tiffstack.pattern.matching import (
     match_paths,
 )
 from intake_tiffstack.pattern.presets import PRESETS
+from intake_tiffstack.pattern.regex import compile_regex
 from shared_data import SHARED, needs_shared, read_rows
 
 ROOT = "/data/"
@@ -325,6 +327,17 @@ def test_what_str_format_writes_is_read_back(rows: list[tuple[Any, ...]]) -> Non
 def test_a_group_is_a_number_where_it_admits_only_digits(group: str, kind: str) -> None:
     (field,) = compile_pattern(f"x(?P<name>{group})").fields
     assert field == Field("name", kind)  # type: ignore[arg-type]
+
+
+def test_a_python_without_the_private_regex_parser_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from re import _parser  # type: ignore[attr-defined]
+
+    assert callable(_parser.parse), "re._parser has moved: see pattern/regex.py"
+    monkeypatch.setitem(sys.modules, "re._parser", None)
+    with pytest.raises(RuntimeError, match=r"re\._parser\.parse.* use a format string"):
+        compile_regex("(?P<t>[0-9]+)", "")
 
 
 def test_a_group_in_a_lookahead_or_branch_is_seen() -> None:

@@ -196,7 +196,7 @@ def _drop_steps(attrs: dict[str, Any], dim: str, role: Role | None) -> None:
         dropped.add(gone)
     if isinstance(attrs.get("provenance"), Mapping):
         sources = attrs["provenance"]
-        attrs["provenance"] = {key: told for key, told in sources.items() if key not in dropped}
+        attrs["provenance"] = {key: source for key, source in sources.items() if key not in dropped}
 
 
 def _numbers(attrs: Mapping[str, Any], key: str) -> dict[str, float]:

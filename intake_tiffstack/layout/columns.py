@@ -303,6 +303,6 @@ def _complete_keys(field: Field, keys: list[Any], size: int, listed: list[Any]) 
             return list(completed)
     raise MissingFilesError(
         f"sizes: {name} should have {size} positions, but the names have {found}: {few(keys)}; "
-        f"which are absent cannot be told from these: list all {size} in labels",
+        f"which are absent cannot be inferred from these: list all {size} in labels",
         dim=name,
     )

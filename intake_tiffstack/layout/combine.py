@@ -120,16 +120,16 @@ def describe_dims(layout: Layout) -> list[str]:
 
     "new dim t (199)", "extends z (4 files, 16 planes)", "in file: y (512)".
     """
-    told = []
+    lines = []
     for dim in layout.dims:
         if dim.kind == "stack":
-            told.append(f"new dim {dim.name} ({dim.size})")
+            lines.append(f"new dim {dim.name} ({dim.size})")
         elif dim.offsets is None:
-            told.append(f"in file: {dim.name} ({dim.size})")
+            lines.append(f"in file: {dim.name} ({dim.size})")
         else:
             unit = UNITS.get(role_of(dim.name), "positions")
-            told.append(f"extends {dim.name} ({len(dim.offsets) - 1} files, {dim.size} {unit})")
-    return told
+            lines.append(f"extends {dim.name} ({len(dim.offsets) - 1} files, {dim.size} {unit})")
+    return lines
 
 
 def _refuse_unasked(extended: Collection[str]) -> None:

@@ -58,7 +58,7 @@ def duplicate_error(
         return len(parts[0])
 
     cell = {name: columns[name].values[columns[name].codes[first]] for name in names}
-    told = ", ".join(f"{name}={format_value(value)}" for name, value in cell.items())
+    place = ", ".join(f"{name}={format_value(value)}" for name, value in cell.items())
     n_cells = len(np.unique(crowded))
     hold = "holds" if n_cells == 1 else "hold"
     differing = sorted(
@@ -71,17 +71,17 @@ def duplicate_error(
         reverse=True,  # the field that parts most of the files first
     )
     return DuplicateFilesError(
-        f"{len(rows)} files are in one cell{f' ({told})' if told else ''}:\n"
+        f"{len(rows)} files are in one cell{f' ({place})' if place else ''}:\n"
         f"  {paths[first]}\n  {paths[second]}\n"
-        f"{_tell_difference(matches, columns, differing, first, second)}, or take one of them by "
-        f"duplicates='first' or 'last' ({n_cells:,} of the cells {hold} more than one file)",
+        f"{_describe_difference(matches, columns, differing, first, second)}, or take one of them "
+        f"by duplicates='first' or 'last' ({n_cells:,} of the cells {hold} more than one file)",
         cell=cell,
         paths=(paths[first], paths[second]),
         fields=tuple(differing),
     )
 
 
-def _tell_difference(
+def _describe_difference(
     matches: Matches,
     columns: Mapping[str, Column],
     differing: Sequence[str],

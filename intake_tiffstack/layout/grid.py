@@ -107,7 +107,7 @@ def place_files(
     axes = [columns[name] for name in names]
     shape = tuple(len(column.keys) for column in axes)
     if math.prod(shape) > MAX_CELLS:
-        raise LayoutError(_tell_too_many_cells(axes, len(paths)))
+        raise LayoutError(_describe_too_many_cells(axes, len(paths)))
     flat = _flat_index([column.codes for column in axes], shape, len(paths))
     cells = np.full(math.prod(shape), -1, np.int32)
     cells[flat] = np.arange(len(paths), dtype=np.int32)
@@ -222,7 +222,7 @@ def _field_coord(
     raise ValueError(f"two files in one cell differ in {column.name}")
 
 
-def _tell_too_many_cells(axes: Sequence[Column], n_files: int) -> str:
+def _describe_too_many_cells(axes: Sequence[Column], n_files: int) -> str:
     widths = ", ".join(f"{column.name} ({len(column.keys)})" for column in axes)
     return (
         f"the axes {widths} span {math.prod(len(column.keys) for column in axes):,} cells for "

@@ -1,4 +1,4 @@
-"""Cells without a file: told as boxes in a few lines, and settled as ``missing`` asks.
+"""Cells without a file: described as boxes in a few lines, and handled per ``missing``.
 
 Everything here is pure.
 """
@@ -49,7 +49,7 @@ def apply_missing(
         raise MissingFilesError(
             f"{grid.n_holes:,} of {grid.cells.size:,} cells have no file:\n"
             + "".join(f"  {line}\n" for line in describe_holes(grid))
-            + (_tell_decided(grid) or "Leave the uneven part out by sel")
+            + (_describe_redundant_axis(grid) or "Leave the uneven part out by sel")
             + ", or open the rest by missing='fill', 'mask' or 'trim'",
             n_missing=grid.n_holes,
             cells=[grid.values_at(index) for index in np.argwhere(grid.cells < 0)[:8].tolist()],
@@ -95,7 +95,7 @@ def _trim(grid: Grid) -> Grid:
 
 
 def describe_holes(grid: Grid, limit: int = 4) -> list[str]:
-    """Return a few lines that tell which cells have no file, as boxes. Pure.
+    """Return a few lines that list which cells have no file, as boxes. Pure.
 
     Positions that have no file at all come first, then boxes of holes among the other positions:
     at most *limit* lines and a count of the rest; none where there is no hole.
@@ -110,7 +110,7 @@ def describe_holes(grid: Grid, limit: int = 4) -> list[str]:
             continue
         box = [np.arange(n) for n in is_hole.shape]
         box[i] = np.flatnonzero(unseen)
-        lines.append(_tell_box(axes, tuple(box)))
+        lines.append(_describe_box(axes, tuple(box)))
         seen = np.flatnonzero(~unseen)
         axes[i] = replace(axis, values=tuple(axis.values[j] for j in seen))
         is_hole = is_hole.take(seen, axis=i)
@@ -119,7 +119,7 @@ def describe_holes(grid: Grid, limit: int = 4) -> list[str]:
         first = np.unravel_index(int(left.argmax()), left.shape)
         boxes = [_grow_box(is_hole, first, order) for order in _orders(left.shape)]
         largest = max(boxes, key=_n_cells)
-        lines.append(_tell_box(axes, largest))
+        lines.append(_describe_box(axes, largest))
         left[np.ix_(*largest)] = False
     if rest := int(np.count_nonzero(left)):
         lines.append(f"and {_count(rest)} more")
@@ -153,7 +153,7 @@ def _n_cells(box: Box) -> int:
     return math.prod(len(positions) for positions in box)
 
 
-def _tell_box(axes: Sequence[Axis], box: Box) -> str:
+def _describe_box(axes: Sequence[Axis], box: Box) -> str:
     """Return one line on a box of holes: "t=7 is missing (12 cells)"."""
     cells = _count(_n_cells(box))
     bound = [
@@ -165,17 +165,17 @@ def _tell_box(axes: Sequence[Axis], box: Box) -> str:
         for (axis, inside), (other, outside) in (bound, bound[::-1]):
             present = np.setdiff1d(np.arange(len(other.values)), outside)
             if len(present) < len(outside) and len(present) <= 3 and len(inside) <= len(present):
-                only = f"{_tell(axis, inside)} is only at {_tell(other, present)}"
+                only = f"{_format_range(axis, inside)} is only at {_format_range(other, present)}"
                 return f"{only}: {cells} missing"
     if all(len(positions) == 1 for _, positions in bound):
-        return f"{', '.join(_tell(*place) for place in bound)} is missing ({cells})"
+        return f"{', '.join(_format_range(*place) for place in bound)} is missing ({cells})"
     subject, *places = sorted(bound, key=lambda pair: len(pair[1]))
     verb = "is" if len(subject[1]) == 1 else "are"
-    where = f" at {', '.join(_tell(*place) for place in places)}" if places else ""
-    return f"{_tell(*subject)} {verb} missing{where} ({cells})"
+    where = f" at {', '.join(_format_range(*place) for place in places)}" if places else ""
+    return f"{_format_range(*subject)} {verb} missing{where} ({cells})"
 
 
-def _tell(axis: Axis, positions: NDArray[np.intp]) -> str:
+def _format_range(axis: Axis, positions: NDArray[np.intp]) -> str:
     """Return "z=2..10" for positions in a row, else a list of them."""
     values = [axis.values[i] for i in positions]
     if len(values) > 2 and positions[-1] - positions[0] == len(values) - 1:
@@ -187,7 +187,7 @@ def _count(n: int) -> str:
     return f"{n:,} cell{'s' if n != 1 else ''}"
 
 
-def _tell_decided(grid: Grid) -> str | None:
+def _describe_redundant_axis(grid: Grid) -> str | None:
     """Return a hint where an axis only repeats what the others say, so that most cells are empty.
 
     A clock beside a time point: it has one value at each place of the other axes.

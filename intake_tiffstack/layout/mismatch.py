@@ -59,11 +59,11 @@ def mismatch_error(
     deciding = _deciding_fields(fields, codes, along) if grid.is_named else ()
     if not grid.is_named:
         message += (
-            "Leave the odd ones out by exclude, or give a pattern with a field that tells them "
-            "apart, for sel"
+            "Leave the odd ones out by exclude, or give a pattern with a field that differs "
+            "between them, for sel"
         )
     elif len(deciding) == 1 and along is None:
-        message += _tell_groups(grid, deciding[0], fields[deciding[0]], codes, kinds)
+        message += _describe_groups(grid, deciding[0], fields[deciding[0]], codes, kinds)
     elif deciding:
         verb = "decides" if len(deciding) == 1 else "decide"
         message += f"{' and '.join(deciding)} {verb} which: select one part by sel"
@@ -109,7 +109,7 @@ def _deciding_fields(
             values = np.stack([*given, *(fields[name] for name in names)])
             n_values = np.unique(values, axis=1).shape[1]
             if n == 2 and n_values == len(codes):
-                continue  # one value a file decides anything
+                continue  # one value per file decides anything
             if n_values == np.unique(np.vstack([values, codes]), axis=1).shape[1]:
                 found[names] = n_values
         if found:
@@ -117,7 +117,7 @@ def _deciding_fields(
     return ()
 
 
-def _tell_groups(
+def _describe_groups(
     grid: Grid,
     name: str,
     positions: NDArray[np.intp],
@@ -126,18 +126,18 @@ def _tell_groups(
 ) -> str:
     """Return which values of the field *name* give which kind, and how to select one kind."""
     values = _field_values(grid, name)
-    told = [
+    groups = [
         f"{name}={few([values[i] for i in np.unique(positions[codes == code])])} gives "
         f"{kinds[code]}"
         for code in range(len(kinds))
     ]
-    if len(told) > 4:
-        told = [*told[:4], f"and {len(told) - 4} more"]
+    if len(groups) > 4:
+        groups = [*groups[:4], f"and {len(groups) - 4} more"]
     largest = positions[codes == np.bincount(codes).argmax()]
     written = grid.written.get(name, {})
     chosen = [given_value(written.get(values[i], values[i])) for i in np.unique(largest)]
     sel = f"sel={{{name!r}: {chosen[0] if len(chosen) == 1 else chosen!r}}}"
-    return f"{'; '.join(told)}: select one kind by {sel if len(chosen) <= 12 else 'sel'}"
+    return f"{'; '.join(groups)}: select one kind by {sel if len(chosen) <= 12 else 'sel'}"
 
 
 def _field_values(grid: Grid, name: str) -> tuple[Any, ...]:

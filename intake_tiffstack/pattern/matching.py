@@ -59,7 +59,7 @@ class Pattern:
     to_shape: Mapping[int, str] | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse a pattern without a field, which tells no file from another."""
+        """Refuse a pattern without a field, which cannot distinguish files."""
         if self.fields:
             return
         near = get_close_matches(self.text, PRESETS, n=1)

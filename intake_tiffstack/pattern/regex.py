@@ -6,6 +6,7 @@ Everything here is pure.
 from __future__ import annotations
 
 import importlib
+import platform
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["compile_regex"]
-
-# The parser that ``re`` itself uses has no public name; a second one would come to differ.
-_parse_regex = importlib.import_module("re._parser").parse
 
 
 def compile_regex(source: str, text: str) -> tuple[tuple[Field, ...], re.Pattern[str]]:
@@ -61,6 +59,21 @@ def compile_regex(source: str, text: str) -> tuple[tuple[Field, ...], re.Pattern
         for name, number in regex.groupindex.items()
     )
     return fields, regex
+
+
+def _parse_regex(source: str) -> Any:
+    """Return the syntax tree of a regex, from the parser that ``re`` itself uses.
+
+    It has no public name; this is the only place that imports it.
+    """
+    try:
+        parse = importlib.import_module("re._parser").parse
+    except (ImportError, AttributeError) as exc:
+        raise RuntimeError(
+            "re._parser.parse, a private module of Python that patterns written as regexes need, "
+            f"is not in Python {platform.python_version()}: use a format string as pattern"
+        ) from exc
+    return parse(source)
 
 
 def _walk(tree: Any) -> Iterator[tuple[str, Any]]:
