@@ -82,7 +82,7 @@ class Cut:
             dims=self.options["dims"],
             missing="fill",
         )
-        files = FileTable.from_rows([(name, 1, 1, None) for name in names], {})
+        files = FileTable.from_rows([(name, 1, 1, None) for name in names])
         return StackArray(files, layout, ReadOptions(fill_value=FILL))
 
     def write(self, folder: str, **how: Any) -> StackArray:
@@ -663,7 +663,7 @@ def test_a_file_that_changes_changes_the_name(change: dict[str, Any]) -> None:
             dtype=np.dtype("uint8"),
             coords={},
         )
-        files = FileTable.from_rows([(url, size, mtime, etag)], {})
+        files = FileTable.from_rows([(url, size, mtime, etag)])
         return to_dask_array(StackArray(files, layout, ReadOptions()), ((4,), (5,))).name
 
     assert name() == name()
@@ -680,7 +680,7 @@ def test_another_structure_is_another_name() -> None:
             dtype=np.dtype(dtype),
             coords={},
         )
-        files = FileTable.from_rows([("/a.tif", 1, 1, None), ("/b.tif", 1, 1, None)], {})
+        files = FileTable.from_rows([("/a.tif", 1, 1, None), ("/b.tif", 1, 1, None)])
         array = StackArray(files, layout, ReadOptions())
         return to_dask_array(array, tuple((n,) for n in array.shape)).name
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from intake_tiffstack.reading.reader import CollectionReader
 from intake_tiffstack.storage.files import File, FileTable
 from intake_tiffstack.storage.urls import split_chain
 
@@ -76,13 +77,12 @@ def test_token_sees_how_names_are_cut(sign: str) -> None:
 
 
 def test_storage_options_travel_but_are_not_shown() -> None:
-    row = File("s3://bucket/a.tif", 10, -1, '"e"')
-    table = FileTable.from_files([row], {"key": SECRET})
-    assert pickle.loads(pickle.dumps(table)).storage_options == {"key": SECRET}
-    assert table.take([0]).storage_options == {"key": SECRET}
-    assert table.token() == FileTable.from_files([row]).token()
-    assert table != FileTable.from_files([row])
-    assert SECRET not in repr(table) + str(table)
+    reader = CollectionReader({"key": SECRET}, series=1)
+    assert pickle.loads(pickle.dumps(reader)).storage_options == {"key": SECRET}
+    assert repr(reader) == repr(CollectionReader(series=1))  # of which the token is made
+    assert reader != CollectionReader(series=1)
+    assert hash(reader) == hash(CollectionReader(series=1))
+    assert SECRET not in repr(reader) + str(reader)
 
 
 @pytest.mark.parametrize("has_etags", [False, True], ids=["local", "store"])

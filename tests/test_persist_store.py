@@ -468,7 +468,7 @@ def test_no_secret_of_a_url_is_remembered(source):
         seen,
         listing=replace(
             seen.listing,
-            files=FileTable(urls, files.sizes, files.mtimes, files.etags, {"password": MARK}),
+            files=FileTable(urls, files.sizes, files.mtimes, files.etags),
             root=f"https://me:{MARK}@host/raw/",
             pattern=f"c{{c:d}}_t{{t:d}}.tif?sig={MARK}",
         ),

@@ -121,7 +121,7 @@ def list_files(
             f"exclude={exclude!r} leaves out all of the {len(rows)} files at {few_names(given)}"
         )
     return Listing(
-        files=FileTable.from_rows(sorted(kept, key=itemgetter(0)), options),
+        files=FileTable.from_rows(sorted(kept, key=itemgetter(0))),
         root=root,
         is_single=not is_list and found[0].is_single,
         pattern=patterns.pop(),

@@ -305,7 +305,7 @@ def _verify(source: StackArray, document: Mapping[str, Any], verify: Verify) -> 
     VerificationError
         If they differ.
     """
-    array = open_document(document, source.files.urls[0], source.files.storage_options)
+    array = open_document(document, source.files.urls[0], source.options.reader.storage_options)
     counts = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
     total = math.prod(counts)
     numbers = range(total)

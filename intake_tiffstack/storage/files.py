@@ -10,8 +10,8 @@ import json
 import os
 import pickle
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -80,8 +80,6 @@ class FileTable(Sequence[File]):
     """Time of the last change in ns since 1970, -1 where unknown."""
     etags: tuple[str | None, ...] | None = None
     """ETags, None where no file has one."""
-    storage_options: Mapping[str, Any] = field(default_factory=dict)
-    """What fsspec needs to reach the files; never shown, and no part of the token."""
 
     def __post_init__(self) -> None:
         etags = tuple(self.etags or ())
@@ -96,20 +94,15 @@ class FileTable(Sequence[File]):
             raise ValueError(f"columns must be equally long, but got {lengths}")
         for name, column in columns.items():
             object.__setattr__(self, name, column)
-        object.__setattr__(self, "storage_options", dict(self.storage_options))
 
     @classmethod
-    def from_files(
-        cls, files: Iterable[File], storage_options: Mapping[str, Any] | None = None
-    ) -> Self:
+    def from_files(cls, files: Iterable[File]) -> Self:
         """Return a table of *files* in the order given. Pure."""
         rows = [(file.url, file.size, file.mtime_ns, file.etag) for file in files]
-        return cls.from_rows(rows, storage_options or {})
+        return cls.from_rows(rows)
 
     @classmethod
-    def from_rows(
-        cls, rows: Sequence[tuple[str, int, int, str | None]], storage_options: Mapping[str, Any]
-    ) -> Self:
+    def from_rows(cls, rows: Sequence[tuple[str, int, int, str | None]]) -> Self:
         """Return a table of (url, size, mtime_ns, etag), in the order given. Pure."""
         # Sorted rows lie all over the memory: going through them once takes less than four times.
         flat: list[Any] = list(chain.from_iterable(rows))
@@ -118,7 +111,6 @@ class FileTable(Sequence[File]):
             np.array(flat[1::4], dtype=np.int64),
             np.array(flat[2::4], dtype=np.int64),
             tuple(flat[3::4]),
-            storage_options,
         )
 
     def __len__(self) -> int:
@@ -148,7 +140,6 @@ class FileTable(Sequence[File]):
             self.sizes[rows],
             self.mtimes[rows],
             tuple([self.etags[row] for row in rows.tolist()]) if self.etags else None,
-            self.storage_options,
         )
 
     @property
@@ -163,7 +154,7 @@ class FileTable(Sequence[File]):
         return os.path.commonprefix(ends)  # noqa: RUF071 - by character is what is wanted
 
     def token(self) -> str:
-        """Return a hex digest of all of it but the storage options. Pure."""
+        """Return a hex digest of all of it. Pure."""
         digest = hashlib.blake2b(digest_size=16)
         urls = "\0".join(self.urls)  # a third of the time that JSON takes
         if urls.count("\0") >= len(self):  # it is in a URL itself
@@ -182,7 +173,6 @@ class FileTable(Sequence[File]):
             and self.etags == other.etags
             and np.array_equal(self.sizes, other.sizes)
             and np.array_equal(self.mtimes, other.mtimes)
-            and self.storage_options == other.storage_options
         )
 
     def __hash__(self) -> int:
@@ -199,14 +189,12 @@ class FileTable(Sequence[File]):
         prefix = self.common_prefix
         names = [url[len(prefix) :] for url in self.urls]
         packed = pickle.dumps((names, self.sizes, self.mtimes, self.etags), protocol=5)
-        return _unpack, (type(self), prefix, zlib.compress(packed, 1), dict(self.storage_options))
+        return _unpack, (type(self), prefix, zlib.compress(packed, 1))
 
 
-def _unpack(
-    cls: type[FileTable], prefix: str, packed: bytes, storage_options: dict[str, Any]
-) -> FileTable:
+def _unpack(cls: type[FileTable], prefix: str, packed: bytes) -> FileTable:
     names, sizes, mtimes, etags = pickle.loads(zlib.decompress(packed))
-    return cls(tuple(prefix + name for name in names), sizes, mtimes, etags, storage_options)
+    return cls(tuple(prefix + name for name in names), sizes, mtimes, etags)
 
 
 def _read_only(column: ArrayLike) -> NDArray[np.int64]:
