@@ -1,4 +1,4 @@
-"""How things are told: values as JSON holds them."""
+"""Values as JSON holds them: convert what can be, or refuse what cannot be stored. Pure."""
 
 from __future__ import annotations
 
@@ -8,36 +8,74 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["plain"]
+from intake_tiffstack.errors import OptionError
+
+__all__ = ["to_json", "to_strict_json"]
 
 
-def plain(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """Return a value as JSON can hold it. Pure.
 
-    Times become ISO text, what is no number None, bytes and what else JSON does not know their
-    text.
+    Times become ISO 8601 text, NaN and infinities None, bytes and all that JSON has no form for
+    their text.
 
-    >>> plain({"t": np.array(["2024-01-01", "NaT"], "datetime64[D]"), 1: (np.float32(0.5), b"a")})
+    >>> to_json({"t": np.array(["2024-01-01", "NaT"], "datetime64[D]"), 1: (np.float32(0.5), b"a")})
     {'t': ['2024-01-01', None], '1': [0.5, 'a']}
     """
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return str(value)  # NumPy's text is one too, and no YAML
+        return str(value)  # NumPy's text is a str too, and not YAML
     if isinstance(value, np.datetime64 | np.timedelta64):
         return None if np.isnat(value) else str(value)
     if isinstance(value, np.ndarray):
-        return plain(list(value)) if value.ndim else plain(value[()])
+        return to_json(list(value)) if value.ndim else to_json(value[()])
     if isinstance(value, np.generic):
-        return plain(value.item())
+        return to_json(value.item())
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): to_json(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_json(item) for item in value]
     if isinstance(value, bytes):
         return value.decode("latin-1")
     return str(value)
+
+
+def to_strict_json(value: Any, where: str) -> Any:
+    """Return a copy of *value* in which all is what JSON holds, tuples as lists. Pure.
+
+    Parameters
+    ----------
+    value
+        Text, numbers, booleans, None, and mappings and sequences of these.
+    where
+        What *value* is called in an error.
+
+    Raises
+    ------
+    OptionError
+        If a value has no form in JSON; the message names the place and the type.
+
+    Examples
+    --------
+    >>> to_strict_json({"scale": {"z": 0.5}, "names": ("GFP", None)}, "attrs")
+    {'scale': {'z': 0.5}, 'names': ['GFP', None]}
+    """
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, (list, tuple)):
+        return [to_strict_json(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: to_strict_json(item, f"{where}[{key!r}]") for key, item in value.items()}
+    raise OptionError(
+        f"{where} cannot be stored as JSON: it must be text, a finite number, a boolean, None, "
+        f"or a list or text-keyed dict of these, but got {type(value).__name__} "
+        f"{str(value)[:80]}",
+        where=where,
+    )

@@ -22,7 +22,7 @@ from intake_tiffstack.dims import Role
 from intake_tiffstack.errors import warn
 from intake_tiffstack.layout.lookup import dim_of_role
 from intake_tiffstack.metadata.units import METRES, SECONDS
-from intake_tiffstack.to_json import plain
+from intake_tiffstack.to_json import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,9 +110,9 @@ def coordinate_to_json(coord: Coordinate) -> dict[str, Any]:
     array = coord.values
     description: dict[str, Any] = {"dims": list(coord.dims), "size": int(array.size)}
     if array.size <= COORD_LIMIT:
-        return description | {"values": plain(array)}
+        return description | {"values": to_json(array)}
     first, last = array.flat[[0, -1]]
-    return description | {"first": plain(first), "last": plain(last)}
+    return description | {"first": to_json(first), "last": to_json(last)}
 
 
 def _physical(dim: Dim, known: Calibration) -> Coordinate:

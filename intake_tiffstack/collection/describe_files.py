@@ -19,7 +19,7 @@ from intake_tiffstack.metadata.readers import READERS
 from intake_tiffstack.metadata.readers.ome import refuse_entities
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.storage.concurrency import map_files
-from intake_tiffstack.to_json import plain
+from intake_tiffstack.to_json import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +106,9 @@ def read_all_of_file(file: File, structure: Structure, reader: CollectionReader)
     if "micromanager" in raw.tags:
         as_it_is["raw_pages"] = read_pages_metadata(file, storage_options=reader.storage_options)
     dropped = ("channels", "facts")
-    found: dict[str, Any] = plain({k: v for k, v in (told | as_it_is).items() if k not in dropped})
+    found: dict[str, Any] = to_json(
+        {k: v for k, v in (told | as_it_is).items() if k not in dropped}
+    )
     return found
 
 

@@ -22,7 +22,7 @@ from intake_tiffstack.errors import warn
 from intake_tiffstack.layout.lookup import positions_of
 from intake_tiffstack.metadata.describe_file import FileMetadata, describe_file
 from intake_tiffstack.metadata.model import CHANNEL_KEYS, FACT_KEYS
-from intake_tiffstack.to_json import plain
+from intake_tiffstack.to_json import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -115,7 +115,7 @@ def merge(
         | sources
         | {f"coords.{name}": coord.provenance for name, coord in built.items()},
     }
-    return Merged(plain(metadata), built)
+    return Merged(to_json(metadata), built)
 
 
 def _warn_of_faults(files: Iterable[FileMetadata]) -> None:

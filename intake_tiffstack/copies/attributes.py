@@ -14,7 +14,6 @@ of format 3, the attribute ``_ARRAY_DIMENSIONS`` on format 2.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intake_tiffstack.errors import OptionError, StorageError
+from intake_tiffstack.to_json import to_strict_json
 
 __all__ = [
     "ARRAY_DIMENSIONS",
@@ -31,7 +31,6 @@ __all__ = [
     "decode_coords",
     "encode_attributes",
     "encode_coords",
-    "plain_json",
 ]
 
 OWN_KEY = "tiffstack"
@@ -39,42 +38,6 @@ ARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
 _VERSION = 1
 
 Coords = Mapping[str, tuple[tuple[str, ...], NDArray[Any]]]
-
-
-def plain_json(value: Any, where: str) -> Any:
-    """Return a copy of *value* that JSON can hold, tuples as lists. Pure.
-
-    Parameters
-    ----------
-    value
-        Text, numbers, booleans, None, and mappings and sequences of these.
-    where
-        Name of *value* in an error.
-
-    Raises
-    ------
-    OptionError
-        If JSON cannot hold a part of it; names the part and its type.
-
-    Examples
-    --------
-    >>> plain_json({"scale": {"z": 0.5}, "names": ("GFP", None)}, "attrs")
-    {'scale': {'z': 0.5}, 'names': ['GFP', None]}
-    """
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return float(value)
-    if isinstance(value, (list, tuple)):
-        return [plain_json(item, f"{where}[{index}]") for index, item in enumerate(value)]
-    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: plain_json(item, f"{where}[{key!r}]") for key, item in value.items()}
-    raise OptionError(
-        f"{where} cannot be stored as JSON: it must be text, a finite number, a boolean, None, "
-        f"or a list or text-keyed dict of these, but got {type(value).__name__} "
-        f"{str(value)[:80]}",
-        where=where,
-    )
 
 
 def checked_dims(dims: Sequence[str], shape: tuple[int, ...]) -> tuple[str, ...]:
@@ -94,7 +57,7 @@ def encode_attributes(
     for key in (OWN_KEY, ARRAY_DIMENSIONS):
         if key in attrs:
             raise OptionError(f"attrs must not have the key {key!r}: a copy keeps its own there")
-    attributes: dict[str, Any] = plain_json(attrs, "attrs")
+    attributes: dict[str, Any] = to_strict_json(attrs, "attrs")
     attributes[OWN_KEY] = encode_coords(coords, sizes)
     if zarr_format == 2:
         attributes[ARRAY_DIMENSIONS] = list(sizes)
@@ -152,7 +115,7 @@ def _encode_values(values: NDArray[Any], where: str) -> dict[str, Any]:
     if kind == "U":
         return {"dtype": "str", "values": values.tolist()}
     if kind == "O":
-        return {"dtype": "object", "values": plain_json(values.tolist(), where)}
+        return {"dtype": "object", "values": to_strict_json(values.tolist(), where)}
     raise OptionError(
         f"{where} cannot be stored: its values must be booleans, integers, floats, text, "
         f"datetime64, or objects of these with None, but got dtype {values.dtype}"

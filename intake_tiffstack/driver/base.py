@@ -139,7 +139,7 @@ class ArraySource(DataSource):  # type: ignore[misc]
         from intake_tiffstack.collection.to_xarray import NOT_ATTRIBUTES
 
         left_out = NOT_ATTRIBUTES | _OF_THE_PIXELS | {"catalog_dir"}
-        return dict(_plain({k: v for k, v in self._given_metadata.items() if k not in left_out}))
+        return dict(_to_yaml({k: v for k, v in self._given_metadata.items() if k not in left_out}))
 
     def _get_partition(self, i: int) -> Any:
         return self.read_partition(i)
@@ -351,7 +351,7 @@ class ArraySource(DataSource):  # type: ignore[misc]
 
     def yaml(self) -> str:
         """Return the text of a catalog that opens this source again; it contains no secret."""
-        return yaml.safe_dump(_plain(self._yaml()), default_flow_style=False, sort_keys=False)
+        return yaml.safe_dump(_to_yaml(self._yaml()), default_flow_style=False, sort_keys=False)
 
     def __repr__(self) -> str:
         where = mask_secrets(_tidy(self._given().get("urlpath")))
@@ -388,16 +388,16 @@ def _tidy(urlpath: Any) -> Any:
     return absolute_url(urlpath) if isinstance(urlpath, str) and urlpath[:1] == "/" else urlpath
 
 
-def _plain(value: Any) -> Any:
+def _to_yaml(value: Any) -> Any:
     """Return *value* in types of safe YAML: no tuple, no array, no NumPy scalar."""
     if isinstance(value, Mapping):
-        return {_plain(k): _plain(v) for k, v in value.items()}
+        return {_to_yaml(k): _to_yaml(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [_to_yaml(v) for v in value]
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
     if isinstance(value, (np.ndarray, np.generic)):
-        return _plain(value.tolist() if value.dtype.kind != "M" else value.astype(str).tolist())
+        return _to_yaml(value.tolist() if value.dtype.kind != "M" else value.astype(str).tolist())
     if isinstance(value, (date, time)):
         return value.isoformat()
     if hasattr(value, "__fspath__"):

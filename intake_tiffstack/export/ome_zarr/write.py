@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from dask.base import tokenize
 
-from intake_tiffstack.copies.attributes import ARRAY_DIMENSIONS, Coords, checked_dims, plain_json
+from intake_tiffstack.copies.attributes import ARRAY_DIMENSIONS, Coords, checked_dims
 from intake_tiffstack.copies.chunk_plan import resolve_chunks
 from intake_tiffstack.copies.verify import Verify
 from intake_tiffstack.errors import OptionError
@@ -28,6 +28,7 @@ from intake_tiffstack.export.write_copy import write_copy
 from intake_tiffstack.progress import Progress
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.to_json import to_strict_json
 
 __all__ = ["write_ome_zarr"]
 
@@ -139,7 +140,7 @@ progress
     ]
     display = _find_display(images, attrs, source.dtype, colors, windows)
     title = name or _title(place)
-    kept = plain_json(attrs, "attrs")
+    kept = to_strict_json(attrs, "attrs")
     description = Description(version, title, images, planned, downsample, source.dtype, kept)
     description.documents([])  # refuses what cannot be stored before anything is written
 
