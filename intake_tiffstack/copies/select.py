@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from intake_tiffstack.copies.attributes import Coords
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import OptionError
+from intake_tiffstack.layout.selection import is_selected
 from intake_tiffstack.metadata.model import CHANNEL_KEYS
 from intake_tiffstack.natural_sort import natural_key
 
@@ -58,31 +59,21 @@ def select_positions(
 
 
 def _is_wanted(name: str, values: NDArray[Any], wanted: Any) -> NDArray[np.bool_]:
-    if isinstance(wanted, Mapping):
-        if not wanted or not wanted.keys() <= {"from", "to"}:
-            raise OptionError(
-                f"sel: a range of {name} has the keys 'from' and 'to', but got "
-                f"{', '.join(map(str, wanted)) or 'none'}"
-            )
-        ends = {end: _order(_parse(name, values, value)) for end, value in wanted.items()}
-        keys = [_order(value) for value in values.tolist()]
-        return np.array(
-            [
-                ("from" not in ends or ends["from"] <= key)
-                and ("to" not in ends or key <= ends["to"])
-                for key in keys
-            ],
-            dtype=bool,
-        )
-    listed = wanted if isinstance(wanted, list | tuple | range | np.ndarray) else [wanted]
-    chosen = [_parse(name, values, value) for value in listed]
-    there = values.tolist()
-    absent = [value for value in chosen if value not in there]
-    if absent or not chosen:
+    present = values.tolist()
+
+    def absent_error(absent: Sequence[Any]) -> OptionError:
         what = ", ".join(map(str, absent)) or "nothing"
-        few = ", ".join(map(str, there[:8])) + (" ..." if len(there) > 8 else "")
-        raise OptionError(f"sel: {name} has no {what}; it has {few}")
-    return np.array([value in chosen for value in there], dtype=bool)
+        few = ", ".join(map(str, present[:8])) + (" ..." if len(present) > 8 else "")
+        return OptionError(f"sel: {name} has no {what}; it has {few}")
+
+    return is_selected(
+        name,
+        present,
+        wanted,
+        read=lambda value: _parse(name, values, value),
+        sort_key=_order,
+        absent_error=absent_error,
+    )
 
 
 def _parse(name: str, values: NDArray[Any], value: Any) -> Any:

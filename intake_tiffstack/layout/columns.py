@@ -15,6 +15,7 @@ import numpy as np
 
 from intake_tiffstack.errors import LayoutError, MissingFilesError, OptionError
 from intake_tiffstack.formatting import few, format_value
+from intake_tiffstack.layout.selection import is_selected
 from intake_tiffstack.natural_sort import natural_key
 from intake_tiffstack.pattern.fields import parse_value
 
@@ -134,8 +135,7 @@ def select_files(matches: Matches, fields: Sequence[Field], sel: Mapping[str, An
                 field=name,
             )
         reading = matches.fields[name]
-        chosen = _wanted_values(known[name], wanted, reading.keys)
-        keep &= np.array([key in chosen for key in reading.keys])[reading.codes]
+        keep &= _selected_keys(known[name], wanted, reading.keys)[reading.codes]
     if not keep.any():
         asked = ", ".join(f"{name}: {wanted}" for name, wanted in sel.items())
         raise OptionError(
@@ -158,31 +158,25 @@ def _index_example(name: str) -> str:
     return f"to_xarray().isel({name}=...)"
 
 
-def _wanted_values(field: Field, wanted: Any, keys: Sequence[Any]) -> set[Any]:
-    """Return those of *keys* that *wanted*, one entry of ``sel``, asks for."""
-    there = f"the names have {few(keys)}"
-    if isinstance(wanted, Mapping):
-        if not wanted or not wanted.keys() <= {"from", "to"}:
-            raise OptionError(
-                f"sel: a range of {field.name} has the keys 'from' and 'to', but got "
-                f"{', '.join(map(str, wanted)) or 'none'}"
-            )
-        ends = {end: _sort_key(field, _read(field, value, "sel")) for end, value in wanted.items()}
-        chosen = {
-            key
-            for key in keys
-            if ("from" not in ends or ends["from"] <= _sort_key(field, key))
-            and ("to" not in ends or _sort_key(field, key) <= ends["to"])
-        }
-        if not chosen:
-            raise OptionError(f"sel: no file has {field.name} in {dict(wanted)}; {there}")
-        return chosen
-    listed = wanted if isinstance(wanted, list | tuple | range | np.ndarray) else [wanted]
-    chosen = {_read(field, value, "sel") for value in listed}
-    absent = chosen.difference(keys)
-    if absent or not chosen:
+def _selected_keys(field: Field, wanted: Any, keys: Sequence[Any]) -> NDArray[np.bool_]:
+    """Return whether *wanted*, one entry of ``sel``, selects each of *keys*; at least one."""
+
+    def absent_error(absent: Sequence[Any]) -> OptionError:
         what = few(sorted(absent, key=lambda value: _sort_key(field, value))) or "nothing"
-        raise OptionError(f"sel: no file has {field.name} = {what}; {there}")
+        return OptionError(f"sel: no file has {field.name} = {what}; the names have {few(keys)}")
+
+    chosen = is_selected(
+        field.name,
+        keys,
+        wanted,
+        read=lambda value: _read(field, value, "sel"),
+        sort_key=lambda key: _sort_key(field, key),
+        absent_error=absent_error,
+    )
+    if not chosen.any():
+        raise OptionError(
+            f"sel: no file has {field.name} in {dict(wanted)}; the names have {few(keys)}"
+        )
     return chosen
 
 
