@@ -1,4 +1,4 @@
-"""How long work tells of itself: a bar for people, a function for programs, or nothing."""
+"""Progress reporting: bar, callback or nothing."""
 
 from __future__ import annotations
 

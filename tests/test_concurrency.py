@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from typing import Any
 
 import dask
 import fsspec
@@ -12,6 +13,7 @@ import pytest
 import tifffile
 
 from intake_tiffstack import open_stack
+from intake_tiffstack.reading.reader import CollectionReader
 from intake_tiffstack.storage.concurrency import map_concurrently
 
 
@@ -47,24 +49,18 @@ def test_the_first_error_is_raised() -> None:
         list(map_concurrently(Counted(), range(100)))
 
 
-def test_headers_of_remote_files_keep_to_the_setting(
-    tmp_path: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_headers_of_remote_files_keep_to_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = f"memory://{uuid.uuid4().hex}"
     for t in range(12):
         with fsspec.open(f"{folder}/t{t}.tif", "wb") as file:
             tifffile.imwrite(file, np.full((4, 5), t, np.uint8), compression="zlib")
-    counted = Counted()
-    names = "intake_tiffstack.collection.examination.get_header"
-    import intake_tiffstack.collection.examination as examination
+    counted, read = Counted(), CollectionReader.read_header
 
-    read = examination.get_header
-
-    def slow(*args: object, **options: object) -> object:
+    def read_counted(self: CollectionReader, *args: Any, **options: Any) -> Any:
         counted(0)
-        return read(*args, **options)  # type: ignore[arg-type]
+        return read(self, *args, **options)
 
-    monkeypatch.setattr(names, slow)
+    monkeypatch.setattr(CollectionReader, "read_header", read_counted)
     with dask.config.set({"tiffstack.concurrency": 2}):
         open_stack(f"{folder}/t{{t:d}}.tif", validate="all").to_dask()
     assert counted.most == 2

@@ -172,7 +172,7 @@ def _sizes_along(dim: Dim, value: Any) -> tuple[int, ...]:
             sizes = (dim.size,)
         elif operator.index(value) > 0:
             sizes = _blocks(dim.size, operator.index(value))
-    except TypeError:  # neither a number nor a list of them: told below
+    except TypeError:  # neither a number nor a list of them: refused below
         pass
     if sum(sizes) != dim.size or min(sizes) < 1:
         raise OptionError(

@@ -78,7 +78,9 @@ def read_metadata(
 
     # of remote files, the bytes of a few are kept since their headers were read, no more
     found = map_files(describe, files, rows)
-    return {row: told for row, told in zip(rows, found, strict=True) if told is not None}
+    return {
+        row: metadata for row, metadata in zip(rows, found, strict=True) if metadata is not None
+    }
 
 
 def _ome_faults(notes: Sequence[str], url: str) -> list[str]:
@@ -100,14 +102,14 @@ def read_all_of_file(file: File, structure: Structure, reader: CollectionReader)
     described = describe_file(
         raw, structure.dims, structure.shape, url=file.url, series=reader.series
     )
-    told = asdict(described) | dict(described.channels) | dict(described.facts)
+    metadata = asdict(described) | dict(described.channels) | dict(described.facts)
     as_it_is = {f"raw_{source.name}": raw.tags.get(source.name) for source in READERS}
     as_it_is["raw_beside"] = raw.sidecars
     if "micromanager" in raw.tags:
         as_it_is["raw_pages"] = read_pages_metadata(file, storage_options=reader.storage_options)
     dropped = ("channels", "facts")
     found: dict[str, Any] = to_json(
-        {k: v for k, v in (told | as_it_is).items() if k not in dropped}
+        {k: v for k, v in (metadata | as_it_is).items() if k not in dropped}
     )
     return found
 

@@ -31,7 +31,7 @@ SHOWN = 3
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a collection holds and what it lacks, told in a few lines however large it is.
+    """What a collection holds and lacks, in a few lines however large it is.
 
     Print it, show it in a notebook, or take :meth:`to_dict`; :meth:`files` goes through all files
     with their cells.
@@ -113,7 +113,7 @@ class Report:
         )
 
     def _lines(self) -> Iterator[tuple[str, str]]:
-        """Yield what is told and the telling, a line each."""
+        """Yield a heading and a text per line of the report."""
         examination = self.examination
         found, grid, headers, layout = (
             examination.found,
@@ -121,7 +121,7 @@ class Report:
             examination.headers,
             examination.layout,
         )
-        yield "files", self._tell_files()
+        yield "files", self._describe_files()
         if self.examination.folders_below:
             names = few(_last_parts(self.examination.folders_below), SHOWN)
             yield (
@@ -138,7 +138,7 @@ class Report:
             for line in describe_dims(layout):
                 yield "dim", line
         if grid is not None:
-            yield from self._tell_grid()
+            yield from self._describe_grid()
         if headers is not None:
             total = len(headers.structures) + len(headers.unreadable) + self._assumed()
             assumed = ""
@@ -147,8 +147,8 @@ class Report:
                 assumed = f"; {self._assumed():,} assumed to be alike: {why}"
             yield "headers", f"read: {len(headers.structures):,} of {total:,}{assumed}"
             filled = [e for e in headers.unreadable.values() if e not in set(examination.problems)]
-            yield from _tell_some("unreadable", filled)
-            yield from _tell_some("tifffile says", headers.notes)
+            yield from _first_of("unreadable", filled)
+            yield from _first_of("tifffile says", headers.notes)
         if self.described and grid is not None:
             yield "metadata", f"read from {self.described:,} of {len(grid.rows):,} files"
         by_source: dict[str, list[str]] = {}
@@ -156,9 +156,9 @@ class Report:
             by_source.setdefault(where, []).append(key)
         for where, keys in by_source.items():
             yield "metadata", f"{', '.join(keys)} from {where}"
-        yield from _tell_some("PROBLEM", examination.problems)
+        yield from _first_of("PROBLEM", examination.problems)
 
-    def _tell_files(self) -> str:
+    def _describe_files(self) -> str:
         found = self.examination.found
         size = int(found.files.sizes[found.files.sizes > 0].sum())
         text = f"{len(found.files):,} taking part ({format_bytes(size)}) of {found.listed:,} listed"
@@ -170,7 +170,7 @@ class Report:
             text += f"; {_count(found.strays, 'TIFF')} {verb} not match: {names}"
         return text
 
-    def _tell_grid(self) -> Iterator[tuple[str, str]]:
+    def _describe_grid(self) -> Iterator[tuple[str, str]]:
         grid, found = self.examination.grid, self.examination.found
         if grid is None:
             return
@@ -187,22 +187,22 @@ class Report:
             names = few(_last_parts(found.files.urls[row] for row in grid.dropped), SHOWN)
             # what opening refuses is left out of what is shown here alone
             is_refused = any(isinstance(p, DuplicateFilesError) for p in self.examination.problems)
-            told = "in the cell of another one" if is_refused else "left out"
-            yield "duplicates", f"{_count(grid.dropped, 'file')} {told}: {names}"
+            place = "in the cell of another one" if is_refused else "left out"
+            yield "duplicates", f"{_count(grid.dropped, 'file')} {place}: {names}"
         if grid.trimmed:
             name, before = grid.trimmed
             yield "trimmed", f"{name} from {before} to {grid.cells.shape[grid.names.index(name)]}"
 
     def __str__(self) -> str:
-        told: list[str] = []
+        lines: list[str] = []
         last = None
         for what, text in self._lines():
             head = what if what != last else ""
             first, *rest = text.splitlines()
-            told.append(f"{head:<13} {first}")
-            told += [f"{'':<13} {line}" for line in rest]
+            lines.append(f"{head:<13} {first}")
+            lines += [f"{'':<13} {line}" for line in rest]
             last = what
-        return "\n".join(told)
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         return str(self)
@@ -222,7 +222,7 @@ def html_table(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def summarize(collection: Collection) -> list[tuple[str, str]]:
-    """Return what a collection is, a line each: what is told and the telling. Pure."""
+    """Return a heading and a text per line of the summary of a collection. Pure."""
     layout, metadata = collection.layout, collection.metadata
     size = int(np.prod(layout.shape, dtype=object)) * layout.dtype.itemsize
     sizes = " x ".join(f"{n} {d}" for d, n in zip(layout.names, layout.shape, strict=True))
@@ -278,12 +278,12 @@ def _last_parts(urls: Iterable[str]) -> list[str]:
     return [hide_in_text(url).rpartition("/")[2] for url in urls]
 
 
-def _tell_some(what: str, told: Sequence[Any]) -> Iterator[tuple[str, str]]:
+def _first_of(what: str, items: Sequence[Any]) -> Iterator[tuple[str, str]]:
     """Yield a line for each of the first, and the count of the others."""
-    for one in told[:SHOWN]:
+    for one in items[:SHOWN]:
         yield what, str(one)
-    if len(told) > SHOWN:
-        yield what, f"and {len(told) - SHOWN:,} more: to_dict() has all"
+    if len(items) > SHOWN:
+        yield what, f"and {len(items) - SHOWN:,} more: to_dict() has all"
 
 
 def _plain(value: Any) -> Any:

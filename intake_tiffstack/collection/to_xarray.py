@@ -56,6 +56,6 @@ def to_dataarray(collection: Collection, array: da.Array | None) -> xr.DataArray
         name: (coord.dims, coord.values, {} if coord.unit is None else {"units": coord.unit})
         for name, coord in collection.known.coords.items()
     }
-    told = {key: value for key, value in metadata.items() if key not in NOT_ATTRIBUTES}
-    attrs = {key: deepcopy(value) for key, value in told.items() if value not in (None, {}, [])}
+    known = {key: value for key, value in metadata.items() if key not in NOT_ATTRIBUTES}
+    attrs = {key: deepcopy(value) for key, value in known.items() if value not in (None, {}, [])}
     return xr.DataArray(variable, coords=coords, attrs=attrs)

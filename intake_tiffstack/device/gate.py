@@ -14,7 +14,7 @@ __all__ = ["Event", "PinnedGate", "rounded"]
 
 
 class Event(Protocol):
-    """What tells that a copy is done, as ``cupy.cuda.Event`` does."""
+    """The state of a copy, as ``cupy.cuda.Event`` does."""
 
     @property
     def done(self) -> bool:
@@ -38,7 +38,7 @@ class PinnedGate:
     """Lets a thread take pinned memory once there is room below a limit; until then it waits.
 
     A block is out from :meth:`take` until :meth:`give_back`, or until the copy that
-    :meth:`give_back_after` is told of is done. Whoever waits sees to the oldest copy itself, so
+    :meth:`give_back_after` was given is done. Whoever waits sees to the oldest copy itself, so
     that no other thread has to come by. One block that is larger than the limit goes alone.
 
     Parameters

@@ -157,18 +157,20 @@ def _check_structures(
         [kinds.setdefault((s.dims, s.dtype, s.shape), len(kinds)) for s in structures.values()]
     )
     aligned = [_align(dims, shape, file_dims, extended) for dims, _, shape in kinds]
-    told: dict[str, list[str]] = {"dims": [], "dtype": [], "shape": []}
+    texts_by_trait: dict[str, list[str]] = {"dims": [], "dtype": [], "shape": []}
     for (dims, dtype, shape), extents in zip(kinds, aligned, strict=True):
         fits = extents is not None
-        told["dims"].append(" ".join(file_dims) if fits else f"{' '.join(dims)} ({_times(shape)})")
-        told["dtype"].append(str(dtype))
-        told["shape"].append(
+        texts_by_trait["dims"].append(
+            " ".join(file_dims) if fits else f"{' '.join(dims)} ({_times(shape)})"
+        )
+        texts_by_trait["dtype"].append(str(dtype))
+        texts_by_trait["shape"].append(
             _times(
                 "*" if dim in extended else n
                 for dim, n in zip(file_dims, extents or (), strict=fits)
             )
         )
-    for what, texts in told.items():
+    for what, texts in texts_by_trait.items():
         distinct = list(dict.fromkeys(texts))
         if len(distinct) > 1:
             which = np.array([distinct.index(text) for text in texts])[codes]

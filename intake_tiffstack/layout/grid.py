@@ -63,7 +63,7 @@ def place_files(
     labels
         ``{field: [texts in order]}`` or ``{field: {text: label}}``.
     sizes
-        Asserted length of axes; what is no axis here is left to :func:`~.combining.combine`.
+        Asserted length of axes; other dims are left to :func:`~.combining.combine`.
     duplicates
         Which of several files in one cell to take, in natural order of their paths.
     is_single
@@ -207,7 +207,7 @@ def _field_coord(
     index: Sequence[NDArray[np.intp]],
     shape: tuple[int, ...],
 ) -> FieldCoord:
-    """Return the coordinate of a field that is no axis, along the fewest axes that decide it.
+    """Return the coordinate of a field that is not an axis, along the fewest axes that decide it.
 
     *codes* and *index* are its values and the cells of the files on the grid.
     """

@@ -197,7 +197,7 @@ def _describe_redundant_axis(grid: Grid) -> str | None:
     for axis, name in enumerate(grid.names):
         others = tuple(i for i in range(is_file.ndim) if i != axis)
         is_seen = np.atleast_1d(is_file.any(axis=others))
-        # A position that only ``sizes`` gives is no evidence.
+        # A position that only ``sizes`` gives is not evidence.
         if len(is_seen) > 1 and is_seen.all() and (is_file.sum(axis=axis) <= 1).all():
             filled_without[name] = is_file.any(axis=axis).mean()
     if not filled_without:

@@ -118,7 +118,7 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class FieldCoord:
-    """What a field that is no axis says, along just the axes that decide it."""
+    """The values of a field that is not an axis, along just the axes that decide it."""
 
     name: str
     """The field."""
@@ -162,7 +162,7 @@ class Grid:
     cells: NDArray[np.int32]
     """Row in the file table of each cell, -1 for a hole; its shape is that of the axes."""
     coords: tuple[FieldCoord, ...] = ()
-    """The fields that are no axes."""
+    """The fields that are not axes."""
     written: Mapping[str, Mapping[Any, Any]] = field(default_factory=dict)
     """Of each field that ``labels`` renames, the value in the names of each label."""
     is_named: bool = True

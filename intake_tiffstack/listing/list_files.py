@@ -199,7 +199,7 @@ def _in_stores(
 
 
 def _store_key(url: str) -> str:
-    """Return what tells one store from another: the archive, else protocol and host. Pure."""
+    """Return the identity of a store: the archive, else protocol and host. Pure."""
     if is_local(url):
         return ""
     path, chain = split_chain(url)

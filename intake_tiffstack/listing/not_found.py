@@ -67,16 +67,16 @@ def _contents(names: Sequence[str], folders: Sequence[str]) -> str:
     >>> _contents([], [])
     'nothing'
     """
-    told = []
+    parts = []
     if names:
         suffixes = Counter(os.path.splitext(name)[1] or "without a suffix" for name in names)
         most = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(4))
         more = ", ..." if len(suffixes) > 4 else ""
-        told.append(f"{len(names)} file{'s' * (len(names) > 1)} ({most}{more})")
+        parts.append(f"{len(names)} file{'s' * (len(names) > 1)} ({most}{more})")
     if folders:
         more = ", ..." if len(folders) > 1 else ""
-        told.append(f"{len(folders)} folder{'s' * (len(folders) > 1)} ({folders[0]!r}{more})")
-    return " and ".join(told) or "nothing"
+        parts.append(f"{len(folders)} folder{'s' * (len(folders) > 1)} ({folders[0]!r}{more})")
+    return " and ".join(parts) or "nothing"
 
 
 def _hints_from_text(path: str) -> Iterator[str]:

@@ -29,7 +29,7 @@ SECONDS = {f"{name}second": float(f"1e{n}") for name, n in _PREFIXES.values()} |
 """Length of each unit of time in seconds."""
 
 UNCALIBRATED = frozenset({"", "pixel", "pixels", "px", "none", "reference frame"})
-"""Words that say that there is no unit, lower case."""
+"""Words for the absence of a unit, lower case."""
 
 _SYMBOLS = (
     {f"{symbol}m": f"{name}meter" for symbol, (name, _) in _PREFIXES.items()}

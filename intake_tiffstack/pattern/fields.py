@@ -36,7 +36,7 @@ class Field:
 def text_reader(field: Field) -> Callable[[str], Any]:
     """Return the function that makes a field's text a value of its kind; pure.
 
-    It raises ``ValueError`` for a text that is no such value.
+    It raises ``ValueError`` for a text that is not such a value.
 
     >>> text_reader(Field("t", "int", "3d"))("007")
     7

@@ -174,7 +174,7 @@ def _time_template(source: str, name: str, spec: str) -> str:
         problem = "a time holds no / and no ~"
     if problem:
         raise PatternError(
-            f"pattern '{source}' has {{{name}:{spec}}}, which is no time: {problem}",
+            f"pattern '{source}' has {{{name}:{spec}}}, which is not a time: {problem}",
             pattern=source,
         )
     return "".join(_DIRECTIVES[p] if i % 2 else re.escape(p) for i, p in enumerate(pieces))

@@ -244,7 +244,7 @@ def _innermost(url: str) -> str:
 def match_paths(pattern: Pattern, paths: Sequence[str], root: str) -> Matches:
     """Return what the pattern reads in those of the paths that it matches; pure.
 
-    That no path matches is no error here, since only the caller knows what else to say. A field
+    No matching path is not an error here, since only the caller can explain it. A field
     that is in no matched path (an optional group of a regex) has no column.
 
     Parameters
@@ -366,7 +366,7 @@ def _convert(field: Field, column: TextColumn, name_of: Callable[[np.intp], str]
         row = (column.codes == len(values)).argmax()
         raise PatternError(
             f"the name {name_of(row)!r} has {text!r} for the field "
-            f"{field.name!r}, which is no such {field.kind}: {exc}",
+            f"{field.name!r}, which is not a valid {field.kind}: {exc}",
             field=field.name,
         ) from exc
     return values

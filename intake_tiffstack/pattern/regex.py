@@ -34,7 +34,7 @@ def compile_regex(source: str, text: str) -> tuple[tuple[Field, ...], re.Pattern
     Raises
     ------
     PatternError
-        Where it is no regex.
+        If it is not a regular expression.
 
     Examples
     --------

@@ -60,7 +60,7 @@ def open_references(
     imagecodecs.numcodecs.register_codecs(verbose=False)
     options = dict(storage_options or {})
     text = os.fspath(url)
-    stat_file(text, options)  # tells by its own name what is not there
+    stat_file(text, options)  # an absent document is named as such
     chained = {
         "fo": text,
         "target_options": options,

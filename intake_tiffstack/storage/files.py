@@ -185,7 +185,7 @@ class FileTable(Sequence[File]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Lattice-like names are 10 MB for 100,000 files: 1 MB without what they share, at level 1.
-        # pickle inside, since a name may hold bytes that are no UTF-8.
+        # pickle inside, since a name may hold bytes that are not UTF-8.
         prefix = self.common_prefix
         names = [url[len(prefix) :] for url in self.urls]
         packed = pickle.dumps((names, self.sizes, self.mtimes, self.etags), protocol=5)

@@ -67,7 +67,7 @@ def speaks(filesystem: AbstractFileSystem, *protocols: str) -> bool:
 
 
 def _shared_part(url: str, storage_options: Mapping[str, Any]) -> tuple[str, Hashable] | None:
-    """Return what all files of a store or archive share, and what tells that it is the same.
+    """Return what all files of a store or archive share, and a stamp that changes with its content.
 
     fsspec opens an archive with each call, and some filesystems with each thread: then each thread
     has its own connections and its own local copies. None where fsspec does as well by itself.

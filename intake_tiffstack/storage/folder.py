@@ -87,14 +87,14 @@ class Folder:
         if any(
             not name.startswith(start)
             and name.strip("/") == self.path.strip("/")
-            and told["type"] == "file"
-            for name, told in found.items()
+            and info["type"] == "file"
+            for name, info in found.items()
         ):
             raise TargetExistsError(
                 f"{self.url} exists already (a file) and is left as it is; give another URL",
                 url=self.url,
             )
-        sizes = {name.removeprefix(start): int(told["size"] or 0) for name, told in found.items()}
+        sizes = {name.removeprefix(start): int(info["size"] or 0) for name, info in found.items()}
         # an object whose name ends in a slash is how consoles show an empty folder
         return {key: n for key, n in sizes.items() if key and not key.endswith("/")}
 

@@ -1,7 +1,7 @@
 """Bytes of an object in a store: many ranges of one file, each seen to be the right one.
 
 An answer counts only where it is about the object that was listed and holds just what was asked.
-S3 and HTTP tell that with every answer; in any other store the file is looked up once more after
+S3 and HTTP confirm that with every answer; in any other store the file is looked up once more after
 the reads.
 """
 
@@ -199,8 +199,8 @@ def _refuse_answer(part: _Part, status: int, headers: Mapping[str, str]) -> None
     """Raise unless an HTTP answer is about the listed file and holds just the part. Pure."""
     count = len(part.buffer)
     length = int(headers.get("content-length", count))
-    told = headers.get("content-range", "") if status == 206 else f"bytes 0-{length - 1}/{length}"
-    span, _, size = told.partition("/")
+    stated = headers.get("content-range", "") if status == 206 else f"bytes 0-{length - 1}/{length}"
+    span, _, size = stated.partition("/")
     is_asked = span == part.header.replace("=", " ")
     if status != 206 and not is_asked:
         raise part.error(
@@ -215,7 +215,7 @@ def _refuse_answer(part: _Part, status: int, headers: Mapping[str, str]) -> None
     )
     _refuse_changed(part.file, now)
     if not is_asked or length != count:
-        raise part.error(f"{length:,} ({told or 'no Content-Range'})")
+        raise part.error(f"{length:,} ({stated or 'no Content-Range'})")
 
 
 # --- one part -----------------------------------------------------------------------------------
@@ -378,5 +378,5 @@ def _remove_stale_copy(filesystem: AbstractFileSystem, path: str) -> None:
     with filesystem.open(path, "rb") as copy:
         name, made = copy.name, os.fstat(copy.fileno()).st_mtime_ns
     filesystem.invalidate_cache(path)
-    if mtime_ns(filesystem.info(path)) // 10**9 >= made // 10**9:  # stores tell whole seconds
+    if mtime_ns(filesystem.info(path)) // 10**9 >= made // 10**9:  # stores know whole seconds
         os.remove(name)

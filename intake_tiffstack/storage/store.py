@@ -44,7 +44,7 @@ class Store(Protocol):
     """What the listing asks of a store.
 
     Folders are URLs without their chain that end in ``/``. Names that begin with a dot are never
-    given: ``._a.tif`` is no TIFF, whatever it is called.
+    given: ``._a.tif`` is not a TIFF, despite its suffix.
     """
 
     def folders(self, folder: str) -> list[str]:
@@ -320,5 +320,5 @@ def mtime_ns(info: Mapping[str, Any]) -> int:
 def _http_date(text: str) -> datetime | None:
     try:
         return parsedate_to_datetime(text)
-    except ValueError:  # a server's own idea of a date is no date
+    except ValueError:  # not a date of HTTP
         return None

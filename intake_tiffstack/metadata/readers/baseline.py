@@ -57,7 +57,7 @@ def is_page_setting(per_unit: float, unit: str | None) -> bool:
 
     Writers that know no size put 72, 96, 150, 300 ... dots an inch, so a whole number up to 1,200
     says nothing, nor does one rounded to two decimals a centimetre. A pixel an inch or more of
-    them is no picture: 0 and 1 are what writers put for nothing.
+    them is not a picture: writers put 0 and 1 for an unknown resolution.
 
     >>> is_page_setting(96, "inch"), is_page_setting(37.79, "centimeter")
     (True, True)

@@ -45,7 +45,7 @@ def interpret(tags: Mapping[str, Any], _: Subject, found: Findings) -> None:
 
     North is up, so a step along y is negative; where a pixel is an area, its centre lies half a
     step from the corner that the tags give. An image that is turned against the map has no step
-    along x or y, since these are not its axes; the affine tells all of it.
+    along x or y, since these are not its axes; the affine has all of it.
     """
     source = "GeoTIFF"
     model = _code(tags, "GTModelTypeGeoKey")

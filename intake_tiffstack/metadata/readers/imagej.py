@@ -69,7 +69,7 @@ def _color(table: Any) -> str | None:
         return None
     levels = np.asarray(table, dtype=np.float64)
     ramp = levels[:, -1:] * np.arange(256) / 255
-    if np.abs(levels - ramp).max() > 1.5:  # a table of many colors is no color
+    if np.abs(levels - ramp).max() > 1.5:  # a table of many colors has no single one
         return None
     return "#" + "".join(f"{int(level):02x}" for level in levels[:, -1])
 

@@ -124,7 +124,7 @@ class _Image:
     """Attributes of each TiffData, and the UUID of the file it is in."""
 
     def is_in(self, uuid: str | None) -> bool:
-        """Whether a plane is in the file of this UUID, as far as the XML tells files apart."""
+        """Whether a plane is in the file of this UUID, as far as the XML distinguishes files."""
         return uuid is None or not self.parts or any(of in (None, uuid) for _, of in self.parts)
 
     def planes_in(self, uuid: str | None) -> list[dict[str, str]]:
