@@ -140,7 +140,7 @@ def test_a_day_that_is_not_in_the_calendar_is_an_error() -> None:
         ("{a.b:d}", r"has {a\.b:d}, but"),
         ("{t}{t:d}", "has both {t} and {t:d}"),
         ("{t:%Y%Q}", "%Q is none of %Y"),
-        ("{t:%}", "which is no time"),
+        ("{t:%}", "which is not a time"),
         ("{t:%Y%Y}", "one directive twice"),
         ("{t:%m%d}", "needs its year"),
         ("{t:%Y/%m}", "holds no /"),
