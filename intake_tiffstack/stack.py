@@ -13,8 +13,7 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from intake_tiffstack.arrays.lazy_array import to_dask_array
-from intake_tiffstack.arrays.stack_array import StackArray
+from intake_tiffstack.arrays.lazy_array import LazyArray, to_dask_array
 from intake_tiffstack.collection.describe_files import parse_ome, read_all_of_file
 from intake_tiffstack.collection.examination import Examination
 from intake_tiffstack.collection.metadata_keys import PhysicalPixelSizes, physical_pixel_sizes
@@ -315,10 +314,9 @@ class TiffStack:
         return pixels
 
     @property
-    def host_array(self) -> StackArray:
+    def host_array(self) -> LazyArray:
         """The array that reads into host memory whatever ``arraytype`` is; no device is needed."""
-        array, options = self.collection.array, self.collection.array.options
-        return StackArray(array.files, array.layout, replace(options, arraytype="numpy"))
+        return self.collection.array.on_host()
 
     def report(self) -> Report:
         """Return what was found and what is missing; headers are read, no pixels."""
@@ -454,10 +452,10 @@ class TiffStack:
         given = {name: value for name, value in given.items() if name in accepted}
         write(self.host_array, url, **given, **options)
 
-    def _levels(self) -> tuple[StackArray, ...]:
-        """Return the array of each further pyramid level in the files."""
+    def _levels(self) -> tuple[LazyArray, ...]:
+        """Return the array at each further level of the pyramid that the files hold."""
         alike = replace(self.options, chunks="auto", coords={}, sizes={})
-        found: list[StackArray] = []
+        found: list[LazyArray] = []
         while True:
             try:
                 stack = TiffStack(replace(alike, level=self.options.level + len(found) + 1))

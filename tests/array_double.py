@@ -76,10 +76,6 @@ class DoubleDevice:
         self.copied["to"] += 1
         return DeviceArray(host)
 
-    def to_host(self, array: DeviceArray) -> np.ndarray:
-        self.copied["from"] += 1
-        return array._values
-
     def meta(self, ndim: int, dtype: Any) -> DeviceArray:
         return DeviceArray(np.empty((0,) * ndim, dtype))
 
@@ -92,9 +88,6 @@ class SparseDevice:
 
     def to_device(self, host: np.ndarray) -> sparse.COO:
         return sparse.COO.from_numpy(host)
-
-    def to_host(self, array: sparse.COO) -> np.ndarray:
-        return array.todense()
 
     def meta(self, ndim: int, dtype: Any) -> sparse.COO:
         return sparse.COO.from_numpy(np.empty((0,) * ndim, dtype))

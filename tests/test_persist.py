@@ -167,9 +167,6 @@ class TaggingDevice:
     def to_device(self, host):
         return host.view(Tagged)
 
-    def to_host(self, array):
-        return array.view(np.ndarray)
-
     def meta(self, ndim, dtype):
         return np.empty((0,) * ndim, dtype).view(Tagged)
 

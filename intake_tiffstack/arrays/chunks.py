@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from intake_tiffstack.errors import OptionError, warn
 if TYPE_CHECKING:
     from intake_tiffstack.layout.model import Dim, Layout
 
-__all__ = ["choose_chunks", "decoded_whole"]
+__all__ = ["choose_block_chunks", "choose_chunks", "decoded_whole"]
 
 AUTO_BYTES = 2**25 - 2**16
 """Target of ``auto``: 32 MiB, since a chained index or a difference of planes reads whole chunks
@@ -42,36 +42,38 @@ Chunks = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
-class _Units:
-    """What can be read at once, dim by dim of the result."""
+class _Extents:
+    """What can be read at once along one dim of the result."""
 
-    layout: Layout
-    page_ndim: int
-    segment_shape: tuple[int, ...]
+    name: str
+    size: int
+    per_file: tuple[int, ...]
+    """Extent inside each file along it; 1 for a dim that the file names make."""
+    segment: int = 1
+    """Extent of a strip or tile."""
+    is_in_page: bool = False
+    file_dim: int | None = None
+    """Which dim inside the files it is."""
+    axis: int | None = None
+    """Which axis of the grid of files it is."""
 
-    def file_sizes(self, dim: Dim) -> tuple[int, ...]:
-        """Extent of *dim* inside each file along it; 1 for a dim made by names."""
+
+def _extents(
+    layout: Layout, page_ndim: int, segment_shape: tuple[int, ...]
+) -> tuple[_Extents, ...]:
+    """Return what can be read at once of files. Pure."""
+
+    def along(dim: Dim) -> _Extents:
         if dim.file_dim is None:
-            return (1,) * dim.size
-        if dim.offsets is None:
-            return (dim.size,)
-        return tuple(b - a for a, b in itertools.pairwise(dim.offsets))
+            return _Extents(dim.name, dim.size, (1,) * dim.size, axis=dim.axis)
+        sizes = [b - a for a, b in itertools.pairwise(dim.offsets or (0, dim.size))]
+        place = dim.file_dim - (len(layout.file_dims) - page_ndim)
+        segment = 1 if place < 0 else segment_shape[place]
+        return _Extents(
+            dim.name, dim.size, tuple(sizes), segment, place >= 0, dim.file_dim, dim.axis
+        )
 
-    def page_sizes(self, dim: Dim) -> tuple[int, ...]:
-        """Extent of *dim* inside each page along it."""
-        return (1,) * dim.size if self.page_place(dim) is None else self.file_sizes(dim)
-
-    def segment(self, dim: Dim) -> int:
-        """Extent of a segment along a dim of the page."""
-        place = self.page_place(dim)
-        return 1 if place is None else self.segment_shape[place]
-
-    def page_place(self, dim: Dim) -> int | None:
-        """Which dim of the page this is, None if it is none of them."""
-        if dim.file_dim is None:
-            return None
-        place = dim.file_dim - (len(self.layout.file_dims) - self.page_ndim)
-        return place if place >= 0 else None
+    return tuple(map(along, layout.dims))
 
 
 def choose_chunks(
@@ -82,7 +84,7 @@ def choose_chunks(
     segment_shape: tuple[int, ...],
     dask_chunk_bytes: int,
 ) -> Chunks:
-    """Return the chunks of the result, one tuple of sizes a dim. Pure.
+    """Return the chunks of an array over files, one tuple of sizes per dim. Pure.
 
     Warns (TiffStackWarning) of more than 50,000 chunks.
 
@@ -102,15 +104,51 @@ def choose_chunks(
     OptionError
         A dim that is not there, or sizes that do not fit.
     """
-    units = _Units(layout, page_ndim, segment_shape)
+    extents = _extents(layout, page_ndim, segment_shape)
     if isinstance(spec, str) and spec in ("file", "page"):
-        sizes = units.file_sizes if spec == "file" else units.page_sizes
-        return _warn_of_many(tuple(sizes(dim) for dim in layout.dims), spec)
-    fixed = {} if isinstance(spec, str) else _fix_sizes(spec, layout)
+        whole = [e.per_file if spec == "file" or e.is_in_page else (1,) * e.size for e in extents]
+        return _warn_of_many(tuple(whole), spec)
+    return _choose(spec, extents, layout.dtype.itemsize, dask_chunk_bytes)
+
+
+def choose_block_chunks(
+    spec: Any,
+    sizes: Mapping[str, int],
+    blocks: Sequence[int],
+    *,
+    itemsize: int,
+    dask_chunk_bytes: int,
+) -> Chunks:
+    """Return the chunks of an array stored in equal blocks, along their edges. Pure.
+
+    Parameters
+    ----------
+    spec
+        The option ``chunks``, but neither ``file`` nor ``page``.
+    sizes
+        Extent of each dim by name.
+    blocks
+        Extent of a block along each dim: what is decoded as a whole.
+    itemsize
+        Bytes per pixel.
+    dask_chunk_bytes
+        See :func:`choose_chunks`; so are the errors and the warning.
+    """
+    extents = [
+        _Extents(name, size, _blocks(size, block), block, True, i, i)
+        for i, ((name, size), block) in enumerate(zip(sizes.items(), blocks, strict=True))
+    ]
+    return _choose(spec, extents, itemsize, dask_chunk_bytes)
+
+
+def _choose(spec: Any, extents: Sequence[_Extents], itemsize: int, dask_chunk_bytes: int) -> Chunks:
     if isinstance(spec, str) and spec != "auto":
         nbytes = _parse_size(spec)
-        return _warn_of_many(_split(_grow(units, fixed, nbytes, nbytes), fixed, units), spec)
-    return _warn_of_many(_fit(units, fixed, dask_chunk_bytes), spec)
+        chunks = _split(extents, {}, _grow(extents, {}, itemsize, nbytes, nbytes))
+    else:
+        fixed = {} if isinstance(spec, str) else _fix_sizes(spec, extents)
+        chunks = _fit(extents, fixed, itemsize, dask_chunk_bytes)
+    return _warn_of_many(chunks, spec)
 
 
 def decoded_whole(
@@ -122,8 +160,7 @@ def decoded_whole(
     """
     if not is_compressed:
         return (1,) * len(layout.dims)
-    units = _Units(layout, page_ndim, segment_shape)
-    return tuple(units.segment(dim) for dim in layout.dims)
+    return tuple(e.segment for e in _extents(layout, page_ndim, segment_shape))
 
 
 def _parse_size(spec: str) -> int:
@@ -139,9 +176,9 @@ def _parse_size(spec: str) -> int:
     return nbytes
 
 
-def _fix_sizes(spec: Any, layout: Layout) -> dict[str, tuple[int, ...]]:
+def _fix_sizes(spec: Any, extents: Sequence[_Extents]) -> dict[str, tuple[int, ...]]:
     """Return the sizes along each dim that *spec* decides; the others are left to ``auto``."""
-    names = layout.names
+    names = [e.name for e in extents]
     if isinstance(spec, Mapping):
         for name in spec:
             if name not in names:
@@ -156,13 +193,13 @@ def _fix_sizes(spec: Any, layout: Layout) -> dict[str, tuple[int, ...]]:
     else:
         given = dict.fromkeys(names, spec)
     return {
-        dim.name: _sizes_along(dim, given[dim.name])
-        for dim in layout.dims
-        if dim.name in given and given[dim.name] != "auto"
+        e.name: _sizes_along(e, given[e.name])
+        for e in extents
+        if e.name in given and given[e.name] != "auto"
     }
 
 
-def _sizes_along(dim: Dim, value: Any) -> tuple[int, ...]:
+def _sizes_along(dim: _Extents, value: Any) -> tuple[int, ...]:
     """Return the chunk sizes along *dim*, from one number, -1 or None for all of it, or a list."""
     sizes: tuple[int, ...] = ()
     try:
@@ -182,13 +219,15 @@ def _sizes_along(dim: Dim, value: Any) -> tuple[int, ...]:
     return sizes
 
 
-def _fit(units: _Units, fixed: Mapping[str, tuple[int, ...]], most: int) -> Chunks:
-    """Return chunks as ``auto`` has them, of up to *most* bytes where they would be too many."""
-    share = math.prod(units.layout.shape) * units.layout.dtype.itemsize // ENOUGH_CHUNKS
+def _fit(
+    extents: Sequence[_Extents], fixed: Mapping[str, tuple[int, ...]], itemsize: int, most: int
+) -> Chunks:
+    """Return the chunks of ``auto``: up to *most* bytes where smaller ones would be too many."""
+    share = math.prod(e.size for e in extents) * itemsize // ENOUGH_CHUNKS
     target = min(most, AUTO_BYTES, max(share, SMALL_BYTES))
     page_target = min(most, PAGE_BYTES)
     while True:
-        chunks = _split(_grow(units, fixed, target, page_target), fixed, units)
+        chunks = _split(extents, fixed, _grow(extents, fixed, itemsize, target, page_target))
         if math.prod(map(len, chunks)) <= FEW_CHUNKS or target >= most:
             return chunks
         target = min(2 * target, most)
@@ -196,44 +235,44 @@ def _fit(units: _Units, fixed: Mapping[str, tuple[int, ...]], most: int) -> Chun
 
 
 def _grow(
-    units: _Units, fixed: Mapping[str, tuple[int, ...]], target: int, page_target: int
+    extents: Sequence[_Extents],
+    fixed: Mapping[str, tuple[int, ...]],
+    itemsize: int,
+    target: int,
+    page_target: int,
 ) -> dict[str, int]:
-    """Return the extent of a chunk along each dim, from the pixel's page outwards.
+    """Return the size of a chunk along each dim, from the pixel's page outwards.
 
     A page is cut only where it is larger than *page_target*; pages, then files, are put together
     up to *target*.
     """
-    dims = units.layout.dims
-    extents = {d.name: max(fixed.get(d.name, (1,))) for d in dims}
-    whole = {d.name: max(units.file_sizes(d)) for d in dims}
-    free = [d for d in dims if d.name not in fixed]
-    itemsize = units.layout.dtype.itemsize
-    inside = sorted((d for d in free if d.file_dim is not None), key=lambda d: -(d.file_dim or 0))
-    page = [d for d in inside if units.page_place(d) is not None]
-    extents.update({d.name: whole[d.name] for d in page})
+    sizes = {e.name: max(fixed.get(e.name, (1,))) for e in extents}
+    whole = {e.name: max(e.per_file) for e in extents}
+    free = [e for e in extents if e.name not in fixed]
+    inside = sorted((e for e in free if e.file_dim is not None), key=lambda e: -(e.file_dim or 0))
+    page = [e for e in inside if e.is_in_page]
+    sizes.update({e.name: whole[e.name] for e in page})
 
     def nbytes() -> int:
-        return math.prod(extents.values()) * itemsize
+        return math.prod(sizes.values()) * itemsize
 
-    for dim in reversed(page):  # too large a page is cut along its outermost dim first
+    for e in reversed(page):  # too large a page is cut along its outermost dim first
         if nbytes() > page_target:
-            most = max(1, page_target * extents[dim.name] // nbytes())
-            extents[dim.name] = _even(extents[dim.name], most, units.segment(dim))
-    if any(extents[d.name] < whole[d.name] for d in page):
-        return extents
+            most = max(1, page_target * sizes[e.name] // nbytes())
+            sizes[e.name] = _even(sizes[e.name], most, e.segment)
+    if any(sizes[e.name] < whole[e.name] for e in page):
+        return sizes
     # then the planes of a file, nearest first, then files: the order they are stored in
-    for dim in [d for d in inside if d not in page]:
-        extents[dim.name] = _even(whole[dim.name], max(1, target // nbytes()), 1)
-        if extents[dim.name] < whole[dim.name]:
-            return extents
-    outside = sorted((d for d in free if d.axis is not None), key=lambda d: -(d.axis or 0))
-    for dim in outside:
-        unit = extents[dim.name]
-        most = max(1, target // nbytes()) * unit
-        extents[dim.name] = _even(dim.size, most, unit)
-        if extents[dim.name] < dim.size:
-            return extents
-    return extents
+    for e in [e for e in inside if not e.is_in_page]:
+        sizes[e.name] = _even(whole[e.name], max(1, target // nbytes()), 1)
+        if sizes[e.name] < whole[e.name]:
+            return sizes
+    for e in sorted((e for e in free if e.axis is not None), key=lambda e: -(e.axis or 0)):
+        unit = sizes[e.name]
+        sizes[e.name] = _even(e.size, max(1, target // nbytes()) * unit, unit)
+        if sizes[e.name] < e.size:
+            return sizes
+    return sizes
 
 
 def _even(size: int, most: int, unit: int) -> int:
@@ -250,24 +289,23 @@ def _even(size: int, most: int, unit: int) -> int:
 
 
 def _split(
-    extents: Mapping[str, int], fixed: Mapping[str, tuple[int, ...]], units: _Units
+    extents: Sequence[_Extents], fixed: Mapping[str, tuple[int, ...]], sizes: Mapping[str, int]
 ) -> Chunks:
     """Return the sizes of the chunks along each dim; files of an extended dim are kept whole."""
-    return tuple(
-        fixed.get(dim.name) or _split_dim(dim, extents[dim.name], units)
-        for dim in units.layout.dims
-    )
+    return tuple(fixed.get(e.name) or _split_files(e.per_file, sizes[e.name]) for e in extents)
 
 
-def _split_dim(dim: Dim, extent: int, units: _Units) -> tuple[int, ...]:
-    if dim.offsets is None:
-        return _blocks(dim.size, extent)
-    sizes = units.file_sizes(dim)
-    if extent < max(sizes):
-        return tuple(n for size in sizes for n in _blocks(size, extent))
+def _split_files(per_file: Sequence[int], most: int) -> tuple[int, ...]:
+    """Return sizes of up to *most* that follow the edges of files where these are smaller. Pure.
+
+    >>> _split_files((1, 1, 1), 2), _split_files((5, 3, 2), 5), _split_files((5, 3), 2)
+    ((2, 1), (5, 5), (2, 2, 1, 2, 1))
+    """
+    if most < max(per_file):
+        return tuple(n for size in per_file for n in _blocks(size, most))
     groups: list[int] = []
-    for size in sizes:
-        if groups and groups[-1] + size <= extent:
+    for size in per_file:
+        if groups and groups[-1] + size <= most:
             groups[-1] += size
         else:
             groups.append(size)

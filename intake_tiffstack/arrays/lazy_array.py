@@ -46,6 +46,10 @@ class LazyArray(ABC):
         """What a block is: the option of this name."""
 
     @abstractmethod
+    def on_host(self) -> LazyArray:
+        """Return the same array with NumPy blocks; needs no device."""
+
+    @abstractmethod
     def _read_into(self, out: NDArray[Any], ranges: tuple[range, ...]) -> None:
         """Fill *out* with a region: one ascending range a dim, none empty."""
 

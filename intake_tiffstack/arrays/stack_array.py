@@ -89,6 +89,10 @@ class StackArray(LazyArray):
             repr(self.options),
         )
 
+    def on_host(self) -> StackArray:
+        """Return the same array with NumPy blocks."""
+        return StackArray(self.files, self.layout, replace(self.options, arraytype="numpy"))
+
     def _read_into(self, out: NDArray[Any], ranges: tuple[range, ...]) -> None:
         """Fill *out* file by file."""
         # imported here: a scheduler needs this class, and has neither tifffile nor imagecodecs

@@ -10,6 +10,7 @@ import numpy as np
 from dask.utils import parse_bytes
 
 from intake_tiffstack.arrays.chunks import choose_chunks, decoded_whole
+from intake_tiffstack.arrays.lazy_array import LazyArray
 from intake_tiffstack.arrays.stack_array import StackArray
 from intake_tiffstack.collection.describe_files import read_metadata
 from intake_tiffstack.collection.examination import Examination, reader_of, template_row
@@ -38,7 +39,7 @@ class Collection:
     """The files, their grid and the headers that were read."""
     discovery: Discovery
     layout: Layout
-    array: StackArray
+    array: LazyArray
     chunks: tuple[tuple[int, ...], ...]
     granule: tuple[int, ...]
     """Extent along each dim of what is decoded as one piece."""

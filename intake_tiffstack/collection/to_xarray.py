@@ -12,7 +12,7 @@ from xarray.core import indexing
 if TYPE_CHECKING:
     import dask.array as da
 
-    from intake_tiffstack.arrays.stack_array import StackArray
+    from intake_tiffstack.arrays.lazy_array import LazyArray
     from intake_tiffstack.collection.open import Collection
 
 __all__ = ["to_dataarray"]
@@ -22,13 +22,13 @@ NOT_ATTRIBUTES = frozenset({"dims", "shape", "dtype", "coords", "coord_units", "
 
 
 class LazyStack(BackendArray):
-    """A ``StackArray`` as xarray's lazy indexing wants it.
+    """A ``LazyArray`` as xarray's lazy indexing wants it.
 
     xarray composes chained indexes before it asks; one index arrives here, a list of positions
     along a dim at most. What that cannot say (points) xarray picks from the smallest block.
     """
 
-    def __init__(self, array: StackArray) -> None:
+    def __init__(self, array: LazyArray) -> None:
         self.array = array
         self.shape = array.shape
         self.dtype = array.dtype

@@ -102,6 +102,11 @@ class ZarrPixels(LazyArray):
     def __dask_tokenize__(self) -> tuple[str, str]:
         return "intake_tiffstack.ZarrPixels", self._token
 
+    def on_host(self) -> ZarrPixels:
+        """Return the same array with NumPy blocks."""
+        where = (self.url, self.storage_options, self.document)
+        return ZarrPixels(*where, self.metadata, self.kept, "numpy")
+
     def _read_into(self, out: NDArray[Any], ranges: tuple[range, ...]) -> None:
         place = Folder.at(self.url, self.storage_options)
         wanted = [k[r.start : r.stop : r.step] for k, r in zip(self.kept, ranges, strict=True)]

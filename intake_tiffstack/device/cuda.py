@@ -79,10 +79,6 @@ class CupyDevice:
         if id(host) in self._pinned:
             self._gate.give_back(self._pinned.pop(id(host)))
 
-    def to_host(self, array: Any) -> NDArray[Any]:
-        """Return a copy in memory."""
-        return np.asarray(self._cupy.asnumpy(array))
-
     def meta(self, ndim: int, dtype: DTypeLike) -> Any:
         """Return an empty CuPy array; needs a usable GPU.
 

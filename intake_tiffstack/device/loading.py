@@ -81,7 +81,7 @@ def _import_device(name: str) -> Device:
     found = made() if callable(made) else made
     if not isinstance(found, Device):
         raise OptionError(
-            f"arraytype {name!r} must have empty_host, to_device, to_host and meta, as "
+            f"arraytype {name!r} must have empty_host, to_device and meta, as "
             "intake_tiffstack.device.Device says"
         )
     return found

@@ -29,9 +29,6 @@ class Device(Protocol):
         What comes back has NumPy's basic indexing, and a list of positions along one dim.
         """
 
-    def to_host(self, array: Any) -> NDArray[Any]:
-        """Return a NumPy array with the values of a block."""
-
     def meta(self, ndim: int, dtype: DTypeLike) -> Any:
         """Return an empty array of the library, for dask."""
 
@@ -54,10 +51,6 @@ class NumpyDevice:
     def to_device(self, host: NDArray[Any]) -> NDArray[Any]:
         """Return the block itself."""
         return host
-
-    def to_host(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return the block itself."""
-        return array
 
     def meta(self, ndim: int, dtype: DTypeLike) -> NDArray[Any]:
         """Return an empty NumPy array."""

@@ -135,7 +135,7 @@ def _holds(stack: TiffStack, copy: PersistedStack) -> bool:
     if options.on_stale == "error":
         raise FileChangedError(told, url=copy.shelf.url)
     warn(told)
-    if options.on_stale == "original" and stack.collection.array.files != files:
+    if options.on_stale == "original" and stack.collection.discovery.listing.files != files:
         stack.relist()  # what it listed is older than what was seen now
     return options.on_stale == "use"
 

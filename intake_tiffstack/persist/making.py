@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from numbers import Real
 from typing import Any
 
@@ -17,7 +18,6 @@ import zarr.registry
 from dask.base import tokenize
 from dask.utils import format_bytes
 
-from intake_tiffstack import __version__
 from intake_tiffstack.copies.open_zarr import open_zarr
 from intake_tiffstack.errors import (
     FilesNotFoundError,
@@ -96,7 +96,9 @@ def _plan_generation(
     """
     array = stack.host_array
     number = 1 if before is None else before.number + 1
-    digest = tokenize(array, stack.metadata, told, __version__, zarr.__version__)[:16]
+    digest = tokenize(array, stack.metadata, told, version("intake-tiffstack"), zarr.__version__)[
+        :16
+    ]
     return Generation(
         name=f"{number:06d}-{digest}",
         created=datetime.now(UTC),
@@ -104,7 +106,7 @@ def _plan_generation(
         ttl=None,
         nbytes=array.nbytes,
         source=spell_urlpath(stack.options),
-        n_files=len(array.files),
+        n_files=len(stack.collection.discovery.listing.files),
         export=told,
     )
 

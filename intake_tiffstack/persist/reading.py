@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import dask
@@ -13,40 +12,39 @@ import zarr
 from dask.utils import parse_bytes
 from numpy.typing import NDArray
 
-from intake_tiffstack.arrays.chunks import choose_chunks
-from intake_tiffstack.arrays.stack_array import StackArray
+from intake_tiffstack.arrays.chunks import choose_block_chunks
+from intake_tiffstack.arrays.lazy_array import LazyArray
 from intake_tiffstack.collection.examination import Examination
 from intake_tiffstack.collection.open import Collection, open_collection
 from intake_tiffstack.copies.zarr_pixels import read_pixels
 from intake_tiffstack.copies.zarr_store import open_zarr_store
 from intake_tiffstack.errors import FileChangedError, FilesNotFoundError, StorageError
-from intake_tiffstack.layout.model import Dim, Layout
 from intake_tiffstack.options import Options
 from intake_tiffstack.persist.store import Generation, Shelf
-from intake_tiffstack.reading.options import ReadOptions
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.stack import TiffStack
-from intake_tiffstack.storage.files import FileTable
 from intake_tiffstack.storage.folder import Folder
 
 __all__ = ["CopyArray", "PersistedStack"]
 
 
-class CopyArray(StackArray):
-    """The array of a collection, its pixels read from a Zarr copy.
+class CopyArray(LazyArray):
+    """The pixels of a collection, read from its Zarr copy.
 
     Parameters
     ----------
-    url, storage_options
-        Where the copy is.
-    metadata
-        Zarr's own, of the copy.
-    token
-        Of the copy: its name is not enough, since a copy may be removed and made anew.
-    layout
-        Of the collection; its dims are those of the copy.
-    options
-        Which kind of array is delivered.
+    url : str
+        URL of the copy.
+    storage_options : mapping
+        Options for fsspec to reach it.
+    metadata : zarr.core.metadata.ArrayMetadata
+        Zarr's metadata of the copy.
+    token : str
+        Identifies the copy: its URL is not enough, since a copy may be removed and made anew.
+    dtype : numpy.dtype
+        Type of the pixels, in native byte order.
+    arraytype : str
+        The option of this name.
     """
 
     def __init__(
@@ -55,32 +53,41 @@ class CopyArray(StackArray):
         storage_options: Mapping[str, Any],
         metadata: Any,
         token: str,
-        layout: Layout,
-        options: ReadOptions,
+        dtype: np.dtype[Any],
+        arraytype: str,
     ) -> None:
-        super().__init__(FileTable.from_files([]), layout, options)
         self.url = url
         self.storage_options = storage_options
         self.metadata = metadata
         self.token = token
+        self._dtype = dtype
+        self._arraytype = arraytype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extent of each dim."""
+        return tuple(self.metadata.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels, in native byte order."""
+        return self._dtype
+
+    @property
+    def arraytype(self) -> str:
+        """What a block is."""
+        return self._arraytype
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{d.name}: {d.size}" for d in self.layout.dims)
-        return f"<CopyArray ({sizes}) {self.dtype} at {hide_in_text(self.url)}>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        layout = replace(self.layout, coords={})
-        where = (self.url, self.storage_options, self.metadata, self.token)
-        return CopyArray, (*where, layout, self.options)
+        return f"<CopyArray {self.shape} {self.dtype} at {hide_in_text(self.url)}>"
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return ("intake_tiffstack.CopyArray", self.url, self.token, self.arraytype)
 
     def on_host(self) -> CopyArray:
-        """Return the same pixels, read into host memory."""
-        options = replace(self.options, arraytype="numpy")
+        """Return the same array with NumPy blocks."""
         where = (self.url, self.storage_options, self.metadata, self.token)
-        return CopyArray(*where, self.layout, options)
+        return CopyArray(*where, self.dtype, "numpy")
 
     def _read_into(self, out: NDArray[Any], ranges: tuple[range, ...]) -> None:
         """Fill *out* with a region of the copy."""
@@ -125,12 +132,6 @@ class PersistedStack(TiffStack):
                 self._collection = _open_copy(self.options, self.shelf, self.generation)
             return self._collection
 
-    @property
-    def host_array(self) -> StackArray:
-        """The array that reads into host memory whatever ``arraytype`` is; needs no device."""
-        array = self.collection.array
-        return array.on_host() if isinstance(array, CopyArray) else array
-
 
 def _open_copy(options: Options, shelf: Shelf, generation: Generation) -> Collection:
     """Return the collection over its copy: a few small reads."""
@@ -160,8 +161,8 @@ def _open_copy(options: Options, shelf: Shelf, generation: Generation) -> Collec
             place.storage_options,
             pixels.metadata.update_attributes({}),  # no read needs them, and all workers get them
             generation.token,
-            layout,
-            collection.array.options,
+            layout.dtype,
+            collection.options.arraytype,
         ),
         chunks=_choose_chunks(collection, pixels.shards or pixels.chunks),
         granule=pixels.chunks,
@@ -175,29 +176,11 @@ def _choose_chunks(collection: Collection, blocks: tuple[int, ...]) -> tuple[tup
     spec = collection.options.chunks
     if spec in ("file", "page"):
         return collection.chunks
-    return choose_chunks(
+    layout = collection.layout
+    return choose_block_chunks(
         spec,
-        _as_files(collection.layout, blocks),
-        page_ndim=len(blocks),
-        segment_shape=blocks,
+        dict(zip(layout.names, layout.shape, strict=True)),
+        blocks,
+        itemsize=layout.dtype.itemsize,
         dask_chunk_bytes=int(parse_bytes(dask.config.get("array.chunk-size"))),
-    )
-
-
-def _as_files(layout: Layout, blocks: tuple[int, ...]) -> Layout:
-    """Return the layout of the same array in which each block of a copy is a file. Pure."""
-    edges = [
-        (*range(0, dim.size, block), dim.size)
-        for dim, block in zip(layout.dims, blocks, strict=True)
-    ]
-    return Layout(
-        dims=tuple(
-            Dim(dim.name, dim.size, axis=i, file_dim=i, offsets=edges[i])
-            for i, dim in enumerate(layout.dims)
-        ),
-        cells=np.zeros([len(list(pairwise(edge))) for edge in edges], np.int32),
-        file_dims=layout.names,
-        file_shape=tuple(min(dim.size, n) for dim, n in zip(layout.dims, blocks, strict=True)),
-        dtype=layout.dtype,
-        coords={},
     )
