@@ -18,14 +18,14 @@ __all__ = ["DEFAULTS", "setting", "setting_bytes", "setting_number"]
 
 DEFAULTS: dict[str, Any] = {
     "max_image_bytes": "64 GiB",  # a page that declares more is refused; slides reach 30 GB
-    "header_cache": "64 MiB",  # parsed headers kept a process
+    "header_cache": "64 MiB",  # parsed headers kept per process
     "retries": 3,  # more attempts after a failure that may pass: 503, a lost connection, no answer
     "timeout": 30,  # seconds a store may say nothing before an attempt counts as failed
-    "concurrency": 10,  # requests at a time and process; as many connections as an S3 client keeps
-    "table_cache": 8,  # opened collections kept a process
+    "concurrency": 10,  # concurrent requests per process; as many connections as an S3 client keeps
+    "table_cache": 8,  # opened collections kept per process
     "allow_code": False,  # whether arraytype may name a class to import
     "require_device": True,  # whether to_dask() wants the device of arraytype in this process
-    "pinned_limit": "1 GiB",  # pinned host memory out at once a process, for CuPy; 0: none is used
+    "pinned_limit": "1 GiB",  # pinned host memory in use at once per process, for CuPy; 0: none
     "progress": None,  # whether long work shows a bar; None: on a terminal and in a notebook
     "block_bytes": "128 MiB",  # most that a task of an export reads, where chunks allow
     "persist_limit": "50 GB",  # most that a copy takes, decoded, where nobody chose a store for it
@@ -40,7 +40,7 @@ def setting(name: str) -> Any:
     Raises
     ------
     OptionError
-        There is no such setting.
+        If there is no such setting.
     """
     if name not in DEFAULTS:
         raise OptionError.unknown("setting", name, DEFAULTS)

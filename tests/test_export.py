@@ -531,7 +531,7 @@ def test_an_option_of_another_format_is_refused(tmp_path: Path) -> None:
 
 def test_a_group_is_no_array(tmp_path: Path) -> None:
     zarr.create_group(tmp_path / "group.zarr", zarr_format=3)
-    with pytest.raises(StorageError, match=r"group\.zarr is no readable Zarr array: .*group"):
+    with pytest.raises(StorageError, match=r"group\.zarr is not a readable Zarr array: .*group"):
         open_zarr(tmp_path / "group.zarr")
 
 

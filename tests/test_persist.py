@@ -67,7 +67,7 @@ def test_what_persist_returns_reads_the_copy_alone(source, scan):
     assert source.has_been_persisted
     np.testing.assert_array_equal(persisted.read(), scan)
     assert persisted.to_dask().name == source.get_persisted().to_dask().name
-    with patch("intake_tiffstack.persist.choosing.take_listing", side_effect=AssertionError):
+    with patch("intake_tiffstack.persist.choose.take_listing", side_effect=AssertionError):
         assert reads_copy(persisted), "the files were looked at"
 
 

@@ -34,7 +34,7 @@ from intake_tiffstack.errors import (
 )
 from intake_tiffstack.export.claim import hold
 from intake_tiffstack.persist import Shelf, pixel_key
-from intake_tiffstack.persist.record import pack_seen, unpack_seen
+from intake_tiffstack.persist.file_record import pack_seen, unpack_seen
 from intake_tiffstack.persist.store import find_store
 from intake_tiffstack.storage.files import FileTable
 from intake_tiffstack.storage.folder import Folder

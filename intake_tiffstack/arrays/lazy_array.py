@@ -51,7 +51,7 @@ class LazyArray(ABC):
 
     @abstractmethod
     def _read_into(self, out: NDArray[Any], ranges: tuple[range, ...]) -> None:
-        """Fill *out* with a region: one ascending range a dim, none empty."""
+        """Fill *out* with a region: one ascending range per dim, none empty."""
 
     @property
     def ndim(self) -> int:

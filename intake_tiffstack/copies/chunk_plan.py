@@ -156,7 +156,7 @@ def resolve_chunks(
     ------
     OptionError
         If one has a wrong length or a number below 1, a chunk is too large to be compressed, or
-        shards are no multiple of chunks.
+        shards are not a multiple of chunks.
 
     Examples
     --------

@@ -91,7 +91,7 @@ def open_ome_zarr(
     attributes = dict(root.attrs)
     if not is_ome_zarr(attributes):
         raise FilesNotFoundError(
-            f"{place.url} holds a Zarr group that is no OME-Zarr (its attributes: "
+            f"{place.url} holds a Zarr group that is not an OME-Zarr (its attributes: "
             f"{', '.join(attributes) or 'none'}); give the URL of an array in it",
             url=place.url,
         )
@@ -134,7 +134,7 @@ def _list_images(place: Folder, root: zarr.Group) -> Iterator[str]:
             return
     except (KeyError, TypeError) as exc:
         raise StorageError(
-            f"{place.url} is no valid OME-Zarr: its plate or a well of it names no images; "
+            f"{place.url} is not a valid OME-Zarr: its plate or a well of it names no images; "
             "`image` opens one by its path",
             url=place.url,
         ) from exc
@@ -178,7 +178,7 @@ def _open_group(place: Folder, path: str) -> zarr.Group:
         except FileNotFoundError as exc:
             raise FilesNotFoundError(f"{where} holds no Zarr group", url=where) from exc
         except ValueError as exc:
-            raise StorageError(f"{where} is no readable Zarr group: {exc}", url=where) from exc
+            raise StorageError(f"{where} is not a readable Zarr group: {exc}", url=where) from exc
 
 
 def _open_level(place: Folder, multiscale: Any, level: int) -> tuple[Any, File, Folder]:
@@ -246,7 +246,8 @@ def _read_multiscale(place: Folder, attributes: Mapping[str, Any]) -> Any:
     found = next(iter(_ome(attributes)["multiscales"]), None)
     if not isinstance(found, Mapping):
         raise StorageError(
-            f"{place.url} is no valid OME-Zarr: multiscales is no list of pyramids", url=place.url
+            f"{place.url} is not a valid OME-Zarr: multiscales is not a list of pyramids",
+            url=place.url,
         )
     version = str(_ome(attributes).get("version") or found.get("version") or "0.4")
     models: Mapping[str, Any] = {"0.4": v04.Multiscale, "0.5": v05.Multiscale}
@@ -265,7 +266,7 @@ def _read_multiscale(place: Folder, attributes: Mapping[str, Any]) -> Any:
             f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors()[:3]
         )
         raise StorageError(
-            f"{place.url} is no valid OME-Zarr {version}: {problems}", url=place.url
+            f"{place.url} is not a valid OME-Zarr {version}: {problems}", url=place.url
         ) from exc
 
 

@@ -176,7 +176,7 @@ def open_array(place: Folder) -> Any:
         except FileNotFoundError as exc:
             raise _nothing_there(place) from exc
         except ValueError as exc:
-            raise StorageError(f"{place.url} is no readable Zarr array: {exc}") from exc
+            raise StorageError(f"{place.url} is not a readable Zarr array: {exc}") from exc
 
 
 def _nothing_there(place: Folder) -> FilesNotFoundError:

@@ -1,4 +1,4 @@
-"""CuPy: one block of pinned memory a chunk, one asynchronous copy."""
+"""CuPy: one block of pinned memory per chunk, one asynchronous copy."""
 
 from __future__ import annotations
 

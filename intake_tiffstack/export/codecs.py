@@ -76,7 +76,7 @@ def _codec_from_config(config: str | Mapping[str, Any]) -> numcodecs.abc.Codec:
         return numcodecs.get_codec(parsed)
     except (ValueError, TypeError) as exc:
         raise OptionError(
-            f"compressor {config!r} is no numcodecs config: {exc}; "
+            f"compressor {config!r} is not a numcodecs config: {exc}; "
             """write it like {"id": "zstd", "level": 3}, or "default\""""
         ) from exc
 

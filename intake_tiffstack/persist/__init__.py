@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from intake_tiffstack.persist.choosing import choose_copy
+from intake_tiffstack.persist.choose import choose_copy
 from intake_tiffstack.persist.key import pixel_key
-from intake_tiffstack.persist.making import none_persisted, persist_again, persist_collection
-from intake_tiffstack.persist.reading import PersistedStack
+from intake_tiffstack.persist.open import PersistedStack
 from intake_tiffstack.persist.store import Generation, Shelf
+from intake_tiffstack.persist.write import none_persisted, persist_again, persist_collection
 
 __all__ = [
     "Generation",

@@ -53,7 +53,7 @@ APPLIED_ON_TOP = frozenset(
         "on_stale",
     }
 )
-"""Options that may change while the copy stays: they tell of pixels, deliver or check them. Each
+"""Options that may change while the copy stays: they describe pixels, deliver or check them. Each
 option is in one of the two; a test sees to it."""
 
 _SAY_WHERE = frozenset(
@@ -65,7 +65,7 @@ _SAY_WHERE = frozenset(
 one path of two branches."""
 
 _IN_ACCOUNT = re.compile(r"(AccountName|BlobEndpoint)=([^;]+)")
-"""What of Azure's connection string is no secret."""
+"""The parts of Azure's connection string that are not secret."""
 
 _MAY_NAME = re.compile(
     r"\b(?!https?:)[a-z][a-z0-9+.-]*://[^/@:?#]+@|[?&]key=[^&\s]*", re.IGNORECASE

@@ -25,7 +25,7 @@ from intake_tiffstack.collection.model import Discovery
 from intake_tiffstack.copies.zarr_documents import OPENING
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
 from intake_tiffstack.export.claim import last_claim
-from intake_tiffstack.persist.record import VERSION, pack_seen, unpack_seen
+from intake_tiffstack.persist.file_record import VERSION, pack_seen, unpack_seen
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.settings import setting
 from intake_tiffstack.storage.folder import Folder
@@ -61,7 +61,7 @@ def store_options() -> Mapping[str, Any]:
     Raises
     ------
     OptionError
-        The setting is no mapping.
+        If the setting is not a mapping.
     """
     options = setting("persist_storage_options")
     if not isinstance(options, Mapping):
@@ -71,7 +71,7 @@ def store_options() -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class Generation:
-    """One copy of a collection, as ``current.json`` tells of it."""
+    """One copy of a collection, as ``current.json`` describes it."""
 
     name: str
     """Its folder: a number that grows, and a digest of what was copied and how."""
@@ -106,23 +106,23 @@ class Generation:
 
     def to_json(self) -> bytes:
         """Return the bytes of ``current.json``."""
-        told = {
+        stored = {
             **self.__dict__,
             "created": self.created.isoformat(),
             "expires": self.expires and self.expires.isoformat(),
         }
-        return json.dumps({"version": VERSION, **told}, indent=1).encode()
+        return json.dumps({"version": VERSION, **stored}, indent=1).encode()
 
     @classmethod
     def from_json(cls, content: bytes, url: str) -> Self:
-        """Return what :meth:`to_json` told; *url* is where it was, for an error."""
+        """Return the generation that :meth:`to_json` stored; *url* is for an error."""
         try:
-            told = json.loads(content)
-            version = told.pop("version")
+            stored = json.loads(content)
+            version = stored.pop("version")
             if version == VERSION:
-                told["created"] = datetime.fromisoformat(told["created"])
-                told["expires"] = told["expires"] and datetime.fromisoformat(told["expires"])
-                return cls(**told)
+                stored["created"] = datetime.fromisoformat(stored["created"])
+                stored["expires"] = stored["expires"] and datetime.fromisoformat(stored["expires"])
+                return cls(**stored)
         except (AttributeError, KeyError, TypeError, ValueError) as exc:
             raise StorageError(
                 f"{url} is damaged: {exc!r}; unpersist() removes the copy", url=url
@@ -225,12 +225,12 @@ class Shelf:
         return [name for name in self.store.names(self.key) if _number(name)]
 
     def _remove_before(self, oldest: int) -> None:
-        """Remove what no reader may use any more; what cannot be removed is told in the log."""
+        """Remove what no reader may use any more; what cannot be removed is logged."""
         for name in self._names():
             if _number(name) < oldest and not self._is_written(name):
                 try:
                     self.remove_generation(name)
-                except StorageError as exc:  # the new one counts: this is no failure of persist()
+                except StorageError as exc:  # the new one counts: persist() has not failed
                     _LOG.warning("an old copy stays: %s", exc)
 
     def _is_written(self, name: str) -> bool:

@@ -25,7 +25,7 @@ from intake_tiffstack.header import Header, Structure
 from intake_tiffstack.layout.model import Layout
 from intake_tiffstack.progress import Progress, reported
 from intake_tiffstack.redact import hide_in_text
-from intake_tiffstack.references.cutting import (
+from intake_tiffstack.references.chunking import (
     ADVICE,
     Cut,
     common_cut,
@@ -79,7 +79,7 @@ def write_references(
     Raises
     ------
     UnsupportedFileError
-        If the bytes of a file are no chunks of a Zarr; the message names the file and what stands
+        If the bytes of a file cannot be chunks of a Zarr; the message names the file and what is
         in the way: codec, predictor, strips, unequal segments.
     TargetExistsError
         If something is at *url* and is not to be replaced.

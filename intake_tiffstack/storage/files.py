@@ -1,4 +1,4 @@
-"""Files as the listing saw them: one row a file, 100,000 of them in a few MB.
+"""Files as the listing saw them: one row per file, 100,000 of them in a few MB.
 
 Everything here is pure, and light to import: the table travels to every worker.
 """

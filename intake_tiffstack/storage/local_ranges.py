@@ -29,7 +29,7 @@ class LocalBytes:
     read_cost: int = 4096  # a page of the page cache: a read of 4 kB takes 13 us, mostly overhead
 
     def fill(self, spans: Sequence[tuple[int, memoryview]]) -> None:
-        """Fill each buffer; one open, two fstat and one positional read a span."""
+        """Fill each buffer; one open, two fstat and one positional read per span."""
         url = self.file.url
         try:
             descriptor = os.open(url, os.O_RDONLY | getattr(os, "O_BINARY", 0))

@@ -16,16 +16,16 @@ from intake_tiffstack.errors import (
     warn,
 )
 from intake_tiffstack.options import Options
-from intake_tiffstack.persist.key import pixel_key
-from intake_tiffstack.persist.making import none_persisted, persist_again
-from intake_tiffstack.persist.reading import PersistedStack
-from intake_tiffstack.persist.record import (
+from intake_tiffstack.persist.file_record import (
     count_unproven,
     describe_changes,
     spell_urlpath,
     without_secrets,
 )
+from intake_tiffstack.persist.key import pixel_key
+from intake_tiffstack.persist.open import PersistedStack
 from intake_tiffstack.persist.store import Shelf
+from intake_tiffstack.persist.write import none_persisted, persist_again
 from intake_tiffstack.stack import TiffStack
 
 __all__ = ["choose_copy"]
@@ -104,7 +104,7 @@ def _open_current(options: Options, mode: str, keep: Keep) -> PersistedStack | N
 
 
 def _holds(stack: TiffStack, copy: PersistedStack) -> bool:
-    """Return whether a copy is to be used as it is; what speaks against it is told.
+    """Return whether a copy is to be used as it is; warn of what speaks against it.
 
     Where the files are to be read in its place, *stack* sees them as they are now.
     """
@@ -128,13 +128,13 @@ def _holds(stack: TiffStack, copy: PersistedStack) -> bool:
         if unproven := count_unproven(before, now):
             warn(
                 f"{what} is used, but whether {unproven:,} of its {len(now):,} files changed "
-                "cannot be told: their server gives neither a time nor an ETag"
+                "is unknown: their server gives neither a time nor an ETag"
             )
         return True
-    told = f"{what} is stale, {_THEN[options.on_stale]}: {'; '.join(reasons)}"
+    message = f"{what} is stale, {_THEN[options.on_stale]}: {'; '.join(reasons)}"
     if options.on_stale == "error":
-        raise FileChangedError(told, url=copy.shelf.url)
-    warn(told)
+        raise FileChangedError(message, url=copy.shelf.url)
+    warn(message)
     if options.on_stale == "original" and stack.collection.discovery.listing.files != files:
         stack.relist()  # what it listed is older than what was seen now
     return options.on_stale == "use"

@@ -100,7 +100,7 @@ def cut_file(header: Header, structure: Structure, *, edges: Sequence[tuple[int,
     Raises
     ------
     UnsupportedFileError
-        If its segments are no chunks; the message names the file and what stands in the way.
+        If its segments cannot be chunks; the message names the file and what stands in the way.
     """
     if header.transform is not None:
         raise _refusal(header, "its pixels are stored as roots of their values (MD Gel)")
@@ -121,12 +121,14 @@ def cut_file(header: Header, structure: Structure, *, edges: Sequence[tuple[int,
         raise _refusal(
             header,
             f"its strips of {frames.segment[1]} rows do not divide the {length} rows of a page, so "
-            "the last strip is no whole chunk",
+            "the last strip is not a whole chunk",
         )
     lead = len(structure.shape) - structure.page_ndim
     chunk = (*[1] * lead, *(full[axis] for axis in axes))
     if math.prod(chunk) != math.prod(full):
-        raise _refusal(header, f"its tiles reach over {depth} planes that are no dim of their own")
+        raise _refusal(
+            header, f"its tiles reach over {depth} planes that are not a dim of their own"
+        )
     for extent, starts, dim in zip(chunk, edges, structure.dims, strict=True):
         if math.gcd(*starts[:-1]) % extent:
             raise _refusal(

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 VERSION = 1
-"""Of all that a store keeps beside pixels, told in ``current.json``: a reader of another version
+"""Version of all that a store keeps beside pixels, in ``current.json``: a reader of another version
 takes a copy for none."""
 
 _SHOWN = 3
@@ -74,7 +74,7 @@ def describe_changes(before: FileTable, now: FileTable) -> str | None:
     '1 changed (a.tif: size 10 to 12), 1 new (c.tif), 1 gone (b.tif)'
     """
     old, new = _by_url(before), _by_url(now)
-    told = {
+    stored = {
         "changed": [
             f"{_name(file)}: {_difference(file, new[key])}"
             for key, file in old.items()
@@ -85,14 +85,16 @@ def describe_changes(before: FileTable, now: FileTable) -> str | None:
     }
     return (
         ", ".join(
-            f"{len(names):,} {what} ({few(names, _SHOWN)})" for what, names in told.items() if names
+            f"{len(names):,} {what} ({few(names, _SHOWN)})"
+            for what, names in stored.items()
+            if names
         )
         or None
     )
 
 
 def count_unproven(before: FileTable, now: FileTable) -> int:
-    """Return of how many files nothing tells whether they changed. Pure.
+    """Return the number of files of which a change could not be detected. Pure.
 
     Parameters
     ----------
@@ -143,7 +145,7 @@ def pack_seen(seen: Discovery) -> bytes:
     files = without_secrets(seen.listing.files)
     kinds = dict.fromkeys(seen.structures.values())
     places = {structure: place for place, structure in enumerate(kinds)}
-    told = {
+    stored = {
         "root": hide_in_text(seen.listing.root),
         "is_single": seen.listing.is_single,
         "pattern": _hidden_pattern(seen.listing),
@@ -159,7 +161,7 @@ def pack_seen(seen: Discovery) -> bytes:
         },
         "described": [[row, _spelled(asdict(file))] for row, file in seen.described.items()],
     }
-    return gzip.compress(json.dumps(told).encode(), compresslevel=3, mtime=0)
+    return gzip.compress(json.dumps(stored).encode(), compresslevel=3, mtime=0)
 
 
 def _hidden_pattern(listing: Listing) -> str | None:
@@ -171,7 +173,7 @@ def _hidden_pattern(listing: Listing) -> str | None:
 
 
 def _spelled(value: Any) -> Any:
-    """Return a value as JSON has it, tuples told from lists, without secrets inside its texts."""
+    """Return a value as JSON has it, tuples marked, without secrets inside its texts."""
     if isinstance(value, Mapping):
         return {key: _spelled(item) for key, item in value.items()}
     if isinstance(value, tuple):
@@ -183,15 +185,15 @@ def _spelled(value: Any) -> Any:
     return hide_in_text(value) if isinstance(value, str) else value
 
 
-def _revived(told: Any) -> Any:
+def _revived(stored: Any) -> Any:
     """Return the value that :func:`_spelled` was given."""
-    if isinstance(told, list):
-        return [_revived(item) for item in told]
-    if isinstance(told, Mapping):
-        if set(told) == {_TUPLE}:
-            return tuple(_revived(item) for item in told[_TUPLE])
-        return {key: _revived(item) for key, item in told.items()}
-    return told
+    if isinstance(stored, list):
+        return [_revived(item) for item in stored]
+    if isinstance(stored, Mapping):
+        if set(stored) == {_TUPLE}:
+            return tuple(_revived(item) for item in stored[_TUPLE])
+        return {key: _revived(item) for key, item in stored.items()}
+    return stored
 
 
 def unpack_seen(packed: bytes, url: str) -> Discovery:
@@ -210,9 +212,9 @@ def unpack_seen(packed: bytes, url: str) -> Discovery:
         They are damaged.
     """
     try:
-        told = json.loads(gzip.decompress(packed))
-        files = told["files"]
-        kinds = [_structure(kind) for kind in told["structures"]["kinds"]]
+        stored = json.loads(gzip.decompress(packed))
+        files = stored["files"]
+        kinds = [_structure(kind) for kind in stored["structures"]["kinds"]]
         return Discovery(
             listing=Listing(
                 FileTable(
@@ -221,23 +223,23 @@ def unpack_seen(packed: bytes, url: str) -> Discovery:
                     np.array(files["mtimes"], np.int64),
                     files["etags"] and tuple(files["etags"]),
                 ),
-                told["root"],
-                told["is_single"],
-                told["pattern"],
+                stored["root"],
+                stored["is_single"],
+                stored["pattern"],
             ),
-            structures={row: kinds[place] for row, place in told["structures"]["of_rows"]},
-            described={row: _file_metadata(file) for row, file in told["described"]},
+            structures={row: kinds[place] for row, place in stored["structures"]["of_rows"]},
+            described={row: _file_metadata(file) for row, file in stored["described"]},
         )
     except (OSError, EOFError, KeyError, TypeError, ValueError) as exc:
         raise StorageError(f"{url} is damaged: {exc!r}; persist anew", url=url) from exc
 
 
-def _structure(told: Mapping[str, Any]) -> Structure:
-    lists = {key: tuple(told[key]) for key in ("shape", "dims", "segment_shape")}
-    return Structure(**{**told, **lists, "dtype": np.dtype(told["dtype"])})
+def _structure(stored: Mapping[str, Any]) -> Structure:
+    lists = {key: tuple(stored[key]) for key in ("shape", "dims", "segment_shape")}
+    return Structure(**{**stored, **lists, "dtype": np.dtype(stored["dtype"])})
 
 
-def _file_metadata(told: Mapping[str, Any]) -> FileMetadata:
+def _file_metadata(stored: Mapping[str, Any]) -> FileMetadata:
     """Return what a file said, as far as this version and the one that stored it both know it."""
     known = {field.name for field in fields(FileMetadata)}
-    return FileMetadata(**{key: _revived(item) for key, item in told.items() if key in known})
+    return FileMetadata(**{key: _revived(item) for key, item in stored.items() if key in known})

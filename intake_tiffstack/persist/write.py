@@ -28,8 +28,8 @@ from intake_tiffstack.errors import (
 )
 from intake_tiffstack.export.options import PersistOptions, check_options
 from intake_tiffstack.options import Options
+from intake_tiffstack.persist.file_record import spell_urlpath
 from intake_tiffstack.persist.key import pixel_key
-from intake_tiffstack.persist.record import spell_urlpath
 from intake_tiffstack.persist.store import Generation, Shelf, find_store
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.settings import setting_bytes
@@ -54,7 +54,7 @@ def persist_collection(options: Options, *, ttl: float | None = None, **export: 
     options
         Of the collection.
     ttl
-        Seconds until the copy is no longer used unasked; None for ever.
+        Seconds until the copy is no longer used unasked; None: no limit.
     **export
         ``zarr_format``, ``chunks``, ``shards``, ``compressor``, ``verify`` and ``progress``, as
         :func:`~intake_tiffstack.export.write_zarr` has them.
@@ -72,12 +72,12 @@ def persist_collection(options: Options, *, ttl: float | None = None, **export: 
     nbytes = stack.host_array.nbytes
     _check_limit(nbytes)
     shelf = Shelf.of(pixel_key(options))
-    told = {name: _spelled(value) for name, value in export.items() if name != "progress"}
-    generation = _plan_generation(stack, told, before=shelf.current())
+    stored = {name: _spelled(value) for name, value in export.items() if name != "progress"}
+    generation = _plan_generation(stack, stored, before=shelf.current())
     if export.get("progress") is not False:
         print(f"persisting {format_bytes(nbytes)} at {hide_in_text(shelf.url)}")
     shelf.remove_rest(generation.name)
-    _write(stack, shelf, generation, {**export, **_revived(told)})
+    _write(stack, shelf, generation, {**export, **_revived(stored)})
     current = shelf.current()
     if current is not None and _is_overtaken(generation, current):
         return current
@@ -87,7 +87,7 @@ def persist_collection(options: Options, *, ttl: float | None = None, **export: 
 
 
 def _plan_generation(
-    stack: TiffStack, told: Mapping[str, Any], *, before: Generation | None
+    stack: TiffStack, stored: Mapping[str, Any], *, before: Generation | None
 ) -> Generation:
     """Return the generation that comes after *before*, not published yet.
 
@@ -96,7 +96,7 @@ def _plan_generation(
     """
     array = stack.host_array
     number = 1 if before is None else before.number + 1
-    digest = tokenize(array, stack.metadata, told, version("intake-tiffstack"), zarr.__version__)[
+    digest = tokenize(array, stack.metadata, stored, version("intake-tiffstack"), zarr.__version__)[
         :16
     ]
     return Generation(
@@ -107,7 +107,7 @@ def _plan_generation(
         nbytes=array.nbytes,
         source=spell_urlpath(stack.options),
         n_files=len(stack.collection.discovery.listing.files),
-        export=told,
+        export=stored,
     )
 
 
@@ -136,7 +136,7 @@ def none_persisted(options: Options, shelf: Shelf) -> FilesNotFoundError:
 
 
 def _seconds(ttl: Any) -> float | None:
-    """Return how long a copy is used; raise where that is no time."""
+    """Return how long a copy is used; raise if it is not a time."""
     if ttl is None:
         return None
     try:
@@ -217,10 +217,10 @@ def _spelled(value: Any) -> Any:
         raise OptionError(f"persist() cannot remember {value!r}: {exc}") from exc
 
 
-def _revived(told: Mapping[str, Any]) -> dict[str, Any]:
+def _revived(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return options of an export from what :func:`_spelled` made of them."""
-    codec = told.get("compressor")
+    codec = stored.get("compressor")
     if not isinstance(codec, Mapping) or "name" not in codec:
-        return dict(told)
+        return dict(stored)
     made = zarr.registry.get_codec_class(codec["name"]).from_dict(dict(codec))
-    return {**told, "compressor": made}
+    return {**stored, "compressor": made}
