@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from cuda_double import CudaDouble, CUDARuntimeError
 from intake_tiffstack import open_stack
 from intake_tiffstack.device import Device, TakesBack, get_device, loading
-from intake_tiffstack.device.gate import PinnedGate, rounded
+from intake_tiffstack.device.pinned_gate import PinnedGate, rounded
 from intake_tiffstack.errors import TiffStackWarning, UnreadableFileError
 
 KIB = 1024

@@ -28,7 +28,7 @@ from intake_tiffstack.copies.attributes import decode_coords, encode_coords
 from intake_tiffstack.copies.chunk_plan import choose_zarr_chunks, plan_blocks, resolve_chunks
 from intake_tiffstack.copies.open_zarr import open_zarr
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
-from intake_tiffstack.export.codecs import resolve_compressor
+from intake_tiffstack.export.compressors import resolve_compressor
 from intake_tiffstack.export.formats import FORMATS as REGISTRY
 from intake_tiffstack.export.formats import ExportFormat, find_writer, open_copy
 from intake_tiffstack.export.zarr_array import write_zarr

@@ -287,7 +287,7 @@ print("distributed" in sys.modules)
 
 
 @pytest.mark.parametrize(
-    "module", ["storage.folder", "export.codecs", "export.planned_array", "copies.zarr_pixels"]
+    "module", ["storage.folder", "export.compressors", "export.planned_array", "copies.zarr_pixels"]
 )
 def test_a_thread_may_unpickle_while_another_imports(module: str) -> None:
     code = f"""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_tiffstack.device.gate import PinnedGate
+from intake_tiffstack.device.pinned_gate import PinnedGate
 from intake_tiffstack.errors import DeviceNotAvailableError, warn
 from intake_tiffstack.settings import setting_bytes
 

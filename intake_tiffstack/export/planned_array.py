@@ -18,7 +18,7 @@ from zarr.storage import MemoryStore, StorePath
 
 from intake_tiffstack.copies.zarr_store import open_zarr_store
 from intake_tiffstack.errors import OptionError
-from intake_tiffstack.export.codecs import resolve_compressor
+from intake_tiffstack.export.compressors import resolve_compressor
 from intake_tiffstack.export.encoding import find_encoder
 from intake_tiffstack.storage.folder import Folder, write_file
 from intake_tiffstack.storage.urls import is_local
@@ -155,7 +155,7 @@ def plan_array(
     shards : sequence of int, optional
         Extent of a shard along each dim.
     compressor : object
-        See :func:`~intake_tiffstack.export.codecs.resolve_compressor`.
+        See :func:`~intake_tiffstack.export.compressors.resolve_compressor`.
     zarr_format : {2, 3}
         Format of the metadata.
     dims : sequence of str, optional

@@ -70,7 +70,7 @@ def write_zarr(
     shards : int, sequence of int or dict, optional
         Extent of a shard, a multiple of *chunks*, in format 3; None for no shards.
     compressor : object
-        See :func:`~intake_tiffstack.export.codecs.resolve_compressor`.
+        See :func:`~intake_tiffstack.export.compressors.resolve_compressor`.
     overwrite : bool
         Whether to replace an existing Zarr, or an incomplete copy of something else; nothing else
         is ever replaced.

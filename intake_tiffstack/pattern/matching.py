@@ -16,10 +16,10 @@ import numpy as np
 
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import PatternError
+from intake_tiffstack.pattern.field_columns import TextColumn
 from intake_tiffstack.pattern.fields import Field, text_reader
 from intake_tiffstack.pattern.format_string import compile_format
 from intake_tiffstack.pattern.presets import PRESETS
-from intake_tiffstack.pattern.readings import TextColumn
 from intake_tiffstack.pattern.regex import compile_regex
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from intake_tiffstack.pattern.readings import Reading
+    from intake_tiffstack.pattern.field_columns import Reading
 
 __all__ = [
     "Matches",
