@@ -48,7 +48,7 @@ class TiffStackError(Exception):
 
     Parameters
     ----------
-    message
+    message : str
         What happened, where, what was found and what to do about it.
     **details
         Values for programs (URLs, cells, counts), kept in ``details``.

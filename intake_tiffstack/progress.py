@@ -28,13 +28,13 @@ def reported(
 
     Parameters
     ----------
-    progress
+    progress : Progress
         As the option of that name.
-    total
+    total : int
         All there is to do.
-    title, unit
+    title, unit : str
         What the bar says.
-    done
+    done : int
         How much was done before.
     """
     if progress is None:

@@ -63,20 +63,20 @@ def make_lattice(
 
     Parameters
     ----------
-    folder
+    folder : str or Path
         Where the files go; made where it is not there.
-    channels, times
+    channels, times : int
         How many of each; ``channels * times`` files are written.
-    shape
+    shape : tuple[int, int, int]
         Planes, rows and columns ``(z, y, x)`` of one volume.
-    dtype
+    dtype : DTypeLike
         Any that a TIFF holds; ImageJ metadata allow only uint8, uint16 and float32.
-    metadata
+    metadata : Metadata
         Calibration inside the files: as ImageJ writes it, as OME-XML (the names then end in
         ``.ome.tif``), or none.
-    compression
+    compression : str, optional
         As :func:`tifffile.imwrite` has it, for example ``"zlib"``; None for none.
-    seed
+    seed : int
         Another number gives another tissue.
 
     Returns
@@ -137,20 +137,20 @@ def make_plate(
 
     Parameters
     ----------
-    folder
+    folder : str or Path
         Where the files go; made where it is not there.
-    wells
+    wells : sequence of str
         Names of the wells.
-    fields, planes, channels
+    fields, planes, channels : int
         How many of each in every well.
-    shape
+    shape : tuple[int, int]
         Rows and columns ``(y, x)`` of one plane.
-    dtype
+    dtype : DTypeLike
         Of the pixels.
-    strays
+    strays : bool
         Adds the two pictures of the instrument itself that lie in such folders and belong to no
         well: ``DC_CAM1.tif`` and ``SC_M01_CH01.tif``. They are not among the paths returned.
-    seed
+    seed : int
         Another number gives other cells.
 
     Returns
@@ -201,17 +201,17 @@ def make_satellite(
 
     Parameters
     ----------
-    folder
+    folder : str or Path
         Where the scenes go; made where it is not there.
-    times
+    times : int
         How many passes, 30 days apart.
-    bands
+    bands : sequence of str
         Names of the bands; B8A belongs between B08 and B09.
-    shape
+    shape : tuple[int, int]
         Rows and columns ``(y, x)``.
-    compression
+    compression : str, optional
         As :func:`tifffile.imwrite` has it; None for none.
-    seed
+    seed : int
         Another number gives another landscape.
 
     Returns
@@ -268,15 +268,17 @@ def make_movie(
 
     Parameters
     ----------
-    path
+    path : str or Path
         The file; its folder is made where it is not there. OME-XML needs a name in ``.ome.tif``.
-    times, channels
+    times, channels : int
         How many of each.
-    shape
+    shape : tuple[int, int]
         Rows and columns ``(y, x)`` of a page.
-    dtype, compression, seed
+    dtype : DTypeLike
+    compression : str, optional
+    seed : int
         As in :func:`make_lattice`.
-    metadata
+    metadata : Metadata
         ``imagej`` and ``ome`` say what the pages are; ``none`` leaves just pages in a row.
 
     Returns

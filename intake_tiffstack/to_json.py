@@ -50,9 +50,9 @@ def to_strict_json(value: Any, where: str) -> Any:
 
     Parameters
     ----------
-    value
+    value : object
         Text, numbers, booleans, None, and mappings and sequences of these.
-    where
+    where : str
         What *value* is called in an error.
 
     Raises

@@ -90,13 +90,14 @@ def choose_chunks(
 
     Parameters
     ----------
-    spec
+    spec : object
         The option ``chunks``.
-    layout
+    layout : Layout
         The dims of the result and how files make them.
-    page_ndim, segment_shape
+    page_ndim : int
+    segment_shape : tuple of int
         How many trailing dims of a file one page holds, and the extent of a strip or tile there.
-    dask_chunk_bytes
+    dask_chunk_bytes : int
         dask's ``array.chunk-size`` in bytes: the most that ``auto`` uses.
 
     Raises
@@ -123,15 +124,15 @@ def choose_block_chunks(
 
     Parameters
     ----------
-    spec
+    spec : object
         The option ``chunks``, but neither ``file`` nor ``page``.
-    sizes
+    sizes : mapping[str, int]
         Extent of each dim by name.
-    blocks
+    blocks : sequence of int
         Extent of a block along each dim: what is decoded as a whole.
-    itemsize
+    itemsize : int
         Bytes per pixel.
-    dask_chunk_bytes
+    dask_chunk_bytes : int
         See :func:`choose_chunks`; so are the errors and the warning.
     """
     extents = [

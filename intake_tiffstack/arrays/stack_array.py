@@ -32,11 +32,11 @@ class StackArray(LazyArray):
 
     Parameters
     ----------
-    files
+    files : FileTable
         The files, one row each.
-    layout
+    layout : Layout
         How they make up the result.
-    options
+    options : ReadOptions
         How a file is read.
     """
 

@@ -69,15 +69,15 @@ def build_coordinates(
 
     Parameters
     ----------
-    layout
+    layout : Layout
         The dims, and the coordinates that names and options give.
-    files
+    files : mapping[int, FileMetadata]
         What the files that were looked at say, by row.
-    known
+    known : Calibration
         Scale, translation and units.
-    names
+    names : ChannelData, optional
         Of the channels, None where they are not known.
-    by_option
+    by_option : collection of str
         Dims that the option ``coords`` labels.
     """
     found = {

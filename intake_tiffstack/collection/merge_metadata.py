@@ -71,13 +71,16 @@ def merge(
 
     Parameters
     ----------
-    layout
+    layout : Layout
         The dims and their coordinates, and which file is in which cell.
-    files
+    files : mapping[int, FileMetadata]
         What the files that were looked at say, by row in the file table; the first is preferred.
-    channel_names, scale, translation, units
+    channel_names : sequence[str] or Mapping[object, str], optional
+    scale : mapping[str, float], optional
+    translation : mapping[str, float], optional
+    units : mapping[str, str], optional
         The options of these names.
-    coords
+    coords : collection of str
         The dims that the option ``coords`` labels.
 
     Returns

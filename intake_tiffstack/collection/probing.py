@@ -40,15 +40,15 @@ def choose_headers(
 
     Parameters
     ----------
-    grid
+    grid : Grid
         The files in their cells.
-    template
+    template : Structure
         Structure of the file in ``grid.template_row``.
-    byte_sizes
+    byte_sizes : ndarray of int64
         Listed size of each row in bytes, -1 where unknown.
-    is_local
+    is_local : bool
         True where a header costs no request.
-    validate
+    validate : {"auto", "all", "template"}
         ``"all"``, ``"template"`` or ``"auto"``: all of up to 1,000 local files; else just the
         template where it is uncompressed and all files have its size; else the first file at each
         position of every axis but time and z, at most 64, and one line of files along each

@@ -69,10 +69,10 @@ def encode_coords(coords: Coords, sizes: Mapping[str, int]) -> dict[str, Any]:
 
     Parameters
     ----------
-    coords
+    coords : Coords
         Name to dims and values: booleans, integers, floats, text or datetime64, or an object
         array of text, numbers and None. NaN and infinities are stored as text, NaT as ``"NaT"``.
-    sizes
+    sizes : mapping[str, int]
         The array's dims and their lengths.
 
     Raises
@@ -127,9 +127,9 @@ def decode_coords(stored: Any, url: str) -> dict[str, tuple[tuple[str, ...], NDA
 
     Parameters
     ----------
-    stored
+    stored : object
         The attribute ``tiffstack``; None for a Zarr that another program wrote.
-    url
+    url : str
         Of the copy, for an error.
 
     Raises

@@ -29,11 +29,11 @@ def choose_zarr_chunks(shape: Sequence[int], itemsize: int, page_ndim: int) -> t
 
     Parameters
     ----------
-    shape
+    shape : sequence of int
         Of the array; the page dims come last.
-    itemsize
+    itemsize : int
         Bytes per element.
-    page_ndim
+    page_ndim : int
         How many of the last dims make a page (2 for ``y x``, 3 for ``y x sample``).
 
     Returns
@@ -97,15 +97,16 @@ def plan_blocks(
 
     Parameters
     ----------
-    shape, itemsize
+    shape : sequence of int
+    itemsize : int
         Of the array.
-    unit
+    unit : sequence of int
         Shape of what is written as a whole: the shard where there is one, else the chunk.
-    granule
+    granule : sequence of int
         Extent along each dim of what the source must decode as a whole; 1 where it need not.
-    order
+    order : sequence of int
         The dims from the one that varies slowest in the source; blocks grow from the last.
-    most_bytes
+    most_bytes : int
         The most that a block holds, but for a unit that is larger by itself.
 
     Examples
@@ -146,9 +147,11 @@ def resolve_chunks(
 
     Parameters
     ----------
-    shape, itemsize, dims
+    shape : tuple of int
+    itemsize : int
+    dims : tuple of str
         Of the array; ``y``, ``x`` and ``sample`` make the page, wherever they stand.
-    chunks, shards
+    chunks, shards : Lengths, optional
         One number per dim, by dim, or for all dims; -1 is the whole dim. None chooses chunks, and
         leaves shards out. Lengths of dims that are not named are chosen.
 

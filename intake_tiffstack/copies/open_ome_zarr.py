@@ -68,7 +68,8 @@ def open_ome_zarr(
         Of the pyramid; 0 is full resolution.
     image : str, optional
         Path of the image below *url*, such as ``B/03/0``; needed if there are several.
-    arraytype, sel
+    arraytype : str
+    sel : mapping of str, optional
         See :func:`~intake_tiffstack.copies.open_zarr.open_zarr`.
 
     Returns

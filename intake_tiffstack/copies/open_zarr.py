@@ -57,14 +57,14 @@ def open_zarr(
 
     Parameters
     ----------
-    url
+    url : str or os.PathLike[str]
         Of the copy.
-    storage_options
+    storage_options : mapping of str, optional
         For fsspec.
-    arraytype
+    arraytype : str
         What a chunk is: ``numpy``, ``cupy``, or a dotted name (with the setting ``allow_code``).
         Chunks are decoded on the CPU, and Zarr's configuration is left as it is.
-    sel
+    sel : mapping of str, optional
         Keeps positions by the values of a coordinate along one dim: a value, a list of values, or
         ``{"from": a, "to": b}`` with both ends included. A dim without a coordinate counts from 0.
 
@@ -118,15 +118,16 @@ def lazy_copy(
 
     Parameters
     ----------
-    place
+    place : Folder
         Of the array.
-    source
+    source : object
         The array.
-    document
+    document : File
         Its metadata document; once it changes, reading raises.
-    labels
+    labels : ZarrLabels
         Dims, coordinates and attributes of the array.
-    arraytype, sel
+    arraytype : str
+    sel : mapping of str
         See :func:`open_zarr`.
     """
     sizes = dict(zip(labels.dims, source.shape, strict=True))

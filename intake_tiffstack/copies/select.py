@@ -28,11 +28,12 @@ def select_positions(
 
     Parameters
     ----------
-    sel
+    sel : mapping of str
         Name of a coordinate along one dim, or of a dim without one (which counts from 0), to a
         value, a list of values, or ``{"from": a, "to": b}`` with both ends included, one of which
         may be left out. Values may be given as text; text compares in natural order.
-    coords, sizes
+    coords : Coords
+    sizes : mapping[str, int]
         Of the whole array.
 
     Raises

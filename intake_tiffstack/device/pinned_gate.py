@@ -43,7 +43,7 @@ class PinnedGate:
 
     Parameters
     ----------
-    drain
+    drain : callable
         Frees what the pool of pinned memory keeps unused. The pool has a shelf for each size and
         takes nothing from another, so that what it keeps could be a multiple of the limit.
     """

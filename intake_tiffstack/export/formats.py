@@ -101,11 +101,15 @@ def open_copy(
 
     Parameters
     ----------
-    url, storage_options, arraytype, sel
+    url : str or os.PathLike[str]
+    storage_options : mapping of str, optional
+    arraytype : str
+    sel : mapping of str, optional
         See :func:`~intake_tiffstack.copies.open_zarr.open_zarr`.
-    level, image
+    level : int
+    image : str, optional
         Of an OME-Zarr; see :func:`~intake_tiffstack.copies.open_ome_zarr.open_ome_zarr`.
-    remote_options
+    remote_options : mapping of str, optional
         Of references; see :func:`~intake_tiffstack.references.open_references`.
 
     Raises

@@ -35,13 +35,13 @@ class HeaderBytes:
 
     Parameters
     ----------
-    source
+    source : ByteSource
         Where they come from.
-    size
+    size : int
         Of the file, in bytes.
-    smallest
+    smallest : int
         The least to fetch at a time.
-    windows
+    windows : Windows, optional
         What was fetched of the file before, if it is kept; what is fetched now is added.
     """
 

@@ -67,11 +67,11 @@ def read_directories(
 
     Parameters
     ----------
-    data
+    data : HeaderBytes
         The file's bytes.
-    url
+    url : str
         Names the file in errors.
-    most
+    most : int
         Stop after so many; ask for one more than wanted to learn whether there are more.
 
     Raises

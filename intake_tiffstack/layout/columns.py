@@ -108,11 +108,11 @@ def select_files(matches: Matches, fields: Sequence[Field], sel: Mapping[str, An
 
     Parameters
     ----------
-    matches
+    matches : Matches
         What the names say.
-    fields
+    fields : sequence of Field
         The fields of the pattern.
-    sel
+    sel : mapping of str
         A value, a list of values, or ``{"from": a, "to": b}`` with both ends included (one of them
         may be left out) for a field. Values are given in the field's kind or as text; numbers and
         times compare by value, text exactly, ranges of text in natural order.
@@ -203,12 +203,13 @@ def order_column(
 
     Parameters
     ----------
-    field, matches
+    field : Field
+    matches : Matches
         The field, and what the names say.
-    labels
+    labels : sequence[object] or mapping of object, optional
         The field's values as written, in the order wanted, or the label of each; None: numbers in
         numeric order, text in natural order.
-    size
+    size : int, optional
         How many positions there must be; None: as many as the names give.
 
     Raises

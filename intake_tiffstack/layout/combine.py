@@ -53,24 +53,24 @@ def combine(
 
     Parameters
     ----------
-    grid
+    grid : Grid
         The files in their cells, holes settled.
-    structures
+    structures : mapping[int, Structure]
         ``{row: structure}`` of the headers read, the template's (``grid.template_row``) among
         them; ``file_dims`` is already applied.
-    paths
+    paths : sequence of str
         Where each row is, for errors.
-    concat_dim
+    concat_dim : str or sequence[str], optional
         The option as it was given: y, x and sample are extended only where it names them.
-    dims
+    dims : str or sequence[str], optional
         Order of the result, a list or the letters of one-letter dims; None: the new dims as
         *concat_dim* has them, then those inside the files.
-    coords
+    coords : mapping of str, optional
         ``{dim: values}`` or ``{dim: field}``: what labels a dim instead.
-    sizes
+    sizes : mapping[str, int], optional
         Asserted length of dims inside the files; the axes were asserted by
         :func:`~.grid.place_files`.
-    missing
+    missing : {"raise", "fill", "mask", "trim"}
         ``"mask"`` adds the boolean coordinate ``is_missing`` along the axes.
 
     Raises

@@ -52,21 +52,22 @@ def place_files(
 
     Parameters
     ----------
-    paths
+    paths : sequence of str
         The files to place. The cells of the grid hold their positions in this sequence.
-    pattern, matches
+    pattern : Pattern, optional
+    matches : Matches, optional
         The pattern and what it reads in each of *paths*; without a pattern the files are put in
         natural order along one axis.
-    concat_dim
+    concat_dim : str or sequence[str], optional
         The axis fields, outermost first; None: the fields that have a role, else all; without a
         pattern the name of the one axis, None: ``file``.
-    labels
+    labels : mapping of str, optional
         ``{field: [texts in order]}`` or ``{field: {text: label}}``.
-    sizes
+    sizes : mapping[str, int], optional
         Asserted length of axes; other dims are left to :func:`~.combining.combine`.
-    duplicates
+    duplicates : {"raise", "first", "last"}
         Which of several files in one cell to take, in natural order of their paths.
-    is_single
+    is_single : bool
         True for one existing file given by its name: without a pattern and *concat_dim* it makes
         no axis.
 

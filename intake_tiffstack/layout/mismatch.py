@@ -38,17 +38,18 @@ def mismatch_error(
 
     Parameters
     ----------
-    grid, paths
+    grid : Grid
+    paths : sequence of str
         The files in their cells, and where they are.
-    rows
+    rows : sequence of int
         Files whose headers were read.
-    codes
+    codes : ndarray of intp
         Which of *kinds* each of them is.
-    kinds
+    kinds : sequence of str
         What is met, as text: "32x32x4".
-    what
+    what : str
         What differs: dims, dtype, shape.
-    along
+    along : str, optional
         The axis along which it may differ, None for none.
     """
     fields = _field_codes(grid, rows)

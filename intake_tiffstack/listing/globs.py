@@ -104,10 +104,10 @@ def split_glob(path: str, is_there: Callable[[str], bool]) -> Glob | None:
 
     Parameters
     ----------
-    path
+    path : str
         Absolute local path, or URL without its chain. Where it ends in ``/`` the TIFFs in each
         of the folders are meant.
-    is_there
+    is_there : callable
         Whether something of exactly that path exists: then its brackets and braces are its name.
 
     Raises

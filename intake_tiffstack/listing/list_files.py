@@ -75,7 +75,7 @@ def list_files(
 
     Parameters
     ----------
-    urlpath
+    urlpath : str or os.PathLike[str] or sequence[str or os.PathLike[str]]
         One or several of these, local or any fsspec URL:
 
         - a file, which is that file whatever its name looks like;
@@ -88,9 +88,9 @@ def list_files(
         - a ``.txt``, ``.csv`` or ``.parquet`` file: a list of URLs.
 
         Files whose names begin with a dot are never listed, nor is what lies in such folders.
-    storage_options
+    storage_options : mapping of str, optional
         Handed to fsspec.
-    exclude
+    exclude : str or sequence[str]
         Globs; a file goes where one matches its name or its path below the root. ``*`` crosses
         ``/`` here.
 

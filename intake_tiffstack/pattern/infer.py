@@ -46,7 +46,7 @@ def infer_pattern(names: Sequence[str]) -> str | None:
 
     Parameters
     ----------
-    names
+    names : sequence of str
         Paths, best relative to what they have in common.
 
     Examples
@@ -76,13 +76,13 @@ def no_match_error(
 
     Parameters
     ----------
-    pattern
+    pattern : Pattern
         The compiled pattern.
-    paths
+    paths : sequence of str
         URLs, or local paths with forward slashes.
-    root
+    root : str
         What all of them begin with, ending in ``/``.
-    below
+    below : sequence of str
         Folders with TIFFs that were not looked into.
     """
     names = relevant_parts(pattern, paths, root)

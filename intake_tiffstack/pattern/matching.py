@@ -139,9 +139,9 @@ def default_concat_dim(pattern: Pattern, present: Collection[str] | None = None)
 
     Parameters
     ----------
-    pattern
+    pattern : Pattern
         The compiled pattern.
-    present
+    present : collection of str, optional
         The fields to choose from: those that took part (``Matches.fields``), since a regex or
         preset may have optional ones. None means all.
 
@@ -197,11 +197,11 @@ def relevant_parts(pattern: Pattern, paths: Sequence[str], root: str) -> list[st
 
     Parameters
     ----------
-    pattern
+    pattern : Pattern
         The compiled pattern.
-    paths
+    paths : sequence of str
         URLs, or local paths with forward slashes.
-    root
+    root : str
         What all of them begin with, ending in ``/``.
 
     Examples
@@ -249,11 +249,11 @@ def match_paths(pattern: Pattern, paths: Sequence[str], root: str) -> Matches:
 
     Parameters
     ----------
-    pattern
+    pattern : Pattern
         The compiled pattern.
-    paths
+    paths : sequence of str
         URLs, or local paths with forward slashes.
-    root
+    root : str
         What all of them begin with, ending in ``/``; a regex is searched below it.
 
     Raises

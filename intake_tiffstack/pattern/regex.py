@@ -26,9 +26,9 @@ def compile_regex(source: str, text: str) -> tuple[tuple[Field, ...], re.Pattern
 
     Parameters
     ----------
-    source
+    source : str
         The regex.
-    text
+    text : str
         What the user wrote for it: the regex, or the name of a preset.
 
     Raises

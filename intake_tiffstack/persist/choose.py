@@ -50,12 +50,12 @@ def choose_copy(
 
     Parameters
     ----------
-    stack
+    stack : TiffStack
         Over the files; listed anew where these have changed.
-    mode
+    mode : str
         ``always`` for the copy, unchecked; ``never`` for the files; ``default`` for the copy
         while it holds, else what the option ``on_stale`` says.
-    keep
+    keep : Keep
         Given a copy that is not open, returns the same copy, opened before if it was.
 
     Raises

@@ -63,7 +63,7 @@ def describe_changes(before: FileTable, now: FileTable) -> str | None:
 
     Parameters
     ----------
-    before, now
+    before, now : FileTable
         As :func:`without_secrets` gives them.
 
     Examples
@@ -98,7 +98,7 @@ def count_unproven(before: FileTable, now: FileTable) -> int:
 
     Parameters
     ----------
-    before, now
+    before, now : FileTable
         The same files, as :func:`without_secrets` gives them.
 
     Examples
@@ -201,9 +201,9 @@ def unpack_seen(packed: bytes, url: str) -> Discovery:
 
     Parameters
     ----------
-    packed
+    packed : bytes
         The stored bytes.
-    url
+    url : str
         Where they were, for an error.
 
     Raises

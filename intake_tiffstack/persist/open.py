@@ -110,9 +110,10 @@ class PersistedStack(TiffStack):
 
     Parameters
     ----------
-    options
+    options : Options
         Of the collection; those that decide pixels are the ones that the copy was made with.
-    shelf, generation
+    shelf : Shelf
+    generation : Generation
         The copy.
     """
 

@@ -51,9 +51,9 @@ def persist_collection(options: Options, *, ttl: float | None = None, **export: 
 
     Parameters
     ----------
-    options
+    options : Options
         Of the collection.
-    ttl
+    ttl : float, optional
         Seconds until the copy is no longer used unasked; None: no limit.
     **export
         ``zarr_format``, ``chunks``, ``shards``, ``compressor``, ``verify`` and ``progress``, as

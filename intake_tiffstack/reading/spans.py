@@ -110,11 +110,11 @@ def plan_segments(
 
     Parameters
     ----------
-    shape
+    shape : tuple of int
         Of a page: planar sample, depth, length, width, contiguous sample.
-    segment
+    segment : tuple[int, int, int]
         Depth, length and width of a strip or tile.
-    region
+    region : Region
         One ascending range for each of the five.
 
     >>> [s.index for s in plan_segments((1, 1, 8, 8, 1), (1, 4, 4),

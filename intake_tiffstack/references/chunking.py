@@ -54,9 +54,9 @@ class Cut:
 
         Parameters
         ----------
-        chunk
+        chunk : sequence of int
             Shape of a chunk of the result.
-        dims
+        dims : sequence of int
             Which dim of the result each dim of the file is.
         """
         filters = None
@@ -90,11 +90,11 @@ def cut_file(header: Header, structure: Structure, *, edges: Sequence[tuple[int,
 
     Parameters
     ----------
-    header
+    header : Header
         Of the file.
-    structure
+    structure : Structure
         Its structure, with the dims that the collection gives it.
-    edges
+    edges : sequence[tuple[int, ...]]
         Along each of these dims, where one file ends and the next begins, first and last included.
 
     Raises

@@ -40,13 +40,14 @@ def open_references(
 
     Parameters
     ----------
-    url
+    url : str or os.PathLike[str]
         Of the document.
-    storage_options
+    storage_options : mapping of str, optional
         For fsspec, of the document, and of the files where nothing else is said.
-    remote_options
+    remote_options : mapping of str, optional
         For fsspec, of the files that it refers to.
-    arraytype, sel
+    arraytype : str
+    sel : mapping of str, optional
         As :func:`~intake_tiffstack.export.open_zarr` has them.
 
     Raises
@@ -88,9 +89,10 @@ def open_document(
 
     Parameters
     ----------
-    document
+    document : mapping of str
         As JSON.
-    url, storage_options
+    url : str
+    storage_options : mapping of str
         Of one of the files.
     """
     imagecodecs.numcodecs.register_codecs(verbose=False)

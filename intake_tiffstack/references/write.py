@@ -60,20 +60,22 @@ def write_references(
 
     Parameters
     ----------
-    source
+    source : StackArray
         The collection.
-    url
+    url : str or os.PathLike[str]
         Of the document, which ends in ``.json``; local or any fsspec URL.
-    dims, coords, attrs
+    dims : sequence of str
+    coords : Coords
+    attrs : mapping of str
         As :func:`~intake_tiffstack.export.write_zarr` has them.
-    storage_options
+    storage_options : mapping of str, optional
         For fsspec, of the document.
-    overwrite
+    overwrite : bool
         Whether a document that is there is replaced.
-    verify
+    verify : Verify
         ``"sample"`` reads a few chunks through the references and compares them before anything is
         written, ``"all"`` every one, False none.
-    progress
+    progress : Progress
         See :data:`~intake_tiffstack.progress.Progress`; counts files.
 
     Raises

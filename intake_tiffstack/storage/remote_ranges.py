@@ -77,11 +77,11 @@ def get_ranges(
 
     Parameters
     ----------
-    file
+    file : File
         The file as it was listed.
-    ranges
+    ranges : sequence[tuple[int, memoryview]]
         First byte, and the writable contiguous buffer whose length says how many to read.
-    storage_options
+    storage_options : mapping of str
         Handed to fsspec.
 
     Raises

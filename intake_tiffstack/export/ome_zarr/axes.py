@@ -103,9 +103,9 @@ def describe_axes(dims: Mapping[str, str], attrs: Mapping[str, Any]) -> tuple[Ng
 
     Parameters
     ----------
-    dims
+    dims : mapping[str, str]
         Axis to dim, as :func:`assign_axes` gives them.
-    attrs
+    attrs : mapping of str
         With ``scale``, ``translation`` and ``units`` by dim, and ``time_interval`` in seconds.
     """
     scales, units = dict(attrs.get("scale") or {}), dict(attrs.get("units") or {})

@@ -148,13 +148,13 @@ def find_windows(
 
     Parameters
     ----------
-    place
+    place : Folder
         Of the copy.
-    arrays
+    arrays : sequence of PlannedArray
         The last level of each image, already written.
-    channel_axis
+    channel_axis : int, optional
         Index of the channel dim, None if there is none.
-    count
+    count : int
         How many channels there are.
     """
     spread = np.linspace(0, len(arrays) - 1, min(len(arrays), SAMPLES)).astype(int)
@@ -238,17 +238,17 @@ class ChannelDisplay:
 
         Parameters
         ----------
-        labels
+        labels : sequence of str
             Coordinate of each channel.
-        names
+        names : sequence of object, optional
             Names in the metadata, or None.
-        colors, windows
+        colors, windows : object
             The options: one for each channel, by its name, or None.
-        is_rgb
+        is_rgb : bool
             Whether they are the samples of a pixel; of one byte each they are shown as they are.
-        known_colors
+        known_colors : sequence of object, optional
             Colours in the metadata, or None.
-        dtype
+        dtype : dtype
             Of a pixel.
 
         Raises
@@ -269,7 +269,9 @@ class ChannelDisplay:
 
         Parameters
         ----------
-        place, arrays, channel_axis
+        place : Folder
+        arrays : sequence of PlannedArray
+        channel_axis : int, optional
             See :func:`find_windows`.
         """
         windows = dict(self.windows)

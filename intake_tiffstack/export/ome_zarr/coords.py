@@ -49,11 +49,11 @@ def image_coords(
 
     Parameters
     ----------
-    coords
+    coords : Coords
         Of the collection.
-    chosen
+    chosen : mapping[str, int]
         Dims that the image does not have, with its position along each.
-    names
+    names : mapping[str, str]
         New names of the other dims; a coordinate of the same name is renamed with its dim, unless
         the new name is taken.
 

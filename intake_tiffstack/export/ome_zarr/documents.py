@@ -46,7 +46,7 @@ class Description:
 
         Parameters
         ----------
-        channels
+        channels : sequence of Channel
             Display settings of each, the same in all images.
         """
         found: dict[str, bytes] = {}

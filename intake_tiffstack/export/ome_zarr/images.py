@@ -82,7 +82,7 @@ class ImageSet:
 
         Parameters
         ----------
-        values
+        values : object
             One per channel of the collection, or None.
         """
         dim = self._chosen_channel
@@ -122,13 +122,14 @@ def find_images(
 
     Parameters
     ----------
-    sizes
+    sizes : mapping[str, int]
         Its dims and their lengths.
-    coords, attrs
+    coords : Coords
+    attrs : mapping of str
         Its coordinates and metadata.
-    sel
+    sel : mapping of str
         Dim to the one value that is kept.
-    present
+    present : Present, optional
         Where files exist; None for everywhere.
 
     Raises

@@ -53,13 +53,13 @@ def plan_levels(levels: Any, shape: Sequence[int], axes: Sequence[NgffAxis]) -> 
 
     Parameters
     ----------
-    levels
+    levels : object
         ``"auto"``: until both y and x are shorter than 512; a number: so many in all; factors by
         axis: each level by these, as far as ``"auto"`` goes; a list of factors by axis: one more
         level for each.
-    shape
+    shape : sequence of int
         Of the full level.
-    axes
+    axes : sequence of NgffAxis
         Its axes; where no factors are given y and x are halved, z only where its spacing is at most
         half that of y at the same level.
 
@@ -108,9 +108,9 @@ def reuse_levels(shapes: Sequence[Sequence[int]], axes: Sequence[NgffAxis]) -> t
 
     Parameters
     ----------
-    shapes
+    shapes : sequence[sequence[int]]
         Of each level of the files, the full one first.
-    axes
+    axes : sequence of NgffAxis
         As :func:`plan_levels` has them; it plans what comes after the last level of the files.
 
     Examples

@@ -57,16 +57,17 @@ def image_attributes(
 
     Parameters
     ----------
-    version
+    version : Version
         Of OME-Zarr.
-    names
+    names : sequence of str
         Of the images.
-    axes, levels
+    axes : sequence of NgffAxis
+    levels : sequence of Level
         Of the pyramid of each; the arrays are called ``0``, ``1`` ...
-    method
+    method : str
         How levels were made; ``nearest`` keeps the place of the first pixel, others move it to the
         middle of those it was made of.
-    channels
+    channels : sequence of Channel
         Display settings of each channel; empty to leave them out.
     """
     model = _MODELS[version]
@@ -186,13 +187,13 @@ def series_xml(
 
     Parameters
     ----------
-    names
+    names : sequence of str
         Of the images, in their order.
-    sizes
+    sizes : mapping[str, int]
         Axis to extent.
-    dtype
+    dtype : dtype
         Of a pixel.
-    channels
+    channels : sequence of str
         Their names.
     """
     kind = _PIXEL_TYPES.get(dtype.name)

@@ -37,15 +37,16 @@ def plan_passes(
 
     Parameters
     ----------
-    levels, arrays
+    levels : sequence of Level
+    arrays : sequence of PlannedArray
         Of the image, the full one first.
-    sources
+    sources : sequence of Source
         The image, and its levels in the files if those are used.
-    reduce
+    reduce : Reduce
         Makes a level from the one before.
-    granule, order
+    granule, order : sequence of int
         Of the files; see :func:`~intake_tiffstack.copies.chunk_plan.plan_blocks`.
-    most_bytes
+    most_bytes : int
         Upper limit of a block; AIM_BYTES is exceeded only for whole chunks of more levels, or to
         decode each granule once.
     """
@@ -101,11 +102,11 @@ def place_passes(passes: Sequence[Pass], sources: Sequence[Source], path: str) -
 
     Parameters
     ----------
-    passes
+    passes : sequence of Pass
         As planned for an image at the root.
-    sources
+    sources : sequence of Source
         The pixels of this image, and its levels in the files if those are used.
-    path
+    path : str
         Of the image.
     """
     return [

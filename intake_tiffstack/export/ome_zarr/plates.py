@@ -88,11 +88,11 @@ def arrange_images(
 
     Parameters
     ----------
-    extra
+    extra : mapping[str, int]
         Those dims and their lengths.
-    labels
+    labels : mapping[str, sequence[str]]
         Label of each position along them.
-    present
+    present : Present, optional
         Where files exist; None for everywhere.
 
     Raises
