@@ -87,7 +87,7 @@ def make_lattice(
     Raises
     ------
     OptionError
-        A count that is not positive, or metadata of another name.
+        If a count is not positive, or `metadata` has another value.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def make_plate(
     Raises
     ------
     OptionError
-        A count that is not positive.
+        If a count is not positive.
     """
     _check_counts(fields=fields, planes=planes, channels=channels, rows=shape[0], columns=shape[1])
     paths = []
@@ -222,7 +222,7 @@ def make_satellite(
     Raises
     ------
     OptionError
-        A count that is not positive.
+        If a count is not positive.
     """
     _check_counts(times=times, rows=shape[0], columns=shape[1])
     rng = np.random.default_rng([seed, 0])
@@ -289,7 +289,7 @@ def make_movie(
     Raises
     ------
     OptionError
-        A count that is not positive, metadata of another name, or a name that is not OME's.
+        If a count is not positive, `metadata` has another value, or the name is not OME's.
     """
     _check_counts(times=times, channels=channels, rows=shape[0], columns=shape[1])
     tissue = _Tissue(seed)

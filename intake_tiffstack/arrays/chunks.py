@@ -103,7 +103,7 @@ def choose_chunks(
     Raises
     ------
     OptionError
-        A dim that is not there, or sizes that do not fit.
+        If *spec* names an unknown dim, or sizes do not fit.
     """
     extents = _extents(layout, page_ndim, segment_shape)
     if isinstance(spec, str) and spec in ("file", "page"):

@@ -120,9 +120,9 @@ def parse_ome(file: File, reader: CollectionReader) -> OME | None:
     Raises
     ------
     ImportError
-        ome-types is not installed.
+        If ome-types is not installed.
     UnreadableFileError
-        The XML is broken, is of a schema that nobody knows, or declares entities.
+        If the XML is broken, is of a schema that nobody knows, or declares entities.
     """
     xml = reader.raw_metadata(file).tags.get("ome_xml")
     if xml is None:

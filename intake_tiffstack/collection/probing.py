@@ -57,7 +57,7 @@ def choose_headers(
     Raises
     ------
     OptionError
-        For another *validate*.
+        If *validate* has another value.
     """
     if validate not in ("auto", "all", "template"):
         raise OptionError(f"validate is 'auto', 'all' or 'template', but got {validate!r}")

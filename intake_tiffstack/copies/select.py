@@ -39,7 +39,7 @@ def select_positions(
     Raises
     ------
     OptionError
-        An unknown name, a value that is not there, or nothing left.
+        If a name or value is unknown, or nothing is left.
 
     Examples
     --------

@@ -85,7 +85,7 @@ class CupyDevice:
         Raises
         ------
         DeviceNotAvailableError
-            CuPy is there and finds none, or cannot use it.
+            If CuPy finds no GPU, or cannot use it.
         """
         self._require_gpu()  # CuPy imports without one, and fails at the first allocation
         return self._cupy.empty((0,) * ndim, dtype)

@@ -22,9 +22,9 @@ def get_device(name: str) -> Device:
     Raises
     ------
     OptionError
-        An unknown name, or a dotted one while the setting ``allow_code`` is off.
+        If the name is unknown, or dotted while the setting ``allow_code`` is off.
     ImportError
-        CuPy is not installed; the message names the extra.
+        If CuPy is not installed; the message names the extra.
     """
     _check_name(name)
     return _make_device(name)
@@ -39,7 +39,7 @@ def require_device(name: str, ndim: int, dtype: DTypeLike) -> Any:
     Raises
     ------
     DeviceNotAvailableError
-        This process has no such device; and what :func:`get_device` raises.
+        If this process has no such device; and what :func:`get_device` raises.
     """
     _check_name(name)
     if name != "numpy" and not setting("require_device"):

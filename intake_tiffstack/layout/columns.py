@@ -120,7 +120,7 @@ def select_files(matches: Matches, fields: Sequence[Field], sel: Mapping[str, An
     Raises
     ------
     OptionError
-        For an unknown field, a value that no file has, or where no file is left.
+        If a field is unknown, no file has a value, or no file is left.
     """
     if not sel:
         return matches
@@ -215,11 +215,11 @@ def order_column(
     Raises
     ------
     OptionError
-        For *labels* that contradict themselves.
+        If *labels* contradict themselves.
     LayoutError
-        For a value that *labels* does not list, or more positions than *size*.
+        If *labels* does not list a value, or there are more positions than *size*.
     MissingFilesError
-        For fewer positions than *size* where the absent ones cannot be inferred.
+        If there are fewer positions than *size* and the absent ones cannot be inferred.
     """
     reading = matches.fields[field.name]
     keys, codes = list(reading.keys), reading.codes

@@ -76,11 +76,11 @@ def combine(
     Raises
     ------
     StructureMismatchError
-        For files whose dims, dtype or shape do not fit together.
+        If the dims, dtypes or shapes of the files do not fit together.
     OptionError
-        For *dims*, *coords* or *sizes* that do not fit the result.
+        If *dims*, *coords* or *sizes* do not fit the result.
     LayoutError
-        For a field named y, x or sample that *concat_dim* does not name.
+        If a field is named y, x or sample and *concat_dim* does not name it.
     """
     rows = list(structures)
     template = structures[grid.template_row]

@@ -37,7 +37,7 @@ def build_coords(
     Raises
     ------
     OptionError
-        For an unknown dim or field, or values of the wrong length.
+        If a dim or field is unknown, or values have the wrong length.
     """
     by_name = {dim.name: dim for dim in dims}
     by_axis = {dim.axis: dim for dim in dims if dim.axis is not None}

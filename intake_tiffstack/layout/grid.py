@@ -74,13 +74,13 @@ def place_files(
     Raises
     ------
     OptionError
-        For an option that names an unknown field or contradicts itself.
+        If an option names an unknown field or contradicts itself.
     DuplicateFilesError
-        For two files in one cell.
+        If two files are in one cell.
     LayoutError
-        For more positions than asserted, or far more cells than files.
+        If there are more positions than asserted, or far more cells than files.
     MissingFilesError
-        For fewer positions than asserted where the absent ones cannot be inferred.
+        If there are fewer positions than asserted and the absent ones cannot be inferred.
     """
     if duplicates not in ("raise", "first", "last"):
         raise OptionError(f"duplicates is 'raise', 'first' or 'last', but got {duplicates!r}")

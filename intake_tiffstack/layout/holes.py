@@ -37,9 +37,9 @@ def apply_missing(
     Raises
     ------
     MissingFilesError
-        For a hole where *missing* is ``"raise"``, or where trimming would leave nothing.
+        If there is a hole and *missing* is ``"raise"``, or trimming would leave nothing.
     OptionError
-        For another *missing*, or ``"trim"`` without a time-like axis.
+        If *missing* has another value, or is ``"trim"`` without a time-like axis.
     """
     if missing not in ("raise", "fill", "mask", "trim"):
         raise OptionError(f"missing is one of 'raise', 'fill', 'mask', 'trim', but got {missing!r}")

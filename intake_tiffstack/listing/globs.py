@@ -113,7 +113,7 @@ def split_glob(path: str, is_there: Callable[[str], bool]) -> Glob | None:
     Raises
     ------
     OptionError
-        ``**`` behind a field: a pattern has a fixed number of parts.
+        If ``**`` follows a field, since a pattern has a fixed number of parts.
 
     Examples
     --------

@@ -97,11 +97,11 @@ def list_files(
     Raises
     ------
     FilesNotFoundError
-        One of the urlpaths stands for no file; says what is there instead.
+        If one of the urlpaths stands for no file; says what is there instead.
     StorageError
-        A folder cannot be listed.
+        If a folder cannot be listed.
     OptionError
-        The urlpath, its pattern or the storage options make no sense.
+        If the urlpath, its pattern or the storage options make no sense.
     """
     options = dict(storage_options or {})
     given, is_list = _texts(urlpath)

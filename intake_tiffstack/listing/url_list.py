@@ -56,9 +56,9 @@ def parse_list(content: bytes, url: str) -> list[Entry]:
     Raises
     ------
     OptionError
-        The list is empty, is not what its suffix says, or holds something else than a number.
+        If the list is empty, is not what its suffix says, or holds something else than a number.
     ImportError
-        ``pyarrow`` is not there to read Parquet.
+        If ``pyarrow``, which reads Parquet, is not installed.
 
     Examples
     --------

@@ -61,7 +61,7 @@ def parse_value(field: Field, value: object) -> Any:
     Raises
     ------
     OptionError
-        Where the value is of another kind.
+        If the value is of another kind.
 
     Examples
     --------

@@ -79,7 +79,7 @@ def compile_format(source: str) -> CompiledFormat:
     Raises
     ------
     PatternError
-        Where a brace is unbalanced, or a field's name or format is none that there is.
+        If a brace is unbalanced, or a field's name or format is unknown.
 
     Examples
     --------

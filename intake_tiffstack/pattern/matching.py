@@ -168,7 +168,7 @@ def compile_pattern(text: str) -> Pattern:
     Raises
     ------
     PatternError
-        Where the text cannot be read as any of these, or names no field.
+        If the text cannot be read as any of these, or names no field.
 
     Examples
     --------
@@ -259,7 +259,7 @@ def match_paths(pattern: Pattern, paths: Sequence[str], root: str) -> Matches:
     Raises
     ------
     PatternError
-        Where a name can be read two ways, where a field is in some of the names only, or where a
+        If a name can be read two ways, a field is in some of the names only, or a
         time is none (30 February).
 
     Examples

@@ -61,11 +61,11 @@ def choose_copy(
     Raises
     ------
     FilesNotFoundError
-        *mode* is ``always``, and there is no copy.
+        If *mode* is ``always``, and there is no copy.
     FileChangedError
-        The copy is stale, and ``on_stale`` is ``error``.
+        If the copy is stale, and ``on_stale`` is ``error``.
     StorageError
-        *mode* is ``always``, and the copy cannot be read.
+        If *mode* is ``always``, and the copy cannot be read.
     """
     if mode == "never":
         return None

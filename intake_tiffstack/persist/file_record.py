@@ -209,7 +209,7 @@ def unpack_seen(packed: bytes, url: str) -> Discovery:
     Raises
     ------
     StorageError
-        They are damaged.
+        If they are damaged.
     """
     try:
         stored = json.loads(gzip.decompress(packed))

@@ -185,7 +185,7 @@ class Shelf:
         Raises
         ------
         FilesNotFoundError
-            The generation is not there, or no longer.
+            If the generation is not there, or no longer.
         """
         url = f"{self.url}/{name}/{_SEEN}"
         content = self._read(f"{name}/{_SEEN}")

@@ -62,9 +62,9 @@ def persist_collection(options: Options, *, ttl: float | None = None, **export: 
     Raises
     ------
     OptionError
-        An option that is unknown or wrong, or a collection that fills what it cannot read.
+        If an option is unknown or wrong, or the collection fills what it cannot read.
     StorageError
-        The store refuses, or the copy is larger than ``persist_limit`` and nobody chose a store.
+        If the store refuses, or the copy is larger than ``persist_limit`` and nobody chose a store.
     """
     _check(options, export)
     ttl = _seconds(ttl)
@@ -117,7 +117,7 @@ def persist_again(options: Options, **export: Any) -> Generation:
     Raises
     ------
     FilesNotFoundError
-        There is none.
+        If there is none.
     """
     shelf = Shelf.of(pixel_key(options))
     before = shelf.current()

@@ -71,11 +71,11 @@ def storage_errors(url: str, storage_options: Mapping[str, Any]) -> Iterator[Non
     Raises
     ------
     FilesNotFoundError
-        The store says that there is nothing at *url*.
+        If the store says that there is nothing at *url*.
     StorageError
-        The store refuses, cannot be reached, or is not what it should be.
+        If the store refuses, cannot be reached, or is not what it should be.
     OptionError
-        The storage options do not fit the store.
+        If the storage options do not fit the store.
     """
     try:
         yield

@@ -69,7 +69,7 @@ class FileTable(Sequence[File]):
     Raises
     ------
     ValueError
-        The columns are not equally long.
+        If the columns are not equally long.
     """
 
     urls: tuple[str, ...]

@@ -39,11 +39,11 @@ def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[Abstra
     Raises
     ------
     OptionError
-        The protocol is unknown, or the storage options do not fit it.
+        If the protocol is unknown, or the storage options do not fit it.
     StorageError
-        The package for the protocol is not installed, or the store cannot be reached.
+        If the package for the protocol is not installed, or the store cannot be reached.
     FilesNotFoundError
-        The archive is not there.
+        If the archive is not there.
     """
     for protocol in _protocols(url):
         _require_protocol(protocol, url)

@@ -87,11 +87,11 @@ def get_ranges(
     Raises
     ------
     FileChangedError
-        The file is gone, or has another size, ETag or time than the listed one.
+        If the file is gone, or has another size, ETag or time than the listed one.
     UnreadableFileError
-        A range goes beyond the listed size; nothing is asked then.
+        If a range goes beyond the listed size; nothing is requested then.
     StorageError
-        The store refuses, fails for longer than the settings ``retries`` and ``timeout`` allow, or
+        If the store refuses, fails longer than the settings ``retries`` and ``timeout`` allow, or
         answers with other bytes than were asked for.
     """
     parts = _split_ranges(file, ranges)

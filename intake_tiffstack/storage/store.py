@@ -83,9 +83,9 @@ def stat_file(url: str, storage_options: Mapping[str, Any]) -> File:
     Raises
     ------
     FilesNotFoundError
-        There is no file.
+        If there is no file.
     StorageError
-        The store refuses or cannot be reached.
+        If the store refuses or cannot be reached.
     """
     row = open_store(url, storage_options).stat(split_chain(url)[0])
     if row is None:

@@ -64,7 +64,7 @@ def read_ome_image(xml: str, series: int = 0) -> OmeImage:
     Raises
     ------
     ValueError
-        The XML is broken, or declares entities, which OME has none of and bombs are made of.
+        If the XML is broken, or declares entities, which OME does not use and XML bombs do.
 
     References
     ----------
