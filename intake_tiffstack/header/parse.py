@@ -60,7 +60,7 @@ class Header:
     def of_twin(self, file: File, frames: RawFrames | SegmentedFrames | None = None) -> Header:
         """Return the header of a file built like this one, with its own frames if they differ.
 
-        Not by ``dataclasses.replace``, five times as slow, since there is one a small file.
+        Not by ``dataclasses.replace``, five times as slow, since each small file has one.
         """
         return Header(file, self.structure, frames or self.frames, self.transform, self.notes)
 

@@ -98,7 +98,7 @@ def _field_along(grid: Grid, dim: Dim, name: str) -> NDArray[Any]:
 
 
 def _spread(values: NDArray[Any], dims: Sequence[Dim]) -> NDArray[Any]:
-    """Return *values*, one a position of the axes of *dims*, repeated along extended dims."""
+    """Return *values*, one per position of the axes of *dims*, repeated along extended dims."""
     for i, dim in enumerate(dims):
         if dim.offsets is not None:
             values = np.repeat(values, np.diff(dim.offsets), axis=i)

@@ -43,7 +43,7 @@ def plan_spans(shape: Sequence[int], itemsize: int, region: Region, *, read_cost
 
     A span that reaches over more dims means fewer reads and more bytes between; each read is
     weighed as *read_cost* bytes. Whole inner dims cost nothing, so a plane is one span, a stack of
-    whole planes is one span too, and a narrow column is one span a row or one a plane.
+    whole planes is one span too, and a narrow column is one span per row or per plane.
 
     >>> plan = plan_spans((10, 4, 5), 2, (range(3, 5), range(4), range(5)), read_cost=64)
     >>> plan.split, plan.starts.tolist(), plan.nbytes, plan.is_exact

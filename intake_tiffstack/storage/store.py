@@ -213,7 +213,7 @@ class RemoteStore:
         return replace(self, known={row[0]: row for rows in found for row in rows})
 
     def _list_keys(self, bucket: str, paths: Mapping[str, str]) -> list[Row]:
-        """Return which of these keys of one folder are there; 1,000 names a request.
+        """Return which of these keys of one folder are there; 1,000 names per request.
 
         Each request begins at the next key wanted: a folder of a million others costs no more than
         asking for each.
@@ -287,7 +287,7 @@ class RemoteStore:
         size = info.get("size")
         etag = info.get("ETag") or info.get("etag")
         if etag is None and "CRC" in info:
-            etag = f"crc32:{info['CRC']:08x}"  # a ZIP keeps one a member
+            etag = f"crc32:{info['CRC']:08x}"  # a ZIP keeps one per member
         time = -1 if etag else mtime_ns(info)
         return path + self.chain, -1 if size is None else size, time, etag
 
