@@ -15,7 +15,7 @@ from intake_tiffstack.errors import PatternError
 from intake_tiffstack.pattern.fields import Field
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["CompiledFormat", "compile_format"]
 
@@ -30,8 +30,9 @@ class CompiledFormat:
     shortest: re.Pattern[str]
     #: Gives the reading whose variables are as long as can be, from the left.
     longest: re.Pattern[str]
-    #: Maps a name to its shape: names of one shape are read alike. None where each name is checked.
-    to_shape: Mapping[int, str] | None
+    #: The literal behind each variable that it does not end by itself, empty if another variable
+    #: follows at once. A name that has each of them at one place has one reading.
+    ends: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def compile_format(source: str) -> CompiledFormat:
         tuple(p.field for p in parts if isinstance(p, _Variable) and p.field is not None),
         shortest=_build_regex(parts, "?"),
         longest=_build_regex(parts, ""),
-        to_shape=_shape_table(parts),
+        ends=_find_ends(parts),
     )
 
 
@@ -191,18 +192,14 @@ def _build_regex(parts: Sequence[str | _Variable], lazy: str) -> re.Pattern[str]
     return re.compile(regex)
 
 
-def _shape_table(parts: Sequence[str | _Variable]) -> Mapping[int, str] | None:
-    """Return what maps digits that no literal contains to one of them, None if digits matter.
+def _find_ends(parts: Sequence[str | _Variable]) -> tuple[str, ...]:
+    """Return the literals that end variables whose own characters do not end them.
 
-    A number takes any digit, so names that differ only in such digits have the same readings. A
-    time takes certain digits, and a field's second occurrence those of the first.
+    The last variable ends with the name, and one alone takes what the literals leave.
     """
-    literal = "".join(part for part in parts if isinstance(part, str))
-    variables = [part for part in parts if isinstance(part, _Variable)]
-    if any("(?P=" in v.template or (v.field and v.field.kind == "time") for v in variables):
-        return None
-    free = [digit for digit in _DIGITS if digit not in literal]
-    return {ord(digit): free[0] for digit in free}
+    places = [i for i, part in enumerate(parts) if isinstance(part, _Variable)]
+    behind = [parts[i + 1] for i in places[:-1] if not _has_one_end(parts, i)]
+    return tuple(part if isinstance(part, str) else "" for part in behind)
 
 
 def _has_one_end(parts: Sequence[str | _Variable], i: int) -> bool:

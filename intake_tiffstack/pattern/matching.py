@@ -6,7 +6,6 @@ Everything here is pure: text in, values out. A pattern is compiled once
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -16,7 +15,7 @@ import numpy as np
 
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import PatternError
-from intake_tiffstack.pattern.field_columns import TextColumn
+from intake_tiffstack.pattern.field_columns import NumberColumn, TextColumn
 from intake_tiffstack.pattern.fields import Field, text_reader
 from intake_tiffstack.pattern.format_string import compile_format
 from intake_tiffstack.pattern.presets import PRESETS
@@ -55,8 +54,8 @@ class Pattern:
     n_parts: int | None = None
     #: The regex of a format string's longest reading; None for a regex.
     longest: re.Pattern[str] | None = None
-    #: Maps a name to its shape: names of one shape are read alike. None where each name is checked.
-    to_shape: Mapping[int, str] | None = dataclasses.field(default=None, compare=False)
+    #: Of a format string, the literals that end its variables: see ``CompiledFormat.ends``.
+    ends: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a pattern without a field, which cannot distinguish files."""
@@ -188,7 +187,7 @@ def compile_pattern(text: str) -> Pattern:
         compiled.shortest,
         n_parts=source.count("/") + 1,
         longest=compiled.longest,
-        to_shape=compiled.to_shape,
+        ends=compiled.ends,
     )
 
 
@@ -276,7 +275,9 @@ def match_paths(pattern: Pattern, paths: Sequence[str], root: str) -> Matches:
     fields = {}
     for field in pattern.fields if indices else ():
         column = columns[field.name]
-        if _is_present(pattern, field, column, name_of):
+        if isinstance(column, NumberColumn):
+            fields[field.name] = column.reading()
+        elif _is_present(pattern, field, column, name_of):
             values = _convert(field, column, name_of)
             fields[field.name] = column.reading(field.kind, values)
     return Matches(np.array(indices, dtype=np.intp), fields, pattern, paths, root)
@@ -284,42 +285,43 @@ def match_paths(pattern: Pattern, paths: Sequence[str], root: str) -> Matches:
 
 def _read_columns(
     pattern: Pattern, paths: Sequence[str], root: str
-) -> tuple[list[int], dict[str, TextColumn]]:
+) -> tuple[list[int], dict[str, NumberColumn | TextColumn]]:
     """Return which paths match, and what each field took in those.
 
     In blocks, so that what belongs to a name is gone before caches and the garbage collector feel
     it: two thirds of the time, half the memory.
     """
     indices: list[int] = []
-    shapes: set[str] = set()
-    columns = {field.name: TextColumn() for field in pattern.fields}
+    columns: dict[str, NumberColumn | TextColumn] = {
+        # In a regex a group may be absent, so that there is no number.
+        field.name: NumberColumn() if field.kind == "int" and pattern.longest else TextColumn()
+        for field in pattern.fields
+    }
     for start in range(0, len(paths), 512):
         names = relevant_parts(pattern, paths[start : start + 512], root)
         found = {i: match.groups() for i, match in enumerate(map(pattern.read, names)) if match}
         if not found:
             continue
         indices += [start + i for i in found]
-        _check_single_readings(pattern, [names[i] for i in found], shapes)
+        _check_single_readings(pattern, [names[i] for i in found])
         groups = list(zip(*found.values(), strict=True))
         for name, column in columns.items():
             column.add(groups[pattern.regex.groupindex[name] - 1])
     return indices, columns
 
 
-def _check_single_readings(pattern: Pattern, names: Sequence[str], shapes: set[str]) -> None:
+def _check_single_readings(pattern: Pattern, names: Sequence[str]) -> None:
     """Refuse a name whose shortest and longest readings differ in a named field.
 
     Trying short texts first gives the first of all readings, each variable in turn, and long ones
-    first the last; a named field that has one place in both has it in all between. One name per
-    shape is looked at, which takes a fifth of the time of all; *shapes* are those seen before.
+    first the last; a named field that has one place in both has it in all between. Names in which
+    each variable can end at one place only are not looked at.
     """
     if pattern.longest is None or pattern.longest.pattern == pattern.regex.pattern:
         return
-    doubtful = names
-    if pattern.to_shape is not None:
-        by_shape = {name.translate(pattern.to_shape): name for name in reversed(names)}
-        doubtful = [by_shape[shape] for shape in by_shape.keys() - shapes]
-        shapes |= by_shape.keys()
+    doubtful = [
+        name for name in names if any(name.find(end) != name.rfind(end) for end in pattern.ends)
+    ]
     for name in doubtful:
         found = [m for regex in (pattern.regex, pattern.longest) if (m := regex.fullmatch(name))]
         two = [f.name for f in pattern.fields if len({m.span(f.name) for m in found}) > 1]
