@@ -10,6 +10,7 @@ import numpy as np
 
 from intake_tiffstack.errors import UnreadableFileError, UnsupportedFileError
 from intake_tiffstack.header.codecs import Codec, find_codec
+from intake_tiffstack.header.direct import DirectDecoder, find_direct_decoder
 from intake_tiffstack.header.tiff_file import FILE_FAULTS, advice_for, short_text
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ class SegmentedFrames:
     """Value of sparse segments."""
     coding: Coding
     """What the bytes of a segment are."""
+    direct: DirectDecoder | None = None
+    """Decodes a segment to its place without a copy, if codec and layout allow it."""
 
     def __post_init__(self) -> None:
         if not self.offsets.shape[1] == self.counts.shape[1] == math.prod(self.grid):
@@ -167,6 +170,7 @@ def locate_frames(
         axes=axes,
         nodata=keyframe.nodata,
         coding=_describe_coding(keyframe, stored),
+        direct=find_direct_decoder(keyframe),
     )
 
 

@@ -257,8 +257,17 @@ def _read_segments(
                 continue
             target = np.empty(frames.shape, frames.dtype) if axes is None else _as_page(page, axes)
             for segment, data in zip(plan, pieces, strict=True):
+                part = target[segment.into]
+                if (
+                    frames.direct is not None
+                    and segment.is_whole
+                    and part.flags.c_contiguous
+                    and len(data)
+                    and frames.direct(data, part)
+                ):
+                    continue
                 pixels = decode_segment(frames, number, segment.index, data, url)
-                target[segment.into] = frames.nodata if pixels is None else pixels[segment.taken]
+                part[...] = frames.nodata if pixels is None else pixels[segment.taken]
             if axes is None:
                 page[...] = target.reshape(structure.page_shape)[_as_slices(inner)]
 

@@ -100,6 +100,8 @@ class Segment:
     """Where in the region, in TIFF's five dims."""
     taken: tuple[slice, ...]
     """What of the segment: depth, length, width, sample."""
+    is_whole: bool
+    """Whether that is all that its bytes hold."""
 
 
 @functools.lru_cache(maxsize=1024)  # a chunk of many small files asks the same of each
@@ -136,7 +138,11 @@ def plan_segments(
             index = index * n + i
         into = (*(into for _, into, _ in parts), last[0])
         taken = (*(taken for _, _, taken in parts[1:]), last[1])
-        planned.append(Segment(index, into, taken))
+        # a last strip has fewer rows; a tile beyond the edge is padded and is none of it
+        rows = min(segment[1], shape[2] - parts[2][0] * segment[1])
+        counts = [into.stop - into.start for _, into, _ in parts]
+        is_whole = (*counts, len(sample)) == (1, segment[0], rows, segment[2], shape[4])
+        planned.append(Segment(index, into, taken, is_whole))
     return tuple(planned)
 
 
