@@ -1,8 +1,8 @@
 """Segments decoded straight to their place, if codec and layout allow it.
 
-The same functions that tifffile calls, without its copy of the result: a sum of zlib or zstd volumes
-runs at 0.85 of decoding in plain threads, and at 0.80 without. Whatever does not come out as expected
-is left to tifffile's decoder, which also describes the fault.
+The same functions that tifffile calls, without its copy of the result: a sum of zlib or zstd
+volumes runs at 0.85 of decoding in plain threads, and at 0.80 without. Whatever does not come out
+as expected is left to tifffile's decoder, which also describes the fault.
 """
 
 from __future__ import annotations
