@@ -65,9 +65,9 @@ def _unwrap(value: Any) -> Any:
 
 
 class DoubleDevice:
-    """A device that counts what is copied to it and from it."""
+    """A device that counts what is copied to it."""
 
-    copied = {"to": 0, "from": 0}  # noqa: RUF012
+    copied = {"to": 0}  # noqa: RUF012
 
     def empty_host(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         return np.empty(shape, dtype)

@@ -223,8 +223,8 @@ def test_it_is_told_where_nothing_proves_that_files_stayed_the_same(store, tmp_p
         options = {"pattern": PATTERN, "concat_dim": ["c", "t"], "file_dims": "zyx"}
         source = TiffStackSource(urls, **options)
         source.persist()
-        told = r"whether 6 of its 6 files changed cannot be told: their server gives neither"
-        with pytest.warns(TiffStackWarning, match=told):
+        message = r"whether 6 of its 6 files changed is unknown: their server gives neither"
+        with pytest.warns(TiffStackWarning, match=message):
             np.testing.assert_array_equal(source.read(), pixels)
 
 
