@@ -419,8 +419,8 @@ def test_a_zarr_codec_is_for_format_3() -> None:
 @pytest.mark.parametrize(
     ("compressor", "message"),
     [
-        ("blosc", "no numcodecs config"),
-        ({"id": "nonsense"}, "nonsense.*no numcodecs config"),
+        ("blosc", "is not a numcodecs config"),
+        ({"id": "nonsense"}, "nonsense.*not a numcodecs config"),
         ({"level": 3}, "it has no 'id'"),
         ("[1]", "it has no 'id'"),
         ({"id": "zstd", "depth": 3}, "depth"),
@@ -576,7 +576,7 @@ def test_an_array_with_a_dim_that_has_no_name_is_refused(tmp_path: Path, names: 
         (lambda document: document["attributes"]["tiffstack"].update(version=2), "but got 2"),
         (lambda document: document["attributes"]["tiffstack"].update(coords=[1]), "are damaged"),
         (lambda document: document.pop("dimension_names"), "have no names, but got None"),
-        (lambda document: document.clear(), "no readable Zarr array|no finished Zarr array"),
+        (lambda document: document.clear(), "not a readable Zarr array|no finished Zarr array"),
     ],
     ids=["later version", "coords", "dims", "metadata"],
 )
