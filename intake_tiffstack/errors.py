@@ -1,9 +1,9 @@
-"""Every failure the package names, and how it warns.
+"""Errors and warnings of this package.
 
-Each error is a :class:`TiffStackError` and also the built-in that fits, so that both
-``except TiffStackError`` and ``except FileNotFoundError`` do what a reader expects. The message
-comes first and says what, where, what was found and what to do; details are keywords, kept as
-attributes in ``details``. All of them survive pickling, since dask workers send them home.
+Each error is a :class:`TiffStackError` and also the fitting built-in, so that both
+``except TiffStackError`` and ``except FileNotFoundError`` catch it. The message states what
+happened, where, what was found and what to do; ``details`` holds values for programs. All errors
+can be pickled, because dask workers send them to the client.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 
 
 class TiffStackError(Exception):
-    """Any failure that this package names.
+    """Base class of all errors of this package.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class OptionError(TiffStackError, ValueError):
 
     @classmethod
     def unknown(cls, what: str, name: str, known: Iterable[str], **details: Any) -> Self:
-        """Return the error for a *what* called *name* that is none of *known*."""
+        """Return the error for a *what* called *name* that is not in *known*."""
         names = sorted(known)
         near = get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(names)
@@ -88,15 +88,15 @@ class EntryError(TiffStackError, ValueError):
 
 
 class PatternError(TiffStackError, ValueError):
-    """A pattern that cannot be compiled, matches nothing, or reads a name two ways."""
+    """A pattern that cannot be compiled, matches nothing, or is ambiguous for a name."""
 
 
 class FilesNotFoundError(TiffStackError, FileNotFoundError):
-    """No file where the urlpath points."""
+    """The urlpath matches no file."""
 
 
 class StorageError(TiffStackError, OSError):
-    """A store that is not there, refuses, or answers something else than was asked."""
+    """A store that does not exist, refuses, or returns something else than was requested."""
 
 
 class LayoutError(TiffStackError, ValueError):
@@ -104,15 +104,15 @@ class LayoutError(TiffStackError, ValueError):
 
 
 class MissingFilesError(LayoutError):
-    """Cells of the grid that hold no file."""
+    """Cells of the grid without a file."""
 
 
 class DuplicateFilesError(LayoutError):
-    """Cells of the grid that would hold two files."""
+    """Cells of the grid with more than one file."""
 
 
 class StructureMismatchError(LayoutError):
-    """Files whose shape, dtype or dims do not fit together."""
+    """Files whose shape, dtype or dims do not agree."""
 
 
 class UnreadableFileError(TiffStackError, OSError):
@@ -120,7 +120,7 @@ class UnreadableFileError(TiffStackError, OSError):
 
 
 class UnsupportedFileError(UnreadableFileError, NotImplementedError):
-    """A TIFF whose compression or layout the decoders do not know."""
+    """A TIFF whose compression or layout the decoders do not support."""
 
 
 class TooLargeError(UnreadableFileError, ValueError):
@@ -128,19 +128,19 @@ class TooLargeError(UnreadableFileError, ValueError):
 
 
 class FileChangedError(UnreadableFileError):
-    """A file that is not the one that was listed or opened."""
+    """A file that has changed since it was listed or opened."""
 
 
 class TargetExistsError(TiffStackError, FileExistsError):
-    """Something is already where a copy should be written."""
+    """The destination of a copy already exists."""
 
 
 class TargetBusyError(TargetExistsError):
-    """Another process is writing a copy where this one should be written."""
+    """Another process is writing a copy to the same destination."""
 
 
 class VerificationError(TiffStackError, OSError):
-    """A copy that does not read back as it was written."""
+    """A copy that differs from its source when it is read back."""
 
 
 class DeviceNotAvailableError(TiffStackError, RuntimeError):
@@ -148,14 +148,14 @@ class DeviceNotAvailableError(TiffStackError, RuntimeError):
 
 
 class TiffStackWarning(UserWarning):
-    """Something that is worth knowing and does not stop the work."""
+    """A problem that does not stop the work."""
 
 
 def warn(text: str) -> None:
-    """Warn (TiffStackWarning) of something that does not stop the work; secrets in URLs hidden.
+    """Emit a TiffStackWarning, with secrets in URLs hidden.
 
-    The warning points at the line outside of this package that led here, so that a second source
-    on another line is not taken for the first one and passed over.
+    The warning points at the calling line outside this package, so that Python does not suppress
+    the warning of a second source on another line as a repetition.
     """
     package = __name__.partition(".")[0]
     names = [

@@ -13,29 +13,34 @@ from intake_tiffstack.settings import setting
 __all__ = ["Advance", "Progress", "reported"]
 
 Progress = bool | Callable[[int, int], object] | None
-"""True for a bar, a function of the amounts done and in all, False for silence, None for a bar
-where somebody may be looking (``tiffstack.progress`` in dask's config decides otherwise)."""
+"""True for a bar, False for nothing, a function of the amounts done and in total, or None for the
+setting ``tiffstack.progress`` and, if that is None too, a bar on a terminal or in a notebook."""
 
 Advance = Callable[[int], None]
-"""What is called with each amount that is done, from any thread."""
+"""Called with each amount that is done, from any thread."""
 
 
 @contextmanager
 def reported(
     progress: Progress, total: int, *, title: str, unit: str, done: int = 0
 ) -> Iterator[Advance]:
-    """Yield a function that counts up to *total*, as bytes where *unit* is ``B``.
+    """Yield the function that reports progress up to *total*, in bytes if *unit* is ``B``.
 
     Parameters
     ----------
     progress : Progress
-        As the option of that name.
+        Bar, callback or nothing, as the option of this name.
     total : int
-        All there is to do.
+        Amount to do in total.
     title, unit : str
-        What the bar says.
+        Text and unit of the bar.
     done : int
-        How much was done before.
+        Amount that was done before.
+
+    Raises
+    ------
+    OptionError
+        If *progress* is none of these.
     """
     if progress is None:
         progress = setting("progress")
@@ -46,11 +51,11 @@ def reported(
         raise OptionError(
             f"progress must be True, False, None or a function of two numbers, but got {progress!r}"
         )
-    is_shown = progress is True or (progress is None and _is_watched())
+    is_shown = progress is True or (progress is None and _is_interactive())
     if not is_shown:
         yield lambda amount: None
         return
-    from tqdm.auto import tqdm  # only where a bar is drawn: it looks for a notebook's widgets
+    from tqdm.auto import tqdm  # only if a bar is drawn, because it loads the widgets of a notebook
 
     with tqdm(
         total=total, initial=done, desc=title, unit=unit, unit_scale=unit == "B", unit_divisor=1024
@@ -59,7 +64,7 @@ def reported(
 
 
 def _counter(report: Callable[[int, int], object], total: int, done: int) -> Advance:
-    """Return a function that adds up and reports, from whichever thread, one report at a time."""
+    """Return a function that adds up amounts from any thread and reports one at a time."""
     lock = threading.Lock()
 
     def advance(amount: int) -> None:
@@ -71,8 +76,8 @@ def _counter(report: Callable[[int, int], object], total: int, done: int) -> Adv
     return advance
 
 
-def _is_watched() -> bool:
-    """Return whether this is a terminal or a notebook."""
+def _is_interactive() -> bool:
+    """Return whether output goes to a terminal or a notebook."""
     if sys.stderr is not None and sys.stderr.isatty():
         return True
     ipython = sys.modules.get("IPython")

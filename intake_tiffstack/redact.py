@@ -1,4 +1,4 @@
-"""What must not be shown: credentials in options, and how a catalog asks for them instead. Pure."""
+"""Redaction of credentials in options, URLs and messages. Pure."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _SIGNED = re.compile(
 def mask_secrets(value: Any, name: str = "") -> Any:
     """Return *value* with each secret replaced by ``{{ env(NAME) }}``. Pure.
 
-    A value is a secret by the key it stands under (``secret``, ``password``, ``X-Api-Key`` ...), or
-    as the user information or signature inside a URL. What is a template stays as it is.
+    A value is a secret because of its key (``secret``, ``password``, ``X-Api-Key`` ...), or as the
+    user information or signature inside a URL. Templates are kept.
 
     Examples
     --------

@@ -1,9 +1,8 @@
-"""Makes small collections like real ones: for the demo, the documentation and the tests.
+"""Small synthetic collections for the demo, the documentation and the tests.
 
-Each maker writes TIFF files into a folder and returns their paths. The pictures are synthetic and
-look like what an instrument gives, so that a projection or a composite of them means something to
-the eye. The same arguments always give the same pixels. Only NumPy and tifffile are used; nothing
-here knows how collections are opened.
+Each function writes TIFF files into a folder and returns their paths. The images resemble those of
+an instrument, so that projections and composites are recognisable. The same arguments always give
+the same pixels. Only NumPy and tifffile are used.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def make_lattice(
     compression: str | None = None,
     seed: int = 0,
 ) -> list[Path]:
-    """Return the paths of a lattice light-sheet time lapse: one volume a channel and time point.
+    """Return the paths of a lattice light-sheet time lapse: one volume per channel and time point.
 
     The names are those of the instrument, for example
     ``scan_Cam1_ch0_CAM1_stack0000_488nm_0000000msec_0018583361msecAbs_000x_000y_000z_0000t.tif``:
@@ -64,7 +63,7 @@ def make_lattice(
     Parameters
     ----------
     folder : str or Path
-        Where the files go; made where it is not there.
+        Where the files go; created if it does not exist.
     channels, times : int
         How many of each; ``channels * times`` files are written.
     shape : tuple[int, int, int]
@@ -75,7 +74,7 @@ def make_lattice(
         Calibration inside the files: as ImageJ writes it, as OME-XML (the names then end in
         ``.ome.tif``), or none.
     compression : str, optional
-        As :func:`tifffile.imwrite` has it, for example ``"zlib"``; None for none.
+        As in :func:`tifffile.imwrite`, for example ``"zlib"``; None for none.
     seed : int
         Another number gives another tissue.
 
@@ -130,7 +129,7 @@ def make_plate(
     strays: bool = False,
     seed: int = 0,
 ) -> list[Path]:
-    """Return the paths of a plate as the Yokogawa CV8000 names it: one plane a file.
+    """Return the paths of a plate as the Yokogawa CV8000 names it: one plane per file.
 
     An example is ``plate_B03_T0001F001L01A01Z01C01.tif``: well, time, field, plane and channel,
     all counted from 1. The files carry no calibration.
@@ -138,7 +137,7 @@ def make_plate(
     Parameters
     ----------
     folder : str or Path
-        Where the files go; made where it is not there.
+        Where the files go; created if it does not exist.
     wells : sequence of str
         Names of the wells.
     fields, planes, channels : int
@@ -193,7 +192,7 @@ def make_satellite(
     compression: str | None = "zlib",
     seed: int = 0,
 ) -> list[Path]:
-    """Return the paths of satellite scenes: a folder a pass, a single-band GeoTIFF a band.
+    """Return the paths of satellite scenes: a folder per pass, a single-band GeoTIFF per band.
 
     An example is ``20240105T103021_T32UPU/B02.tif``: time of the pass and tile, then the band. The
     pixels are uint16 reflectances times 10,000, 10 m wide in UTM zone 32 north: a lake, fields that
@@ -202,7 +201,7 @@ def make_satellite(
     Parameters
     ----------
     folder : str or Path
-        Where the scenes go; made where it is not there.
+        Where the scenes go; created if it does not exist.
     times : int
         How many passes, 30 days apart.
     bands : sequence of str
@@ -210,7 +209,7 @@ def make_satellite(
     shape : tuple[int, int]
         Rows and columns ``(y, x)``.
     compression : str, optional
-        As :func:`tifffile.imwrite` has it; None for none.
+        As in :func:`tifffile.imwrite`; None for none.
     seed : int
         Another number gives another landscape.
 
@@ -269,7 +268,7 @@ def make_movie(
     Parameters
     ----------
     path : str or Path
-        The file; its folder is made where it is not there. OME-XML needs a name in ``.ome.tif``.
+        The file; its folder is created if it does not exist. OME-XML needs a name in ``.ome.tif``.
     times, channels : int
         How many of each.
     shape : tuple[int, int]

@@ -1,4 +1,4 @@
-"""Values as JSON holds them: convert what can be, or refuse what cannot be stored. Pure."""
+"""Conversion of values to JSON: leniently for display, or strictly for storage. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ __all__ = ["to_json", "to_strict_json"]
 
 
 def to_json(value: Any) -> Any:
-    """Return a value as JSON can hold it. Pure.
+    """Return a value converted to what JSON can represent. Pure.
 
-    Times become ISO 8601 text, NaN and infinities None, bytes and all that JSON has no form for
-    their text.
+    Times become ISO 8601 strings, NaN and infinities None; bytes, and any other type, strings.
 
     >>> to_json({"t": np.array(["2024-01-01", "NaT"], "datetime64[D]"), 1: (np.float32(0.5), b"a")})
     {'t': ['2024-01-01', None], '1': [0.5, 'a']}
@@ -25,7 +24,7 @@ def to_json(value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return str(value)  # NumPy's text is a str too, and not YAML
+        return str(value)  # not NumPy's subclass of str, which YAML cannot represent
     if isinstance(value, np.datetime64 | np.timedelta64):
         return None if np.isnat(value) else str(value)
     if isinstance(value, np.ndarray):
@@ -46,19 +45,19 @@ def to_json(value: Any) -> Any:
 
 
 def to_strict_json(value: Any, where: str) -> Any:
-    """Return a copy of *value* in which all is what JSON holds, tuples as lists. Pure.
+    """Return a copy of *value*, with tuples as lists, if JSON can represent it. Pure.
 
     Parameters
     ----------
     value : object
-        Text, numbers, booleans, None, and mappings and sequences of these.
+        Strings, numbers, booleans, None, and mappings and sequences of these.
     where : str
-        What *value* is called in an error.
+        Name of *value* in an error.
 
     Raises
     ------
     OptionError
-        If a value has no form in JSON; the message names the place and the type.
+        If JSON cannot represent a value; the message names the place and the type.
 
     Examples
     --------
@@ -74,8 +73,8 @@ def to_strict_json(value: Any, where: str) -> Any:
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: to_strict_json(item, f"{where}[{key!r}]") for key, item in value.items()}
     raise OptionError(
-        f"{where} cannot be stored as JSON: it must be text, a finite number, a boolean, None, "
-        f"or a list or text-keyed dict of these, but got {type(value).__name__} "
+        f"{where} cannot be stored as JSON: it must be a string, a finite number, a boolean, None, "
+        f"or a list or string-keyed dict of these, but got {type(value).__name__} "
         f"{str(value)[:80]}",
         where=where,
     )

@@ -50,6 +50,25 @@ class S3Server:
     """All requests since the last ``requests.clear()``."""
     refuses: Callable[[Request], int | None] = lambda request: None
     """Gives the status of an error to answer a request with, None where it is to be answered."""
+    pause: float = 0.0
+    """Seconds that each answer takes."""
+    most_at_once: int = 0
+    """Most requests in progress at a time; set to 0 to count again."""
+    _in_progress: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Count a request while it is answered."""
+        with self._lock:
+            self._in_progress += 1
+            self.most_at_once = max(self.most_at_once, self._in_progress)
+        try:
+            time.sleep(self.pause)
+            yield
+        finally:
+            with self._lock:
+                self._in_progress -= 1
 
     @property
     def reads(self) -> list[Request]:
@@ -89,7 +108,8 @@ def serve_s3() -> Iterator[S3Server]:
         server.requests.append(request)
         status = server.refuses(request)
         if status is None:
-            return app(environ, start_response)
+            with server.answering():
+                return app(environ, start_response)
         start_response(f"{status} Refused", [("Content-Type", "application/xml")])
         return [
             f"<Error><Code>{status}</Code><Message>as the test wants</Message></Error>".encode()

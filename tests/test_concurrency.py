@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -13,8 +14,10 @@ import pytest
 import tifffile
 
 from intake_tiffstack import open_stack
+from intake_tiffstack.listing.list_files import list_files
 from intake_tiffstack.reading.reader import CollectionReader
 from intake_tiffstack.storage.concurrency import map_concurrently
+from servers import S3Server
 
 
 class Counted:
@@ -64,3 +67,28 @@ def test_headers_of_remote_files_keep_to_the_setting(monkeypatch: pytest.MonkeyP
     with dask.config.set({"tiffstack.concurrency": 2}):
         open_stack(f"{folder}/t{{t:d}}.tif", validate="all").to_dask()
     assert counted.most == 2
+
+
+@pytest.mark.parametrize("concurrency", [2, 5])
+def test_listing_and_headers_on_s3_keep_to_the_setting(
+    s3_server: S3Server, concurrency: int, tmp_path: Path
+) -> None:
+    bucket = f"concurrency-{concurrency}"
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((4, 5), np.uint8), compression="zlib")
+    content = path.read_bytes()
+    s3_server.put(bucket, {f"t{t}/z{z}.tif": content for t in range(12) for z in range(2)})
+    most = {}
+    s3_server.pause = 0.02
+    try:
+        with dask.config.set({"tiffstack.concurrency": concurrency}):
+            options = s3_server.storage_options
+            s3_server.most_at_once = 0
+            list_files(f"s3://{bucket}/t*/*.tif", storage_options=options)
+            most["listing"], s3_server.most_at_once = s3_server.most_at_once, 0
+            url = f"s3://{bucket}/t{{t:d}}/z{{z:d}}.tif"
+            open_stack(url, validate="all", storage_options=options).to_dask()
+            most["listing and headers"] = s3_server.most_at_once
+    finally:
+        s3_server.pause = 0.0
+    assert most == dict.fromkeys(("listing", "listing and headers"), concurrency)

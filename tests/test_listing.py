@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
-from intake_tiffstack.listing.globs import Part, find_files, split_glob
+from intake_tiffstack.listing.globs import GlobPart, find_files, split_glob
 from intake_tiffstack.listing.list_files import (
     Listing,
     get_filesystem,
@@ -282,17 +282,17 @@ def test_urlpath_of_another_kind_is_refused(urlpath: Any) -> None:
 @pytest.mark.parametrize(
     ("urlpath", "told"),
     [
-        ("raww/*.tif", r"there is no folder .*/raww/ \(there is .*/, did you mean 'raw'\?\)"),
+        ("raww/*.tif", r"folder .*/raww/ does not exist \(.*/ does, did you mean 'raw'\?\)"),
         ("empty", r"empty/ holds nothing; a TIFF ends in \.tif \.tiff"),
         ("pages/*", r"3 files \(2 \.png, 1 \.csv\)"),
         ("plates", r"TIFFs lie below it, such as .*/plates/B02/a\.tif: try .*/plates/\*\*/\*\.tif"),
         ("plates/*.tif", r"TIFFs lie below it"),
         ("plates/B*", r"it matches folders, such as 'B02': add '/' for the TIFFs in them"),
         ("old", r"such as .*/old/B02/A\.TIFF: try .*/old/\*\*/\*\.TIFF$"),
-        ("raw/*.{tif,TIF}", r"'\{a,b\}' is not known: give a list of globs"),
-        ("{{ CATALOG_DIR }}/a.tif", r"'\{\{ \}\}' is filled in by a catalog only"),
-        ("raw/a1.tif/*.tif", r"there is no folder"),
-        ("/../../../../../../../../no-such-folder/*.tif", r"there is no folder .* \(there is /\)"),
+        ("raw/*.{tif,TIF}", r"'\{a,b\}' is not supported: give a list of globs"),
+        ("{{ CATALOG_DIR }}/a.tif", r"only a catalog fills in '\{\{ \}\}'"),
+        ("raw/a1.tif/*.tif", r"folder .* does not exist"),
+        ("/../../../../../../../../no-such-folder/*.tif", r"folder .* does not exist \(/ does\)"),
     ],
 )
 def test_not_found_hints_at_what_was_meant(tree: Path, urlpath: str, told: str) -> None:
@@ -367,12 +367,12 @@ def test_glob_finds_what_the_standard_library_finds(
 @given(st.text(), st.text())
 def test_part_takes_what_fnmatch_takes_and_its_own_text(text: str, name: str) -> None:
     want = name == text or fnmatch.fnmatchcase(name, text)
-    assert bool(Part(text, text or None).fits(name)) is want
+    assert bool(GlobPart(text, text or None).fits(name)) is want
 
 
 @given(GLOB_TEXT, NAMES)
 def test_every_name_that_fits_begins_with_the_start(text: str, name: str) -> None:
-    part = Part(text, text)
+    part = GlobPart(text, text)
     assert not fnmatch.fnmatchcase(name, text) or name.startswith(part.start)
 
 
@@ -416,7 +416,7 @@ def test_urlpaths_with_two_patterns_are_refused(tree: Path) -> None:
 
 
 def test_any_depth_behind_a_field_is_refused(tree: Path) -> None:
-    with pytest.raises(OptionError, match=r"'\*\*' cannot stand behind a \{field\}"):
+    with pytest.raises(OptionError, match=r"'\*\*' cannot follow a \{field\}"):
         list_files(f"{tree}/{{folder}}/**/*.tif")
 
 
@@ -482,9 +482,9 @@ def test_list_in_a_store_is_relative_to_the_store(
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("all.txt", b"# none\n", "is a list of files, but it names none"),
+        ("all.txt", b"# none\n", "is a list of files, but it is empty"),
         ("all.txt", b"\xff\xfe\x00", "must be UTF-8 text"),
-        ("all.csv", b"", "it names none"),
+        ("all.csv", b"", "it is empty"),
         ("all.csv", b"raw/a1.tif\nraw/a2.tif\n", "must begin with a row of column names"),
         ("all.csv", b"url,size\nraw/a1.tif,big\n", "row 2: size must be a whole number.*'big'"),
         ("all.csv", b"well,url\nB02\n", "row 2: nothing in the column 'url'"),
@@ -611,7 +611,7 @@ def test_archive_that_is_none_or_not_there_is_named(tree: Path) -> None:
     [
         ("s4://bucket/*.tif", r"unknown protocol 's4'; did you mean s3://\?"),
         ("S3://bucket/*.tif", r"unknown protocol 'S3'; did you mean s3://\?"),
-        ("qqqqqqqq://x/*.tif", r"fsspec\.available_protocols\(\) are known"),
+        ("qqqqqqqq://x/*.tif", r"fsspec\.available_protocols\(\) lists the known ones"),
     ],
 )
 def test_unknown_protocol_is_refused(urlpath: str, told: str) -> None:

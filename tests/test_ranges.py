@@ -157,8 +157,8 @@ CHANGES = pytest.mark.parametrize(
         pytest.param(shrink, "had 5,000 bytes, now 4,999", id="size"),
         pytest.param(rewrite, "had another modification time", id="time"),
         pytest.param(put_another, "had another modification time", id="replaced"),
-        pytest.param(remove, "not there any more", id="deleted"),
-        pytest.param(remove_folder, "not there any more", id="folder deleted"),
+        pytest.param(remove, "no longer exists", id="deleted"),
+        pytest.param(remove_folder, "no longer exists", id="folder deleted"),
     ],
 )
 
@@ -267,9 +267,9 @@ def test_an_object_that_is_gone_is_an_error_of_a_changed_file(memory: MemoryFile
     """As for a local file, so that ``on_error='fill'`` knows it."""
     file = listed("memory://bucket/a.bin")
     memory.rm("/bucket/a.bin")
-    with pytest.raises(FileChangedError, match=r"a\.bin was listed but is not there any more"):
+    with pytest.raises(FileChangedError, match=r"a\.bin was listed but no longer exists"):
         fetch(file, [(0, 10)])
-    with pytest.raises(FileChangedError, match=r"a\.bin was listed but is not there any more"):
+    with pytest.raises(FileChangedError, match=r"a\.bin was listed but no longer exists"):
         read_header(file)
     memory.pipe("/bucket/b.bin", b"")
 
@@ -329,7 +329,7 @@ def test_an_archive_that_is_gone_is_an_error_of_a_changed_file(member: str) -> N
     file = listed(member)
     Path(member.rpartition("::")[2]).unlink()
     for ask in (lambda: fetch(file, [(0, 10)]), lambda: read_header(file)):
-        with pytest.raises(FileChangedError, match="was listed but is not there any more"):
+        with pytest.raises(FileChangedError, match="was listed but no longer exists"):
             ask()
 
 

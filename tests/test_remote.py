@@ -237,7 +237,7 @@ def test_file_that_was_replaced_is_an_error_and_never_bytes(place: Folder) -> No
 def test_file_that_is_gone_is_an_error(place: Folder) -> None:
     place.put({"a.tif": CONTENT, "b.tif": CONTENT})
     gone = replace(place.listed("a.tif"), url=place.url("never.tif"))
-    with pytest.raises(FileChangedError, match=r"never\.tif.* not there any more; call relist\(\)"):
+    with pytest.raises(FileChangedError, match=r"never\.tif.* no longer exists; call relist\(\)"):
         read(gone, place.storage_options, (0, 10))
 
 
@@ -537,7 +537,7 @@ def test_failure_that_stays_ends_after_the_retries(without_inner_retries: Folder
     ("status", "error", "told"),
     [
         (403, StorageError, r"cannot list or read .*a\.tif: .*403"),
-        (404, FileChangedError, r"a\.tif was listed but is not there any more"),
+        (404, FileChangedError, r"a\.tif was listed but no longer exists"),
         (412, FileChangedError, r"a\.tif changed since it was listed \(.*412"),
         (416, FileChangedError, r"a\.tif changed since it was listed \(.*416"),
     ],
@@ -651,7 +651,7 @@ def test_bucket_that_is_not_there_and_key_that_is_wrong(place: Folder) -> None:
     file = place.listed("a.tif")
     nowhere = replace(file, url="s3://no-such-bucket/a.tif")
     with pytest.raises(
-        FileChangedError, match=r"no-such-bucket/a\.tif was listed but is not there"
+        FileChangedError, match=r"no-such-bucket/a\.tif was listed but no longer exists"
     ):
         read(nowhere, place.storage_options, (5, 10))
 

@@ -1,7 +1,6 @@
-"""Globs over folders: what a urlpath asks for, and which names it takes.
+"""Globs over folders: parse a urlpath, match names, and list the folders level by level.
 
-Names go through :mod:`fnmatch`, case-sensitive everywhere; walking is here, since it must be one
-listing a folder on any store.
+Names are matched by :mod:`fnmatch`, case-sensitively on every platform.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from intake_tiffstack.storage.urls import split_chain
 if TYPE_CHECKING:
     from intake_tiffstack.storage.store import Row, Store
 
-__all__ = ["TIFFS", "Glob", "Part", "find_files", "split_glob"]
+__all__ = ["TIFFS", "Glob", "GlobPart", "find_files", "split_glob"]
 
 T = TypeVar("T")
 
@@ -32,13 +31,13 @@ _TIFF_AHEAD = rf"(?=(?is:.*(?:{'|'.join(map(re.escape, TIFF_SUFFIXES))}))\Z)"
 
 
 @dataclass(frozen=True)
-class Part:
-    """What one part of a path, between two slashes, may be called."""
+class GlobPart:
+    """The names that one part of a path, between two slashes, may have."""
 
     text: str
     """As written; a name that is exactly this comes before any that the glob matches."""
     glob: str | None = None
-    """In the words of fnmatch; None where it is a plain name."""
+    """In the syntax of fnmatch; None for a plain name."""
 
     @property
     def is_deep(self) -> bool:
@@ -47,16 +46,16 @@ class Part:
 
     @property
     def start(self) -> str:
-        """What every name that fits begins with."""
+        """The text that every matching name begins with."""
         return self.text if self.glob is None else re.split(r"[*?[]", self.glob, maxsplit=1)[0]
 
     @cached_property
     def fits(self) -> Callable[[str], object]:
-        """What says whether a folder may be called so.
+        """A function that returns whether the name of a folder matches.
 
         Examples
         --------
-        >>> fits = Part("x[1]*", "x[1]*").fits
+        >>> fits = GlobPart("x[1]*", "x[1]*").fits
         >>> [bool(fits(name)) for name in ("x1.tif", "x[1]*", "X1.tif")]
         [True, True, False]
         """
@@ -64,14 +63,14 @@ class Part:
 
     @cached_property
     def fits_file(self) -> Callable[[str], object]:
-        """What says whether a file may be called so; behind a last ``*`` only a TIFF may.
+        """A function that returns whether a file name matches, only TIFFs after a last ``*``.
 
         Examples
         --------
-        >>> fits = Part("x*", "x*").fits_file
+        >>> fits = GlobPart("x*", "x*").fits_file
         >>> [bool(fits(name)) for name in ("x.TIF", "x.xml")]
         [True, False]
-        >>> bool(Part("x*.xml", "x*.xml").fits_file("x1.xml"))
+        >>> bool(GlobPart("x*.xml", "x*.xml").fits_file("x1.xml"))
         True
         """
         tiff_only = "" if self.glob is None or self.glob[-1] != "*" else _TIFF_AHEAD
@@ -83,32 +82,32 @@ class Part:
         return rf"(?:{exact}\Z|{fnmatch.translate(self.glob)})" if self.glob else rf"{exact}\Z"
 
 
-TIFFS = Part("*", "*")
-"""What is meant in a folder that is given by its name."""
+TIFFS = GlobPart("*", "*")
+"""The files taken from a folder that is given by its name."""
 
 
 @dataclass(frozen=True)
 class Glob:
-    """A path taken apart where it begins to mean more than one name."""
+    """A path, split where it begins to match more than one name."""
 
     folder: str
     """The fixed folder, ending in ``/``."""
-    parts: tuple[Part, ...]
-    """What comes below it."""
+    parts: tuple[GlobPart, ...]
+    """The parts of the path below it."""
     pattern: str | None
-    """The path from its first part with a field on, as a pattern."""
+    """The path from its first part with a field on, as a pattern; None without fields."""
 
 
 def split_glob(path: str, is_there: Callable[[str], bool]) -> Glob | None:
-    """Return *path* as a glob, None where it is a plain name. Pure but for *is_there*.
+    """Return *path* as a glob, or None if it is a plain name. Pure except for *is_there*.
 
     Parameters
     ----------
     path : str
-        Absolute local path, or URL without its chain. Where it ends in ``/`` the TIFFs in each
-        of the folders are meant.
+        Absolute local path, or URL without its chain. If it ends in ``/``, the TIFFs in each of
+        the folders are meant.
     is_there : callable
-        Whether something of exactly that path exists: then its brackets and braces are its name.
+        Returns whether exactly this path exists; its brackets and braces are then literal.
 
     Raises
     ------
@@ -144,7 +143,7 @@ def split_glob(path: str, is_there: Callable[[str], bool]) -> Glob | None:
     of_pattern = next(fields, len(texts))
     if "**" in texts[of_pattern:]:
         raise OptionError(
-            f"{path}: '**' cannot stand behind a {{field}}, since a pattern has a fixed number of "
+            f"{path}: '**' cannot follow a {{field}}, because a pattern has a fixed number of "
             "folders; write each of them as '*', or give the option 'pattern'"
         )
     return Glob(
@@ -157,15 +156,15 @@ def split_glob(path: str, is_there: Callable[[str], bool]) -> Glob | None:
     )
 
 
-def _glob_part(text: str, signs: str) -> Part:
+def _glob_part(text: str, signs: str) -> GlobPart:
     if not any(sign in text for sign in signs):
-        return Part(text)
-    return Part(text, text if "?" in signs else text.replace("?", "[?]"))
+        return GlobPart(text)
+    return GlobPart(text, text if "?" in signs else text.replace("?", "[?]"))
 
 
-def _pattern_part(text: str) -> Part:
+def _pattern_part(text: str) -> GlobPart:
     glob = _WILD.sub(lambda wild: f"[{wild[0]}]" if wild[0] in "?[" else "*", text)
-    return Part(text, glob if "*" in glob else None)
+    return GlobPart(text, glob if "*" in glob else None)
 
 
 def _as_pattern(wild: re.Match[str]) -> str:
@@ -175,11 +174,11 @@ def _as_pattern(wild: re.Match[str]) -> str:
 # --- walking ------------------------------------------------------------------------------------
 
 
-def find_files(store: Store, folder: str, parts: Sequence[Part]) -> list[Row]:
-    """Return the files below *folder* whose path is what *parts* say, level by level.
+def find_files(store: Store, folder: str, parts: Sequence[GlobPart]) -> list[Row]:
+    """Return the files below *folder* whose paths match *parts*, level by level.
 
-    One listing a folder that is looked into, none of a folder with a plain name; one listing of
-    all there is from ``**`` on. A folder that is not there holds nothing.
+    One listing per folder that a glob is matched in, none for plain names; from ``**`` on, one
+    recursive listing. A missing folder counts as empty.
     """
     deep = next((at for at, part in enumerate(parts) if part.is_deep), None)
     folders = [folder]
@@ -200,7 +199,7 @@ def find_files(store: Store, folder: str, parts: Sequence[Part]) -> list[Row]:
     return [row for rows in store.map(partial(_or_nothing, look), folders) for row in rows]
 
 
-def _files_in(store: Store, folder: str, part: Part) -> list[Row]:
+def _files_in(store: Store, folder: str, part: GlobPart) -> list[Row]:
     rows = store.files(folder, part.fits_file, part.start)
     if not any(sign in part.text for sign in "[{"):
         return rows
@@ -210,7 +209,7 @@ def _files_in(store: Store, folder: str, part: Part) -> list[Row]:
     return [row for row in rows if split_chain(row[0])[0] == written] or rows
 
 
-def _literal_first(part: Part, names: list[str]) -> list[str]:
+def _literal_first(part: GlobPart, names: list[str]) -> list[str]:
     return [part.text] if part.text in names else names
 
 
@@ -221,12 +220,12 @@ def _or_nothing(look: Callable[[str], list[T]], folder: str) -> list[T]:
         return []
 
 
-def _takes_path(parts: Sequence[Part], names: Sequence[str]) -> bool:
-    """Return whether *names*, the parts of a file's path, are what *parts* say. Pure.
+def _takes_path(parts: Sequence[GlobPart], names: Sequence[str]) -> bool:
+    """Return whether *names*, the parts of a file's path, match *parts*. Pure.
 
     Examples
     --------
-    >>> parts = [Part("**", "**"), Part("raw"), Part("*.tif", "*.tif")]
+    >>> parts = [GlobPart("**", "**"), GlobPart("raw"), GlobPart("*.tif", "*.tif")]
     >>> [_takes_path(parts, path.split("/")) for path in ("raw/a.tif", "x/y/raw/a.tif", "a.tif")]
     [True, True, False]
     """
@@ -235,7 +234,7 @@ def _takes_path(parts: Sequence[Part], names: Sequence[str]) -> bool:
     return bool(last.fits_file(names[-1])) and _takes_folders(above, names[:-1])
 
 
-def _takes_folders(parts: Sequence[Part], names: Sequence[str]) -> bool:
+def _takes_folders(parts: Sequence[GlobPart], names: Sequence[str]) -> bool:
     if not parts:
         return not names
     if parts[0].is_deep:

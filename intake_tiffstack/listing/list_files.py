@@ -18,7 +18,7 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from intake_tiffstack.errors import FilesNotFoundError, OptionError
-from intake_tiffstack.listing.globs import TIFFS, Glob, Part, find_files, split_glob
+from intake_tiffstack.listing.globs import TIFFS, Glob, GlobPart, find_files, split_glob
 from intake_tiffstack.listing.not_found import few_names, nothing_found
 from intake_tiffstack.listing.url_list import LIST_SUFFIXES, parse_list
 from intake_tiffstack.storage.failures import storage_errors
@@ -44,13 +44,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Listing:
-    """What a urlpath stands for at one moment."""
+    """The files that a urlpath matched when it was listed."""
 
     files: FileTable
     """The files, sorted by URL, each once."""
     root: str
-    """The folder that all files, folders and globs have in common, ending in ``/``; empty where
-    they have nothing in common. An archive is left out of it, as from ``files.paths``."""
+    """The common folder of all files, folders and globs, ending in ``/``; empty if there is none.
+    The URL of an archive is left out, as in ``files.paths``."""
     is_single: bool
     """Whether the urlpath is one file given by its name."""
     pattern: str | None
@@ -71,37 +71,37 @@ def list_files(
     storage_options: Mapping[str, Any] | None = None,
     exclude: str | Sequence[str] = (),
 ) -> Listing:
-    """Return the files that *urlpath* stands for; local files cost one stat each, others none.
+    """Return the files that *urlpath* matches; local files cost one stat each, others none.
 
     Parameters
     ----------
     urlpath : str or os.PathLike[str] or sequence[str or os.PathLike[str]]
         One or several of these, local or any fsspec URL:
 
-        - a file, which is that file whatever its name looks like;
+        - a file, whatever its name looks like;
         - a folder: the TIFFs in it (``.tif .tiff .btf .tf8 .stk .lsm``, any case), none below;
         - a glob: ``*``, ``?``, ``[a-c]``, ``[!a-c]``, and ``**`` for any number of folders. Case
-          matters. What ends in ``*`` takes TIFFs only, since sidecars lie beside them; anything
-          else takes what it matches;
+          matters. A glob that ends in ``*`` takes TIFFs only, because sidecars lie beside them;
+          any other takes all it matches;
         - a glob with ``{field}`` in it, each standing for ``*``: a pattern and its glob in one.
           From the first part with a field on, ``*`` is ``{}`` and all else is literal;
         - a ``.txt``, ``.csv`` or ``.parquet`` file: a list of URLs.
 
-        Files whose names begin with a dot are never listed, nor is what lies in such folders.
+        Files whose names begin with a dot are never listed, nor are files in such folders.
     storage_options : mapping of str, optional
-        Handed to fsspec.
+        Passed to fsspec.
     exclude : str or sequence[str]
-        Globs; a file goes where one matches its name or its path below the root. ``*`` crosses
-        ``/`` here.
+        Globs; a file is left out if one matches its name or its path below the root. Here ``*``
+        also matches ``/``.
 
     Raises
     ------
     FilesNotFoundError
-        If one of the urlpaths stands for no file; says what is there instead.
+        If one of the urlpaths matches no file; the message describes the folder.
     StorageError
         If a folder cannot be listed.
     OptionError
-        If the urlpath, its pattern or the storage options make no sense.
+        If the urlpath, its pattern or the storage options are invalid.
     """
     options = dict(storage_options or {})
     given, is_list = _texts(urlpath)
@@ -174,12 +174,12 @@ def _without(rows: Iterable[Row], exclude: Sequence[str], root: str) -> list[Row
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What one urlpath stands for."""
+class _Match:
+    """The files that one urlpath matches."""
 
     rows: Sequence[Row]
     folders: Sequence[str]
-    """The fixed folders that the files are in or below."""
+    """Fixed folders that contain the files, at any depth."""
     is_single: bool = False
     pattern: str | None = None
 
@@ -187,7 +187,7 @@ class _Found:
 def _in_stores(
     function: Callable[[Store, str], T], urls: Sequence[str], options: Mapping[str, Any]
 ) -> list[T]:
-    """Return ``function(store, url)`` of each; what lies in one store shares it."""
+    """Return ``function(store, url)`` of each URL, with one store object per store."""
     groups: dict[str, list[str]] = {}
     for url in urls:
         groups.setdefault(_store_key(url), []).append(url)
@@ -207,16 +207,16 @@ def _store_key(url: str) -> str:
     return f"{protocol}://{chain or rest.partition('/')[0]}"
 
 
-def _find(store: Store, url: str, options: Mapping[str, Any]) -> _Found:
+def _find(store: Store, url: str, options: Mapping[str, Any]) -> _Match:
     path, _ = split_chain(url)
     glob = split_glob(path, os.path.lexists if is_local(url) else _is_unknown)
     if glob is not None:
         rows = find_files(store, glob.folder, glob.parts)
         if not rows:
             raise nothing_found(store, path, glob)
-        if len(rows) == 1 and rows[0][0] == url:  # it is the name of that file
-            return _Found(rows, [glob.folder], is_single=True)
-        return _Found(rows, [glob.folder], pattern=glob.pattern)
+        if len(rows) == 1 and rows[0][0] == url:  # the glob is the name of that file
+            return _Match(rows, [glob.folder], is_single=True)
+        return _Match(rows, [glob.folder], pattern=glob.pattern)
     if path.lower().endswith(LIST_SUFFIXES):
         return _read_list(store, url, options)
     row = None if _is_folder_name(path) else _stat(store, path)
@@ -224,11 +224,11 @@ def _find(store: Store, url: str, options: Mapping[str, Any]) -> _Found:
     if row is None:
         rows = find_files(store, folder, [TIFFS])
         if rows:
-            return _Found(rows, [folder])
+            return _Match(rows, [folder])
         row = _stat(store, path)  # a file without a suffix, in a store
         if row is None:
             raise nothing_found(store, path, Glob(folder, (TIFFS,), None))
-    return _Found([row], [f"{path.rpartition('/')[0]}/"], is_single=True)
+    return _Match([row], [f"{path.rpartition('/')[0]}/"], is_single=True)
 
 
 def _is_unknown(path: str) -> bool:
@@ -246,13 +246,13 @@ def _stat(store: Store, path: str) -> Row | None:
         return store.stat(path)
     except FilesNotFoundError as exc:
         folder, _, name = path.rstrip("/").rpartition("/")
-        raise nothing_found(store, path, Glob(f"{folder}/", (Part(name),), None)) from exc
+        raise nothing_found(store, path, Glob(f"{folder}/", (GlobPart(name),), None)) from exc
 
 
 # --- lists of URLs ------------------------------------------------------------------------------
 
 
-def _read_list(store: Store, url: str, options: Mapping[str, Any]) -> _Found:
+def _read_list(store: Store, url: str, options: Mapping[str, Any]) -> _Match:
     entries = parse_list(store.read(split_chain(url)[0]), url)
     urls = [_entry_url(entry.url, url) for entry in entries]
     unknown = [u for u, entry in zip(urls, entries, strict=True) if entry.size < 0]
@@ -268,7 +268,7 @@ def _read_list(store: Store, url: str, options: Mapping[str, Any]) -> _Found:
         asked.get(u) or (u, entry.size, entry.mtime_ns, entry.etag)
         for u, entry in zip(urls, entries, strict=True)
     ]
-    return _Found(rows, sorted({f"{split_chain(u)[0].rpartition('/')[0]}/" for u in urls}))
+    return _Match(rows, sorted({f"{split_chain(u)[0].rpartition('/')[0]}/" for u in urls}))
 
 
 def _stat_entry(store: Store, url: str) -> Row | None:

@@ -1,4 +1,4 @@
-"""Why a urlpath stands for no file: what is there instead, and what was probably meant."""
+"""Error for a urlpath that matches no file: contents of the folder, and hints."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from intake_tiffstack.storage.urls import absolute_url, is_local, split_chain
 
 __all__ = ["few_names", "folders_below", "nothing_found"]
 
-_FOLDERS_TRIED = 20  # a folder of folders is looked into, but not a whole archive
+_FOLDERS_TRIED = 20  # some folders in a folder are listed, but not a whole archive
 
 
 def nothing_found(store: Store, path: str, glob: Glob) -> FilesNotFoundError:
-    """Return the error for *path*, after a look at what is in its folder instead.
+    """Return the error for *path*, with the contents of its folder and hints.
 
-    Two listings of the fixed folder, and of a few folders in it where it holds no TIFF.
+    Lists the fixed folder twice, and a few folders in it if it holds no TIFF.
     """
     try:
         rows = store.files(glob.folder, lambda name: True)
@@ -54,11 +54,11 @@ def _missing_folder(folder: str, exc: FilesNotFoundError | StorageError) -> str:
         parent, _, name = parent.rpartition("/")
     near = get_close_matches(name, LocalStore().folders(f"{parent}/"), n=1)
     hint = f", did you mean {near[0]!r}?" if near else ""
-    return f"there is no folder {folder} (there is {parent}/{hint})"
+    return f"folder {folder} does not exist ({parent}/ does{hint})"
 
 
 def _contents(names: Sequence[str], folders: Sequence[str]) -> str:
-    """Return what is in a folder, in a few words. Pure.
+    """Return a short description of the contents of a folder. Pure.
 
     Examples
     --------
@@ -81,9 +81,9 @@ def _contents(names: Sequence[str], folders: Sequence[str]) -> str:
 
 def _hints_from_text(path: str) -> Iterator[str]:
     if "{{" in path:
-        yield "'{{ }}' is filled in by a catalog only"
+        yield "only a catalog fills in '{{ }}'"
     elif re.search(r"\{[^{}]*,[^{}]*\}", path):
-        yield "'{a,b}' is not known: give a list of globs"
+        yield "'{a,b}' is not supported: give a list of globs"
 
 
 def _hints_from_names(glob: Glob, names: Sequence[str], folders: Sequence[str]) -> Iterator[str]:
@@ -114,7 +114,7 @@ def _hints_from_below(
     for name in folders[:_FOLDERS_TRIED]:
         try:
             below = store.files(f"{glob.folder}{name}/", has_tiff_suffix)
-        except (FilesNotFoundError, StorageError):  # no hint from what cannot be listed
+        except (FilesNotFoundError, StorageError):  # no hint from a folder that cannot be listed
             continue
         if below:
             first = split_chain(min(below)[0])[0]
@@ -124,10 +124,9 @@ def _hints_from_below(
 
 
 def folders_below(urlpath: Any) -> tuple[str, ...]:
-    """Return the folders with TIFFs in a local folder that is given as such, itself left out.
+    """Return the folders that lie in a local folder and hold TIFFs.
 
-    A look into each of its folders; one that cannot be read is passed over, since nobody asked for
-    it.
+    Lists each of them once; those that cannot be read are skipped.
     """
     found: list[str] = []
     for text in urlpath if isinstance(urlpath, list | tuple) else [urlpath]:

@@ -1,4 +1,4 @@
-"""A ``.txt``, ``.csv`` or ``.parquet`` file that names the files: one URL a line or row.
+"""A ``.txt``, ``.csv`` or ``.parquet`` file that names the files: one URL per line or row.
 
 Pure: bytes in, entries out.
 """
@@ -28,15 +28,15 @@ class Entry:
     url: str
     """As written: relative to the list's own folder, or a full URL."""
     size: int = -1
-    """Bytes; where the list says so the file is not asked for."""
+    """Bytes, -1 if the list does not give it; if it does, no request is made for the file."""
     mtime_ns: int = -1
-    """Time of the last change in ns since 1970, -1 where the list does not say."""
+    """Time of the last change in ns since 1970, -1 if the list does not give it."""
     etag: str | None = None
-    """ETag, None where the list does not say."""
+    """ETag, None if the list does not give it."""
 
 
 def has_tiff_suffix(name: str) -> bool:
-    """Return whether *name* ends as a TIFF's does, in any case. Pure.
+    """Return whether *name* has the suffix of a TIFF, in any case. Pure.
 
     Examples
     --------
@@ -47,16 +47,16 @@ def has_tiff_suffix(name: str) -> bool:
 
 
 def parse_list(content: bytes, url: str) -> list[Entry]:
-    """Return the entries of the list *content*, read as the suffix of *url* says. Pure.
+    """Return the entries of the list *content*, in the format that the suffix of *url* names. Pure.
 
-    Text: one URL a line; blank lines and lines that begin with ``#`` are skipped. CSV (with a
+    Text: one URL per line; blank lines and lines that begin with ``#`` are skipped. CSV (with a
     header) and Parquet: the column ``url``, ``urlpath`` or ``path``, else the first; the columns
-    ``size``, ``mtime_ns`` and ``etag`` are taken where they are.
+    ``size``, ``mtime_ns`` and ``etag`` are used if present.
 
     Raises
     ------
     OptionError
-        If the list is empty, is not what its suffix says, or holds something else than a number.
+        If the list is empty, is not in that format, or a size or time is not a whole number.
     ImportError
         If ``pyarrow``, which reads Parquet, is not installed.
 
@@ -81,7 +81,7 @@ def parse_list(content: bytes, url: str) -> list[Entry]:
         lines = [line.strip() for line in _text(content, url).splitlines()]
         entries = [Entry(line) for line in lines if line and not line.startswith("#")]
     if not entries:
-        raise OptionError(f"{url} is a list of files, but it names none", url=url)
+        raise OptionError(f"{url} is a list of files, but it is empty", url=url)
     return entries
 
 

@@ -16,13 +16,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AHEAD = 256
-"""Results that may wait for the one before them to be taken."""
+"""Items that are submitted at a time, so that few results wait to be taken."""
 
 
 def map_concurrently(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """Yield what *function* returns for each of *items*, in their order, and raise what it raises.
+    """Yield ``function(item)`` for each of *items*, in order; the first exception propagates.
 
-    Each call is one or a few requests to a store; ``tiffstack.concurrency`` calls run at a time.
+    Each call makes one request at a time; ``tiffstack.concurrency`` calls run at a time.
     """
     if len(items) < 2:
         yield from map(function, items)
@@ -34,9 +34,9 @@ def map_concurrently(function: Callable[[T], R], items: Sequence[T]) -> Iterator
 
 
 def map_files(function: Callable[[int], R], files: FileTable, rows: Sequence[int]) -> Iterator[R]:
-    """Yield what *function* returns for each row of *files*, in the order of *rows*.
+    """Yield ``function(row)`` for each of *rows*, in order.
 
-    Local files are read one after the other, since parsing holds the interpreter's lock.
+    Local files are read one after the other, because parsing holds the interpreter's lock.
     """
     are_local = all(is_local(files.urls[row]) for row in rows)
     return map(function, rows) if are_local else map_concurrently(function, rows)

@@ -1,4 +1,4 @@
-"""What object stores and filesystems raise, as errors of this package."""
+"""Translation of exceptions of object stores and filesystems into errors of this package."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _MAY_PASS = {
 
 
 def _loaded(names: Mapping[str, tuple[str, ...]]) -> tuple[type[BaseException], ...]:
-    # Only a module that is loaded can have raised, so none is imported for this.
+    # Only a loaded module can have raised, so nothing is imported here.
     loaded = ((sys.modules.get(module), of_it) for module, of_it in names.items())
     return tuple(getattr(m, name) for m, of_it in loaded if m for name in of_it)
 
 
 def store_exceptions() -> tuple[type[BaseException], ...]:
-    """Return the classes of what the stores in use raise."""
+    """Return the exception classes of the stores in use."""
     return (OSError, *_loaded(_RAISED_BY))
 
 
 def http_status(exc: BaseException) -> int | None:
-    """Return the HTTP status in what a store raised, None where it has none. Pure."""
+    """Return the HTTP status of an exception of a store, or None. Pure."""
     response = getattr(exc, "response", None)
     if isinstance(response, Mapping):  # botocore
         status: int | None = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -51,7 +51,7 @@ def http_status(exc: BaseException) -> int | None:
 
 
 def is_transient(exc: BaseException) -> bool:
-    """Return whether what a store raised may be gone at the next attempt. Pure.
+    """Return whether another attempt may succeed after this exception of a store. Pure.
 
     Examples
     --------
@@ -66,14 +66,14 @@ def is_transient(exc: BaseException) -> bool:
 
 @contextmanager
 def storage_errors(url: str, storage_options: Mapping[str, Any]) -> Iterator[None]:
-    """Turn what a store raises inside the block into an error that names *url* and the cause.
+    """Turn exceptions of a store inside the block into errors that name *url* and the cause.
 
     Raises
     ------
     FilesNotFoundError
-        If the store says that there is nothing at *url*.
+        If nothing exists at *url*.
     StorageError
-        If the store refuses, cannot be reached, or is not what it should be.
+        If the store refuses, cannot be reached, or is damaged.
     OptionError
         If the storage options do not fit the store.
     """
@@ -81,7 +81,7 @@ def storage_errors(url: str, storage_options: Mapping[str, Any]) -> Iterator[Non
         yield
     except TiffStackError:
         raise
-    except (TypeError, ValueError) as exc:  # many stores look at their options at the first call
+    except (TypeError, ValueError) as exc:  # many stores check their options at the first call
         if is_local(url):
             raise
         given = ", ".join(map(str, storage_options)) or "none"
@@ -93,7 +93,7 @@ def storage_errors(url: str, storage_options: Mapping[str, Any]) -> Iterator[Non
     except store_exceptions() as exc:
         cause = exc
         if url.startswith(("http://", "https://")) and exc.__cause__ is not None:
-            # fsspec's HTTP says FileNotFoundError for everything, a refused connection too
+            # fsspec's HTTP raises FileNotFoundError for everything, even a refused connection
             cause = exc.__cause__
         kind = FilesNotFoundError if _is_not_found(cause) else StorageError
         text = _cause_text(cause, storage_options)
@@ -106,7 +106,7 @@ def _is_not_found(exc: BaseException) -> bool:
 
 
 def _cause_text(exc: BaseException, storage_options: Mapping[str, Any]) -> str:
-    """Return what *exc* says on one line, with no value of the storage options in it."""
+    """Return *exc* as one line of text, without values of the storage options."""
     text = " ".join(str(exc).split())
     for secret in _texts(storage_options):
         text = text.replace(secret, "***")

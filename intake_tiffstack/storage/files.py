@@ -1,6 +1,6 @@
-"""Files as the listing saw them: one row per file, 100,000 of them in a few MB.
+"""Files as they were listed: one row per file, 100,000 of them in a few MB.
 
-Everything here is pure, and light to import: the table travels to every worker.
+All functions are pure, and the module is light to import, because the table goes to every worker.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ __all__ = ["File", "FileTable"]
 
 @dataclass(frozen=True)
 class File:
-    """One TIFF as the listing saw it."""
+    """One TIFF as it was listed."""
 
     url: str
     """Local: the absolute path; else the full fsspec URL (``s3://b/k``, ``zip://a.tif::/x.zip``)."""
     size: int
-    """Bytes, -1 where unknown."""
+    """Bytes, -1 if unknown."""
     mtime_ns: int
-    """Time of the last change in ns since 1970, -1 where unknown or where there is an ETag."""
+    """Time of the last change in ns since 1970, -1 if unknown or if there is an ETag."""
     etag: str | None
-    """What the store calls this content, as the store writes it."""
+    """Identifier of this content, as the store writes it; None if it gives none."""
 
     def agrees_with(self, other: File) -> bool:
-        """Return whether nothing that is known of both files differs. Pure.
+        """Return whether the values known of both files are equal. Pure.
 
         Examples
         --------
@@ -58,7 +58,7 @@ class File:
 
 
 def _content(etag: str) -> str:
-    """Return an ETag without its quotes, and whether strong or weak: proxies weaken them."""
+    """Return an ETag without quotes and the mark ``W/``, which proxies add. Pure."""
     return etag.removeprefix("W/").strip('"')
 
 

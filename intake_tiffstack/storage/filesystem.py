@@ -1,4 +1,4 @@
-"""URLs and the filesystems behind them, and what those raise in words of this package."""
+"""The fsspec filesystem of a URL; those used last are kept open."""
 
 from __future__ import annotations
 
@@ -14,15 +14,8 @@ from fsspec.core import url_to_fs
 from fsspec.utils import tokenize
 
 from intake_tiffstack.errors import OptionError, StorageError
-from intake_tiffstack.storage.failures import (
-    storage_errors,
-)
-from intake_tiffstack.storage.urls import (
-    WRAPPERS,
-    absolute_url,
-    is_local,
-    split_chain,
-)
+from intake_tiffstack.storage.failures import storage_errors
+from intake_tiffstack.storage.urls import WRAPPERS, absolute_url, is_local, split_chain
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -33,8 +26,8 @@ __all__ = ["get_filesystem", "speaks"]
 def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[AbstractFileSystem, str]:
     """Return the fsspec filesystem of *url* and the path in it.
 
-    Cheap from the second call on: the few stores and archives used last are kept, an archive for as
-    long as it is what it was; one look at its file a call.
+    Cheap from the second call on, because the stores and archives used last are kept. An archive
+    is opened again if its file has changed; each call checks that with one stat or request.
 
     Raises
     ------
@@ -43,7 +36,7 @@ def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[Abstra
     StorageError
         If the package for the protocol is not installed, or the store cannot be reached.
     FilesNotFoundError
-        If the archive is not there.
+        If the archive does not exist.
     """
     for protocol in _protocols(url):
         _require_protocol(protocol, url)
@@ -58,19 +51,19 @@ def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[Abstra
 
 
 def speaks(filesystem: AbstractFileSystem, *protocols: str) -> bool:
-    """Return whether *filesystem* is the one of one of *protocols*. Pure."""
+    """Return whether *filesystem* serves one of *protocols*. Pure."""
     own = filesystem.protocol
     return not set(protocols).isdisjoint([own] if isinstance(own, str) else own)
 
 
-# --- what fsspec would open again and again -----------------------------------------------------
+# --- filesystems that are kept open -------------------------------------------------------------
 
 
 def _shared_part(url: str, storage_options: Mapping[str, Any]) -> tuple[str, Hashable] | None:
-    """Return what all files of a store or archive share, and a stamp that changes with its content.
+    """Return the URL of the store or archive, and a stamp that changes with its content.
 
-    fsspec opens an archive with each call, and some filesystems with each thread: then each thread
-    has its own connections and its own local copies. None where fsspec does as well by itself.
+    fsspec opens an archive with each call, and some filesystems once per thread, so that each
+    thread has its own connections and local copies. None if fsspec keeps the filesystem itself.
     """
     path, chain = split_chain(url)
     protocol = _protocols(url)[0]
@@ -78,14 +71,14 @@ def _shared_part(url: str, storage_options: Mapping[str, Any]) -> tuple[str, Has
     if chain and not cls.cachable:
         return f"{protocol}://{chain}", _stamp(chain.removeprefix("::"), storage_options)
     if (cls.async_impl or protocol in WRAPPERS) and not chain and "?" not in url:
-        # from ?versionId= s3fs takes an option; from the host some take who asks
+        # s3fs reads an option from ?versionId=; some filesystems read the user from the host
         cache, colons, target = path.rpartition("::")
         return cache + colons + "/".join(target.split("/")[:3]), None
     return None
 
 
 def _stamp(url: str, storage_options: Mapping[str, Any]) -> Hashable:
-    """Return what changes with the content of the archive at *url*: one stat, or one request."""
+    """Return a value that changes with the archive at *url*: one stat, or one request."""
     if is_local(url):
         status = os.stat(absolute_url(url))
         return status.st_ino, status.st_size, status.st_mtime_ns
@@ -97,7 +90,7 @@ def _stamp(url: str, storage_options: Mapping[str, Any]) -> Hashable:
 
 @dataclass(frozen=True)
 class _Options:
-    """Storage options as part of a key: they are dicts of dicts, objects and secrets."""
+    """Storage options, hashable by a token: they may be nested, objects and secrets."""
 
     token: str
     values: Mapping[str, Any] = field(compare=False, repr=False)
@@ -109,7 +102,7 @@ class _Options:
 
 @lru_cache(maxsize=8)
 def _open_once(url: str, stamp: Hashable, pid: int, options: _Options) -> AbstractFileSystem:
-    """Return a filesystem that all threads share; another *stamp* or process opens it again."""
+    """Return a filesystem shared by all threads; another *stamp* or process opens it again."""
     filesystem, _ = url_to_fs(url, **options.values)
     if stamp is not None:
         filesystem.ls("")  # reads the table of contents, before two threads do at once
@@ -130,13 +123,14 @@ def _require_protocol(protocol: str, url: str) -> None:
         get_filesystem_class(protocol)
     except ValueError as exc:
         near = get_close_matches(protocol.lower(), available_protocols(), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}://?" if near else "fsspec.available_protocols() are known"
+        hint = (
+            f"did you mean {near[0]}://?"
+            if near
+            else "fsspec.available_protocols() lists the known ones"
+        )
         raise OptionError(f"{url}: unknown protocol {protocol!r}; {hint}", url=url) from exc
     except ImportError as exc:
         extra = "; pip install 'intake-tiffstack[s3]'" if protocol in ("s3", "s3a") else ""
         raise StorageError(
             f"{url}: the package for {protocol}:// is not installed ({exc}){extra}", url=url
         ) from exc
-
-
-# --- what stores raise --------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Where a Zarr copy lies: a local folder, or a prefix in any store that fsspec knows."""
+"""A folder that is written to: local, or a prefix in any fsspec store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from intake_tiffstack.storage.urls import absolute_url, is_local, split_chain
 __all__ = ["PARTIAL", "Folder", "write_file"]
 
 PARTIAL = ".partial"
-"""How names end, here and in Zarr's local store, of files that are not yet whole."""
+"""Suffix, here and in Zarr's local store, of files that are still being written."""
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,19 @@ class Folder:
     """A URL with the filesystem that serves it; made by :meth:`at`, used from any thread."""
 
     url: str
-    """As it was given, without the last slash."""
+    """As given, without the last slash."""
     storage_options: Mapping[str, Any] = field(repr=False)
-    """For fsspec; no error shows their texts."""
+    """Passed to fsspec; their values never appear in errors."""
     filesystem: AbstractFileSystem = field(repr=False)
     """Blocking access to the store."""
     path: str
-    """Of the place within *filesystem*."""
+    """Path of the folder in *filesystem*."""
 
     @classmethod
     def at(
         cls, url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
     ) -> Self:
-        """Return the place that *url* names; nothing is read.
+        """Return the folder at *url*; nothing is read.
 
         Raises
         ------
@@ -60,26 +60,26 @@ class Folder:
         return cls(text, options, *get_filesystem(text, options))
 
     def below(self, path: str) -> Self:
-        """Return the place of what lies at *path* in this one, itself where that is empty."""
+        """Return the folder at *path* below this one; this one if *path* is empty."""
         if not path:
             return self
         start, chain = split_chain(self.url)
         return replace(self, url=f"{start}/{path}{chain}", path=f"{self.path}/{path}")
 
     def find(self) -> frozenset[str]:
-        """Return the names of all objects below the place; one listing, never from a cache.
+        """Return the names of all objects below the folder; one listing, never from a cache.
 
         Raises
         ------
         TargetExistsError
-            If the place is a file.
+            If the URL is a file.
         StorageError
-            If the store cannot be asked.
+            If the store refuses or cannot be reached.
         """
         return frozenset(self.find_sizes())
 
     def find_sizes(self) -> dict[str, int]:
-        """Return the size in bytes of all objects below the place, as :meth:`find` does."""
+        """Return the size in bytes of all objects below the folder, as :meth:`find` does."""
         with self.write_errors():
             self.filesystem.invalidate_cache(self.path)
             found = self.filesystem.find(self.path, detail=True)
@@ -99,9 +99,9 @@ class Folder:
         return {key: n for key, n in sizes.items() if key and not key.endswith("/")}
 
     def names(self, folder: str) -> list[str]:
-        """Return the names in one folder below the place, none if there is no such folder.
+        """Return the names in one folder below this one, none if it does not exist.
 
-        An empty *folder* is the place itself.
+        An empty *folder* is this one.
         """
         path = f"{self.path}/{folder}".rstrip("/")
         with self.write_errors():
@@ -113,21 +113,21 @@ class Folder:
         return [name.rstrip("/").rpartition("/")[2] for name in listed]
 
     def write_document(self, key: str, content: bytes) -> None:
-        """Write one small object below the place, as a whole or not at all."""
+        """Write one small object below the folder, completely or not at all."""
         path = f"{self.path}/{key}"
         with self.write_errors():
-            if not is_local(self.url):  # a store shows an object once all of it is there
+            if not is_local(self.url):  # a store shows an object once it is complete
                 self.filesystem.pipe_file(path, content)
                 return
             write_file(path, content)
 
     def create_document(self, key: str, content: bytes) -> None:
-        """Write one small object that is not there yet, as a whole or not at all.
+        """Write one small object that does not exist yet, completely or not at all.
 
         Raises
         ------
         FileExistsError
-            If it is there: of several that try at once, one succeeds.
+            If it exists; of several writers at the same time, one succeeds.
         """
         path = f"{self.path}/{key}"
         with self.write_errors():
@@ -142,7 +142,7 @@ class Folder:
         raise found
 
     def remove(self, keys: Collection[str]) -> None:
-        """Remove objects below the place that are there, and on this machine emptied folders."""
+        """Remove the objects below the folder that exist, and local folders left empty."""
         paths = [f"{self.path}/{key}" for key in keys]
         with self.write_errors():
             if is_local(self.url):
@@ -151,36 +151,36 @@ class Folder:
                         os.unlink(path)
                 self._remove_folders(keys)
                 return
-            # many at once, but for names that would be taken for a glob: of others' objects
+            # many at once, except names that fsspec would expand as a glob to other objects
             plain = [path for path in paths if not has_magic(path)]
             rest = [path for path in paths if has_magic(path)]
             if plain:
                 try:
                     self.filesystem.rm(plain)
-                except FileNotFoundError:  # one is gone: not all stores go on with the others
+                except FileNotFoundError:  # one is gone; not every store removes the others
                     rest = paths
             for path in rest:
                 with suppress(FileNotFoundError):
                     self.filesystem.rm_file(path)
 
     def _remove_folders(self, keys: Collection[str]) -> None:
-        """Remove the local folders of *keys* that are empty; the place itself stays."""
+        """Remove the local folders of *keys* that are empty, but not this folder itself."""
         folders = {parent for key in keys for parent in PurePosixPath(key).parents if parent.parts}
         for folder in sorted(folders, key=lambda path: -len(path.parts)):
-            with suppress(OSError):  # something else is in it
+            with suppress(OSError):  # not empty
                 os.rmdir(f"{self.path}/{folder}")
 
     @contextmanager
     def read_errors(self) -> Iterator[None]:
-        """Turn what the store raises inside the block into an error of this package."""
+        """Turn exceptions of the store inside the block into errors of this package."""
         with storage_errors(self.url, self.storage_options):
             yield
 
     @contextmanager
     def write_errors(self) -> Iterator[None]:
-        """Turn what the store raises inside the block into a StorageError.
+        """Turn exceptions of the store inside the block into a StorageError.
 
-        A folder or bucket that is not there is one too: nobody asked for a file.
+        A missing folder or bucket is a StorageError too, because no file was asked for.
         """
         try:
             with storage_errors(self.url, self.storage_options):
@@ -197,7 +197,7 @@ class Folder:
 
 
 def write_file(path: str, content: Any) -> None:
-    """Write a local file as a whole or not at all, with the folders above it."""
+    """Write a local file, completely or not at all, and create the folders above it."""
     partial = f"{path}.{uuid.uuid4().hex}{PARTIAL}"
     os.makedirs(os.path.dirname(path), exist_ok=True)
     try:
@@ -211,7 +211,7 @@ def write_file(path: str, content: Any) -> None:
 
 
 def _create_file(path: str, content: bytes) -> None:
-    """Write a file that is not there yet; of several writers, one succeeds."""
+    """Write a local file that does not exist yet; of several writers, one succeeds."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     partial = f"{path}.{uuid.uuid4().hex}{PARTIAL}"
     try:
@@ -222,7 +222,7 @@ def _create_file(path: str, content: bytes) -> None:
         except OSError as exc:
             if exc.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
                 raise
-            with open(path, "xb") as file:  # a disk that knows no links
+            with open(path, "xb") as file:  # a filesystem without hard links
                 file.write(content)
     finally:
         with suppress(FileNotFoundError):

@@ -1,7 +1,7 @@
-"""Where bytes come from: positional reads of a local file; :mod:`.remote` reads from stores.
+"""Ranges of bytes of a local file, by positional reads.
 
-One call fills many spans of one file. No handle outlives it, and any number of threads may read.
-A file that is not the one that was listed is an error, never bytes.
+One call fills many spans of one file and keeps no handle open; any number of threads may read.
+A file that has changed since it was listed is an error.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalBytes"]
 
-_PREADV_MOST = 2**30  # Linux returns at most 2,147,479,552 bytes a call; stay well below
+_PREADV_MOST = 2**30  # Linux returns at most 2,147,479,552 bytes per call; stay well below
 
 
 @dataclass(frozen=True)
 class LocalBytes:
-    """A file on this machine, read by position straight into the caller's buffers."""
+    """A local file, read by position straight into the caller's buffers."""
 
     file: File
     read_cost: int = 4096  # a page of the page cache: a read of 4 kB takes 13 us, mostly overhead
@@ -35,7 +35,7 @@ class LocalBytes:
             descriptor = os.open(url, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except FileNotFoundError as exc:
             raise FileChangedError(
-                f"{url} was listed but is not there any more; call relist()", url=url
+                f"{url} was listed but no longer exists; call relist()", url=url
             ) from exc
         except OSError as exc:
             raise UnreadableFileError(f"{url} cannot be opened: {exc.strerror}", url=url) from exc
@@ -43,7 +43,9 @@ class LocalBytes:
             _refuse_changed(self.file, os.fstat(descriptor))
             for start, buffer in spans:
                 _read_at(descriptor, start, buffer, url)
-            _refuse_changed(self.file, os.fstat(descriptor))  # nor was it written to meanwhile
+            _refuse_changed(
+                self.file, os.fstat(descriptor)
+            )  # it may have been written to meanwhile
         finally:
             os.close(descriptor)
 
@@ -62,7 +64,7 @@ def _refuse_changed(file: File, status: os.stat_result) -> None:
 
 
 def _read_at(descriptor: int, start: int, buffer: memoryview, url: str) -> None:
-    """Fill *buffer* from byte *start* on; loops, since a read may give less than was asked."""
+    """Fill *buffer* from byte *start* on; loops, because a read may return less."""
     view = buffer.cast("B")
     done = 0
     while done < len(view):
@@ -85,7 +87,7 @@ def _read_at(descriptor: int, start: int, buffer: memoryview, url: str) -> None:
 
 
 def _seek_and_read(descriptor: int, start: int, part: memoryview) -> int:
-    """Read by seeking: the slow twin of ``os.preadv``, on a descriptor no one else has."""
+    """Read by seeking: the slow replacement of ``os.preadv``, on a descriptor of its own."""
     with os.fdopen(os.dup(descriptor), "rb", buffering=0) as handle:
         handle.seek(start)
         return handle.readinto(part) or 0

@@ -1,4 +1,4 @@
-"""Where the bytes of a file come from: this machine or a store."""
+"""Ranges of bytes of one file, local or in a store."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["ByteSource", "open_bytes"]
 
 
 class ByteSource(Protocol):
-    """Bytes of one file, by position."""
+    """Reads bytes of one file by position."""
 
     @property
     def read_cost(self) -> int:
-        """What one more read costs, in bytes that could have been read meanwhile."""
+        """Cost of one more read, as the bytes that could be read in the same time."""
 
     def fill(self, spans: Sequence[tuple[int, memoryview]]) -> None:
         """Fill each buffer from its first byte in the file on, or raise."""
 
 
 def open_bytes(file: File, storage_options: Mapping[str, Any]) -> ByteSource:
-    """Return where the bytes of *file* come from; nothing is opened yet."""
+    """Return the reader of the bytes of *file*; nothing is opened yet."""
     if is_local(file.url):
         return LocalBytes(file)
     return RemoteBytes(file, storage_options)

@@ -1,8 +1,8 @@
-"""Bytes of an object in a store: many ranges of one file, each seen to be the right one.
+"""Ranges of bytes of an object in a store, each checked.
 
-An answer counts only where it is about the object that was listed and holds just what was asked.
-S3 and HTTP confirm that with every answer; in any other store the file is looked up once more after
-the reads.
+A response is accepted only if it is of the object that was listed and holds exactly the range that
+was requested. S3 and HTTP confirm both with every response; in any other store the file is looked
+up once more after the reads.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ if TYPE_CHECKING:
 __all__ = ["RemoteBytes", "get_ranges"]
 
 PART_BYTES = 2**24
-"""A longer range is asked for in parts: they come side by side, and a failure costs one of them."""
+"""Longer ranges are requested in parts: they arrive in parallel, and a failure costs one part."""
 
-_CHUNK = 2**20  # read from a body at most at a time
-_PAUSES = (0.5, 8.0)  # seconds before the second attempt, doubled each time, and the most
+_CHUNK = 2**20  # most bytes read from a body at a time
+_PAUSES = (0.5, 8.0)  # seconds before the second attempt, doubled each time; and the longest
 
 Fetch = Callable[["_Part", Callable[[], None]], Awaitable[None]]
-"""Fills a part by one request; calls what it is given at each sign of life."""
+"""Fills a part by one request; calls its second argument whenever data arrive."""
 
 
 @dataclass(frozen=True)
@@ -70,29 +70,29 @@ class RemoteBytes:
 def get_ranges(
     file: File, ranges: Sequence[tuple[int, memoryview]], storage_options: Mapping[str, Any]
 ) -> None:
-    """Fill each buffer from its first byte in *file* on, many requests at a time.
+    """Fill each buffer from its first byte in *file* on, several requests at a time.
 
-    One request for each 16 MiB of a range. On S3 and HTTP each is checked by its own answer;
-    elsewhere the file is looked up once, after all of them.
+    One request per 16 MiB of a range. On S3 and HTTP each response is checked by itself; elsewhere
+    the file is looked up once, after all of them.
 
     Parameters
     ----------
     file : File
         The file as it was listed.
     ranges : sequence[tuple[int, memoryview]]
-        First byte, and the writable contiguous buffer whose length says how many to read.
+        First byte, and the writable contiguous buffer to fill.
     storage_options : mapping of str
-        Handed to fsspec.
+        Passed to fsspec.
 
     Raises
     ------
     FileChangedError
-        If the file is gone, or has another size, ETag or time than the listed one.
+        If the file no longer exists, or its size, ETag or time differs from the listed one.
     UnreadableFileError
-        If a range goes beyond the listed size; nothing is requested then.
+        If a range exceeds the listed size; nothing is requested.
     StorageError
         If the store refuses, fails longer than the settings ``retries`` and ``timeout`` allow, or
-        answers with other bytes than were asked for.
+        returns other bytes than were requested.
     """
     parts = _split_ranges(file, ranges)
     if not parts:
@@ -109,13 +109,13 @@ def get_ranges(
                     _fetch_parts(filesystem, partial(_fetch_any, filesystem, path), parts)
                 else:
                     _read_in_turn(filesystem, path, parts)
-            finally:  # not before: the file could be replaced between the look and the read
+            finally:  # after the read, because the file could be replaced between lookup and read
                 _refuse_changed(file, stat_file(file.url, storage_options))
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Bytes of a file that one request asks for, and where they go."""
+    """Bytes of a file that one request fetches, and their buffer."""
 
     file: File
     start: int
@@ -128,11 +128,11 @@ class _Part:
 
     @property
     def header(self) -> str:
-        """What the header ``Range`` says."""
+        """The header ``Range``."""
         return f"bytes={self.start}-{self.stop - 1}"
 
     def error(self, got: str) -> StorageError:
-        """Return the error for an answer that holds something else."""
+        """Return the error for a response that holds something else."""
         return StorageError(
             f"{self.file.url}: asked for {len(self.buffer):,} bytes from byte {self.start:,}, but "
             f"got {got}",
@@ -160,21 +160,21 @@ def _split_ranges(file: File, ranges: Sequence[tuple[int, memoryview]]) -> list[
     return parts
 
 
-# --- what is wrong ------------------------------------------------------------------------------
+# --- checks -------------------------------------------------------------------------------------
 
 
 @contextmanager
 def _read_errors(file: File, storage_options: Mapping[str, Any]) -> Iterator[None]:
-    """Turn what a store raises into our errors; what is not as it was listed has changed."""
+    """Turn exceptions of a store into our errors; a file that differs from its listing changed."""
     try:
         with storage_errors(file.url, storage_options):
             yield
     except FilesNotFoundError as exc:
         raise FileChangedError(
-            f"{file.url} was listed but is not there any more; call relist()", url=file.url
+            f"{file.url} was listed but no longer exists; call relist()", url=file.url
         ) from exc
     except StorageError as exc:
-        # 412: not the ETag that was listed. 416: nothing where the listed file had bytes.
+        # 412: another ETag than was listed. 416: the file is now shorter than was listed.
         if exc.__cause__ is not None and http_status(exc.__cause__) in (412, 416):
             raise _changed(file, exc.details["cause"]) from exc
         raise
@@ -196,7 +196,7 @@ def _refuse_changed(file: File, now: File) -> None:
 
 
 def _refuse_answer(part: _Part, status: int, headers: Mapping[str, str]) -> None:
-    """Raise unless an HTTP answer is about the listed file and holds just the part. Pure."""
+    """Raise unless an HTTP response is of the listed file and holds exactly the part. Pure."""
     count = len(part.buffer)
     length = int(headers.get("content-length", count))
     stated = headers.get("content-range", "") if status == 206 else f"bytes 0-{length - 1}/{length}"
@@ -222,7 +222,7 @@ def _refuse_answer(part: _Part, status: int, headers: Mapping[str, str]) -> None
 
 
 async def _fetch_s3(filesystem: Any, path: str, part: _Part, is_alive: Callable[[], None]) -> None:
-    """One GetObject, which the store refuses if the ETag is not the listed one."""
+    """Fetch by one GetObject, which the store refuses if the ETag differs from the listed one."""
     answer = await get_object(filesystem, path, part.header, part.file.etag)
     body, response = answer["Body"], answer["ResponseMetadata"]
     async with body:
@@ -231,14 +231,14 @@ async def _fetch_s3(filesystem: Any, path: str, part: _Part, is_alive: Callable[
 
 
 async def _fetch_http(filesystem: Any, url: str, part: _Part, is_alive: Callable[[], None]) -> None:
-    """One GET, given up before the body where the answer is not what was asked."""
-    import aiohttp  # there, since fsspec's HTTP needs it
+    """Fetch by one GET, abandoned before the body if the headers do not fit the request."""
+    import aiohttp  # installed, because fsspec's HTTP needs it
 
     options = dict(filesystem.kwargs)
     headers = {
         **options.pop("headers", {}),
         "Range": part.header,
-        "Accept-Encoding": "identity",  # bytes of the file, not of a compressed copy
+        "Accept-Encoding": "identity",  # bytes of the file itself, not compressed for transfer
     }
     if "timeout" not in filesystem.client_kwargs:  # aiohttp's own is 5 minutes for all of it
         options.setdefault("timeout", aiohttp.ClientTimeout(total=None))
@@ -250,7 +250,7 @@ async def _fetch_http(filesystem: Any, url: str, part: _Part, is_alive: Callable
 
 
 async def _fetch_any(filesystem: Any, path: str, part: _Part, is_alive: Callable[[], None]) -> None:
-    """What any asynchronous filesystem has; how long it waits is its own affair."""
+    """Fetch by the method of any asynchronous filesystem, which has its own timeouts."""
     content = await filesystem._cat_file(path, start=part.start, end=part.stop)
     if len(content) != len(part.buffer):
         raise part.error(f"{len(content):,}")
@@ -260,7 +260,7 @@ async def _fetch_any(filesystem: Any, path: str, part: _Part, is_alive: Callable
 async def _fill_part(
     part: _Part, read: Callable[[], Awaitable[bytes]], is_alive: Callable[[], None]
 ) -> None:
-    """Copy a body into its place as it comes."""
+    """Copy a body into the buffer as it arrives."""
     done, count = 0, len(part.buffer)
     while chunk := await read():
         is_alive()
@@ -278,7 +278,7 @@ async def _fill_part(
 def _fetch_parts(
     filesystem: AsyncFileSystem, fetch: Fetch, parts: Sequence[_Part], timeout: float | None = None
 ) -> None:
-    """Fetch all parts in fsspec's own thread; the first that fails for good ends the others."""
+    """Fetch all parts in fsspec's own thread; the first final failure cancels the others."""
     retries = int(setting_number("retries", least=0))
     concurrency = int(setting_number("concurrency", least=1))
 
@@ -299,14 +299,14 @@ def _fetch_parts(
 
 @lru_cache(maxsize=8)
 def _gate(loop: asyncio.AbstractEventLoop, concurrency: int) -> asyncio.Semaphore:
-    """Return what all reads of this process pass through: ten threads share its places."""
+    """Return the semaphore that all reads of this process share, whatever their thread."""
     return asyncio.Semaphore(concurrency)
 
 
 async def _persist(
     fetch: Fetch, part: _Part, gate: asyncio.Semaphore, retries: int, timeout: float | None
 ) -> None:
-    """Fetch a part, again after a pause where what failed may pass."""
+    """Fetch a part; after a transient failure, again after a pause."""
     pause, longest = _PAUSES
     for left in range(retries, -1, -1):
         try:
@@ -316,12 +316,14 @@ async def _persist(
         except store_exceptions() as exc:
             if not left or not is_transient(exc):
                 raise
-        await asyncio.sleep(pause * random.uniform(0.5, 1))  # not all workers at one moment
+        await asyncio.sleep(
+            pause * random.uniform(0.5, 1)
+        )  # so that workers do not retry at the same moment
         pause = min(2 * pause, longest)
 
 
 async def _attempt(fetch: Fetch, part: _Part, timeout: float | None) -> None:
-    """Fetch a part once; an attempt ends where nothing comes for *timeout* seconds."""
+    """Fetch a part once; the attempt fails if no data arrive for *timeout* seconds."""
     loop = asyncio.get_running_loop()
 
     def is_alive() -> None:
@@ -351,15 +353,18 @@ if hasattr(os, "register_at_fork"):  # a lock that another thread holds stays lo
 
 
 def _turn(filesystem: AbstractFileSystem, file: File) -> AbstractContextManager[Any]:
-    """Return what keeps two threads from one connection, tar file or download of a copy."""
-    if filesystem.protocol in ("zip", "memory"):  # the first has a lock, the second needs none
+    """Return the lock that keeps two threads from one connection, tar file or download."""
+    if filesystem.protocol in (
+        "zip",
+        "memory",
+    ):  # the first has its own lock, the second needs none
         return nullcontext()
     shared = file.url if isinstance(filesystem, CachingFileSystem) else filesystem
     return _TURNS[hash(shared) % len(_TURNS)]
 
 
 def _read_in_turn(filesystem: AbstractFileSystem, path: str, parts: Sequence[_Part]) -> None:
-    """Read all parts through one handle, forwards: what is compressed cannot be read backwards."""
+    """Read all parts through one handle, forwards, because compressed streams cannot seek back."""
     with _turn(filesystem, parts[0].file):
         if isinstance(filesystem, WholeFileCacheFileSystem):
             _remove_stale_copy(filesystem, path)
@@ -374,9 +379,9 @@ def _read_in_turn(filesystem: AbstractFileSystem, path: str, parts: Sequence[_Pa
 
 
 def _remove_stale_copy(filesystem: AbstractFileSystem, path: str) -> None:
-    """Remove a local copy made before its file was last written: fsspec would not look."""
+    """Remove a local copy made before its file was last written, which fsspec does not check."""
     with filesystem.open(path, "rb") as copy:
         name, made = copy.name, os.fstat(copy.fileno()).st_mtime_ns
     filesystem.invalidate_cache(path)
-    if mtime_ns(filesystem.info(path)) // 10**9 >= made // 10**9:  # stores know whole seconds
+    if mtime_ns(filesystem.info(path)) // 10**9 >= made // 10**9:  # stores give whole seconds
         os.remove(name)

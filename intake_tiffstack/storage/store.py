@@ -1,6 +1,6 @@
-"""Where files lie: a local folder or any fsspec store, listed one folder at a time.
+"""Listing of folders and lookup of files, local or in any fsspec store.
 
-The only module that asks a store what it holds, with as few requests as the answer takes.
+The only module that lists, with as few requests as possible.
 """
 
 from __future__ import annotations
@@ -30,47 +30,49 @@ if TYPE_CHECKING:
 __all__ = ["LocalStore", "RemoteStore", "Row", "Store", "mtime_ns", "open_store", "stat_file"]
 
 Row = tuple[str, int, int, str | None]
-"""URL, size, mtime_ns and ETag: a File, without the cost of 100,000 objects."""
+"""URL, size, mtime_ns and ETag: a File without the cost of 100,000 objects."""
 
 Keep = Callable[[str], object]
 KeepParts = Callable[[Sequence[str]], object]
 T = TypeVar("T")
 R = TypeVar("R")
 
-_LISTED_FROM = 10  # so many files of one S3 folder are found sooner by its listing than one by one
+_LISTED_FROM = (
+    10  # from so many files of one S3 folder on, one listing is faster than single requests
+)
 
 
 class Store(Protocol):
-    """What the listing asks of a store.
+    """Operations that listing needs of a store.
 
     Folders are URLs without their chain that end in ``/``. Names that begin with a dot are never
-    given: ``._a.tif`` is not a TIFF, despite its suffix.
+    returned: ``._a.tif`` is not a TIFF, despite its suffix.
     """
 
     def folders(self, folder: str) -> list[str]:
         """Return the names of the folders in *folder*."""
 
     def files(self, folder: str, keep: Keep, prefix: str = "") -> list[Row]:
-        """Return the files in *folder* whose name *keep* takes; all those begin with *prefix*."""
+        """Return the files in *folder* whose name *keep* accepts; all these begin with *prefix*."""
 
     def find(self, folder: str, keep: KeepParts) -> list[Row]:
-        """Return the files at any depth whose path below *folder*, in parts, *keep* takes."""
+        """Return the files at any depth whose path below *folder*, in parts, *keep* accepts."""
 
     def stat(self, path: str) -> Row | None:
-        """Return the file at *path* as it is now, None for a folder; raise where nothing is."""
+        """Return the file at *path* as it is now, None for a folder; raise if nothing exists."""
 
     def expecting(self, paths: Sequence[str]) -> Store:
-        """Return a store that answers ``stat`` of *paths* with fewer requests, where it can."""
+        """Return a store that answers ``stat`` of *paths* with fewer requests, if it can."""
 
     def read(self, path: str) -> bytes:
-        """Return what is in the file at *path*."""
+        """Return the content of the file at *path*."""
 
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """Return ``function(item)`` of each, with as many requests at a time as is good."""
+        """Return ``function(item)`` of each, concurrently if that is faster."""
 
 
 def open_store(url: str, storage_options: Mapping[str, Any]) -> Store:
-    """Return the store that holds *url*; an archive is opened, nothing else is asked."""
+    """Return the store that holds *url*; an archive is opened, otherwise nothing is requested."""
     if is_local(url):
         return LocalStore()
     filesystem, _ = get_filesystem(url, storage_options)
@@ -83,7 +85,7 @@ def stat_file(url: str, storage_options: Mapping[str, Any]) -> File:
     Raises
     ------
     FilesNotFoundError
-        If there is no file.
+        If the file does not exist.
     StorageError
         If the store refuses or cannot be reached.
     """
@@ -94,7 +96,7 @@ def stat_file(url: str, storage_options: Mapping[str, Any]) -> File:
 
 
 class LocalStore:
-    """The files of this machine, by ``os.scandir``: 20 times as fast as fsspec's glob."""
+    """Local files, by ``os.scandir``: 20 times as fast as fsspec's glob."""
 
     def folders(self, folder: str, with_links: bool = True) -> list[str]:
         """Return the names of the folders in *folder*, and of links to folders."""
@@ -106,7 +108,7 @@ class LocalStore:
             ]
 
     def files(self, folder: str, keep: Keep, prefix: str = "") -> list[Row]:
-        """Return files and links to files in *folder*; one scan and one stat a file kept."""
+        """Return files and links to files in *folder*; one scan, and one stat per file kept."""
         rows: list[Row] = []
         with storage_errors(folder, {}), os.scandir(folder) as entries:
             for entry in entries:
@@ -138,11 +140,11 @@ class LocalStore:
         return path, status.st_size, status.st_mtime_ns, None
 
     def expecting(self, paths: Sequence[str]) -> Store:
-        """Return this store; a stat is as cheap as it gets."""
+        """Return this store; nothing is cheaper than a stat."""
         return self
 
     def read(self, path: str) -> bytes:
-        """Return what is in the file at *path*."""
+        """Return the content of the file at *path*."""
         with storage_errors(path, {}):
             return Path(path).read_bytes()
 
@@ -153,16 +155,16 @@ class LocalStore:
 
 @dataclass(frozen=True)
 class RemoteStore:
-    """The files of a fsspec filesystem; each listing is fresh and one request for 1,000 files."""
+    """Files of an fsspec filesystem; listings are never cached, one request per 1,000 files."""
 
     filesystem: AbstractFileSystem
-    """Where to ask."""
+    """Serves the requests."""
     chain: str
-    """What the URL of each file ends in: ``::/x.zip`` for the members of an archive."""
+    """End of the URL of each file: ``::/x.zip`` for the members of an archive."""
     storage_options: Mapping[str, Any] = field(repr=False)
-    """Texts that no error may show."""
+    """Their values never appear in errors."""
     known: Mapping[str, Row] = field(default_factory=dict, repr=False)
-    """Files that need not be asked for."""
+    """Files that need no request."""
 
     def folders(self, folder: str) -> list[str]:
         """Return the names of the folders in *folder*."""
@@ -206,17 +208,19 @@ class RemoteStore:
         for path in paths:
             bucket, key, version = split_key(self.filesystem, path)
             folder, _, name = key.rpartition("/")
-            if "." in name and not version and set("*?[{").isdisjoint(path):  # not one, one file
+            if (
+                "." in name and not version and set("*?[{").isdisjoint(path)
+            ):  # wildcards are left to fsspec
                 folders.setdefault((bucket, folder), {})[key] = path
         listed = [item for item in folders.items() if len(item[1]) >= _LISTED_FROM]
         found = self.map(lambda item: self._list_keys(item[0][0], item[1]), listed)
         return replace(self, known={row[0]: row for rows in found for row in rows})
 
     def _list_keys(self, bucket: str, paths: Mapping[str, str]) -> list[Row]:
-        """Return which of these keys of one folder are there; 1,000 names per request.
+        """Return which of these keys of one folder exist; 1,000 names per request.
 
-        Each request begins at the next key wanted: a folder of a million others costs no more than
-        asking for each.
+        Each request begins at the next key wanted, so that a folder of a million others costs no
+        more than one request per key.
         """
         rows: list[Row] = []
         keys, at = sorted(paths), 0
@@ -226,7 +230,7 @@ class RemoteStore:
                 try:
                     page = list_page(self.filesystem, bucket, prefix, keys[at][:-1])
                 except (PermissionError, FileNotFoundError):
-                    break  # who may read a file need not be allowed to list its folder
+                    break  # permission to read a file does not imply permission to list its folder
                 files = {item["Key"]: item for item in page.get("Contents", ())}
                 folders = (item["Prefix"] for item in page.get("CommonPrefixes", ()))
                 rows += [
@@ -239,13 +243,13 @@ class RemoteStore:
         return rows
 
     def read(self, path: str) -> bytes:
-        """Return what is in the file at *path*."""
+        """Return the content of the file at *path*."""
         with storage_errors(path + self.chain, self.storage_options):
             content: bytes = self.filesystem.cat_file(self._path(path))
         return content
 
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """Return ``function(item)`` of each, many at a time where the filesystem waits."""
+        """Return ``function(item)`` of each, concurrently if the filesystem is asynchronous."""
         if len(items) < 2 or not self.filesystem.async_impl:
             return [function(item) for item in items]
         return list(map_concurrently(function, items))
@@ -267,13 +271,13 @@ class RemoteStore:
     def _below(
         self, folder: str, infos: Iterable[dict[str, Any]]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the path below *folder* of each entry that is not hidden, and what is known."""
+        """Yield the path below *folder* of each entry that is not hidden, and its info."""
         base = self._path(folder).strip("/")
         start = f"{base}/" if base else ""
         for info in infos:
             name = info["name"].lstrip("/")
             if not name.startswith(start):
-                continue  # a page of links has others too
+                continue  # a page of links has links to elsewhere too
             path = name[len(start) :]
             if info["type"] == "directory":
                 path = path.rstrip("/")
@@ -293,7 +297,7 @@ class RemoteStore:
 
 
 def _unquote(path: str) -> str:
-    """Return a path as a page links to it in plain text, where the text still means it. Pure.
+    """Return the path of a link unquoted, if it then still means the same. Pure.
 
     Examples
     --------
@@ -305,7 +309,7 @@ def _unquote(path: str) -> str:
 
 
 def mtime_ns(info: Mapping[str, Any]) -> int:
-    """Return the time of the last change as stores call it, -1 where they say nothing."""
+    """Return the time of the last change in ns since 1970, under any name; -1 if unknown. Pure."""
     for key in ("mtime", "LastModified", "Last-Modified", "last_modified", "modified", "created"):
         value = info.get(key)
         if isinstance(value, str):
@@ -313,7 +317,7 @@ def mtime_ns(info: Mapping[str, Any]) -> int:
         if isinstance(value, datetime):
             value = value.timestamp()
         if isinstance(value, int | float):
-            return round(value * 1e6) * 1000  # whole us: a float has no more
+            return round(value * 1e6) * 1000  # whole us, the precision of a float
     return -1
 
 

@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
+from collections.abc import Sequence
 
 __all__ = ["WRAPPERS", "absolute_url", "first_relative", "is_local", "split_chain"]
 
@@ -21,9 +12,9 @@ WRAPPERS = frozenset({"simplecache", "filecache", "blockcache"})
 
 
 def split_chain(url: str) -> tuple[str, str]:
-    """Return the part of *url* that names a file, and what it is inside of. Pure.
+    """Return the part of *url* that names a file, and the chain of archives around it. Pure.
 
-    Names are read from the first part alone: behind ``::`` stands the archive that holds the file.
+    Patterns are matched against the first part only; the archive follows ``::``.
 
     Examples
     --------
@@ -47,7 +38,7 @@ _LOCAL_STARTS = ("/", "./", "../", "~", "file://", "local://")
 
 
 def first_relative(urlpath: str | Sequence[str]) -> str | None:
-    """Return the first path that depends on the current folder, None where none does. Pure.
+    """Return the first path that depends on the current folder, or None. Pure.
 
     >>> first_relative(["/data/a.tif", "raw/*.tif"]), first_relative("s3://bucket/a.tif")
     ('raw/*.tif', None)
@@ -58,7 +49,7 @@ def first_relative(urlpath: str | Sequence[str]) -> str | None:
 
 
 def is_local(url: str) -> bool:
-    """Return whether *url* is a file of this machine that is opened without fsspec. Pure.
+    """Return whether *url* is a local file, which is opened without fsspec. Pure.
 
     Examples
     --------
@@ -76,11 +67,10 @@ _may_be_untidy = re.compile(r"//|/\.").search
 
 
 def absolute_url(url: str) -> str:
-    """Return *url* as the listing writes it: local paths absolute, without ``~``, ``//``, ``..``.
+    """Return *url* as listings write it: local paths absolute, without ``~``, ``//``, ``..``.
 
-    A slash at the end stays, since it says that a folder is meant.
-    What a ``..`` follows may be a symbolic link, so it is resolved as opening would; no other link
-    is. A local archive at the end of a chain is made absolute too.
+    A slash at the end stays, because it marks a folder. Symbolic links are resolved only in front
+    of ``..``, as on opening. A local archive at the end of a chain is made absolute too.
 
     Examples
     --------
