@@ -430,6 +430,25 @@ def test_a_scheduler_unpickles_it_without_the_libraries_that_read(
     assert done.stdout.decode().split() == []
 
 
+OPEN_AND_READ = """
+import sys
+from intake_tiffstack import open_stack
+stack = open_stack(sys.argv[1], pattern="s_t{t:d}_c{c:d}.tif", file_dims="zyx")
+stack.report()
+stack.to_dask().sum().compute()
+print(*sorted({"zarr", "numcodecs", "intake"} & set(sys.modules)))
+"""
+
+
+def test_files_are_opened_and_read_without_the_libraries_of_copies(
+    volumes: tuple[str, np.ndarray],
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN_AND_READ, volumes[0]], capture_output=True, check=True
+    )
+    assert done.stdout.decode().split() == []
+
+
 def test_an_array_pickles_to_the_same_pixels_and_name(
     array: StackArray, volumes: tuple[str, np.ndarray]
 ) -> None:
