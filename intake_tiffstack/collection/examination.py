@@ -121,7 +121,7 @@ class Examination:
             self._problems["strays"] = [stray_error(strays, pattern.text)]
 
     def _place(self, *, is_opening: bool) -> None:
-        if self.grid is not None:
+        if self.grid is not None or "grid" in self._problems:
             return
         try:
             self.grid = _place(self.found, self.options)

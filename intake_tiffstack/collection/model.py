@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from intake_tiffstack.errors import (
-    TiffStackError,
-)
+from intake_tiffstack.errors import TiffStackError
 from intake_tiffstack.header import Structure
 from intake_tiffstack.pattern.matching import Matches, Pattern
 

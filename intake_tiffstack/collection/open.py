@@ -16,9 +16,7 @@ from intake_tiffstack.collection.describe_files import read_metadata
 from intake_tiffstack.collection.examination import Examination, reader_of, template_row
 from intake_tiffstack.collection.merge_metadata import Merged, merge
 from intake_tiffstack.collection.model import Discovery
-from intake_tiffstack.errors import (
-    OptionError,
-)
+from intake_tiffstack.errors import OptionError
 from intake_tiffstack.layout.model import Layout
 from intake_tiffstack.reading.options import ReadOptions
 

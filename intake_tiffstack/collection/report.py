@@ -244,7 +244,7 @@ def summarize(collection: Collection) -> list[tuple[str, str]]:
 
 
 def tabulate_files(examination: Examination) -> pd.DataFrame:
-    """Return a row a file: ``url``, ``size``, ``cell`` and the fields of its name. Pure.
+    """Return a row per file: ``url``, ``size``, ``cell`` and the fields of its name. Pure.
 
     A field that is called like one of these columns is ``<field>_file``.
     """

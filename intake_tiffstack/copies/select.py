@@ -157,7 +157,7 @@ def _move_steps(attrs: dict[str, Any], dim: str, role: Role | None, positions: r
         attrs["affine"] = _moved_affine(affine, role, positions)
 
 
-def _moved_affine(affine: Sequence[float], role: str, positions: range) -> list[float]:
+def _moved_affine(affine: Sequence[float], role: Role, positions: range) -> list[float]:
     """Return the affine of the pixels that are kept, as large as their distance.
 
     >>> _moved_affine([10.0, 0.0, 500.0, 0.0, -10.0, 90.0], "x", range(4, 10))

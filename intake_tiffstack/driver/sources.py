@@ -231,9 +231,8 @@ class TiffStackSource(ArraySource):
         **options: Any,
     ) -> TiffStackZarrSource:
         """Write a copy of the array of :meth:`to_dask`, and return a source of the copy."""
-        is_reference = (
-            format == "references"
-        )  # to the files, whether or not a persisted copy exists
+        # references point to the files, even if there is a persisted copy
+        is_reference = format == "references"
         stack = self.stack if is_reference else self._choose()
         attrs = {**self._own_attributes(), **(attrs or {})}
         stack.export(url, format=cast(Any, format), attrs=attrs, **options)

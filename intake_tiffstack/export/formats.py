@@ -80,7 +80,7 @@ def find_writer(format: str) -> Callable[..., None]:
         If there is no such format.
     """
     if not isinstance(format, str) or format not in FORMATS:
-        raise OptionError.unknown("format", str(format), sorted(FORMATS))
+        raise OptionError.unknown("format", str(format), FORMATS)
     writer: Callable[..., None] = _load(FORMATS[format].write)
     return writer
 

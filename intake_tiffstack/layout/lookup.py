@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_tiffstack.dims import role_of
+from intake_tiffstack.dims import Role, role_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["dim_of_role", "index_of", "positions_of", "steps_by_one"]
 
 
-def dim_of_role(layout: Layout, role: str) -> Dim | None:
+def dim_of_role(layout: Layout, role: Role) -> Dim | None:
     """Return the dim of this role; one inside the files goes before one that the names make."""
     dims = [dim for dim in layout.dims if role_of(dim.name) == role]
     return min(dims, key=lambda dim: dim.file_dim is None, default=None)

@@ -109,7 +109,7 @@ def _holds(stack: TiffStack, copy: PersistedStack) -> bool:
     Where the files are to be read in its place, *stack* sees them as they are now.
     """
     options, generation = stack.options, copy.generation
-    what = f"the copy of {spell_urlpath(options)} persisted at {_told(generation.created)}"
+    what = f"the copy of {spell_urlpath(options)} persisted at {_format_time(generation.created)}"
     try:
         listing = take_listing(options)
     except (FilesNotFoundError, StorageError) as exc:
@@ -122,7 +122,9 @@ def _holds(stack: TiffStack, copy: PersistedStack) -> bool:
         changes = None if now == before else describe_changes(before, now)
     except (PatternError, OptionError) as exc:
         files, changes = None, f"none is left: {exc}"
-    reasons = [f"it expired at {_told(generation.expires)}"] if generation.has_expired() else []
+    reasons = (
+        [f"it expired at {_format_time(generation.expires)}"] if generation.has_expired() else []
+    )
     reasons += [] if changes is None else [f"of its files {changes}"]
     if not reasons:
         if unproven := count_unproven(before, now):
@@ -140,5 +142,5 @@ def _holds(stack: TiffStack, copy: PersistedStack) -> bool:
     return options.on_stale == "use"
 
 
-def _told(time: datetime | None) -> str:
+def _format_time(time: datetime | None) -> str:
     return "" if time is None else time.isoformat(" ", "seconds")
