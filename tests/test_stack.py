@@ -457,7 +457,8 @@ def test_a_file_that_changed_since_it_was_opened_is_an_error(
 def test_a_file_that_went_away_is_an_error(tmp_path: Path, whole: np.ndarray) -> None:
     lazy = open_stack(tmp_path, **OPTIONS).to_dask()
     (tmp_path / "s_t1_cb.tif").unlink()
-    with pytest.raises(FileChangedError, match=r"s_t1_cb\.tif was listed but is not there"):
+    message = r"s_t1_cb\.tif was listed but no longer exists; call relist\(\)"
+    with pytest.raises(FileChangedError, match=message):
         lazy[1, 1].compute()
 
 
