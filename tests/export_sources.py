@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ import pytest
 import xarray as xr
 import zarr
 
+from child_processes import FORKS
 from intake_tiffstack.copies.open_zarr import open_zarr
 from intake_tiffstack.errors import FilesNotFoundError, TargetExistsError
 from intake_tiffstack.export.zarr_array import write_zarr
@@ -89,9 +89,7 @@ class DeadlySource(CountedSource):
 
 def run(function: Any, *arguments: Any) -> int:
     """Return how a process ends that calls a function of this module; it may kill itself."""
-    context = multiprocessing.get_context("forkserver")  # imports once, and forks with no thread
-    context.set_forkserver_preload(["intake_tiffstack.export.zarr_array", "pytest", "xarray"])
-    process = context.Process(target=function, args=arguments)
+    process = FORKS.Process(target=function, args=arguments)
     process.start()
     process.join(timeout=120)
     code = process.exitcode

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import warnings
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from child_processes import FORKS
 from intake_tiffstack import TiffStackSource
 
 PATTERN = "c{c:d}_t{t:d}_{wave:d}nm.tif"
@@ -65,25 +65,14 @@ def source(scan: np.ndarray, store: Path, tmp_path: Path) -> TiffStackSource:
 # --- in other processes -------------------------------------------------------------------------
 
 
-_PRELOADED = [
-    "distributed",
-    "intake_tiffstack.driver",
-    "intake_tiffstack.collection.to_xarray",
-    "pint",
-    "pytest",
-]
-
-
 def start(function: Any, *arguments: Any) -> tuple[BaseProcess, Connection]:
     """Start a process that calls a function of this module with the end of a pipe to tell by.
 
     It persists where this process does now.
     """
-    forks = multiprocessing.get_context("forkserver")  # imports once, and forks with no thread
-    forks.set_forkserver_preload(_PRELOADED)
-    ours, theirs = forks.Pipe(duplex=False)
+    ours, theirs = FORKS.Pipe(duplex=False)
     store = os.environ["INTAKE_PERSIST_PATH"]
-    process = forks.Process(target=_run, args=(store, function, theirs, *arguments))
+    process = FORKS.Process(target=_run, args=(store, function, theirs, *arguments))
     process.start()
     theirs.close()
     return process, ours
