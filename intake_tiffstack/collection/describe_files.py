@@ -52,10 +52,13 @@ def read_metadata(
     )
     reader = reader_of(options)
     base = reader.read_header(files[rows[0]], level=0).structure.shape if reader.level else None
+    page = reader.read_header(files[template]).page
 
     def describe(row: int) -> FileMetadata | None:
+        is_read = row in headers.structures
         try:
-            raw = reader.raw_metadata(files[row])
+            header = reader.read_header(files[row]) if is_read else None
+            raw = reader.raw_metadata(files[row], page if header is None else header.page)
         except (UnreadableFileError, StorageError):
             if options.on_error == "raise":
                 raise
@@ -63,8 +66,7 @@ def read_metadata(
         if row == template:
             raw = with_sidecars(raw, files[row].url, reader.storage_options)
         structure = headers.structures.get(row, headers.structures[template])
-        if "ome_xml" in raw.tags and row in headers.structures:
-            header = reader.read_header(files[row])
+        if "ome_xml" in raw.tags and header is not None:
             raw = replace(raw, notes=(*raw.notes, *_ome_faults(header.notes, files[row].url)))
         fits = base is not None and len(base) == len(structure.shape)
         return describe_file(
@@ -97,7 +99,7 @@ def read_all_of_file(file: File, structure: Structure, reader: CollectionReader)
 
     Walks all pages of a file that Micro-Manager wrote.
     """
-    raw = reader.raw_metadata(file)
+    raw = reader.raw_metadata(file, reader.read_header(file).page)
     raw = with_sidecars(raw, file.url, reader.storage_options)
     described = describe_file(
         raw, structure.dims, structure.shape, url=file.url, series=reader.series

@@ -117,18 +117,20 @@ class HeaderCache:
                     self._parsing.pop(key, None)
         return header, data
 
-    def get_raw_metadata(self, file: File, *, storage_options: Mapping[str, Any]) -> RawMetadata:
-        """Return the raw metadata of *file*: of its parse, else by opening it for them."""
+    def get_raw_metadata(
+        self, file: File, *, storage_options: Mapping[str, Any], page: int = 0
+    ) -> RawMetadata:
+        """Return the raw metadata of an image: of its parse, else by opening the file for them."""
         with self._lock:
-            raw = self._metadata.get(file)
+            raw = self._metadata.get((file, page))
         if raw is None:
-            raw = read_raw_metadata(file, data=self._fetched(file, storage_options))
-        self._keep_metadata(file, raw)
+            raw = read_raw_metadata(file, data=self._fetched(file, storage_options), page=page)
+        self._keep_metadata(file, raw, page)
         return raw
 
-    def _keep_metadata(self, file: File, raw: RawMetadata) -> None:
+    def _keep_metadata(self, file: File, raw: RawMetadata, page: int) -> None:
         with self._lock:
-            self._metadata.keep(file, raw)
+            self._metadata.keep((file, page), raw)
             self._trim()
 
     def _read(

@@ -29,6 +29,7 @@ from intake_tiffstack.header.tiff_file import (
     open_tiff,
     short_text,
 )
+from intake_tiffstack.metadata.reader import OpenImage
 from intake_tiffstack.storage.urls import is_local
 from intake_tiffstack.structure import Structure
 
@@ -56,13 +57,17 @@ class Header:
     """Pointwise function of the decoded pixels (MD Gel), else None."""
     notes: tuple[str, ...] = ()
     """What tifffile logged while parsing."""
+    page: int = 0
+    """Index of the series' key frame, whose tags are those of the image."""
 
     def of_twin(self, file: File, frames: RawFrames | SegmentedFrames | None = None) -> Header:
         """Return the header of a file built like this one, with its own frames if they differ.
 
         Not by ``dataclasses.replace``, five times as slow, since each small file has one.
         """
-        return Header(file, self.structure, frames or self.frames, self.transform, self.notes)
+        return Header(
+            file, self.structure, frames or self.frames, self.transform, self.notes, self.page
+        )
 
     @property
     def nbytes(self) -> int:
@@ -78,7 +83,7 @@ def read_header(
     level: int = 0,
     max_image_bytes: int | None = None,
     data: HeaderBytes | None = None,
-    keep_metadata: Callable[[RawMetadata], None] | None = None,
+    keep_metadata: Callable[[RawMetadata, int], None] | None = None,
 ) -> Header:
     """Return the structure of a file and the offsets of its segments; no pixel is read.
 
@@ -95,8 +100,8 @@ def read_header(
     data : HeaderBytes, optional
         Reads the file, for a caller that has read from it or wants to know what was read.
     keep_metadata : callable, optional
-        Called with the file's raw metadata if this parse has them at hand, so that the file is not
-        parsed again for them.
+        Called with the image's raw metadata and the index of its key frame if this parse has them
+        at hand, so that the file is not parsed again for them.
 
     Raises
     ------
@@ -136,7 +141,7 @@ def _parse(
     max_image_bytes: int | None,
     *,
     is_ome: bool = True,
-    keep_metadata: Callable[[RawMetadata], None] | None = None,
+    keep_metadata: Callable[[RawMetadata, int], None] | None = None,
 ) -> Header:
     """Return the header as :func:`read_header` does, or of the pages alone."""
     with open_tiff(data, file.url) as (tif, notes), file_faults_named(file.url):
@@ -165,14 +170,16 @@ def _parse(
         )
         if image.kind == "ome" and any(_ABSENT.search(note) for note in notes):
             structure, frames = _without_absent(structure, frames, notes)
-        header = Header(file, structure, frames, image.transform, tuple(notes))
+        key_frame = tif.series[series].keyframe  # a level's own has the tags of a copy
+        page = key_frame.treeindex[0]
+        header = Header(file, structure, frames, image.transform, tuple(notes), page)
         # What is logged on the way to the series belongs to the header: such a file is opened again
         # for its metadata. So is a remote one without OME-XML, whose tags may cost requests.
         if keep_metadata and len(notes) == n_notes and (tif.is_ome or is_local(file.url)):
             with data.aside(), suppress(TiffStackError):  # else whoever wants them meets the fault
-                raw = extract_metadata(tif, notes, file.url)
+                raw = extract_metadata(OpenImage(tif, key_frame), notes, file.url)
                 if data.error is None:
-                    keep_metadata(raw)
+                    keep_metadata(raw, page)
         return header
 
 

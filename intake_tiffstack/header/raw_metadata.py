@@ -6,16 +6,14 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from intake_tiffstack.header.header_bytes import HeaderBytes, open_header
-from intake_tiffstack.header.tiff_file import FILE_FAULTS, open_tiff, short_text
-from intake_tiffstack.metadata.reader import RawMetadata
+from intake_tiffstack.header.tiff_file import FILE_FAULTS, file_faults_named, open_tiff, short_text
+from intake_tiffstack.metadata.reader import OpenImage, RawMetadata
 from intake_tiffstack.metadata.readers import READERS
 from intake_tiffstack.metadata.readers.micromanager import extract_page
 from intake_tiffstack.redact import hide_in_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import tifffile
 
     from intake_tiffstack.storage.files import File
 
@@ -35,23 +33,37 @@ def read_raw_metadata(
     *,
     storage_options: Mapping[str, Any] | None = None,
     data: HeaderBytes | None = None,
+    page: int = 0,
 ) -> RawMetadata:
-    """Return the metadata of a file, parsed by no more than tifffile's own parsers.
+    """Return the metadata of an image, parsed by no more than tifffile's own parsers.
 
     A part that cannot be read is left out and reported in ``notes``.
+
+    Parameters
+    ----------
+    file : File
+        The file as it was listed.
+    storage_options : mapping, optional
+        Passed to fsspec for a remote file.
+    data : HeaderBytes, optional
+        Reads the file, for a caller that has read from it.
+    page : int
+        Index of the image's key frame, see :attr:`Header.page`.
     """
     if data is None:
         data = open_header(file, storage_options)
     with open_tiff(data, file.url) as (tif, notes):
-        return extract_metadata(tif, notes, file.url)
+        with file_faults_named(file.url):
+            key_frame = tif.pages.first if page == 0 else tif.pages[page]
+        return extract_metadata(OpenImage(tif, key_frame), notes, file.url)
 
 
-def extract_metadata(tif: tifffile.TiffFile, notes: list[str], url: str) -> RawMetadata:
-    """Return the metadata of an open file; faults are added to *notes*, which become its own."""
+def extract_metadata(image: OpenImage, notes: list[str], url: str) -> RawMetadata:
+    """Return the metadata of an image; faults are added to *notes*, which become its own."""
     tags: dict[str, Any] = {}
     for reader in READERS:
         try:
-            value = reader.extract(tif)
+            value = reader.extract(image)
         except _METADATA_FAULTS as exc:
             notes.append(f"{reader.name} metadata cannot be read: {short_text(exc)}")
         else:

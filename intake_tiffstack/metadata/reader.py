@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from intake_tiffstack.metadata.model import Findings
 
-__all__ = ["RawMetadata", "Reader", "Subject", "copy_dict"]
+__all__ = ["OpenImage", "RawMetadata", "Reader", "Subject", "copy_dict"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,26 @@ def _nbytes(value: Any) -> int:
 
 
 @dataclass(frozen=True)
+class OpenImage:
+    """An image series of an open file, whose metadata are wanted."""
+
+    tif: Any
+    """The ``tifffile.TiffFile``."""
+    page: Any
+    """The ``TiffPage`` that is the series' key frame."""
+
+    def text(self, code: int) -> str | None:
+        """Return the text of a tag of the key frame, None if it is absent or not text."""
+        value = self.page.tags.valueof(code)
+        return value if isinstance(value, str) else None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the key frame is the first page, where metadata of the whole file are."""
+        return tuple(self.page.treeindex) == (0,)
+
+
+@dataclass(frozen=True)
 class Subject:
     """The pixels that metadata describe, and what else their file contains."""
 
@@ -58,8 +78,8 @@ class Reader:
 
     name: str
     """Key in :attr:`RawMetadata.tags`; ``file_metadata()`` shows the value as ``raw_<name>``."""
-    extract: Callable[[Any], Any]
-    """Return plain values from an open ``tifffile.TiffFile``, None if it has none."""
+    extract: Callable[[OpenImage], Any]
+    """Return plain values from an image of an open file, None if it has none."""
     interpret: Callable[[Any, Subject, Findings], None]
     """Add the meaning of extracted values to the findings. Pure."""
     interpret_sidecar: Callable[[str, dict[str, Any], Subject, Findings], None] | None = None

@@ -59,11 +59,19 @@ class CollectionReader:
             file, storage_options=self.storage_options, series=self.series, level=self.level
         )
 
-    def raw_metadata(self, file: File) -> RawMetadata:
-        """Return the metadata of a file as they stand in it."""
+    def raw_metadata(self, file: File, page: int = 0) -> RawMetadata:
+        """Return the metadata of an image as they stand in the file.
+
+        Parameters
+        ----------
+        file : File
+            As it was listed.
+        page : int
+            Index of the image's key frame, :attr:`Header.page`.
+        """
         from intake_tiffstack.header.cache import get_raw_metadata
 
-        return get_raw_metadata(file, storage_options=self.storage_options)
+        return get_raw_metadata(file, storage_options=self.storage_options, page=page)
 
     def name_dims(self, structure: Structure, url: str) -> Structure:
         """Return a structure with its dims named by `file_dims`. Pure.

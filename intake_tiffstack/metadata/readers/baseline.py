@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from intake_tiffstack.metadata.reader import Reader
+from intake_tiffstack.metadata.reader import OpenImage, Reader
 from intake_tiffstack.metadata.units import METRES
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from intake_tiffstack.metadata.model import Findings
     from intake_tiffstack.metadata.reader import Subject
 
-__all__ = ["DATETIME", "DESCRIPTION", "RESOLUTION", "SOFTWARE", "is_page_setting", "tag_text"]
+__all__ = ["DATETIME", "DESCRIPTION", "RESOLUTION", "SOFTWARE", "is_page_setting"]
 
 Resolution = tuple[float, float, Literal["none", "inch", "centimeter"]]
 """Pixels per unit along x and along y, and the unit."""
@@ -22,15 +22,9 @@ Resolution = tuple[float, float, Literal["none", "inch", "centimeter"]]
 _UNITS: dict[int, Literal["none", "inch", "centimeter"]] = {2: "inch", 3: "centimeter"}
 
 
-def tag_text(tif: Any, code: int) -> str | None:
-    """Return the text of a tag of the first page, None if it is absent or not text."""
-    value = tif.pages.first.tags.valueof(code)
-    return value if isinstance(value, str) else None
-
-
-def extract_resolution(tif: Any) -> Resolution | None:
+def extract_resolution(image: OpenImage) -> Resolution | None:
     """Return XResolution, YResolution and ResolutionUnit, None if either of the first is absent."""
-    tags = tif.pages.first.tags
+    tags = image.page.tags
     if 282 not in tags or 283 not in tags:
         return None
 
@@ -80,13 +74,14 @@ def is_page_setting(per_unit: float, unit: str | None) -> bool:
 RESOLUTION = Reader("resolution", extract_resolution, interpret_resolution)
 SOFTWARE = Reader(
     "software",
-    lambda tif: tag_text(tif, 305),
+    # what wrote the file wrote all of its images, and often says so once
+    lambda image: image.text(305) or OpenImage(image.tif, image.tif.pages.first).text(305),
     lambda text, _, found: found.add_fact("software", text, "Software tag"),
 )
 DATETIME = Reader(
     "datetime",
-    lambda tif: tag_text(tif, 306),
+    lambda image: image.text(306),
     lambda text, _, found: found.add_time("created", text, "DateTime tag"),
 )
-DESCRIPTION = Reader("description", lambda tif: tag_text(tif, 270), lambda *_: None)
+DESCRIPTION = Reader("description", lambda image: image.text(270), lambda *_: None)
 """The text as it is; OME-XML, ImageJ and others keep their own metadata in it."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from intake_tiffstack.metadata.reader import Reader, copy_dict
+from intake_tiffstack.metadata.reader import OpenImage, Reader, copy_dict
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -117,4 +117,9 @@ def floats(tags: Mapping[str, Any], key: str) -> NDArray[np.float64]:
         raise ValueError(f"{key} holds no numbers, but {reprlib.repr(tags[key])}") from exc
 
 
-GEOTIFF = Reader("geotiff", lambda tif: copy_dict(tif.geotiff_metadata), interpret)
+def extract(image: OpenImage) -> dict[str, Any] | None:
+    """Return the keys and tags of GeoTIFF."""
+    return copy_dict(image.page.geotiff_tags) if image.page.is_geotiff else None
+
+
+GEOTIFF = Reader("geotiff", extract, interpret)

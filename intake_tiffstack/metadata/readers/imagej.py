@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_tiffstack.metadata.reader import Reader, Subject, copy_dict
+from intake_tiffstack.metadata.reader import OpenImage, Reader, Subject, copy_dict
 from intake_tiffstack.metadata.readers.baseline import Resolution, is_page_setting
 from intake_tiffstack.metadata.units import as_number
 
@@ -81,10 +81,19 @@ def _pair(low: Any, high: Any) -> list[float] | None:
     return [float(n) for n in numbers if n is not None]
 
 
-def extract_shaped(tif: Any) -> dict[str, Any] | None:
-    """Return the JSON of tifffile's description of the first series."""
-    found = tif.shaped_metadata
-    return copy_dict(found[0]) if found else None
+def extract_imagej(image: OpenImage) -> dict[str, Any] | None:
+    """Return ImageJ's description and its binary tags."""
+    return copy_dict(image.tif.imagej_metadata) if image.is_first else None
+
+
+def extract_shaped(image: OpenImage) -> dict[str, Any] | None:
+    """Return the JSON of the description that tifffile wrote."""
+    text = image.page.shaped_description
+    if text is None:
+        return None
+    from tifffile import tifffile
+
+    return copy_dict(tifffile.shaped_description_metadata(text))
 
 
 def interpret_shaped(tags: Mapping[str, Any], subject: Subject, found: Findings) -> None:
@@ -112,5 +121,5 @@ def interpret_shaped(tags: Mapping[str, Any], subject: Subject, found: Findings)
         found.add_channels("channel_names", names, source)
 
 
-IMAGEJ = Reader("imagej", lambda tif: copy_dict(tif.imagej_metadata), interpret_imagej)
+IMAGEJ = Reader("imagej", extract_imagej, interpret_imagej)
 SHAPED = Reader("shaped", extract_shaped, interpret_shaped)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import numpy as np
 
-from intake_tiffstack.metadata.reader import Reader, copy_dict
+from intake_tiffstack.metadata.reader import OpenImage, Reader, copy_dict
 from intake_tiffstack.metadata.readers.geotiff import floats
 from intake_tiffstack.metadata.units import as_number
 
@@ -68,9 +68,14 @@ def _add_stk_times(times: Any, sizes: Mapping[str, int], found: Findings) -> Non
         found.add_times(seconds.tolist(), "MetaMorph")
 
 
-def extract_metaseries(tif: Any) -> dict[str, Any] | None:
+def extract_stk(image: OpenImage) -> dict[str, Any] | None:
+    """Return the UIC tags, which stand in the first page."""
+    return copy_dict(image.tif.stk_metadata) if image.is_first else None
+
+
+def extract_metaseries(image: OpenImage) -> dict[str, Any] | None:
     """Return the XML of MetaXpress as a dict, UUIDs as text."""
-    found = copy_dict(tif.metaseries_metadata)
+    found = copy_dict(image.tif.metaseries_metadata) if image.is_first else None
     plane = None if found is None else found.get("PlaneInfo")
     if found is not None and isinstance(plane, dict):
         found["PlaneInfo"] = {k: str(v) if isinstance(v, UUID) else v for k, v in plane.items()}
@@ -114,5 +119,5 @@ def _add_setting(plane: Mapping[Any, Any], found: Findings, source: str = "MetaM
         )
 
 
-STK = Reader("stk", lambda tif: copy_dict(tif.stk_metadata), interpret_stk)
+STK = Reader("stk", extract_stk, interpret_stk)
 METASERIES = Reader("metaseries", extract_metaseries, interpret_metaseries)

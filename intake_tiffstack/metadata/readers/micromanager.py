@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from intake_tiffstack.metadata.reader import Reader, Subject, copy_dict
+from intake_tiffstack.metadata.reader import OpenImage, Reader, Subject, copy_dict
 from intake_tiffstack.metadata.units import as_number
 
 if TYPE_CHECKING:
@@ -23,24 +23,24 @@ def extract_page(page: Any) -> dict[str, Any] | None:
     return copy_dict(page.tags.valueof(51123))
 
 
-def extract(tif: Any) -> dict[str, Any] | None:
-    """Return the metadata of the first page, and the blocks in front of and behind the pages.
+def extract(image: OpenImage) -> dict[str, Any] | None:
+    """Return the metadata of the key frame, and the blocks in front of and behind the pages.
 
     Its keys are ``Page``, ``Summary`` and ``DisplaySettings``, those there are: a file of one plane
     has pages alone. The index of all pages is not read, since it may be long.
     """
-    page = extract_page(tif.pages.first)
+    page = extract_page(image.page)
     if page is None:
         return None
     from tifffile import read_micromanager_metadata
 
     found: dict[str, Any] = {"Page": page}
-    handle = tif.filehandle
+    handle = image.tif.filehandle
     handle.seek(8)
     start = handle.read(28)
     if len(start) < 28:
         return found
-    numbers = struct.unpack(f"{tif.byteorder}7I", start)
+    numbers = struct.unpack(f"{image.tif.byteorder}7I", start)
     if numbers[0] == _NDTIFF or numbers[6] == _SUMMARY:
         found |= read_micromanager_metadata(handle, {"Summary"})
     summary = found.get("Summary")

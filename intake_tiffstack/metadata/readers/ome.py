@@ -9,8 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from xml.parsers import expat
 
-from intake_tiffstack.metadata.reader import Reader
-from intake_tiffstack.metadata.readers.baseline import tag_text
+from intake_tiffstack.metadata.reader import OpenImage, Reader
 from intake_tiffstack.metadata.units import METRES, SECONDS, as_number, unit_name
 
 if TYPE_CHECKING:
@@ -311,12 +310,15 @@ def _index(plane: dict[str, str], key: str) -> int | None:
 # -- to the findings ---------------------------------------------------------------------------
 
 
-def extract(tif: Any) -> str | None:
-    """Return the OME-XML, also one without its end, which tifffile does not take for OME-XML."""
-    found: str | None = tif.ome_metadata
+def extract(image: OpenImage) -> str | None:
+    """Return the OME-XML of the first page, also one without its end.
+
+    tifffile does not take the latter for OME-XML.
+    """
+    found: str | None = image.tif.ome_metadata
     if found is not None:
         return found
-    text = tag_text(tif, 270)
+    text = OpenImage(image.tif, image.tif.pages.first).text(270)
     return text if text is not None and re.search(r"<(\w+:)?OME[\s>]", text[:4096]) else None
 
 
