@@ -93,19 +93,21 @@ def _run(store: str, function: Any, *arguments: Any) -> None:
     function(*arguments)
 
 
-def persist_and_read(told: Connection, folder: Path, chunks: str, options: dict[str, Any]) -> None:
+def persist_and_read(
+    reported: Connection, folder: Path, chunks: str, options: dict[str, Any]
+) -> None:
     """Persist a scan and tell the sum of its pixels, of the copy and of what is read then."""
     source = open_scan(folder, chunks=chunks)
     persisted = source.persist(progress=False, **options)
-    told.send([int(persisted.read().sum()), int(source.read().sum())])
+    reported.send([int(persisted.read().sum()), int(source.read().sum())])
 
 
-def persist_half(told: Connection, folder: Path, chunks: tuple[int, ...]) -> None:
+def persist_half(reported: Connection, folder: Path, chunks: tuple[int, ...]) -> None:
     """Persist a scan and be killed when half of it is written."""
 
     def report(done: int, total: int) -> None:
         if 2 * done >= total:
-            told.send(done)
+            reported.send(done)
             os.kill(os.getpid(), signal.SIGKILL)
 
     with dask.config.set({"tiffstack.block_bytes": 400, "scheduler": "sync"}):

@@ -15,7 +15,7 @@ PACKAGE = "intake_tiffstack"
 #: The rooms from the ground up, as the table in ``docs/design/rooms.md`` lists them. A room imports
 #: those before it; rooms of one line do not import each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("redact", "dims", "natural_sort", "formatting"),
+    ("redact", "dims", "natural_sort", "formatting", "codecs"),
     ("errors",),
     ("to_json", "settings"),
     ("progress", "options"),
@@ -102,11 +102,11 @@ def test_the_map_lists_the_rooms_in_this_order() -> None:
     assert sorted(listed) == sorted(FLOOR_OF)
 
 
-def test_only_header_and_metadata_readers_know_tifffile() -> None:
+def test_only_codecs_header_and_metadata_readers_know_tifffile() -> None:
     knowing = {
         module
         for module, path in MODULES.items()
         if re.search(r"^\s*(import|from) tifffile", path.read_text(encoding="utf-8"), re.MULTILINE)
     }
     inside = {module for module in knowing if not module.startswith("metadata.readers.")}
-    assert {room_of(module) for module in inside} <= {"header", "samples"}
+    assert {room_of(module) for module in inside} <= {"codecs", "header", "samples"}

@@ -220,7 +220,7 @@ EXTENDED = layout_of(z=("extend", [3, 1, 2, 2]), y=("extend", [64, 10, 20]), x=4
         ),
         pytest.param(STACKED, {"t": -1, "z": None}, ((6,), (10,), (64,), (48,)), id="dict with -1"),
         pytest.param(STACKED, {}, ((6,), (10,), (64,), (48,)), id="empty dict"),
-        pytest.param(EXTENDED, {"z": 3}, ((3, 3, 2), (94,), (48,)), id="cuts where it is told"),
+        pytest.param(EXTENDED, {"z": 3}, ((3, 3, 2), (94,), (48,)), id="cuts where it is reported"),
         pytest.param(STACKED, "130 kB", ((2, 2, 2), (10,), (64,), (48,)), id="size"),
     ],
 )

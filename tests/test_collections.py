@@ -52,15 +52,15 @@ def test_a_ragged_collection_is_refused_with_the_reason(row):
     stack = open_row(row)
     with pytest.raises(LayoutError) as caught:
         stack.to_dask()
-    told = str(caught.value)
+    reported = str(caught.value)
     is_ragged = row["complete_grid"] == "False"
-    assert ("have no file" in told) == is_ragged
-    assert ("differ in shape" in told) != is_ragged
-    assert "sel" in told or "missing=" in told
-    assert len(told.splitlines()) <= 8
+    assert ("have no file" in reported) == is_ragged
+    assert ("differ in shape" in reported) != is_ragged
+    assert "sel" in reported or "missing=" in reported
+    assert len(reported.splitlines()) <= 8
     report = stack.report()
     assert not report.is_whole
-    assert told.splitlines()[0] in str(report)
+    assert reported.splitlines()[0] in str(report)
 
 
 def test_what_the_error_advises_opens_the_rest():

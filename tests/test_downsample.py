@@ -116,7 +116,7 @@ def test_labels_keep_values_that_are_there() -> None:
         assert counts[value] == max(counts.values())
 
 
-def test_a_wrong_method_is_told() -> None:
+def test_a_wrong_method_is_reported() -> None:
     with pytest.raises(OptionError, match="'mean', 'nearest', 'mode', but got 'gaussian'"):
         find_reduce("gaussian")  # type: ignore[arg-type]
 

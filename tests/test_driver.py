@@ -237,7 +237,7 @@ def test_a_parameter_that_templates_use_gives_numbers_lists_and_dicts(scans, tmp
     np.testing.assert_array_equal(array.compute(), scans["S1"].swapaxes(0, 1)[[0, 2]])
 
 
-def test_a_field_with_two_braces_is_told_to_have_one(scans, tmp_path):
+def test_a_field_with_two_braces_is_reported_to_have_one(scans, tmp_path):
     source = open_entry(
         tmp_path,
         """
@@ -255,7 +255,7 @@ def test_an_entry_without_a_urlpath_says_so(driver, tmp_path):
         _ = intake.open_catalog(str(tmp_path / "none.yml")).x
 
 
-def test_a_relative_urlpath_of_an_entry_is_told_of(scans, tmp_path, monkeypatch):
+def test_a_relative_urlpath_of_an_entry_is_reported_of(scans, tmp_path, monkeypatch):
     body = '    args: {urlpath: raw/S1/*.tif, pattern: "c{c:d}_t{t:d}.tif"}'
     monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings(action="error", category=TiffStackWarning):
@@ -293,10 +293,11 @@ def test_an_unknown_option_suggests_the_near_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("option", "told"), [("lvel", "did you mean 'level'"), ("chunks", "known: arraytype, image")]
+    ("option", "reported"),
+    [("lvel", "did you mean 'level'"), ("chunks", "known: arraytype, image")],
 )
-def test_an_unknown_option_of_a_copy_is_told_as_well(option, told):
-    with pytest.raises(OptionError, match=f"unknown option '{option}'; {told}"):
+def test_an_unknown_option_of_a_copy_is_reported_as_well(option, reported):
+    with pytest.raises(OptionError, match=f"unknown option '{option}'; {reported}"):
         intake.open_tiffstack_zarr("c.zarr", **{option: 1})
 
 
@@ -541,9 +542,9 @@ def test_a_relative_urlpath_is_another_one_in_another_folder(scans, tmp_path, mo
 
 def test_describe_works_with_and_without_an_entry(catalog, tmp_path):
     assert catalog.scan.describe()["args"]["pattern"] == "c{c:d}_t{t:d}.tif"
-    told = TiffStackSource(str(tmp_path)).describe()
-    assert told["driver"] == ["tiffstack"]
-    assert told["args"] == {"urlpath": str(tmp_path)}
+    reported = TiffStackSource(str(tmp_path)).describe()
+    assert reported["driver"] == ["tiffstack"]
+    assert reported["args"] == {"urlpath": str(tmp_path)}
 
 
 # -- partitions -----------------------------------------------------------------------------------

@@ -491,7 +491,7 @@ def test_a_store_that_nobody_knows_is_an_option_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "reported"),
     [
         ("nowhere.zarr", "there is nothing$"),
         ("group.zarr", "there is a Zarr group$"),
@@ -500,15 +500,17 @@ def test_a_store_that_nobody_knows_is_an_option_error() -> None:
         ("notes", "there is something else$"),
     ],
 )
-def test_what_is_there_instead_of_an_array_is_told(tmp_path: Path, name: str, told: str) -> None:
+def test_what_is_there_instead_of_an_array_is_reported(
+    tmp_path: Path, name: str, reported: str
+) -> None:
     zarr.create_group(tmp_path / "group.zarr", zarr_format=2)
     for file in ("half.zarr/.tiffstack/claim-00001.json", "raw/a.TIF", "notes/today.txt"):
         (tmp_path / file).parent.mkdir(parents=True)
         (tmp_path / file).touch()
-    with pytest.raises(FilesNotFoundError, match=f"no finished Zarr array: {told}"):
+    with pytest.raises(FilesNotFoundError, match=f"no finished Zarr array: {reported}"):
         open_zarr(tmp_path / name)
     if name != "group.zarr":
-        with pytest.raises(FilesNotFoundError, match=told):
+        with pytest.raises(FilesNotFoundError, match=reported):
             open_copy(tmp_path / name, level=1)
 
 

@@ -59,9 +59,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def claim_of(folder: Path, **changes: Any) -> dict[str, Any]:
     """Return what the first claim on a folder says, with changes written back."""
-    told = json.loads((folder / CLAIM).read_text()) | changes
-    (folder / CLAIM).write_text(json.dumps(told))
-    return told
+    reported = json.loads((folder / CLAIM).read_text()) | changes
+    (folder / CLAIM).write_text(json.dumps(reported))
+    return reported
 
 
 def begin(target: Path | str, array: np.ndarray = PIXELS, most: int = 1000, **options: Any) -> Any:
@@ -332,8 +332,8 @@ def test_a_writer_that_was_taken_over_stops(tmp_path: Path) -> None:
         def __getitem__(self, index: Any) -> np.ndarray:
             block = super().__getitem__(index)
             if self.reads.sum() > 1000:  # as another would that thinks this one dead
-                told = {**json.loads((tmp_path / CLAIM).read_text()), "number": 2}
-                (tmp_path / ".tiffstack/claim-00002.json").write_text(json.dumps(told))
+                reported = {**json.loads((tmp_path / CLAIM).read_text()), "number": 2}
+                (tmp_path / ".tiffstack/claim-00002.json").write_text(json.dumps(reported))
             return block
 
     source = Overtaken(PIXELS)
@@ -357,8 +357,8 @@ def test_a_writer_that_was_taken_over_by_one_that_has_ended_changes_nothing(
         def __getitem__(self, index: Any) -> np.ndarray:
             block = super().__getitem__(index)
             if not (target / "zarr.json").exists() and self.reads.sum() > 1000:
-                told = claim_of(target, is_stopped=True)  # as after a minute of silence
-                claims._HELD.discard(told["writer"])
+                reported = claim_of(target, is_stopped=True)  # as after a minute of silence
+                claims._HELD.discard(reported["writer"])
                 write(target, PIXELS + 1, overwrite=True)
                 time.sleep(0.3)
             return block
@@ -683,14 +683,14 @@ def test_a_claim_on_s3_is_exclusive_and_a_copy_resumes(s3_server: S3Server) -> N
     place = Folder.at(url, options)
     with pytest.raises(FileExistsError):
         place.create_document(CLAIM, b"mine")
-    told = json.loads(place.filesystem.cat_file(f"{place.path}/{CLAIM}")) | {
+    reported = json.loads(place.filesystem.cat_file(f"{place.path}/{CLAIM}")) | {
         "is_stopped": False,
         "machine": "elsewhere",
     }
-    place.write_document(CLAIM, json.dumps({**told, "beat": time.time()}).encode())
+    place.write_document(CLAIM, json.dumps({**reported, "beat": time.time()}).encode())
     with pytest.raises(TargetBusyError):
         write(url, chunks=(1, 1, 8, 12), storage_options=options)
-    place.write_document(CLAIM, json.dumps({**told, "beat": time.time() - 61}).encode())
+    place.write_document(CLAIM, json.dumps({**reported, "beat": time.time() - 61}).encode())
     again = CountedSource(PIXELS)
     with dask.config.set({"tiffstack.block_bytes": 1}):
         write(url, again, chunks=(1, 1, 8, 12), storage_options=options, verify=False)

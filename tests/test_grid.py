@@ -539,7 +539,7 @@ def full(*sizes: int) -> list[tuple[int, ...]]:
         ),
     ],
 )  # fmt: skip
-def test_holes_are_told_as_boxes(cells, fields, options, lines):
+def test_holes_are_reported_as_boxes(cells, fields, options, lines):
     assert describe_holes(ragged(cells, fields, **options)) == lines
 
 
@@ -548,7 +548,7 @@ def test_holes_are_told_as_boxes(cells, fields, options, lines):
     cells=st.lists(st.sampled_from(full(3, 3, 2, 2)), min_size=1, unique=True),
     limit=st.integers(1, 5),
 )
-def test_holes_are_told_whatever_they_are(cells, limit):
+def test_holes_are_reported_whatever_they_are(cells, limit):
     grid = ragged(cells, "abcd")
     lines = describe_holes(grid, limit)
     assert (not lines) == (grid.n_holes == 0)
@@ -566,7 +566,7 @@ def test_holes_are_told_whatever_they_are(cells, limit):
     ],
     ids=str,
 )
-def test_gaps_in_regular_numbering_are_told(values, lines):
+def test_gaps_in_regular_numbering_are_reported(values, lines):
     assert describe_gaps(place("t{t:d}.tif", [f"t{v}.tif" for v in values])) == lines
 
 
@@ -595,7 +595,7 @@ def test_missing_fill_and_mask_keep_the_grid(missing):
     assert apply_missing(grid, missing=missing) is grid
 
 
-def test_a_clock_beside_a_time_point_is_told_to_be_no_axis():
+def test_a_clock_beside_a_time_point_is_reported_to_be_no_axis():
     names = [f"c{c}_t{t}_{c * 3 + t * 10}.tif" for c in range(3) for t in range(4)]
     grid = place("c{c:d}_t{t:d}_{clock:d}.tif", names, concat_dim=["c", "t", "clock"])
     with pytest.raises(MissingFilesError, match="clock has one value at each place of the other"):

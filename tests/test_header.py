@@ -21,6 +21,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from intake_tiffstack.codecs import CODECS, Codec, find_codec
 from intake_tiffstack.errors import (
     OptionError,
     StorageError,
@@ -33,7 +34,6 @@ from intake_tiffstack.header import Header, SegmentedFrames, Structure, read_hea
 from intake_tiffstack.header import cache as headers
 from intake_tiffstack.header import parse as parsing
 from intake_tiffstack.header.cache import HeaderCache
-from intake_tiffstack.header.codecs import CODECS, Codec, find_codec
 from intake_tiffstack.header.raw_metadata import read_raw_metadata
 from intake_tiffstack.reading.region import read_region
 from intake_tiffstack.storage.files import File

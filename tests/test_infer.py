@@ -131,16 +131,16 @@ def test_the_error_shows_the_nearest_names_or_those_in_another_case() -> None:
 def test_the_error_keeps_the_fields_where_an_end_is_left_out(text: str, written: str) -> None:
     names = [f"/data/scan/day1--W{w:03d}--T{t:03d}.tif" for w in range(2) for t in range(3)]
     names += [f"/data/scan/thumb{i}.png" for i in range(20)]
-    told = str(no_match_error(compile_pattern(text), names, "/data/scan/"))
-    assert f"A pattern is matched whole: write '{written}'." in told
+    reported = str(no_match_error(compile_pattern(text), names, "/data/scan/"))
+    assert f"A pattern is matched whole: write '{written}'." in reported
     assert len(match_paths(compile_pattern(written), names, "/data/scan/").indices) == 6
 
 
 def test_no_end_is_advised_that_would_read_a_number_two_ways() -> None:
     names = [f"/d/img{i}.tif" for i in range(8, 12)]
-    told = str(no_match_error(compile_pattern("{t:d}.tif"), names, "/d/"))
-    assert "matched whole: write" not in told
-    assert "read by the pattern 'img{img:d}.tif'" in told
+    reported = str(no_match_error(compile_pattern("{t:d}.tif"), names, "/d/"))
+    assert "matched whole: write" not in reported
+    assert "read by the pattern 'img{img:d}.tif'" in reported
 
 
 def test_a_regex_is_shown_as_it_is_written() -> None:
@@ -152,8 +152,8 @@ def test_a_regex_is_shown_as_it_is_written() -> None:
 
 def test_the_error_tells_of_folders_that_were_not_looked_into() -> None:
     pattern = compile_pattern("{w}/t{t:d}.tif")
-    told = str(no_match_error(pattern, ["/d/a.tif"], "/d/", below=("/d/B02",)))
-    assert "TIFFs in 1 folder below, such as /d/B02, are not looked at" in told
+    reported = str(no_match_error(pattern, ["/d/a.tif"], "/d/", below=("/d/B02",)))
+    assert "TIFFs in 1 folder below, such as /d/B02, are not looked at" in reported
     assert "below" not in str(no_match_error(pattern, ["/d/a.tif"], "/d/"))
 
 

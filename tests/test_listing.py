@@ -152,7 +152,7 @@ def test_brackets_of_a_folder_are_its_name(
     assert listing.is_single is urlpath.endswith("z.tif")
 
 
-def test_single_file_is_told_from_a_list_and_a_glob_of_one(
+def test_single_file_is_reported_from_a_list_and_a_glob_of_one(
     place: tuple[str, str, dict[str, Any]],
 ) -> None:
     start, end, options = place
@@ -166,14 +166,14 @@ def test_nothing_there_is_an_error_that_says_what_is(
     place: tuple[str, str, dict[str, Any]],
 ) -> None:
     start, end, options = place
-    for urlpath, told in [
+    for urlpath, reported in [
         ("raw/*.png", r"raw/ holds 7 files \(5 \.tif, .*1 \.xml.*\) and 2 folders"),
         ("raw/sub/C.tif", "case matters: it would match 'c.tif' otherwise"),
         ("raw/sub/*.TIF", "case matters: it would match 'c.tif' otherwise"),
         ("raw/a3.tif", "did you mean 'a1.tif'"),
         ("nowhere/*.tif", "nowhere/"),
     ]:
-        with pytest.raises(FilesNotFoundError, match=told):
+        with pytest.raises(FilesNotFoundError, match=reported):
             list_files(start + urlpath + end, storage_options=options)
 
 
@@ -280,7 +280,7 @@ def test_urlpath_of_another_kind_is_refused(urlpath: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("urlpath", "told"),
+    ("urlpath", "reported"),
     [
         ("raww/*.tif", r"folder .*/raww/ does not exist \(.*/ does, did you mean 'raw'\?\)"),
         ("empty", r"empty/ holds nothing; a TIFF ends in \.tif \.tiff"),
@@ -295,12 +295,12 @@ def test_urlpath_of_another_kind_is_refused(urlpath: Any) -> None:
         ("/../../../../../../../../no-such-folder/*.tif", r"folder .* does not exist \(/ does\)"),
     ],
 )
-def test_not_found_hints_at_what_was_meant(tree: Path, urlpath: str, told: str) -> None:
+def test_not_found_hints_at_what_was_meant(tree: Path, urlpath: str, reported: str) -> None:
     (tree / "empty").mkdir()
     for name in ["pages/a.png", "pages/b.png", "pages/c.csv", "plates/B02/a.tif", "old/B02/A.TIFF"]:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).touch()
-    with pytest.raises(FilesNotFoundError, match=told) as caught:
+    with pytest.raises(FilesNotFoundError, match=reported) as caught:
         list_files(f"{tree}/{urlpath}")
     assert len(str(caught.value)) < 600
 
@@ -480,7 +480,7 @@ def test_list_in_a_store_is_relative_to_the_store(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "reported"),
     [
         ("all.txt", b"# none\n", "is a list of files, but it is empty"),
         ("all.txt", b"\xff\xfe\x00", "must be UTF-8 text"),
@@ -491,16 +491,16 @@ def test_list_in_a_store_is_relative_to_the_store(
         ("all.parquet", b"no parquet", "is not a Parquet file"),
     ],
 )
-def test_bad_list_is_refused(tree: Path, name: str, content: bytes, told: str) -> None:
+def test_bad_list_is_refused(tree: Path, name: str, content: bytes, reported: str) -> None:
     (tree / name).write_bytes(content)
-    with pytest.raises(OptionError, match=told):
+    with pytest.raises(OptionError, match=reported):
         list_files(tree / name)
 
 
 def test_list_that_names_missing_files_is_refused(tree: Path) -> None:
     (tree / "all.txt").write_text("top.tif\n" + "".join(f"gone{n}.tif\n" for n in range(1000)))
-    told = r"names 1001 files, but 1000 of them are not there: '.*gone0.tif', '.*' and 998 more"
-    with pytest.raises(FilesNotFoundError, match=told) as caught:
+    reported = r"names 1001 files, but 1000 of them are not there: '.*gone0.tif', '.*' and 998 more"
+    with pytest.raises(FilesNotFoundError, match=reported) as caught:
         list_files(tree / "all.txt")
     assert len(str(caught.value)) < 600
 
@@ -568,8 +568,8 @@ def test_zip_in_s3(s3_server: S3Server, tree: Path) -> None:
 
 @pytest.mark.parametrize("urlpath", ["s3://no-such-bucket/*.tif", "s3://no-such-bucket/a.tif"])
 def test_s3_bucket_that_is_not_there_is_named(s3_server: S3Server, urlpath: str) -> None:
-    told = r"no file found for s3://no-such-bucket/.*The specified bucket does not exist"
-    with pytest.raises(FilesNotFoundError, match=told):
+    reported = r"no file found for s3://no-such-bucket/.*The specified bucket does not exist"
+    with pytest.raises(FilesNotFoundError, match=reported):
         list_files(urlpath, storage_options=s3_server.storage_options)
 
 
@@ -607,15 +607,15 @@ def test_archive_that_is_none_or_not_there_is_named(tree: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("urlpath", "told"),
+    ("urlpath", "reported"),
     [
         ("s4://bucket/*.tif", r"unknown protocol 's4'; did you mean s3://\?"),
         ("S3://bucket/*.tif", r"unknown protocol 'S3'; did you mean s3://\?"),
         ("qqqqqqqq://x/*.tif", r"fsspec\.available_protocols\(\) lists the known ones"),
     ],
 )
-def test_unknown_protocol_is_refused(urlpath: str, told: str) -> None:
-    with pytest.raises(OptionError, match=told):
+def test_unknown_protocol_is_refused(urlpath: str, reported: str) -> None:
+    with pytest.raises(OptionError, match=reported):
         list_files(urlpath)
 
 

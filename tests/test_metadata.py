@@ -84,7 +84,7 @@ def test_a_coarser_level_has_larger_pixels() -> None:
     assert found.translation == {"x": 1020.0, "y": 480.0}  # corner plus half a pixel
 
 
-def test_what_the_header_could_not_read_is_told_on() -> None:
+def test_what_the_header_could_not_read_is_reported_on() -> None:
     found = describe(notes=(f"{URL}: stk metadata cannot be read: x",))
     assert found.warnings == (f"{URL}: stk metadata cannot be read: x",)
 

@@ -62,7 +62,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("description", [d for d, _ in FAULTS.values()], ids=FAULTS)
-def test_the_pixels_open_and_the_fault_is_told(
+def test_the_pixels_open_and_the_fault_is_reported(
     tmp_path: Path, request: pytest.FixtureRequest, description: str
 ) -> None:
     path = tmp_path / "a.ome.tif"
@@ -173,7 +173,7 @@ def test_a_bomb_costs_nothing(tmp_path: Path) -> None:
         _ = stack.ome_metadata
 
 
-def test_the_same_fault_in_many_files_is_told_in_a_few_lines(tmp_path: Path) -> None:
+def test_the_same_fault_in_many_files_is_reported_in_a_few_lines(tmp_path: Path) -> None:
     for i in range(8):
         write(tmp_path / f"t{i}.ome.tif", xml(more='PhysicalSizeX="-1"'))
     stack = open_stack(str(tmp_path), pattern="t{time:d}.ome.tif", file_dims="zyx", validate="all")
@@ -209,7 +209,7 @@ def test_channel_names_of_another_number_are_left_out(tmp_path: Path, names: str
     np.testing.assert_array_equal(stack.read(), PLANES)
 
 
-def test_broken_metaseries_are_told(tmp_path: Path) -> None:
+def test_broken_metaseries_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     said = "<MetaData><PlaneInfo></MetaData>"
     options = {"software": "MetaSeries", "metadata": None, "photometric": "minisblack"}
@@ -218,7 +218,7 @@ def test_broken_metaseries_are_told(tmp_path: Path) -> None:
         np.testing.assert_array_equal(open_stack(str(path)).read(), PLANES[0])
 
 
-def test_a_tag_that_cannot_be_read_is_told_with_its_file(tmp_path: Path) -> None:
+def test_a_tag_that_cannot_be_read_is_reported_with_its_file(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, PLANES[0], metadata=None, datetime="2024:05:01 12:00:00")
     with tifffile.TiffFile(path) as tif:

@@ -74,7 +74,7 @@ def test_the_unit_of_a_map_is_known_or_absent(keys: dict[str, Any], unit: str | 
     ],
     ids=["zero", "nan", "short", "short-matrix", "flat", "turned", "text"],
 )
-def test_a_map_that_cannot_be_is_left_out_and_told(tags: dict[str, Any], fault: str) -> None:
+def test_a_map_that_cannot_be_is_left_out_and_reported(tags: dict[str, Any], fault: str) -> None:
     found = describe(geotiff=UTM | tags)
     assert not found.scale
     assert len(found.warnings) == 1

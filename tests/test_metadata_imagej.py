@@ -90,7 +90,7 @@ def test_the_origin_of_imagej_is_where_pixel_zero_is() -> None:
 
 
 @pytest.mark.parametrize("spacing", [0, -1.0, math.nan, "thick", 1e300])
-def test_a_spacing_that_cannot_be_is_left_out_and_told(spacing: Any) -> None:
+def test_a_spacing_that_cannot_be_is_left_out_and_reported(spacing: Any) -> None:
     found = describe(imagej={"spacing": spacing, "unit": "um"})
     assert not found.scale
     assert len(found.warnings) == 1
@@ -129,7 +129,7 @@ def test_tags_without_a_unit_say_nothing() -> None:
     assert not describe(resolution=(25400.0, 25400.0, "none")).scale
 
 
-def test_a_resolution_that_is_no_number_is_told() -> None:
+def test_a_resolution_that_is_no_number_is_reported() -> None:
     found = describe(resolution=(math.nan, 5000.0, "centimeter"))
     assert found.scale == {"y": 2.0}
     assert found.warnings == (
@@ -212,7 +212,7 @@ def test_the_tag_of_the_date(text: str, time: str | None) -> None:
     assert not found.warnings
 
 
-def test_a_date_that_is_none_is_told() -> None:
+def test_a_date_that_is_none_is_reported() -> None:
     found = describe(datetime="yesterday")
     assert found.facts == {}
     assert found.warnings == (

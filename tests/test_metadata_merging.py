@@ -109,8 +109,8 @@ def test_an_option_that_fits_nothing_is_an_error(options: dict[str, Any], messag
 
 
 def test_a_unit_that_nobody_knows_is_kept_and_warned_of() -> None:
-    told = "units of x is 'furlong', which is not a known unit; kept as given"
-    with pytest.warns(TiffStackWarning, match=told):
+    reported = "units of x is 'furlong', which is not a known unit; kept as given"
+    with pytest.warns(TiffStackWarning, match=reported):
         known = known_of(stacked(t=[0, 1]), {}, units={"x": "furlong", "y": "px", "t": "min"})
     assert known["units"] == {"x": "furlong", "y": "px", "t": "minute"}
 
@@ -146,12 +146,12 @@ def test_files_that_disagree_are_named_with_both_values() -> None:
         2: said(2, scale={"x": 0.2}, units={"x": UM}),
         3: said(3, scale={"x": 0.3}),
     }
-    told = r"scale along x: /d/f0.tif has 0.1 micrometer but /d/f2.tif has 0.2 micrometer"
-    with pytest.warns(TiffStackWarning, match=told) as caught:
+    reported = r"scale along x: /d/f0.tif has 0.1 micrometer but /d/f2.tif has 0.2 micrometer"
+    with pytest.warns(TiffStackWarning, match=reported) as caught:
         known = known_of(stacked(t=[0, 1, 2, 3]), files)
     assert len(caught) == 1
     assert known["scale"] == {"x": 0.1}
-    known_of(stacked(t=[0, 1, 2, 3]), files, scale={"x": 0.1})  # settled, so nothing is told
+    known_of(stacked(t=[0, 1, 2, 3]), files, scale={"x": 0.1})  # settled, so nothing is reported
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_units_that_cannot_be_compared_disagree() -> None:
         known_of(stacked(t=[0, 1]), files)
 
 
-def test_places_that_differ_are_left_out_and_told_only_where_they_should_be_one() -> None:
+def test_places_that_differ_are_left_out_and_reported_only_where_they_should_be_one() -> None:
     files = {i: said(i, scale={"x": 1.0}, translation={"x": 10.0 * i}) for i in range(2)}
     with pytest.warns(TiffStackWarning, match="f0.tif begins at 0 but /d/f1.tif begins at 10"):
         assert known_of(stacked(t=[0, 1]), files)["translation"] == {}
@@ -195,7 +195,7 @@ def test_an_extended_dim_begins_where_its_first_file_does() -> None:
     assert known["translation"] == {"z": 10.0}
 
 
-def test_faults_of_many_files_are_told_in_a_few_lines() -> None:
+def test_faults_of_many_files_are_reported_in_a_few_lines() -> None:
     files = {i: FileMetadata(f"/d/f{i}.tif", warnings=(f"/d/f{i}.tif: bad",)) for i in range(500)}
     with pytest.warns(TiffStackWarning, match="f0.tif: bad(.|\n)*and 497 more") as caught:
         known_of(stacked(t=list(range(500))), files)
@@ -215,7 +215,7 @@ def test_any_coordinate_fits_into_json(values: list[Any]) -> None:
     assert coords["q"]["size"] == len(values)
 
 
-def test_a_long_coordinate_is_told_by_its_ends() -> None:
+def test_a_long_coordinate_is_reported_by_its_ends() -> None:
     coords = known_of(stacked(q=list(range(1001))), {})["coords"]
     assert coords["q"] == {"dims": ["q"], "size": 1001, "first": 0, "last": 1000}
 
@@ -259,7 +259,7 @@ def test_an_extended_channel_dim_joins_the_names_of_its_files() -> None:
     assert known_of(layout, {0: files[0]})["channel_names"] == ["a", "b", ""]
 
 
-def test_files_that_name_a_channel_differently_are_told() -> None:
+def test_files_that_name_a_channel_differently_are_reported() -> None:
     layout = stacked(t=[0, 1], c=[4, 5])
     files = {row: said(row, channel_names=(name,)) for row, name in ((0, "a"), (2, "b"), (3, "c"))}
     with pytest.warns(TiffStackWarning, match=r"/d/f0.tif has \['a'\] but /d/f2.tif has \['b'\]"):
@@ -313,7 +313,7 @@ def test_colors_and_wavelengths_are_merged_like_names() -> None:
     assert known["excitation_wavelengths"] is None
 
 
-def test_files_that_give_a_channel_two_wavelengths_are_told() -> None:
+def test_files_that_give_a_channel_two_wavelengths_are_reported() -> None:
     files = {i: said(i, emission_wavelengths=[500.0 + i]) for i in range(2)}
     layout = stacked(t=[0, 1], c=[0])
     with pytest.warns(TiffStackWarning, match=r"emission wavelengths .*f0.tif has \[500.0\] but"):
@@ -397,7 +397,7 @@ def test_times_that_all_are_one_say_nothing() -> None:
     assert coords_of(stacked(t=[0, 10, 20]), files) == {}
 
 
-def test_times_that_go_to_and_fro_are_told() -> None:
+def test_times_that_go_to_and_fro_are_reported() -> None:
     files = {i: said(i, times=(time,)) for i, time in enumerate((0.0, 5.0, 3.0))}
     with pytest.warns(
         TiffStackWarning,
@@ -456,8 +456,8 @@ def test_each_coordinate_tells_where_it_was_learnt() -> None:
     layout = stacked(t=[0, 1], z=[0, 1])
     files = {0: said(scale={"x": 1.0}, units={"x": UM}, heights=(3.0, 4.0))}
     known = merge(layout, files, scale={"y": 2}, coords=["t"])
-    told = {k: v for k, v in known.metadata["provenance"].items() if k.startswith("coords.")}
-    assert told == {
+    reported = {k: v for k, v in known.metadata["provenance"].items() if k.startswith("coords.")}
+    assert reported == {
         "coords.t": "option",
         "coords.z": "file names",
         "coords.y": "option",

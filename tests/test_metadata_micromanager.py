@@ -166,7 +166,7 @@ def test_display_settings_beside_the_files_or_one_above(
     assert found["provenance"]["channel_colors"] == f"{name} beside img_000000000_ch_000.tif"
 
 
-def test_a_file_beside_that_is_broken_is_told(folder: tuple[str, Path]) -> None:
+def test_a_file_beside_that_is_broken_is_reported(folder: tuple[str, Path]) -> None:
     url, path = folder
     write_pages(path / "img_000000000_ch_000.tif", None)
     (path / "metadata.txt").write_text('{"Summary": {"PixelSize_um": ')
@@ -181,7 +181,7 @@ def test_files_of_others_are_not_looked_for(tmp_path: Path) -> None:
     assert open_stack(str(tmp_path / "a.tif")).metadata["scale"] == {}
 
 
-def test_all_pages_are_told_on_request(tmp_path: Path) -> None:
+def test_all_pages_are_reported_on_request(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     with tifffile.TiffWriter(path) as tif:
         for i in range(3):

@@ -73,7 +73,7 @@ def test_a_size_in_pixels_has_no_unit(unit: str) -> None:
     assert not found.warnings
 
 
-def test_a_unit_that_is_not_known_is_absent_and_told() -> None:
+def test_a_unit_that_is_not_known_is_absent_and_reported() -> None:
     found = describe(ome_xml=ome('PhysicalSizeX="2" PhysicalSizeXUnit="furlong"'))
     assert (found.scale, found.units) == ({"x": 2.0}, {})
     assert found.warnings == (f"{URL}: unit 'furlong' of OME-XML is not known; ignored",)
@@ -99,7 +99,7 @@ def test_a_unit_that_is_not_known_is_absent_and_told() -> None:
         ),
     ],
 )
-def test_a_size_that_cannot_be_is_left_out_and_told(attributes: str, fault: str) -> None:
+def test_a_size_that_cannot_be_is_left_out_and_reported(attributes: str, fault: str) -> None:
     found = describe(ome_xml=ome(attributes + ' PhysicalSizeY="0.2"'))
     assert found.scale == {"y": 0.2}
     assert len(found.warnings) == 1
@@ -197,7 +197,7 @@ def test_a_channel_without_a_name_has_none(channels: str, names: tuple[str, ...]
     assert describe("cyx", (2, 4, 5), ome_xml=ome("", channels)).channel_names == names
 
 
-def test_channels_that_the_pixels_do_not_have_are_left_out_and_told() -> None:
+def test_channels_that_the_pixels_do_not_have_are_left_out_and_reported() -> None:
     found = describe("cyx", (3, 4, 5), ome_xml=ome("", '<Channel Name="a"/><Channel Name="b"/>'))
     assert found.channel_names is None
     assert "channel_names" not in found.provenance

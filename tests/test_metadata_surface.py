@@ -179,15 +179,15 @@ def test_opening_imports_no_ome_types(movie: tuple[str, Any]) -> None:
 
 def test_all_that_one_file_says(movie: tuple[str, Any], tmp_path: Path) -> None:
     source = TiffStackSource(movie[0])
-    told = source.file_metadata(1)
-    assert json.loads(json.dumps(told, allow_nan=False)) == told
-    assert told["url"] == str(tmp_path / "s1.ome.tif")
-    assert told["scale"] == {"t": 120.0, "z": 0.003, "y": 0.2, "x": 100.0}
-    assert told["provenance"]["scale.x"] == "OME-XML of s1.ome.tif"
-    assert told["raw_ome_xml"].startswith("<?xml")
-    assert source.file_metadata(told["url"]) == told
-    assert source.file_metadata(told["url"].rpartition("/")[2]) == told
-    assert source.file_metadata(-2) == told
+    reported = source.file_metadata(1)
+    assert json.loads(json.dumps(reported, allow_nan=False)) == reported
+    assert reported["url"] == str(tmp_path / "s1.ome.tif")
+    assert reported["scale"] == {"t": 120.0, "z": 0.003, "y": 0.2, "x": 100.0}
+    assert reported["provenance"]["scale.x"] == "OME-XML of s1.ome.tif"
+    assert reported["raw_ome_xml"].startswith("<?xml")
+    assert source.file_metadata(reported["url"]) == reported
+    assert source.file_metadata(reported["url"].rpartition("/")[2]) == reported
+    assert source.file_metadata(-2) == reported
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,8 @@ def test_a_stack_shows_itself_in_a_notebook(movie: tuple[str, Any]) -> None:
     assert "not opened yet" in stack._repr_html_()
     _ = stack.shape
     html = stack._repr_html_()
-    for told in ("3 site x 2 t x 3 z x 2 c x 4 y x 5 x", "DAPI, GFP", "z 0.003 millimeter"):
-        assert told in html
+    for reported in ("3 site x 2 t x 3 z x 2 c x 4 y x 5 x", "DAPI, GFP", "z 0.003 millimeter"):
+        assert reported in html
 
 
 # -- a copy, and JSON ----------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def map_copy(tmp_path_factory: pytest.TempPathFactory) -> TiffStackZarrSource:
     return TiffStackZarrSource(url)
 
 
-def test_no_secret_of_a_url_is_told(tmp_path: Path) -> None:
+def test_no_secret_of_a_url_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "c0.tif"
     said = {"axes": "YX", "unit": "ell"}
     tifffile.imwrite(
@@ -334,11 +334,11 @@ def test_no_secret_of_a_url_is_told(tmp_path: Path) -> None:
             known = source.discover()["metadata"]
         report = source.report()
         source.export(str(tmp_path / "a.zarr"))
-        told = source.file_metadata(0)
+        reported = source.file_metadata(0)
     assert known["provenance"]["scale.x"].startswith("ImageJ of c0.tif")
     texts = [str(one.message) for one in caught] + [json.dumps(known), str(report)]
-    texts += [(tmp_path / "a.zarr" / "zarr.json").read_text(), *told["warnings"]]
-    texts += [json.dumps(told["provenance"]), report._repr_html_()]
+    texts += [(tmp_path / "a.zarr" / "zarr.json").read_text(), *reported["warnings"]]
+    texts += [json.dumps(reported["provenance"]), report._repr_html_()]
     assert all("SECRET" not in text for text in texts)
 
 
@@ -410,10 +410,10 @@ def test_metadata_and_report_are_plain_values(
 ) -> None:
     sample(tmp_path)
     stack = open_stack(str(tmp_path), unmatched="ignore", missing="fill", **options)
-    for told in (stack.metadata, stack.report().to_dict(), stack.file_metadata(0)):
-        assert yaml.safe_load(yaml.safe_dump(told)) == told
-        assert json.loads(json.dumps(told, allow_nan=False)) == told
-        assert {type(leaf) for leaf in leaves_of(told)} <= {str, int, float, bool, type(None)}
+    for reported in (stack.metadata, stack.report().to_dict(), stack.file_metadata(0)):
+        assert yaml.safe_load(yaml.safe_dump(reported)) == reported
+        assert json.loads(json.dumps(reported, allow_nan=False)) == reported
+        assert {type(leaf) for leaf in leaves_of(reported)} <= {str, int, float, bool, type(None)}
 
 
 def leaves_of(value: Any) -> Iterator[Any]:

@@ -140,7 +140,7 @@ def test_a_zarr_format_that_contradicts_is_refused(
     assert not (tmp_path / "a").exists()
 
 
-def test_a_version_that_is_no_text_is_told(tmp_path: Path) -> None:
+def test_a_version_that_is_no_text_is_reported(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"'0.5' or '0.4' .*got 0\.4"):
         write(tmp_path / "a", pixels(4, 4), "yx", version=0.4)
 
@@ -196,7 +196,7 @@ def test_channels_have_names_colours_and_windows(tmp_path: Path) -> None:
     ],
     ids=lambda value: None if isinstance(value, dict) else str(value)[:20],
 )
-def test_what_does_not_fit_is_told_before_anything_is_written(
+def test_what_does_not_fit_is_reported_before_anything_is_written(
     tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     given = {"attrs": {"channel_names": ["DAPI", "GFP", "RFP"]}, **options}
@@ -228,7 +228,7 @@ def test_all_units_that_are_kept_are_known_to_yaozarrs() -> None:
         yaozarrs.v05.TimeAxis(name="t", type="time", unit=unit)
 
 
-def test_dims_without_y_or_x_are_told() -> None:
+def test_dims_without_y_or_x_are_reported() -> None:
     with pytest.raises(OptionError, match="has the dims y and x, but got t, row, x"):
         assign_axes({"t": 3, "row": 4, "x": 5})
 
@@ -552,23 +552,23 @@ def test_a_level_comes_back_with_its_place(url: str, version: Any) -> None:
         open_ome_zarr(url, level=2)
 
 
-def test_a_group_that_is_no_ome_zarr_is_told(tmp_path: Path) -> None:
+def test_a_group_that_is_no_ome_zarr_is_reported(tmp_path: Path) -> None:
     zarr.open_group(tmp_path / "a", mode="w", attributes={"spam": 1})
     with pytest.raises(FilesNotFoundError, match=r"not an OME-Zarr .*spam"):
         open_ome_zarr(tmp_path / "a")
 
 
-def test_another_version_and_bad_metadata_are_told(tmp_path: Path) -> None:
+def test_another_version_and_bad_metadata_are_reported(tmp_path: Path) -> None:
     write(tmp_path / "a", pixels(9, 9), "yx")
     document = tmp_path / "a" / "zarr.json"
-    told = json.loads(document.read_text())
-    told["attributes"]["ome"]["version"] = "0.9"
-    document.write_text(json.dumps(told))
+    reported = json.loads(document.read_text())
+    reported["attributes"]["ome"]["version"] = "0.9"
+    document.write_text(json.dumps(reported))
     with pytest.raises(StorageError, match=r"is OME-Zarr 0\.9: .*opens 0\.4 and 0\.5"):
         open_ome_zarr(tmp_path / "a")
-    told["attributes"]["ome"]["version"] = "0.5"
-    del told["attributes"]["ome"]["multiscales"][0]["axes"]
-    document.write_text(json.dumps(told))
+    reported["attributes"]["ome"]["version"] = "0.5"
+    del reported["attributes"]["ome"]["multiscales"][0]["axes"]
+    document.write_text(json.dumps(reported))
     with pytest.raises(StorageError, match=r"not a valid OME-Zarr 0\.5: axes"):
         open_ome_zarr(tmp_path / "a")
 
@@ -645,7 +645,7 @@ def test_a_series_is_overwritten_only_when_asked_and_only_if_all_is_ours(tmp_pat
         write(tmp_path / "a", pixels(9, 9), "yx", overwrite=True)
 
 
-def test_a_level_that_does_not_read_back_is_told(
+def test_a_level_that_does_not_read_back_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shrink = Pass.shrink
@@ -725,7 +725,7 @@ def test_wells_that_a_disk_may_take_for_one_make_a_series(labels: dict[str, list
     assert arrange_images({dim: len(names) for dim, names in labels.items()}, labels).plate is None
 
 
-def test_positions_without_any_file_are_told(tmp_path: Path) -> None:
+def test_positions_without_any_file_are_reported(tmp_path: Path) -> None:
     present = (("well",), np.zeros(2, bool))
     with pytest.raises(OptionError, match="no file at any position along well"):
         write(tmp_path / "a", pixels(2, 8, 8), ["well", "y", "x"], present=present)
@@ -786,8 +786,8 @@ def test_a_group_of_labels_lists_them(tmp_path: Path) -> None:
     write(tmp_path / "a", pixels(8, 8), "yx")
     for name in ("cells", "nuclei"):
         write(tmp_path / "a" / "labels" / name, pixels(8, 8), "yx", downsample="mode")
-    told = {"ome": {"version": "0.5", "labels": ["cells", "nuclei"]}}
-    zarr.open_group(tmp_path / "a" / "labels", mode="a").attrs.update(told)
+    reported = {"ome": {"version": "0.5", "labels": ["cells", "nuclei"]}}
+    zarr.open_group(tmp_path / "a" / "labels", mode="a").attrs.update(reported)
     with pytest.raises(OptionError, match=r"2 images: .* there are 'cells', 'nuclei'"):
         open_ome_zarr(tmp_path / "a" / "labels")
     assert open_ome_zarr(tmp_path / "a", image="labels/nuclei").dims == ("y", "x")
@@ -797,9 +797,9 @@ def test_a_group_of_labels_lists_them(tmp_path: Path) -> None:
 def test_units_that_others_spell_otherwise(tmp_path: Path, unit: str, known: str | None) -> None:
     write(tmp_path / "a", pixels(8, 8), "yx")
     document = tmp_path / "a/zarr.json"
-    told = json.loads(document.read_text())
-    told["attributes"]["ome"]["multiscales"][0]["axes"][0]["unit"] = unit
-    document.write_text(json.dumps(told))
+    reported = json.loads(document.read_text())
+    reported["attributes"]["ome"]["multiscales"][0]["axes"][0]["unit"] = unit
+    document.write_text(json.dumps(reported))
     assert open_ome_zarr(tmp_path / "a").attrs.get("units", {}).get("y") == known
 
 
@@ -812,14 +812,14 @@ def test_units_that_others_spell_otherwise(tmp_path: Path, unit: str, known: str
     ],
     ids=["no pyramid", "no mapping", "no wells"],
 )
-def test_metadata_of_another_form_are_told(
+def test_metadata_of_another_form_are_reported(
     tmp_path: Path, key: str, value: Any, error: type[Exception]
 ) -> None:
     write(tmp_path / "a", pixels(8, 8), "yx")
     document = tmp_path / "a/zarr.json"
-    told = json.loads(document.read_text())
-    told["attributes"]["ome"] = {"version": "0.5", key: value}
-    document.write_text(json.dumps(told))
+    reported = json.loads(document.read_text())
+    reported["attributes"]["ome"] = {"version": "0.5", key: value}
+    document.write_text(json.dumps(reported))
     with pytest.raises(error, match=r"no image|not a valid OME-Zarr"):
         open_ome_zarr(tmp_path / "a")
 
@@ -863,7 +863,7 @@ def test_a_map_with_north_up_has_its_coordinates_at_every_level(
         assert found.attrs["scale"] == {"y": -10.0 * 2**level, "x": 10.0 * 2**level}
 
 
-def test_an_image_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
+def test_an_image_that_is_not_there_is_reported_with_those_that_are(tmp_path: Path) -> None:
     write(tmp_path / "a", pixels(2, 4, 4), ["well", "y", "x"], coords=coords_of(well=["A1", "B2"]))
     with pytest.raises(FilesNotFoundError, match=r"at 'H/9/0'; there are 'A/1/0', 'B/2/0'"):
         open_ome_zarr(tmp_path / "a", image="H/9/0")

@@ -104,15 +104,15 @@ def test_what_is_known_of_a_copy_needs_no_files(source, tmp_path):
 
 def test_persisting_says_where_and_how_much_once(source, store, capsys):
     source.persist()
-    told = capsys.readouterr().out.splitlines()
-    assert len(told) == 1
-    assert str(store) in told[0]
-    assert "2.25 kiB" in told[0]
+    reported = capsys.readouterr().out.splitlines()
+    assert len(reported) == 1
+    assert str(store) in reported[0]
+    assert "2.25 kiB" in reported[0]
     source.persist(progress=False)
     assert capsys.readouterr().out == ""
 
 
-def test_progress_is_told_in_bytes(source, scan):
+def test_progress_is_reported_in_bytes(source, scan):
     seen: list[tuple[int, int]] = []
     source.persist(progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (scan.nbytes, scan.nbytes)

@@ -104,7 +104,7 @@ def test_the_same_said_otherwise_is_the_same(one: dict[str, Any], other: dict[st
     assert key(**one) == key(**other)
 
 
-def test_a_store_is_told_by_its_address_and_not_by_its_keys() -> None:
+def test_a_store_is_reported_by_its_address_and_not_by_its_keys() -> None:
     s3 = "s3://bucket/*.tif"
 
     def at(**options: Any) -> str:
@@ -187,7 +187,7 @@ def test_the_key_is_the_same_in_another_process_and_after_discover(tmp_path: Pat
     before = pixel_key(source.options)
     source.discover()
     assert pixel_key(source.options) == before
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "lab.yml")],
         env={"PYTHONHASHSEED": "1", "HOME": str(tmp_path)},  # here it is another
         capture_output=True,
@@ -195,6 +195,6 @@ def test_the_key_is_the_same_in_another_process_and_after_discover(tmp_path: Pat
         text=True,
     ).stdout.strip()
     again = intake.open_catalog(str(tmp_path / "lab.yml")).scan
-    assert told == pixel_key(again.options)
-    assert told == pixel_key(replace(again.options, chunks="file"))
+    assert reported == pixel_key(again.options)
+    assert reported == pixel_key(replace(again.options, chunks="file"))
     assert isinstance(again, TiffStackSource)

@@ -56,7 +56,7 @@ def rewrite(raw: Path) -> None:
 
 
 CHANGES = pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         (touch, r"1 changed \(c0_t0_488nm.tif: time of last change\)$"),
         (grow, r"1 changed \(c1_t2_561nm.tif: size (\d+) to (\d+)\)$"),
@@ -69,10 +69,14 @@ CHANGES = pytest.mark.parametrize(
 
 
 @CHANGES
-def test_files_are_read_where_they_changed(source, tmp_path, change: Callable[[Path], None], told):
+def test_files_are_read_where_they_changed(
+    source, tmp_path, change: Callable[[Path], None], reported
+):
     source.persist()
     change(tmp_path / "raw")
-    with pytest.warns(TiffStackWarning, match="is stale, the files are read: of its files " + told):
+    with pytest.warns(
+        TiffStackWarning, match="is stale, the files are read: of its files " + reported
+    ):
         array = source.to_dask()
     expected = open_scan(tmp_path / "raw", persist_mode="never").read()
     np.testing.assert_array_equal(array.compute(), expected)
@@ -81,28 +85,30 @@ def test_files_are_read_where_they_changed(source, tmp_path, change: Callable[[P
 
 @CHANGES
 def test_the_copy_is_used_all_the_same_where_that_is_asked_for(
-    source, scan, tmp_path, change, told
+    source, scan, tmp_path, change, reported
 ):
     source.persist()
     change(tmp_path / "raw")
-    with pytest.warns(TiffStackWarning, match="is stale, it is used all the same: .*" + told):
+    with pytest.warns(TiffStackWarning, match="is stale, it is used all the same: .*" + reported):
         np.testing.assert_array_equal(source(on_stale="use").read(), scan)
     np.testing.assert_array_equal(source(persist_mode="always").read(), scan)
 
 
 @CHANGES
-def test_it_is_an_error_where_that_is_asked_for(source, tmp_path, change, told):
+def test_it_is_an_error_where_that_is_asked_for(source, tmp_path, change, reported):
     source.persist()
     change(tmp_path / "raw")
-    with pytest.raises(FileChangedError, match=r"is stale, persist\(\) makes a new one: .*" + told):
+    with pytest.raises(
+        FileChangedError, match=r"is stale, persist\(\) makes a new one: .*" + reported
+    ):
         source(on_stale="error").to_dask()
 
 
 @CHANGES
-def test_the_copy_is_made_anew_where_that_is_asked_for(source, tmp_path, change, told):
+def test_the_copy_is_made_anew_where_that_is_asked_for(source, tmp_path, change, reported):
     source.persist(chunks=(1, 1, 4, 8, 6))
     change(tmp_path / "raw")
-    with pytest.warns(TiffStackWarning, match="is stale, it is made anew: .*" + told):
+    with pytest.warns(TiffStackWarning, match="is stale, it is made anew: .*" + reported):
         array = source(on_stale="refresh").to_dask()
     expected = open_scan(tmp_path / "raw", persist_mode="never").read()
     np.testing.assert_array_equal(array.compute(), expected)
@@ -157,7 +163,7 @@ def test_a_copy_is_used_until_its_time_is_over(source, scan):
     np.testing.assert_array_equal(source.read(), scan)
 
 
-def test_both_reasons_are_told(source, tmp_path):
+def test_both_reasons_are_reported(source, tmp_path):
     source.persist(ttl=0)
     touch(tmp_path / "raw")
     with pytest.warns(TiffStackWarning, match=r"it expired at .*; of its files 1 changed"):
@@ -215,7 +221,7 @@ def test_files_in_a_bucket_are_known_by_their_etags(s3_server: S3Server, store, 
         np.testing.assert_array_equal(source.read(), pixels)
 
 
-def test_it_is_told_where_nothing_proves_that_files_stayed_the_same(store, tmp_path):
+def test_it_is_reported_where_nothing_proves_that_files_stayed_the_same(store, tmp_path):
     pixels = write_scan(tmp_path / "raw")
     files = {path.name: path.read_bytes() for path in (tmp_path / "raw").iterdir()}
     with serve_files(files, has_etags=False, modified="") as server:
@@ -236,7 +242,7 @@ def test_the_warning_is_at_the_line_of_the_user(source):
         assert {warning.filename for warning in warned} == {__file__}
 
 
-# --- what is told -------------------------------------------------------------------------------
+# --- what is reported ---------------------------------------------------------------------------
 
 
 def table(*files: tuple[str, int, int, str | None]) -> FileTable:
@@ -244,7 +250,7 @@ def table(*files: tuple[str, int, int, str | None]) -> FileTable:
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "told"),
+    ("before", "now", "reported"),
     [
         ([("/a", 1, 5, None)], [("/a", 1, 5, None)], None),
         ([("http://h/a", 1, -1, '"x"')], [("http://h/a", -1, -1, 'W/"x"')], None),
@@ -260,8 +266,8 @@ def table(*files: tuple[str, int, int, str | None]) -> FileTable:
     ],
     ids=["the same", "weak tag", "size", "tag", "moved", "alike", "many"],
 )  # fmt: skip
-def test_changes_are_told_in_one_line(before, now, told):
-    assert describe_changes(table(*before), table(*now)) == told
+def test_changes_are_reported_in_one_line(before, now, reported):
+    assert describe_changes(table(*before), table(*now)) == reported
 
 
 def test_the_array_that_was_opened_stays_what_it_was(source, scan, tmp_path):

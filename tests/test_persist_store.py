@@ -33,7 +33,7 @@ from intake_tiffstack.errors import (
     TiffStackWarning,
 )
 from intake_tiffstack.export.claim import hold
-from intake_tiffstack.persist import Shelf, pixel_key
+from intake_tiffstack.persist import CollectionCopies, pixel_key
 from intake_tiffstack.persist.file_record import pack_seen, unpack_seen
 from intake_tiffstack.persist.store import find_store
 from intake_tiffstack.storage.files import FileTable
@@ -54,14 +54,14 @@ from persist_scans import (  # noqa: F401 - fixtures
 from servers import S3Server, serve_files, serve_s3
 
 
-def shelf_of(source: TiffStackSource) -> Shelf:
-    return Shelf.of(pixel_key(source.options))
+def copies_of(source: TiffStackSource) -> CollectionCopies:
+    return CollectionCopies.of(pixel_key(source.options))
 
 
 def generations(source: TiffStackSource) -> list[str]:
     """Return the folders of a source's generations, oldest first."""
-    shelf = shelf_of(source)
-    return sorted(name for name in shelf.store.names(shelf.key) if name != "current.json")
+    copies = copies_of(source)
+    return sorted(name for name in copies.store.names(copies.key) if name != "current.json")
 
 
 def choose_no_store(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -146,8 +146,8 @@ def test_files_are_read_where_the_store_cannot_be(monkeypatch, source, scan, s3_
         source.persist()
         np.testing.assert_array_equal(source.read(), scan)
         s3_server.refuses = lambda request: 403
-        told = "the persisted copy cannot be read, and the files are: "
-        with pytest.warns(TiffStackWarning, match=told):
+        reported = "the persisted copy cannot be read, and the files are: "
+        with pytest.warns(TiffStackWarning, match=reported):
             np.testing.assert_array_equal(source.read(), scan)
         with pytest.raises(StorageError, match="s3://gone/store"):
             source(persist_mode="always").to_dask()
@@ -204,19 +204,19 @@ def test_a_copy_made_anew_after_unpersist_is_another_array(source, scan):
 )
 def test_repersist_writes_as_it_was_written(source, scan, options: dict[str, Any]):
     def stored() -> str:
-        shelf = shelf_of(source)
-        name = shelf.current().name
-        found = zarr.open_array(shelf.pixels_url(name), mode="r")
-        told = found.metadata.to_dict()
-        told.pop("attributes", None)
-        return repr(told)
+        copies = copies_of(source)
+        name = copies.current().name
+        found = zarr.open_array(copies.pixels_url(name), mode="r")
+        reported = found.metadata.to_dict()
+        reported.pop("attributes", None)
+        return repr(reported)
 
     source.persist(ttl=3600, **options)
     first = stored()
     persisted = source.repersist()
     assert stored() == first
-    assert shelf_of(source).current().ttl == 3600
-    assert shelf_of(source).current().number == 2
+    assert copies_of(source).current().ttl == 3600
+    assert copies_of(source).current().number == 2
     assert persisted.is_persisted
     np.testing.assert_array_equal(persisted.read(), scan)
     source.repersist(chunks=(1, 1, 1, 8, 6), shards=None)
@@ -225,9 +225,9 @@ def test_repersist_writes_as_it_was_written(source, scan, options: dict[str, Any
 
 def test_unpersist_leaves_a_writer_alone(source):
     source.persist()
-    shelf = shelf_of(source)
+    copies = copies_of(source)
     other = "000007-ffff"
-    place = Folder.at(shelf.pixels_url(other))
+    place = Folder.at(copies.pixels_url(other))
     with hold(place, {"token": "x", "arrays": []}, None):
         source.unpersist()
         assert generations(source) == [other]
@@ -238,11 +238,11 @@ def test_unpersist_leaves_a_writer_alone(source):
 def test_what_is_left_of_a_generation_is_no_copy(source, scan):
     """Cut while it was removed: its documents may stand, its chunks not."""
     source.persist()
-    shelf = shelf_of(source)
+    copies = copies_of(source)
     (name,) = generations(source)
-    Path(shelf.url, "current.json").unlink()
-    Path(shelf.url, name, "removed").write_bytes(b"")
-    for path in Path(shelf.url).rglob("c/**/*"):
+    Path(copies.url, "current.json").unlink()
+    Path(copies.url, name, "removed").write_bytes(b"")
+    for path in Path(copies.url).rglob("c/**/*"):
         if path.is_file():
             path.unlink()
     source.persist()
@@ -252,8 +252,8 @@ def test_what_is_left_of_a_generation_is_no_copy(source, scan):
 
 def test_a_copy_that_was_finished_and_not_published_is_taken(source, scan, capsys):
     source.persist()
-    shelf = shelf_of(source)
-    Path(shelf.url, "current.json").unlink()
+    copies = copies_of(source)
+    Path(copies.url, "current.json").unlink()
     assert not source.has_been_persisted
     seen: list[int] = []
     source.persist(progress=lambda done, total: seen.append(done))
@@ -271,9 +271,9 @@ def test_a_copy_that_was_finished_and_not_published_is_taken(source, scan, capsy
     ],
     ids=["cut", "a list", "empty", "later"],
 )
-def test_a_damaged_publication_is_told_and_the_files_are_read(source, scan, content, match):
+def test_a_damaged_publication_is_reported_and_the_files_are_read(source, scan, content, match):
     source.persist()
-    Path(shelf_of(source).url, "current.json").write_bytes(content)
+    Path(copies_of(source).url, "current.json").write_bytes(content)
     with pytest.warns(TiffStackWarning, match=match):
         np.testing.assert_array_equal(source.read(), scan)
     with pytest.raises(StorageError, match=match):
@@ -306,7 +306,7 @@ def store_another_shape(path: Path) -> None:
 def test_files_are_read_where_the_copy_is_spoilt(source, scan, part, change, error):
     source.persist()
     (name,) = generations(source)
-    change(Path(shelf_of(source).url, name, part))
+    change(Path(copies_of(source).url, name, part))
     with pytest.warns(TiffStackWarning, match=f"copy cannot be read, and the files are: .*{error}"):
         np.testing.assert_array_equal(source.read(), scan)
     with pytest.raises((FilesNotFoundError, StorageError), match=error):
@@ -324,7 +324,7 @@ def test_a_chunk_that_is_lost_is_no_zeros(source, how):
     source.persist(**{"chunks": (1, 1, 4, 8, 6), **how})
     array = source.to_dask()
     (name,) = generations(source)
-    parts = Path(shelf_of(source).url, name, "pixels.zarr").rglob("*")
+    parts = Path(copies_of(source).url, name, "pixels.zarr").rglob("*")
     chunks = [path for path in parts if path.is_file() and path.name[0] not in "z."]
     chunks[-1].unlink()
     with pytest.raises(FileChangedError, match="or a part of it is lost"):
@@ -369,14 +369,14 @@ def test_many_processes_persist_at_once(source, scan, tmp_path, how):
         start(persist_and_read, tmp_path / "raw", ("auto", "file")[i % 2], options[i])
         for i in range(6)
     ]
-    for process, told in started:
+    for process, reported in started:
         assert finish(process) == 0
-        assert told.recv() == [int(scan.sum())] * 2
+        assert reported.recv() == [int(scan.sum())] * 2
     np.testing.assert_array_equal(source.get_persisted().read(), scan)
     np.testing.assert_array_equal(source.read(), scan)
-    shelf = shelf_of(source)
-    assert list(Path(shelf.url).rglob("claim-*")) == []
-    assert shelf.current().name in generations(source)
+    copies = copies_of(source)
+    assert list(Path(copies.url).rglob("claim-*")) == []
+    assert copies.current().name in generations(source)
     source.repersist()
     source.repersist()
     assert len(generations(source)) <= 3
@@ -386,9 +386,9 @@ CHUNKS = (1, 1, 4, 8, 6)
 
 
 def test_a_killed_process_leaves_no_copy_and_the_next_goes_on(source, scan, tmp_path):
-    process, told = start(persist_half, tmp_path / "raw", CHUNKS)
+    process, reported = start(persist_half, tmp_path / "raw", CHUNKS)
     assert finish(process) == -signal.SIGKILL
-    done = told.recv()
+    done = reported.recv()
     assert 0 < done < scan.nbytes
     assert not source.has_been_persisted
     assert len(generations(source)) == 1
@@ -445,7 +445,7 @@ def test_no_secret_is_written_logged_shown_or_raised(
     texts += [str(refused.value), repr(refused.value.details)]
     persisted = source.get_persisted()
     texts += [repr(persisted), persisted.yaml(), persisted._repr_html_(), str(persisted.describe())]
-    texts += [repr(persisted.to_dask()), repr(persisted._in_use), repr(shelf_of(source))]
+    texts += [repr(persisted.to_dask()), repr(persisted._in_use), repr(copies_of(source))]
     texts += [repr(persisted._in_use.collection.array), str(persisted.metadata)]
     texts += [*capsys.readouterr(), caplog.text]
     for text in texts:
@@ -477,14 +477,14 @@ def test_no_secret_of_a_url_is_remembered(source):
             for row, file in seen.described.items()
         },
     )
-    told = json.loads(gzip.decompress(pack_seen(hot)))
-    assert MARK not in json.dumps(told)
-    assert told["root"] == "https://me:***@host/raw/"
-    assert told["files"]["urls"][0] == "https://me:***@host/raw/c0_t0_488nm.tif?sig=***"
-    assert told["pattern"] == "c{c:d}_t{t:d}.tif?sig=***"
+    reported = json.loads(gzip.decompress(pack_seen(hot)))
+    assert MARK not in json.dumps(reported)
+    assert reported["root"] == "https://me:***@host/raw/"
+    assert reported["files"]["urls"][0] == "https://me:***@host/raw/c0_t0_488nm.tif?sig=***"
+    assert reported["pattern"] == "c{c:d}_t{t:d}.tif?sig=***"
 
 
-def test_no_secret_of_the_url_of_files_or_store_is_told(store, tmp_path, monkeypatch):
+def test_no_secret_of_the_url_of_files_or_store_is_reported(store, tmp_path, monkeypatch):
     pixels = write_scan(tmp_path / "raw")
     files = {path.name: path.read_bytes() for path in (tmp_path / "raw").iterdir()}
     with serve_files(files) as server:
@@ -502,7 +502,7 @@ def test_no_secret_of_the_url_of_files_or_store_is_told(store, tmp_path, monkeyp
         content = path.read_bytes() if path.is_file() else b""
         assert MARK.encode() not in (gzip.decompress(content) if path.suffix == ".gz" else content)
     monkeypatch.setenv("INTAKE_PERSIST_PATH", f"https://me:{MARK}@host/store")
-    texts = [*(str(warning.message) for warning in warned), repr(shelf_of(source))]
+    texts = [*(str(warning.message) for warning in warned), repr(copies_of(source))]
     assert MARK not in "".join(texts)
 
 

@@ -138,7 +138,7 @@ def test_pixels_that_lie_as_they_are_are_cut_where_it_suits(
     ],
     ids=["codec", "packbits", "strips", "predictor", "bits"],
 )
-def test_what_cannot_be_referred_to_is_told_by_name(
+def test_what_cannot_be_referred_to_is_reported_by_name(
     tmp_path: Path, shape: tuple[int, ...], how: dict[str, Any], message: str
 ) -> None:
     write_files(tmp_path, shape, **how)
@@ -149,7 +149,7 @@ def test_what_cannot_be_referred_to_is_told_by_name(
     assert not (tmp_path / "refs.json").exists()
 
 
-def test_files_that_are_cut_differently_are_told_by_name(tmp_path: Path) -> None:
+def test_files_that_are_cut_differently_are_reported_by_name(tmp_path: Path) -> None:
     write_files(tmp_path, (48, 32), count=1, compression="zlib", tile=(16, 16))
     tifffile.imwrite(tmp_path / "a_t1.tif", np.zeros((48, 32), "u2"), compression="zstd")
     with pytest.raises(
@@ -316,7 +316,7 @@ def test_documents_that_differ_in_their_offsets_alone_are_different_arrays(tmp_p
     np.testing.assert_array_equal(found, array)
 
 
-def test_a_document_that_is_replaced_is_told_by_what_was_opened_before(tmp_path: Path) -> None:
+def test_a_document_that_is_replaced_is_reported_by_what_was_opened_before(tmp_path: Path) -> None:
     array, (first, second) = write_two_series(tmp_path)
     old = open_references(first)
     np.testing.assert_array_equal(old.array.compute(), array[0])
@@ -346,13 +346,13 @@ def test_a_document_that_could_not_be_used_is_looked_at_again(tmp_path: Path) ->
         ('{"version": 1, "refs": {}}', "none to an array named 'pixels'"),
     ],
 )
-def test_a_document_that_is_none_is_told(tmp_path: Path, content: str, message: str) -> None:
+def test_a_document_that_is_none_is_reported(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(StorageError, match=message):
         open_references(tmp_path / "a.json")
 
 
-def test_a_document_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
+def test_a_document_that_is_not_there_is_reported_by_name(tmp_path: Path) -> None:
     with pytest.raises(FilesNotFoundError, match=r"a\.json"):
         open_references(tmp_path / "a.json")
 

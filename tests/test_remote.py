@@ -397,7 +397,7 @@ def test_setting_of_no_use_is_refused(place: Folder, name: str, value: Any) -> N
 
 @on_http
 @pytest.mark.parametrize(
-    ("manner", "told"),
+    ("manner", "reported"),
     [
         ("whole", r"asked for 100 bytes from byte 1,000, but got all 5,000: the server ignores .*"),
         ("short", r"asked for 100 bytes from byte 1,000, but got 99 \(bytes 1000-1098/5000\)"),
@@ -408,13 +408,15 @@ def test_setting_of_no_use_is_refused(place: Folder, name: str, value: Any) -> N
     ],
     ids=str,
 )
-def test_http_answer_with_other_bytes_is_an_error(place: Folder, manner: Manner, told: str) -> None:
+def test_http_answer_with_other_bytes_is_an_error(
+    place: Folder, manner: Manner, reported: str
+) -> None:
     assert isinstance(place.server, FileServer)
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
     place.server.manner = lambda request: manner
     with dask.config.set({"tiffstack.retries": 0}):
-        refuse(place, file, StorageError, told)
+        refuse(place, file, StorageError, reported)
     assert len(place.server.reads) == 1
 
 
@@ -534,7 +536,7 @@ def test_failure_that_stays_ends_after_the_retries(without_inner_retries: Folder
 
 @on_both
 @pytest.mark.parametrize(
-    ("status", "error", "told"),
+    ("status", "error", "reported"),
     [
         (403, StorageError, r"cannot list or read .*a\.tif: .*403"),
         (404, FileChangedError, r"a\.tif was listed but no longer exists"),
@@ -543,14 +545,14 @@ def test_failure_that_stays_ends_after_the_retries(without_inner_retries: Folder
     ],
 )
 def test_failure_that_will_not_pass_is_not_tried_again(
-    without_inner_retries: Folder, status: int, error: type[TiffStackError], told: str
+    without_inner_retries: Folder, status: int, error: type[TiffStackError], reported: str
 ) -> None:
     place = without_inner_retries
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
     _set_failures(place, 1000, status)
     assert place.server is not None
-    refuse(place, file, error, told)
+    refuse(place, file, error, reported)
     assert len(place.server.reads) == 1
 
 

@@ -1,4 +1,4 @@
-"""A collection from its options: what takes part, what is missing, what is wrong, what is told."""
+"""A collection from its options: members, holes, errors and the report."""
 
 from __future__ import annotations
 
@@ -183,11 +183,11 @@ def test_an_option_that_does_not_fit_the_files_is_refused(
 
 
 def test_sel_without_a_pattern_says_what_to_do(tmp_path: Path, whole: np.ndarray) -> None:
-    told = (
+    reported = (
         r"sel names the field 't', but no pattern .*: give one, such as '\{\}_t\{t:d\}\.tif'.*"
         r"to_xarray\(\)\.isel\(t=\.\.\.\)"
     )
-    with pytest.raises(OptionError, match=told):
+    with pytest.raises(OptionError, match=reported):
         open_stack(tmp_path, sel={"t": 1}).to_dask()
 
 
@@ -197,11 +197,11 @@ def test_a_pattern_for_files_in_folders_that_were_not_looked_into(
     for well in ("B02", "B03"):
         (tmp_path / well).mkdir()
         write(tmp_path / well / "t1.tif", whole[0, 0, 0])
-    told = (
+    reported = (
         r"TIFFs in 2 folders below, such as .*/B02, are not looked at: end the urlpath in '\*\*/'"
     )
     options: dict[str, Any] = {"pattern": "B{b:d}/t{t:d}.tif", "concat_dim": ["b"]}
-    with pytest.raises(PatternError, match=told):
+    with pytest.raises(PatternError, match=reported):
         open_stack(tmp_path, **options).to_dask()
     assert open_stack(f"{tmp_path}/**/", unmatched="ignore", **options).sizes["b"] == 2
     with pytest.raises(PatternError) as caught:
@@ -250,7 +250,7 @@ def test_strays_are_one_warning_with_the_count_and_two_names(
     assert "DC_CAM4.tif" not in text
 
 
-def test_each_line_that_opens_strays_is_told_of_them(tmp_path: Path, strays: list[str]) -> None:
+def test_each_line_that_opens_strays_is_reported_of_them(tmp_path: Path, strays: list[str]) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")  # as outside of tests: once a line
         open_stack(tmp_path, **OPTIONS).to_dask()
@@ -259,12 +259,12 @@ def test_each_line_that_opens_strays_is_told_of_them(tmp_path: Path, strays: lis
     assert caught[0].lineno == caught[1].lineno - 1
 
 
-def test_one_stray_and_a_regex_are_told_as_they_are(tmp_path: Path, whole: np.ndarray) -> None:
+def test_one_stray_and_a_regex_are_reported_as_they_are(tmp_path: Path, whole: np.ndarray) -> None:
     write(tmp_path / "DC.tif", whole[0, 0])
     regex = r"s_t(?P<t>\d)_c(?P<c>\w)\.tif"
     stack = open_stack(tmp_path, pattern=regex, file_dims="zyx", unmatched="raise")
-    told = f"1 of the TIFFs listed does not match the pattern '{regex}': DC.tif; leave it out"
-    with pytest.raises(LayoutError, match=re.escape(told)):
+    reported = f"1 of the TIFFs listed does not match the pattern '{regex}': DC.tif; leave it out"
+    with pytest.raises(LayoutError, match=re.escape(reported)):
         stack.to_dask()
     assert "; 1 TIFF does not match: DC.tif" in str(stack.report())
 
@@ -404,7 +404,7 @@ def fresh_log(caplog: pytest.LogCaptureFixture) -> Any:
 
 @pytest.mark.parametrize("validate", ["auto", "all", "template"])
 @pytest.mark.parametrize("name", ["s_t0_ca", "s_t0_cb", "s_t2_cc"])
-def test_a_damaged_file_is_filled_and_told_once(
+def test_a_damaged_file_is_filled_and_reported_once(
     tmp_path: Path, whole: np.ndarray, fresh_log: Any, name: str, validate: str
 ) -> None:
     damage(tmp_path / f"{name}.tif")
@@ -498,7 +498,7 @@ def test_an_outlier_raises_at_open_even_where_errors_are_filled(
 
 
 @pytest.mark.parametrize(
-    ("validate", "read", "told"),
+    ("validate", "read", "reported"),
     [
         ("auto", 12, "read: 12 of 12"),
         ("all", 12, "read: 12 of 12"),
@@ -506,12 +506,12 @@ def test_an_outlier_raises_at_open_even_where_errors_are_filled(
     ],
 )
 def test_the_report_tells_how_many_headers_were_read(
-    tmp_path: Path, whole: np.ndarray, validate: str, read: int, told: str
+    tmp_path: Path, whole: np.ndarray, validate: str, read: int, reported: str
 ) -> None:
     report = open_stack(tmp_path, validate=validate, **OPTIONS).report()
     assert report.to_dict()["headers_read"] == read
     assert report.to_dict()["headers_assumed"] == 12 - read
-    assert any(line.endswith(told) for line in str(report).splitlines())
+    assert any(line.endswith(reported) for line in str(report).splitlines())
 
 
 def test_many_local_headers_are_proven_by_the_listed_sizes(tmp_path: Path) -> None:
@@ -525,15 +525,15 @@ def test_the_report_of_a_whole_collection(tmp_path: Path, whole: np.ndarray) -> 
     report = open_stack(tmp_path, scale={"x": 0.1}, **OPTIONS).report()
     assert report.is_whole
     assert str(report) == repr(report)
-    told = report.to_dict()
-    assert json.loads(json.dumps(told)) == told
-    assert (told["listed"], told["matched"], told["missing"]) == (12, 12, 0)
-    assert told["dims"] == [
+    reported = report.to_dict()
+    assert json.loads(json.dumps(reported)) == reported
+    assert (reported["listed"], reported["matched"], reported["missing"]) == (12, 12, 0)
+    assert reported["dims"] == [
         "new dim t (4)", "new dim c (3)", "in file: z (2)", "in file: y (6)", "in file: x (5)",
     ]  # fmt: skip
-    assert (told["shape"], told["dtype"]) == ([4, 3, 2, 6, 5], "uint16")
-    assert told["provenance"]["scale.x"] == "option"
-    assert {Path(f["url"]).name: f["cell"] for f in told["files"]}["s_t2_cb.tif"] == {
+    assert (reported["shape"], reported["dtype"]) == ([4, 3, 2, 6, 5], "uint16")
+    assert reported["provenance"]["scale.x"] == "option"
+    assert {Path(f["url"]).name: f["cell"] for f in reported["files"]}["s_t2_cb.tif"] == {
         "t": 2,
         "c": "b",
     }
@@ -548,7 +548,7 @@ def test_no_pixel_is_read_for_a_report(tmp_path: Path, whole: np.ndarray) -> Non
         open_stack(tmp_path, **OPTIONS).report()
 
 
-def test_all_that_is_wrong_is_told_in_a_few_lines_and_none_raised(
+def test_all_that_is_wrong_is_reported_in_a_few_lines_and_none_raised(
     tmp_path: Path, whole: np.ndarray, strays: list[str], holes: np.ndarray
 ) -> None:
     write(tmp_path / "s_t01_ca.tif", whole[0, 0])
@@ -557,13 +557,13 @@ def test_all_that_is_wrong_is_told_in_a_few_lines_and_none_raised(
         damage(tmp_path / f"{name}.tif")
     report = open_stack(tmp_path, sizes={"t": 6}, unmatched="raise", **OPTIONS).report()
     assert not report.is_whole
-    told = report.to_dict()
-    json.dumps(told)
-    assert len(told["strays"]) == 9
-    assert told["missing"] == 8
-    assert len(told["duplicates_left_out"]) == 1
-    assert len(told["unreadable"]) == 4
-    problems = " ".join(told["problems"])
+    reported = report.to_dict()
+    json.dumps(reported)
+    assert len(reported["strays"]) == 9
+    assert reported["missing"] == 8
+    assert len(reported["duplicates_left_out"]) == 1
+    assert len(reported["unreadable"]) == 4
+    problems = " ".join(reported["problems"])
     for problem in (
         "9 of the TIFFs listed do not match",
         "2 files are in one cell",
@@ -594,7 +594,7 @@ def test_a_report_of_files_that_are_filled(tmp_path: Path, whole: np.ndarray) ->
     assert report.to_dict()["headers_read"] == 11
 
 
-def test_holes_and_gaps_are_told_where_they_are_no_problem(
+def test_holes_and_gaps_are_reported_where_they_are_no_problem(
     tmp_path: Path, whole: np.ndarray, holes: np.ndarray
 ) -> None:
     for path in tmp_path.glob("s_t1_*"):

@@ -227,7 +227,7 @@ def test_an_array_of_no_dims_is_one_pixel(tmp_path: Path, codec: str) -> None:
 
 
 @pytest.mark.parametrize("names", [["y"], ["t", "y", "x"], ["y", "y"]])
-def test_names_that_are_not_one_a_dim_are_told(tmp_path: Path, names: list[str]) -> None:
+def test_names_that_are_not_one_a_dim_are_reported(tmp_path: Path, names: list[str]) -> None:
     attributes = {"_ARRAY_DIMENSIONS": names}
     zarr.create_array(
         tmp_path / "a.zarr", shape=(4, 4), dtype="u2", zarr_format=2, attributes=attributes
@@ -271,7 +271,7 @@ def test_a_chunk_that_was_never_written_holds_the_fill_value(tmp_path: Path, nam
 
 
 @pytest.mark.parametrize("codec", ["zlib", "gzip", "lz4", "zstd", "lzma"])
-def test_a_chunk_that_no_codec_takes_is_told(tmp_path: Path, codec: str) -> None:
+def test_a_chunk_that_no_codec_takes_is_reported(tmp_path: Path, codec: str) -> None:
     codecs = V2_CODECS | {"lzma": {"compressors": numcodecs.LZMA()}}
     make(tmp_path / "a.zarr", zarr_format=2, **codecs[codec])
     chunk = tmp_path / "a.zarr/0.1.0"
@@ -284,7 +284,7 @@ def test_a_chunk_that_no_codec_takes_is_told(tmp_path: Path, codec: str) -> None
 
 @pytest.mark.parametrize("name", ["blosc", "raw", "zstd"])
 @pytest.mark.parametrize("length", [0, 10, 40])
-def test_a_chunk_that_is_cut_is_told(tmp_path: Path, name: str, length: int) -> None:
+def test_a_chunk_that_is_cut_is_reported(tmp_path: Path, name: str, length: int) -> None:
     url = tmp_path / "a.zarr"
     make(url, **ARRAYS[name][1])
     chunk = url / "c/1/1/1"
@@ -294,7 +294,7 @@ def test_a_chunk_that_is_cut_is_told(tmp_path: Path, name: str, length: int) -> 
 
 
 @pytest.mark.parametrize("name", ["blosc", "raw"])
-def test_a_chunk_of_another_size_is_told(tmp_path: Path, name: str) -> None:
+def test_a_chunk_of_another_size_is_reported(tmp_path: Path, name: str) -> None:
     url = tmp_path / "a.zarr"
     make(url, **ARRAYS[name][1])
     other = tmp_path / "b.zarr"
@@ -486,7 +486,7 @@ def test_sel_keeps_positions_by_the_values_of_a_coordinate(
         ({"t": 0, "when": "2020-01-02"}, "no position along t has all of"),
     ],
 )
-def test_what_sel_cannot_mean_is_told(copy: str, sel: Any, message: str) -> None:
+def test_what_sel_cannot_mean_is_reported(copy: str, sel: Any, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         open_zarr(copy, sel=sel)
 

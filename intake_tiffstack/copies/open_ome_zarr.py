@@ -87,44 +87,44 @@ def open_ome_zarr(
     StorageError
         If it cannot be read, or its version is not supported.
     """
-    place = Folder.at(url, storage_options)
-    root, path = _open_group(place, ""), ""
+    folder = Folder.at(url, storage_options)
+    root, path = _open_group(folder, ""), ""
     attributes = dict(root.attrs)
     if not is_ome_zarr(attributes):
         raise FilesNotFoundError(
-            f"{place.url} holds a Zarr group that is not an OME-Zarr (its attributes: "
+            f"{folder.url} holds a Zarr group that is not an OME-Zarr (its attributes: "
             f"{', '.join(attributes) or 'none'}); give the URL of an array in it",
-            url=place.url,
+            url=folder.url,
         )
     own = attributes.get(OWN_KEY)
     if image is None and "multiscales" not in _ome(attributes):
-        image = _only_image(place, root)
+        image = _only_image(folder, root)
     if image:
         path = image.strip("/")
         try:
-            attributes = dict(_open_group(place, path).attrs)
+            attributes = dict(_open_group(folder, path).attrs)
         except FilesNotFoundError:
             attributes = {}  # the error below lists the images
     if not _ome(attributes).get("multiscales"):
         raise FilesNotFoundError(
-            f"{place.url} has no image at {image!r}; {_hint(_list_images(place, root))}",
-            url=place.url,
+            f"{folder.url} has no image at {image!r}; {_hint(_list_images(folder, root))}",
+            url=folder.url,
         )
-    within = place.below(path)
+    within = folder.below(path)
     multiscale = _read_multiscale(within, attributes)
     array, document, place_of_array = _open_level(within, multiscale, level)
     labels = _label(within, array, attributes, multiscale, level, own)
     return lazy_copy(place_of_array, array, document, labels, arraytype, sel or {})
 
 
-def _list_images(place: Folder, root: zarr.Group) -> Iterator[str]:
+def _list_images(folder: Folder, root: zarr.Group) -> Iterator[str]:
     """Yield the paths of the images of a plate, a well or a series; one read per well."""
     found = _ome(dict(root.attrs))
     try:
         if "plate" in found:
             for well in found["plate"]["wells"]:
                 with suppress(FilesNotFoundError):  # some writers list wells that they left out
-                    fields = _ome(dict(_open_group(place, well["path"]).attrs))["well"]["images"]
+                    fields = _ome(dict(_open_group(folder, well["path"]).attrs))["well"]["images"]
                     yield from [f"{well['path']}/{field['path']}" for field in fields]
             return
         if "well" in found:
@@ -135,24 +135,24 @@ def _list_images(place: Folder, root: zarr.Group) -> Iterator[str]:
             return
     except (KeyError, TypeError) as exc:
         raise StorageError(
-            f"{place.url} is not a valid OME-Zarr: its plate or a well of it names no images; "
+            f"{folder.url} is not a valid OME-Zarr: its plate or a well of it names no images; "
             "`image` opens one by its path",
-            url=place.url,
+            url=folder.url,
         ) from exc
     try:
-        yield from list(_ome(dict(_open_group(place, "OME").attrs))["series"])
+        yield from list(_ome(dict(_open_group(folder, "OME").attrs))["series"])
     except (FilesNotFoundError, KeyError):  # then they are numbered from 0
-        with place.read_errors():
+        with folder.read_errors():
             yield from sorted((name for name in root.group_keys() if name.isdigit()), key=int)
 
 
-def _only_image(place: Folder, root: zarr.Group) -> str:
+def _only_image(folder: Folder, root: zarr.Group) -> str:
     """Return the path of the only image."""
-    images = list(islice(_list_images(place, root), MOST_NAMED + 1))  # a plate has hundreds
+    images = list(islice(_list_images(folder, root), MOST_NAMED + 1))  # a plate has hundreds
     if len(images) != 1:
         count = len(images) if len(images) <= MOST_NAMED else f"more than {MOST_NAMED}"
         raise OptionError(
-            f"{place.url} holds {count} images: choose one with `image`; {_hint(images)}",
+            f"{folder.url} holds {count} images: choose one with `image`; {_hint(images)}",
             images=images,
         )
     return images[0]
@@ -171,25 +171,25 @@ def _ome(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     return ome if isinstance(ome, Mapping) else {}
 
 
-def _open_group(place: Folder, path: str) -> zarr.Group:
-    where = f"{place.url}/{path}".rstrip("/")
-    with place.read_errors():
+def _open_group(folder: Folder, path: str) -> zarr.Group:
+    where = f"{folder.url}/{path}".rstrip("/")
+    with folder.read_errors():
         try:
-            return zarr.open_group(open_zarr_store(place, read_only=True), path=path, mode="r")
+            return zarr.open_group(open_zarr_store(folder, read_only=True), path=path, mode="r")
         except FileNotFoundError as exc:
             raise FilesNotFoundError(f"{where} holds no Zarr group", url=where) from exc
         except ValueError as exc:
             raise StorageError(f"{where} is not a readable Zarr group: {exc}", url=where) from exc
 
 
-def _open_level(place: Folder, multiscale: Any, level: int) -> tuple[Any, File, Folder]:
+def _open_level(folder: Folder, multiscale: Any, level: int) -> tuple[Any, File, Folder]:
     """Return the array of a level, its metadata document, and its folder."""
     datasets = multiscale.datasets
     if not 0 <= level < len(datasets):
         raise OptionError(
-            f"level={level}, but the pyramid of {place.url} has {len(datasets)} level(s)"
+            f"level={level}, but the pyramid of {folder.url} has {len(datasets)} level(s)"
         )
-    below = place.below(datasets[level].path)
+    below = folder.below(datasets[level].path)
     document = find_document(below)  # first: one that is replaced meanwhile does not agree
     array = open_array(below)
     if array.ndim != len(multiscale.axes):
@@ -202,7 +202,7 @@ def _open_level(place: Folder, multiscale: Any, level: int) -> tuple[Any, File, 
 
 
 def _label(
-    place: Folder,
+    folder: Folder,
     array: Any,
     attributes: Mapping[str, Any],
     multiscale: Any,
@@ -231,7 +231,7 @@ def _label(
     coords: dict[str, Any] = {
         dim: ((dim,), translation[dim] + np.arange(sizes[dim]) * scale[dim]) for dim in is_known
     }
-    stored = decode_coords(attributes.get(OWN_KEY), place.url)
+    stored = decode_coords(attributes.get(OWN_KEY), folder.url)
     coords |= {name: coord for name, coord in stored.items() if kept.issuperset(coord[0])}
     attrs = {
         **(given or _channel_names(attributes, sizes)),
@@ -242,21 +242,21 @@ def _label(
     return ZarrLabels(tuple(sizes), coords, {k: v for k, v in attrs.items() if v})
 
 
-def _read_multiscale(place: Folder, attributes: Mapping[str, Any]) -> Any:
+def _read_multiscale(folder: Folder, attributes: Mapping[str, Any]) -> Any:
     """Return the first pyramid of an image, as yaozarrs checks it."""
     found = next(iter(_ome(attributes)["multiscales"]), None)
     if not isinstance(found, Mapping):
         raise StorageError(
-            f"{place.url} is not a valid OME-Zarr: multiscales is not a list of pyramids",
-            url=place.url,
+            f"{folder.url} is not a valid OME-Zarr: multiscales is not a list of pyramids",
+            url=folder.url,
         )
     version = str(_ome(attributes).get("version") or found.get("version") or "0.4")
     models: Mapping[str, Any] = {"0.4": v04.Multiscale, "0.5": v05.Multiscale}
     if version not in models:
         raise StorageError(
-            f"{place.url} is OME-Zarr {version}: this version of intake-tiffstack opens "
+            f"{folder.url} is OME-Zarr {version}: this version of intake-tiffstack opens "
             f"{' and '.join(models)}; dask.array.from_zarr opens the array of any level",
-            url=place.url,
+            url=folder.url,
         )
     try:
         with warnings.catch_warnings():  # of units that are spelled otherwise: they are read too
@@ -267,7 +267,7 @@ def _read_multiscale(place: Folder, attributes: Mapping[str, Any]) -> Any:
             f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors()[:3]
         )
         raise StorageError(
-            f"{place.url} is not a valid OME-Zarr {version}: {problems}", url=place.url
+            f"{folder.url} is not a valid OME-Zarr {version}: {problems}", url=folder.url
         ) from exc
 
 

@@ -77,11 +77,11 @@ def open_zarr(
     OptionError
         If `sel` names no coordinate along one dim, or a value that is not there.
     """
-    place = Folder.at(url, storage_options)
-    document = find_document(place)  # first: a copy that is replaced meanwhile does not agree
-    source = open_array(place)
+    folder = Folder.at(url, storage_options)
+    document = find_document(folder)  # first: a copy that is replaced meanwhile does not agree
+    source = open_array(folder)
     attrs = dict(source.attrs)
-    coords = decode_coords(attrs.pop(OWN_KEY, None), place.url)
+    coords = decode_coords(attrs.pop(OWN_KEY, None), folder.url)
     if source.metadata.zarr_format == 2:
         dims: Any = attrs.pop(ARRAY_DIMENSIONS, None)
     else:
@@ -89,12 +89,12 @@ def open_zarr(
     names = tuple(dims or ())
     if len(names) != source.ndim or len({*names} - {None}) != source.ndim:
         raise StorageError(
-            f"{place.url}: the dims of this Zarr array have no names, but got {dims!r} for "
+            f"{folder.url}: the dims of this Zarr array have no names, but got {dims!r} for "
             f"{source.ndim} dims; dask.array.from_zarr opens the pixels of any Zarr",
-            url=place.url,
+            url=folder.url,
         )
     return lazy_copy(
-        place, source, document, ZarrLabels(names, coords, attrs), arraytype, sel or {}
+        folder, source, document, ZarrLabels(names, coords, attrs), arraytype, sel or {}
     )
 
 
@@ -107,7 +107,7 @@ class ZarrLabels(NamedTuple):
 
 
 def lazy_copy(
-    place: Folder,
+    folder: Folder,
     source: Any,
     document: File,
     labels: ZarrLabels,
@@ -118,7 +118,7 @@ def lazy_copy(
 
     Parameters
     ----------
-    place : Folder
+    folder : Folder
         Of the array.
     source : object
         The array.
@@ -134,7 +134,7 @@ def lazy_copy(
     kept = select_positions(sel, labels.coords, sizes)
     positions = tuple(kept[dim] for dim in labels.dims)
     pixels = ZarrPixels(
-        place.url, place.storage_options, document, source.metadata, positions, arraytype
+        folder.url, folder.storage_options, document, source.metadata, positions, arraytype
     )
     return ZarrCopy(
         to_dask_array(pixels, _dask_chunks(source, labels.dims, positions)),
@@ -144,24 +144,24 @@ def lazy_copy(
     )
 
 
-def find_document(place: Folder) -> File:
+def find_document(folder: Folder) -> File:
     """Return the metadata document of an array: format 3 before 2, as Zarr does.
 
     For references it is their document, which also lists the chunks.
     """
-    references = stat_references(place)
+    references = stat_references(folder)
     if references is not None:
         return references
-    path, chain = split_chain(place.url)
+    path, chain = split_chain(folder.url)
     for name in ("zarr.json", ".zarray"):
         try:
-            return stat_file(f"{path}/{name}{chain}", place.storage_options)
+            return stat_file(f"{path}/{name}{chain}", folder.storage_options)
         except FilesNotFoundError:
             continue
-    raise _nothing_there(place)
+    raise _nothing_there(folder)
 
 
-def open_array(place: Folder) -> Any:
+def open_array(folder: Folder) -> Any:
     """Return the Zarr array in a folder, for reading.
 
     Raises
@@ -171,19 +171,19 @@ def open_array(place: Folder) -> Any:
     StorageError
         If it cannot be read.
     """
-    with place.read_errors():
+    with folder.read_errors():
         try:
-            return zarr.open_array(open_zarr_store(place, read_only=True), mode="r")
+            return zarr.open_array(open_zarr_store(folder, read_only=True), mode="r")
         except FileNotFoundError as exc:
-            raise _nothing_there(place) from exc
+            raise _nothing_there(folder) from exc
         except ValueError as exc:
-            raise StorageError(f"{place.url} is not a readable Zarr array: {exc}") from exc
+            raise StorageError(f"{folder.url} is not a readable Zarr array: {exc}") from exc
 
 
-def _nothing_there(place: Folder) -> FilesNotFoundError:
+def _nothing_there(folder: Folder) -> FilesNotFoundError:
     """Return the error for a folder without an array; it names what exists instead."""
     try:
-        names = place.names("")
+        names = folder.names("")
     except StorageError:  # many web servers cannot list
         names = []
     if CLAIMS in names:
@@ -197,7 +197,7 @@ def _nothing_there(place: Folder) -> FilesNotFoundError:
         found = f"there is {'something else' if names else 'nothing'}"
     else:
         found = "there is a Zarr group"
-    return FilesNotFoundError(f"{place.url} holds no finished Zarr array: {found}", url=place.url)
+    return FilesNotFoundError(f"{folder.url} holds no finished Zarr array: {found}", url=folder.url)
 
 
 def _dask_chunks(

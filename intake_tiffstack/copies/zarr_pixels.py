@@ -108,37 +108,37 @@ class ZarrPixels(LazyArray):
         return ZarrPixels(*where, self.metadata, self.kept, "numpy")
 
     def _read_into(self, out: NDArray[Any], ranges: tuple[range, ...]) -> None:
-        place = Folder.at(self.url, self.storage_options)
+        folder = Folder.at(self.url, self.storage_options)
         wanted = [k[r.start : r.stop : r.step] for k, r in zip(self.kept, ranges, strict=True)]
         try:
-            read_pixels(place, self.metadata, wanted, out, document=self.document)
+            read_pixels(folder, self.metadata, wanted, out, document=self.document)
         except (StorageError, FilesNotFoundError):
-            self._refuse_changed(place)  # gives the reason
+            self._refuse_changed(folder)  # gives the reason
             raise
-        self._refuse_changed(place)
+        self._refuse_changed(folder)
 
-    def _refuse_changed(self, place: Folder) -> None:
+    def _refuse_changed(self, folder: Folder) -> None:
         """Raise if the array was replaced since it was opened: a read would mix chunks of both."""
         try:
-            now = stat_references(place)
+            now = stat_references(folder)
             if now is None:
                 now = stat_file(self.document.url, self.storage_options)
         except FilesNotFoundError as exc:
             raise FileChangedError(
-                f"{place.url} was removed, or is being replaced, while it was read; relist() opens "
-                "what is there then",
-                url=place.url,
+                f"{folder.url} was removed, or is being replaced, while it was read; relist() "
+                "opens what is there then",
+                url=folder.url,
             ) from exc
         if not now.agrees_with(self.document):
             raise FileChangedError(
-                f"{place.url} is not the array that was opened: it was replaced since; relist() "
+                f"{folder.url} is not the array that was opened: it was replaced since; relist() "
                 "opens what is there now",
-                url=place.url,
+                url=folder.url,
             )
 
 
 def read_pixels(
-    place: Folder,
+    folder: Folder,
     metadata: Any,
     wanted: Sequence[Positions],
     out: NDArray[Any],
@@ -150,7 +150,7 @@ def read_pixels(
 
     Parameters
     ----------
-    place : Folder
+    folder : Folder
         Of the array.
     metadata : zarr ArrayV2Metadata or ArrayV3Metadata
         Zarr's metadata of the array.
@@ -168,11 +168,11 @@ def read_pixels(
     StorageError
         If the store cannot be read, or a chunk is damaged.
     """
-    coding = chunk_coding(metadata) if is_local(place.url) else None
-    with place.read_errors():
-        if coding is None or not _decode_chunks(place, metadata, wanted, out, coding):
-            store = _open_store(place, document, require_chunks)
-            _ask_zarr(store, metadata, wanted, out, place)
+    coding = chunk_coding(metadata) if is_local(folder.url) else None
+    with folder.read_errors():
+        if coding is None or not _decode_chunks(folder, metadata, wanted, out, coding):
+            store = _open_store(folder, document, require_chunks)
+            _ask_zarr(store, metadata, wanted, out, folder)
 
 
 # Blosc and zstd raise RuntimeError for invalid bytes, the other codecs errors of their own.
@@ -192,21 +192,21 @@ KEPT_DOCUMENTS = 4
 _kept_stores: dict[tuple[str, int], Store] = {}
 
 
-def _open_store(place: Folder, document: File | None, require_chunks: bool) -> Store:
+def _open_store(folder: Folder, document: File | None, require_chunks: bool) -> Store:
     """Return Zarr's store for a place; that of references is kept in this process."""
-    if document is None or not place.url.startswith("reference:"):
-        return open_zarr_store(place, read_only=True, require_chunks=require_chunks)
-    key = tokenize(document, place.url, place.storage_options), os.getpid()
+    if document is None or not folder.url.startswith("reference:"):
+        return open_zarr_store(folder, read_only=True, require_chunks=require_chunks)
+    key = tokenize(document, folder.url, folder.storage_options), os.getpid()
     store = _kept_stores.get(key)
     if store is None:  # without a lock, which a fork might leave closed: two threads parse it twice
-        store = _kept_stores[key] = open_zarr_store(place, read_only=True)
+        store = _kept_stores[key] = open_zarr_store(folder, read_only=True)
         for old in list(_kept_stores)[:-KEPT_DOCUMENTS]:
             _kept_stores.pop(old, None)
     return store
 
 
 def _ask_zarr(
-    store: Store, metadata: Any, wanted: Sequence[Positions], out: NDArray[Any], place: Folder
+    store: Store, metadata: Any, wanted: Sequence[Positions], out: NDArray[Any], folder: Folder
 ) -> None:
     array: Any = zarr.Array(zarr.AsyncArray(metadata, StorePath(store, "")))
     try:
@@ -216,11 +216,11 @@ def _ask_zarr(
             prototype=cpu.buffer_prototype,  # on the host, whatever Zarr is configured for
         )
     except _DECODING_ERRORS as exc:
-        raise _damaged(place, "a chunk", exc) from exc
+        raise _damaged(folder, "a chunk", exc) from exc
 
 
 def _decode_chunks(
-    place: Folder, metadata: Any, wanted: Sequence[Positions], out: NDArray[Any], coding: Coding
+    folder: Folder, metadata: Any, wanted: Sequence[Positions], out: NDArray[Any], coding: Coding
 ) -> bool:
     """Decode each chunk into *out*, by way of a buffer if only part of it is wanted.
 
@@ -236,11 +236,11 @@ def _decode_chunks(
         if part.shape != shape or not part.flags.c_contiguous:
             target = buffer = np.empty(shape, out.dtype) if buffer is None else buffer
         try:
-            read(f"{place.path}/{key}", target)
+            read(f"{folder.path}/{key}", target)
         except FileNotFoundError:
             return False
         except (RuntimeError, ValueError) as exc:
-            raise _damaged(place, key, exc) from exc
+            raise _damaged(folder, key, exc) from exc
         if target is not part:
             part[...] = target[inside]
     return True
@@ -330,5 +330,5 @@ def _read_blosc(path: str, out: NDArray[Any]) -> None:
     _BLOSC.decode(content, out)
 
 
-def _damaged(place: Folder, what: str, exc: Exception) -> StorageError:
-    return StorageError(f"{place.url}: {what} is damaged: {exc}", url=place.url)
+def _damaged(folder: Folder, what: str, exc: Exception) -> StorageError:
+    return StorageError(f"{folder.url}: {what} is damaged: {exc}", url=folder.url)

@@ -44,8 +44,8 @@ from intake_tiffstack.options import (
     option_signature,
 )
 from intake_tiffstack.persist import (
+    CollectionCopies,
     PersistedStack,
-    Shelf,
     choose_copy,
     none_persisted,
     persist_again,
@@ -96,8 +96,8 @@ class _Stacks:
 
     def get_copy(self, copy: PersistedStack) -> PersistedStack:
         """Return the copy opened before with the same credentials, else *copy*."""
-        shelf = copy.shelf
-        return self.get(copy, shelf.url, copy.generation.token, shelf.store.storage_options)
+        copies = copy.copies
+        return self.get(copy, copies.url, copy.generation.token, copies.store.storage_options)
 
 
 _STACKS = _Stacks()
@@ -292,15 +292,15 @@ class TiffStackSource(ArraySource):
         FilesNotFoundError
             If there is no copy.
         """
-        shelf = self._shelf()
-        if shelf.current() is None:
-            raise none_persisted(self.options, shelf)
+        copies = self._copies()
+        if copies.current() is None:
+            raise none_persisted(self.options, copies)
         return self.configure_new(persist_mode="always")
 
     @property
     def has_been_persisted(self) -> bool:
         """Whether the store contains a copy of these pixels."""
-        return self._shelf().current() is not None
+        return self._copies().current() is not None
 
     @property
     def is_persisted(self) -> bool:
@@ -309,12 +309,12 @@ class TiffStackSource(ArraySource):
 
     def unpersist(self) -> None:
         """Remove the copy from the store, for all sources of these pixels."""
-        self._shelf().remove()
+        self._copies().remove()
 
-    def _shelf(self) -> Shelf:
+    def _copies(self) -> CollectionCopies:
         """Return the place of the copy in the store, written or not."""
         self._check()
-        return Shelf.of(pixel_key(self.options))
+        return CollectionCopies.of(pixel_key(self.options))
 
 
 show_options(TiffStackSource.export, *OPTIONS.values())

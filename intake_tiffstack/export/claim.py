@@ -116,7 +116,7 @@ def _is_gone(pid: int) -> bool:
 class Claim:
     """A claim that this writer holds; pickled to the workers, which only check it."""
 
-    place: Folder
+    folder: Folder
     record: Record
 
     def check(self) -> None:
@@ -128,38 +128,38 @@ class Claim:
             If there is a claim with a higher number, or this one is no longer there: whoever took
             over has ended, and removed it.
         """
-        own = _read(self.place, self.record.number)
-        later = _read(self.place, self.record.number + 1)
+        own = _read(self.folder, self.record.number)
+        later = _read(self.folder, self.record.number + 1)
         if later is None and own is not None and own.writer == self.record.writer:
             return
         if later is None and own is None:
             raise TargetBusyError(
-                f"{self.place.url}: the claim of this writer is gone. Another has taken over and "
+                f"{self.folder.url}: the claim of this writer is gone. Another has taken over and "
                 "ended, or this worker does not see the same place as the one that claimed it (a "
                 "path of one machine and memory:// are not shared)",
-                url=self.place.url,
+                url=self.folder.url,
             )
         raise TargetBusyError(
-            f"{self.place.url}: {later or own} has taken over this copy, since nothing was heard "
+            f"{self.folder.url}: {later or own} has taken over this copy, since nothing was heard "
             f"of this writer for {STALE_SECONDS:.0f} s",
-            url=self.place.url,
+            url=self.folder.url,
         )
 
 
-def last_claim(place: Folder) -> Record | None:
+def last_claim(folder: Folder) -> Record | None:
     """Return the valid claim, None if there is none. One listing and one read."""
     for _ in range(10):
-        numbers = _numbers(place)
+        numbers = _numbers(folder)
         if not numbers:
             return None
-        record = _read(place, numbers[-1])
+        record = _read(folder, numbers[-1])
         if record is not None:  # else it was removed since the listing
             return record
-    raise StorageError(f"{place.url}: its claims change faster than they can be read")
+    raise StorageError(f"{folder.url}: its claims change faster than they can be read")
 
 
 @contextmanager
-def hold(place: Folder, spec: Mapping[str, Any], last: Record | None) -> Iterator[Held]:
+def hold(folder: Folder, spec: Mapping[str, Any], last: Record | None) -> Iterator[Held]:
     """Hold the claim on a copy while the block runs.
 
     If the block succeeds, the copy is complete and all claims are removed; if it fails, the claim
@@ -167,7 +167,7 @@ def hold(place: Folder, spec: Mapping[str, Any], last: Record | None) -> Iterato
 
     Parameters
     ----------
-    place : Folder
+    folder : Folder
         Of the copy.
     spec : dict
         What will be written, as JSON.
@@ -180,7 +180,7 @@ def hold(place: Folder, spec: Mapping[str, Any], last: Record | None) -> Iterato
         If the last writer is alive, or another one claims the copy first.
     """
     if last is not None and last.is_alive():
-        raise _busy(place, last)
+        raise _busy(folder, last)
     record = Record(
         number=1 if last is None else last.number + 1,
         writer=uuid.uuid4().hex,
@@ -196,14 +196,14 @@ def hold(place: Folder, spec: Mapping[str, Any], last: Record | None) -> Iterato
     _HELD.add(record.writer)
     try:
         try:
-            place.create_document(_key(record.number), record.to_json())
+            folder.create_document(_key(record.number), record.to_json())
         except FileExistsError as exc:
-            raise _busy(place, _read(place, record.number)) from exc
-        held = Held(Claim(place, record))
+            raise _busy(folder, _read(folder, record.number)) from exc
+        held = Held(Claim(folder, record))
         try:
-            if last is not None and _read(place, last.number) != last:  # it was not dead
+            if last is not None and _read(folder, last.number) != last:  # it was not dead
                 held.drop()
-                raise _busy(place, None)
+                raise _busy(folder, None)
             yield held
             held.release()
         except BaseException:  # an interrupt too leaves the copy to be resumed at once
@@ -235,12 +235,12 @@ class Held:
             self.claim.check()
             record = replace(self.claim.record, beat=time.time(), **changes)
             self.claim = replace(self.claim, record=record)
-            self.claim.place.write_document(_key(record.number), record.to_json())
+            self.claim.folder.write_document(_key(record.number), record.to_json())
 
     def drop(self) -> None:
         """Remove the claim: nothing was changed under it."""
         self._end()
-        self.claim.place.remove([_key(self.claim.record.number)])
+        self.claim.folder.remove([_key(self.claim.record.number)])
 
     def stop(self) -> None:
         """Leave the copy to be resumed, if the claim is still held."""
@@ -250,13 +250,13 @@ class Held:
         except TargetBusyError:
             return  # dropped, or taken over: another's now
         except TiffStackError as exc:  # the disk is full, or the store gone: that is the failure
-            _LOG.warning("the claim on %s stays: %s", self.claim.place.url, exc)
+            _LOG.warning("the claim on %s stays: %s", self.claim.folder.url, exc)
 
     def release(self) -> None:
         """Remove this claim and those before it: the copy is complete."""
         self._end()
-        place, own = self.claim.place, self.claim.record.number
-        place.remove([_key(number) for number in _numbers(place) if number <= own])
+        folder, own = self.claim.folder, self.claim.record.number
+        folder.remove([_key(number) for number in _numbers(folder) if number <= own])
 
     def _end(self) -> None:
         """Stop renewing the claim."""
@@ -268,14 +268,14 @@ class Held:
             try:
                 self.renew()
             except TiffStackError as exc:  # units find the problem themselves
-                _LOG.warning("the claim on %s was not renewed: %s", self.claim.place.url, exc)
+                _LOG.warning("the claim on %s was not renewed: %s", self.claim.folder.url, exc)
 
 
-def _busy(place: Folder, record: Record | None) -> TargetBusyError:
+def _busy(folder: Folder, record: Record | None) -> TargetBusyError:
     who = record or "another process"
     return TargetBusyError(
-        f"{who} is writing {place.url} at this moment; wait for it, or give another URL",
-        url=place.url,
+        f"{who} is writing {folder.url} at this moment; wait for it, or give another URL",
+        url=folder.url,
     )
 
 
@@ -283,27 +283,27 @@ def _key(number: int) -> str:
     return f"{CLAIMS}/claim-{number:05d}.json"
 
 
-def _numbers(place: Folder) -> list[int]:
+def _numbers(folder: Folder) -> list[int]:
     """Return the numbers of the claims on a copy, ascending."""
     return sorted(
         int(name[6:-5])
-        for name in place.names(CLAIMS)
+        for name in folder.names(CLAIMS)
         if name.startswith("claim-") and name.endswith(".json")
     )
 
 
-def _read(place: Folder, number: int) -> Record | None:
+def _read(folder: Folder, number: int) -> Record | None:
     """Return a claim, None if it does not exist."""
-    with place.write_errors():
-        path = f"{place.path}/{_key(number)}"
+    with folder.write_errors():
+        path = f"{folder.path}/{_key(number)}"
         try:
-            content = place.filesystem.cat_file(path)
+            content = folder.filesystem.cat_file(path)
             try:
                 fields = json.loads(content)
                 return Record(**{k: v for k, v in fields.items() if k != "version"})
             except (ValueError, TypeError):
                 # created and not yet filled, or truncated by a crash: its age decides
-                beat = place.filesystem.modified(path).timestamp()
+                beat = folder.filesystem.modified(path).timestamp()
                 return Record(number, "", "", "", 0, beat, "writing", False, {})
         except FileNotFoundError:
             return None

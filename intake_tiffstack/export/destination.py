@@ -22,7 +22,7 @@ _is_chunk = re.compile(r"(c|(c[/.])?\d+([/.]\d+)*)").fullmatch
 class Destination:
     """What exists at the destination of a copy."""
 
-    place: Folder
+    folder: Folder
     sizes: Mapping[str, int]
     """The names of all objects below it, and their sizes in bytes."""
     claim: Record | None
@@ -50,7 +50,7 @@ class Destination:
 
     def refresh(self) -> Destination:
         """Return the present state, with the same last claim; one listing."""
-        return replace(self, sizes=self.place.find_sizes())
+        return replace(self, sizes=self.folder.find_sizes())
 
     def choose_action(
         self, spec: Mapping[str, Any], *, overwrite: bool, resume: bool
@@ -86,9 +86,9 @@ class Destination:
             self._refuse_foreign()
             return "clear"
         raise TargetExistsError(
-            f"{self.place.url} holds a copy that is not whole, of {_difference(self.claim, spec)}; "
-            "overwrite=True replaces it, or give another URL",
-            url=self.place.url,
+            f"{self.folder.url} holds a copy that is not whole, of {_difference(self.claim, spec)}"
+            "; overwrite=True replaces it, or give another URL",
+            url=self.folder.url,
         )
 
     def _refuse_foreign(self) -> None:
@@ -100,17 +100,17 @@ class Destination:
     def _exists(self, what: str, *, is_zarr: bool = True) -> TargetExistsError:
         advice = "overwrite=True replaces it" if is_zarr else "nothing but a Zarr is overwritten"
         return TargetExistsError(
-            f"{self.place.url} exists already ({what}) and is left as it is; {advice}; "
+            f"{self.folder.url} exists already ({what}) and is left as it is; {advice}; "
             "or give another URL",
-            url=self.place.url,
+            url=self.folder.url,
         )
 
 
-def inspect_destination(place: Folder) -> Destination:
+def inspect_destination(folder: Folder) -> Destination:
     """Return what exists at a folder: one listing, and one read if there are claims."""
-    sizes = place.find_sizes()
+    sizes = folder.find_sizes()
     has_claims = any(key.startswith(f"{CLAIMS}/") for key in sizes)
-    return Destination(place, sizes, last_claim(place) if has_claims else None)
+    return Destination(folder, sizes, last_claim(folder) if has_claims else None)
 
 
 def find_foreign(keys: Collection[str], *, is_whole: bool = True) -> str | None:

@@ -115,10 +115,10 @@ class Pass:
         for i, array in enumerate(self.arrays):
             yield from array.keys(self.region(unit, i))
 
-    def read(self, place: Folder, region: Slices) -> NDArray[Any]:
+    def read(self, folder: Folder, region: Slices) -> NDArray[Any]:
         """Return a region of the source in memory."""
         if isinstance(self.source, PlannedArray):
-            return self.source.read(place, region)
+            return self.source.read(folder, region)
         return np.asarray(self.source[region])
 
     def shrink(self, block: NDArray[Any], index: int) -> NDArray[Any]:
@@ -143,8 +143,8 @@ class Pass:
         for i, array in enumerate(self.arrays):
             counts = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
             places = np.linspace(0, math.prod(counts) - 1, SAMPLES // len(self.arrays) or 1)
-            for place in sorted({int(n) for n in places}):
-                at = np.unravel_index(place, counts)
+            for number in sorted({int(n) for n in places}):
+                at = np.unravel_index(number, counts)
                 yield WrittenPart(
                     i,
                     tuple(
@@ -187,13 +187,13 @@ def write_unit(job: Job, item: tuple[int, Unit]) -> int:
     StorageError
         If the store cannot be written.
     """
-    passes, place, claim = job
+    passes, folder, claim = job
     one_pass, unit = passes[item[0]], item[1]
-    block = one_pass.read(place, one_pass.region(unit))
+    block = one_pass.read(folder, one_pass.region(unit))
     claim.check()  # after the slow read, and before anything is changed
     for i, array in enumerate(one_pass.arrays):
         block = one_pass.shrink(block, i)
-        array.write(place, one_pass.region(unit, i), block)
+        array.write(folder, one_pass.region(unit, i), block)
     return one_pass.unit_nbytes(unit)
 
 
@@ -205,26 +205,26 @@ def check_part(job: Job, item: tuple[int, WrittenPart]) -> int:
     VerificationError
         If they differ. What holds the region is removed, so that the same call writes it again.
     """
-    passes, place, _ = job
+    passes, folder, _ = job
     one_pass, part = passes[item[0]], item[1]
     array, wider = one_pass.arrays[part.index], one_pass.source_region(part)
     if part.index == 0:
-        block = one_pass.read(place, wider)
+        block = one_pass.read(folder, wider)
     else:
-        block = one_pass.arrays[part.index - 1].read(place, wider)
+        block = one_pass.arrays[part.index - 1].read(folder, wider)
     expected = one_pass.shrink(block, part.index)
     try:
-        found = _bytes(array.read(place, part.region))
+        found = _bytes(array.read(folder, part.region))
     except (RuntimeError, ValueError, zlib.error, EOFError):
         found = None  # codecs and Zarr raise these for damaged chunks
     if found != _bytes(expected.astype(array.dtype, copy=False)):
-        place.remove(list(array.keys(part.region)))
+        folder.remove(list(array.keys(part.region)))
         where = ", ".join(f"{s.start}:{s.stop}" for s in part.region)
         raise VerificationError(
-            f"{place.url}: the region [{where}] of the array {array.path or '/'!r} does not read "
+            f"{folder.url}: the region [{where}] of the array {array.path or '/'!r} does not read "
             "back as it was written; it was removed, and the same call writes it again "
             "(verify=False accepts a compressor that changes values)",
-            url=place.url,
+            url=folder.url,
         )
     return expected.nbytes
 

@@ -64,22 +64,22 @@ class PlannedArray:
         """Size in bytes, not compressed."""
         return math.prod(self.shape) * self.dtype.itemsize
 
-    def open(self, place: Folder, *, read_only: bool) -> zarr.Array[Any]:
+    def open(self, folder: Folder, *, read_only: bool) -> zarr.Array[Any]:
         """Return the array, to write or read chunks; no request to the store."""
         return zarr.Array(
             zarr.AsyncArray(
                 self.metadata,
-                StorePath(open_zarr_store(place, read_only=read_only), self.path),
+                StorePath(open_zarr_store(folder, read_only=read_only), self.path),
                 # A chunk of zeros is written like any other: a missing one was never written.
                 config={"write_empty_chunks": True},
             )
         )
 
-    def write(self, place: Folder, region: Slices, block: NDArray[Any]) -> None:
+    def write(self, folder: Folder, region: Slices, block: NDArray[Any]) -> None:
         """Store a block whose edges are those of units."""
-        with place.write_errors():
-            array = self.open(place, read_only=False)
-            if not is_local(place.url):  # requests run concurrently
+        with folder.write_errors():
+            array = self.open(folder, read_only=False)
+            if not is_local(folder.url):  # requests run concurrently
                 array[region] = block
                 return
             encode = None if self.unit != self.chunks else find_encoder(self.metadata)
@@ -90,7 +90,7 @@ class PlannedArray:
                 else:
                     (key,) = self.keys(part)
                     native = inside.astype(self.dtype, copy=False)
-                    write_file(f"{place.path}/{key}", encode(native))
+                    write_file(f"{folder.path}/{key}", encode(native))
 
     def _units_of(self, region: Slices) -> Iterator[Slices]:
         """Yield the parts of a region that are written as a whole. Pure."""
@@ -100,10 +100,10 @@ class PlannedArray:
         )
         yield from itertools.product(*cuts)
 
-    def read(self, place: Folder, region: Slices) -> NDArray[Any]:
+    def read(self, folder: Folder, region: Slices) -> NDArray[Any]:
         """Return a region as it is stored."""
-        with place.read_errors():
-            return np.asarray(self.open(place, read_only=True)[region])
+        with folder.read_errors():
+            return np.asarray(self.open(folder, read_only=True)[region])
 
     def keys(self, region: Slices) -> Iterator[str]:
         """Yield the names, below the folder, of the objects that a region is stored in. Pure."""

@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 
 def write_copy(
-    place: Folder,
+    folder: Folder,
     passes: Sequence[Pass],
     documents: Callable[[], Mapping[str, bytes]],
     *,
@@ -68,7 +68,7 @@ def write_copy(
 
     Parameters
     ----------
-    place : Folder
+    folder : Folder
         Destination of the copy.
     passes : sequence of Pass
         A pass that reads what another wrote comes after it.
@@ -99,17 +99,17 @@ def write_copy(
     StorageError
         If a write fails. What is written stays, and the same call resumes.
     """
-    if place.url.endswith(".json"):  # marks a document of references
+    if folder.url.endswith(".json"):  # marks a document of references
         raise OptionError(
-            f"{place.url} is the name of a document of references; give format='references', or "
+            f"{folder.url} is the name of a document of references; give format='references', or "
             "another name"
         )
     arrays = [array for one_pass in passes for array in one_pass.arrays]
     spec = json.loads(json.dumps({"token": token, **_describe(arrays)}))
-    destination = inspect_destination(place)
+    destination = inspect_destination(folder)
     # refuses before anything is written
     destination.choose_action(spec, overwrite=overwrite, resume=resume)
-    with hold(place, spec, destination.claim) as held:
+    with hold(folder, spec, destination.claim) as held:
         # another writer may have come and gone before the claim
         destination = destination.refresh()
         try:
@@ -119,18 +119,18 @@ def write_copy(
             raise
         if action == "clear":
             held.renew(phase="clearing")
-            _clear(place, destination)
+            _clear(folder, destination)
         if action in ("start", "clear"):
             held.renew(phase="writing")
         if action != "finish":
             stored = destination.filled if action == "resume" else frozenset()
-            _write_units(place, passes, held.claim, stored, progress)
-            _require_all(place, passes)
+            _write_units(folder, passes, held.claim, stored, progress)
+            _require_all(folder, passes)
             if verify:
-                _verify(place, passes, held.claim, verify, progress)
+                _verify(folder, passes, held.claim, verify, progress)
             held.claim.check()
-        _write_documents(place, passes, documents())
-        place.remove([key for key in destination.stored if key.endswith(PARTIAL)])
+        _write_documents(folder, passes, documents())
+        folder.remove([key for key in destination.stored if key.endswith(PARTIAL)])
 
 
 def _describe(arrays: Sequence[PlannedArray]) -> dict[str, Any]:
@@ -139,14 +139,14 @@ def _describe(arrays: Sequence[PlannedArray]) -> dict[str, Any]:
     return {"paths": tokenize([array.path for array in arrays]), "arrays": list(kinds.values())}
 
 
-def _clear(place: Folder, destination: Destination) -> None:
+def _clear(folder: Folder, destination: Destination) -> None:
     """Remove existing contents, first the documents that make them a Zarr."""
     is_opening = [key for key in destination.stored if key.rpartition("/")[2] in OPENING]
-    place.remove(is_opening)
-    place.remove(destination.stored.difference(is_opening))
+    folder.remove(is_opening)
+    folder.remove(destination.stored.difference(is_opening))
 
 
-def _require_all(place: Folder, passes: Sequence[Pass]) -> None:
+def _require_all(folder: Folder, passes: Sequence[Pass]) -> None:
     """Raise if a written object does not exist; one listing.
 
     Raises
@@ -154,19 +154,21 @@ def _require_all(place: Folder, passes: Sequence[Pass]) -> None:
     StorageError
         If so: a missing chunk would read as zeros.
     """
-    found = place.find()
+    found = folder.find()
     for one_pass in passes:
         for unit in one_pass.units():
             for key in one_pass.keys(unit):
                 if key not in found:
                     raise StorageError(
-                        f"{place.url}: {key} was written and does not exist. Do all workers "
+                        f"{folder.url}: {key} was written and does not exist. Do all workers "
                         "share this location? (They do not share a local path or memory://.)",
-                        url=place.url,
+                        url=folder.url,
                     )
 
 
-def _write_documents(place: Folder, passes: Sequence[Pass], documents: Mapping[str, bytes]) -> None:
+def _write_documents(
+    folder: Folder, passes: Sequence[Pass], documents: Mapping[str, bytes]
+) -> None:
     """Write the documents of all arrays and groups, the one that opens the root last."""
     found = dict(documents)
     for one_pass in passes:
@@ -175,14 +177,14 @@ def _write_documents(place: Folder, passes: Sequence[Pass], documents: Mapping[s
             found |= {start + name: content for name, content in array.documents.items()}
     at_root = [key for key in found if "/" not in key]
     below = [key for key in found if "/" in key]  # a plate has thousands
-    for _ in map_concurrently(lambda key: place.write_document(key, found[key]), below):
+    for _ in map_concurrently(lambda key: folder.write_document(key, found[key]), below):
         pass
     for key in sorted(at_root, key=OPENING.__contains__):
-        place.write_document(key, found[key])
+        folder.write_document(key, found[key])
 
 
 def _write_units(
-    place: Folder,
+    folder: Folder,
     passes: Sequence[Pass],
     claim: Claim,
     stored: frozenset[str],
@@ -210,12 +212,12 @@ def _write_units(
         reported(progress, total, title="export", unit="B", done=total - left) as advance,
     ):
         for wave, units in zip(waves, todo, strict=True):
-            for nbytes in workers.run(write_unit, (wave, place, claim), units):
+            for nbytes in workers.run(write_unit, (wave, folder, claim), units):
                 advance(nbytes)
 
 
 def _verify(
-    place: Folder, passes: Sequence[Pass], claim: Claim, verify: Verify, progress: Progress
+    folder: Folder, passes: Sequence[Pass], claim: Claim, verify: Verify, progress: Progress
 ) -> None:
     """Read some or all of the copy back and compare it with its source."""
     if verify == "sample":
@@ -226,7 +228,7 @@ def _verify(
         reported(progress, total, title="verify", unit="B") as advance,
     ):
         parts = _all_parts(passes) if verify == "all" else _samples(passes)
-        for nbytes in workers.run(check_part, (tuple(passes), place, claim), parts):
+        for nbytes in workers.run(check_part, (tuple(passes), folder, claim), parts):
             advance(nbytes)
 
 

@@ -96,7 +96,7 @@ def write_zarr(
         If a write fails; the message names the URL and the reason. What was written until then
         stays, does not open as a Zarr, and is resumed by the same call.
     """
-    place = Folder.at(url, storage_options)
+    folder = Folder.at(url, storage_options)
     shape, itemsize = tuple(source.shape), source.dtype.itemsize
     dims = checked_dims(dims, shape)
     attributes = encode_attributes(dict(zip(dims, shape, strict=True)), coords, attrs, zarr_format)
@@ -120,7 +120,7 @@ def write_zarr(
         most_bytes=setting_bytes("block_bytes"),
     )
     write_copy(
-        place,
+        folder,
         [Pass(source, (array,), blocks)],
         dict,  # no groups
         token=tokenize(source),

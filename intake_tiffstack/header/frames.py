@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from intake_tiffstack.codecs import Codec, find_codec
 from intake_tiffstack.errors import UnreadableFileError, UnsupportedFileError
-from intake_tiffstack.header.codecs import Codec, find_codec
 from intake_tiffstack.header.direct import DirectDecoder, find_direct_decoder
 from intake_tiffstack.header.tiff_file import FILE_FAULTS, advice_for, short_text
 

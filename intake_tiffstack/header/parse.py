@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from intake_tiffstack.codecs import find_codec
 from intake_tiffstack.errors import (
     OptionError,
     TiffStackError,
@@ -17,7 +18,6 @@ from intake_tiffstack.errors import (
     UnreadableFileError,
     UnsupportedFileError,
 )
-from intake_tiffstack.header.codecs import find_codec
 from intake_tiffstack.header.dim_names import name_dims
 from intake_tiffstack.header.frames import RawFrames, SegmentedFrames, locate_frames
 from intake_tiffstack.header.header_bytes import HeaderBytes, open_header

@@ -5,13 +5,13 @@ from __future__ import annotations
 from intake_tiffstack.persist.choose import choose_copy
 from intake_tiffstack.persist.key import pixel_key
 from intake_tiffstack.persist.open import PersistedStack
-from intake_tiffstack.persist.store import Generation, Shelf
+from intake_tiffstack.persist.store import CollectionCopies, Generation
 from intake_tiffstack.persist.write import none_persisted, persist_again, persist_collection
 
 __all__ = [
+    "CollectionCopies",
     "Generation",
     "PersistedStack",
-    "Shelf",
     "choose_copy",
     "none_persisted",
     "persist_again",

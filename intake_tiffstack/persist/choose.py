@@ -24,7 +24,7 @@ from intake_tiffstack.persist.file_record import (
 )
 from intake_tiffstack.persist.key import pixel_key
 from intake_tiffstack.persist.open import PersistedStack
-from intake_tiffstack.persist.store import Shelf
+from intake_tiffstack.persist.store import CollectionCopies
 from intake_tiffstack.persist.write import none_persisted, persist_again
 from intake_tiffstack.stack import TiffStack
 
@@ -86,20 +86,20 @@ def choose_copy(
 
 def _open_current(options: Options, mode: str, keep: Keep) -> PersistedStack | None:
     """Return the copy that counts, opened; None where there is none."""
-    shelf = Shelf.of(pixel_key(options))
-    generation = shelf.current()
+    copies = CollectionCopies.of(pixel_key(options))
+    generation = copies.current()
     while generation is not None:
-        copy = keep(PersistedStack(options, shelf, generation))
+        copy = keep(PersistedStack(options, copies, generation))
         try:
             _ = copy.collection  # opened by this, it stays so
         except FilesNotFoundError:
-            before, generation = generation, shelf.current()
+            before, generation = generation, copies.current()
             if generation is not None and generation.token == before.token:
                 raise  # else others went on in the meantime
         else:
             return copy
     if mode == "always":
-        raise none_persisted(options, shelf)
+        raise none_persisted(options, copies)
     return None
 
 
@@ -135,7 +135,7 @@ def _holds(stack: TiffStack, copy: PersistedStack) -> bool:
         return True
     message = f"{what} is stale, {_THEN[options.on_stale]}: {'; '.join(reasons)}"
     if options.on_stale == "error":
-        raise FileChangedError(message, url=copy.shelf.url)
+        raise FileChangedError(message, url=copy.copies.url)
     warn(message)
     if options.on_stale == "original" and stack.collection.discovery.listing.files != files:
         stack.relist()  # what it listed is older than what was seen now

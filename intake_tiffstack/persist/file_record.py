@@ -159,7 +159,7 @@ def pack_seen(seen: Discovery) -> bytes:
             "kinds": [asdict(kind) | {"dtype": str(kind.dtype)} for kind in kinds],
             "of_rows": [[row, places[kind]] for row, kind in seen.structures.items()],
         },
-        "described": [[row, _spelled(asdict(file))] for row, file in seen.described.items()],
+        "described": [[row, _to_record(asdict(file))] for row, file in seen.described.items()],
     }
     return gzip.compress(json.dumps(stored).encode(), compresslevel=3, mtime=0)
 
@@ -172,27 +172,27 @@ def _hidden_pattern(listing: Listing) -> str | None:
     return hide_in_text(listing.root + listing.pattern).removeprefix(root)
 
 
-def _spelled(value: Any) -> Any:
+def _to_record(value: Any) -> Any:
     """Return a value as JSON has it, tuples marked, without secrets inside its texts."""
     if isinstance(value, Mapping):
-        return {key: _spelled(item) for key, item in value.items()}
+        return {key: _to_record(item) for key, item in value.items()}
     if isinstance(value, tuple):
-        return {_TUPLE: [_spelled(item) for item in value]}
+        return {_TUPLE: [_to_record(item) for item in value]}
     if isinstance(value, list):
-        return [_spelled(item) for item in value]
+        return [_to_record(item) for item in value]
     if isinstance(value, np.generic):
         return value.item()
     return hide_in_text(value) if isinstance(value, str) else value
 
 
-def _revived(stored: Any) -> Any:
-    """Return the value that :func:`_spelled` was given."""
+def _from_record(stored: Any) -> Any:
+    """Return the value that :func:`_to_record` was given."""
     if isinstance(stored, list):
-        return [_revived(item) for item in stored]
+        return [_from_record(item) for item in stored]
     if isinstance(stored, Mapping):
         if set(stored) == {_TUPLE}:
-            return tuple(_revived(item) for item in stored[_TUPLE])
-        return {key: _revived(item) for key, item in stored.items()}
+            return tuple(_from_record(item) for item in stored[_TUPLE])
+        return {key: _from_record(item) for key, item in stored.items()}
     return stored
 
 
@@ -242,4 +242,4 @@ def _structure(stored: Mapping[str, Any]) -> Structure:
 def _file_metadata(stored: Mapping[str, Any]) -> FileMetadata:
     """Return what a file said, as far as this version and the one that stored it both know it."""
     known = {field.name for field in fields(FileMetadata)}
-    return FileMetadata(**{key: _revived(item) for key, item in stored.items() if key in known})
+    return FileMetadata(**{key: _from_record(item) for key, item in stored.items() if key in known})

@@ -20,7 +20,7 @@ from intake_tiffstack.copies.zarr_pixels import read_pixels
 from intake_tiffstack.copies.zarr_store import open_zarr_store
 from intake_tiffstack.errors import FileChangedError, FilesNotFoundError, StorageError
 from intake_tiffstack.options import Options
-from intake_tiffstack.persist.store import Generation, Shelf
+from intake_tiffstack.persist.store import CollectionCopies, Generation
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.stack import TiffStack
 from intake_tiffstack.storage.folder import Folder
@@ -91,9 +91,9 @@ class CopyArray(LazyArray):
 
     def _read_into(self, out: NDArray[Any], ranges: tuple[range, ...]) -> None:
         """Fill *out* with a region of the copy."""
-        place = Folder.at(self.url, self.storage_options)
+        folder = Folder.at(self.url, self.storage_options)
         try:
-            read_pixels(place, self.metadata, ranges, out, require_chunks=True)
+            read_pixels(folder, self.metadata, ranges, out, require_chunks=True)
         except FilesNotFoundError as exc:
             raise FileChangedError(
                 f"the copy at {self.url} was removed since this array was made from it, or a part "
@@ -112,54 +112,54 @@ class PersistedStack(TiffStack):
     ----------
     options : Options
         Of the collection; those that decide pixels are the ones that the copy was made with.
-    shelf : Shelf
+    copies : CollectionCopies
     generation : Generation
         The copy.
     """
 
-    def __init__(self, options: Options, shelf: Shelf, generation: Generation) -> None:
+    def __init__(self, options: Options, copies: CollectionCopies, generation: Generation) -> None:
         super().__init__(options)
-        self.shelf = shelf
+        self.copies = copies
         self.generation = generation
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (PersistedStack, (self.options, self.shelf, self.generation))
+        return (PersistedStack, (self.options, self.copies, self.generation))
 
     @property
     def collection(self) -> Collection:
         """The opened collection; opened at the first use."""
         with self._lock:
             if self._collection is None:
-                self._collection = _open_copy(self.options, self.shelf, self.generation)
+                self._collection = _open_copy(self.options, self.copies, self.generation)
             return self._collection
 
 
-def _open_copy(options: Options, shelf: Shelf, generation: Generation) -> Collection:
+def _open_copy(options: Options, copies: CollectionCopies, generation: Generation) -> Collection:
     """Return the collection over its copy: a few small reads."""
-    collection = open_collection(Examination(options, shelf.read_seen(generation.name)))
+    collection = open_collection(Examination(options, copies.read_seen(generation.name)))
     layout = collection.layout
-    place = Folder.at(shelf.pixels_url(generation.name), shelf.store.storage_options)
-    with place.read_errors():
+    folder = Folder.at(copies.pixels_url(generation.name), copies.store.storage_options)
+    with folder.read_errors():
         try:
-            pixels = zarr.open_array(open_zarr_store(place, read_only=True), mode="r")
+            pixels = zarr.open_array(open_zarr_store(folder, read_only=True), mode="r")
         except FileNotFoundError as exc:
             raise FilesNotFoundError(
-                f"{place.url}: the persisted copy is no longer there; unpersist() forgets it",
-                url=place.url,
+                f"{folder.url}: the persisted copy is no longer there; unpersist() forgets it",
+                url=folder.url,
             ) from exc
         except (KeyError, TypeError, ValueError) as exc:
-            raise StorageError(f"{place.url} is damaged: {exc!r}; persist anew") from exc
+            raise StorageError(f"{folder.url} is damaged: {exc!r}; persist anew") from exc
     if (pixels.shape, pixels.dtype) != (layout.shape, layout.dtype):
         raise StorageError(
-            f"{place.url} has {pixels.shape} {pixels.dtype}, but what is remembered of its files "
+            f"{folder.url} has {pixels.shape} {pixels.dtype}, but what is remembered of its files "
             f"makes {layout.shape} {layout.dtype}; persist anew",
-            url=place.url,
+            url=folder.url,
         )
     return replace(
         collection,
         array=CopyArray(
-            place.url,
-            place.storage_options,
+            folder.url,
+            folder.storage_options,
             pixels.metadata.update_attributes({}),  # no read needs them, and all workers get them
             generation.token,
             layout.dtype,

@@ -31,7 +31,7 @@ from intake_tiffstack.settings import setting
 from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.urls import absolute_url, is_local
 
-__all__ = ["Generation", "Shelf", "find_store", "store_options"]
+__all__ = ["CollectionCopies", "Generation", "find_store", "store_options"]
 
 _CURRENT = "current.json"
 _PIXELS = "pixels.zarr"
@@ -151,18 +151,18 @@ def _number(name: str) -> int:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class CollectionCopies:
     """The generations of one collection."""
 
     store: Folder
     key: str
 
     def __repr__(self) -> str:
-        return f"<Shelf {hide_in_text(self.url)}>"
+        return f"<CollectionCopies {hide_in_text(self.url)}>"
 
     @classmethod
     def of(cls, key: str) -> Self:
-        """Return the shelf for *key* in the store that is configured now; nothing is read."""
+        """Return the copies for *key* in the store that is configured now; nothing is read."""
         return cls(Folder.at(find_store()[0], store_options()), key)
 
     @property
@@ -248,16 +248,16 @@ class Shelf:
         start = f"{self.key}/{name}"
         with _others_may_remove():
             self.store.write_document(f"{start}/{_REMOVED}", b"")
-        place = Folder.at(f"{self.url}/{name}", self.store.storage_options)
-        while keys := place.find():
+        folder = Folder.at(f"{self.url}/{name}", self.store.storage_options)
+        while keys := folder.find():
             opening = {key for key in keys if key.rpartition("/")[2] in OPENING}
             now = opening or keys - {_REMOVED} or keys  # what opens it goes first, the mark last
             with _others_may_remove():
                 self.store.remove([f"{start}/{key}" for key in now])
         if is_local(self.store.url):  # where two remove at once, folders stay
-            for folder, _, _ in os.walk(place.path, topdown=False):
+            for path, _, _ in os.walk(folder.path, topdown=False):
                 with suppress(OSError):  # it is not empty, or gone
-                    os.rmdir(folder)
+                    os.rmdir(path)
 
 
 @contextmanager

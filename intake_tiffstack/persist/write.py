@@ -30,7 +30,7 @@ from intake_tiffstack.export.options import PersistOptions, check_options
 from intake_tiffstack.options import Options
 from intake_tiffstack.persist.file_record import spell_urlpath
 from intake_tiffstack.persist.key import pixel_key
-from intake_tiffstack.persist.store import Generation, Shelf, find_store
+from intake_tiffstack.persist.store import CollectionCopies, Generation, find_store
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.stack import TiffStack
@@ -71,18 +71,18 @@ def persist_collection(options: Options, *, ttl: float | None = None, **export: 
     stack = TiffStack(options)
     nbytes = stack.host_array.nbytes
     _check_limit(nbytes)
-    shelf = Shelf.of(pixel_key(options))
-    stored = {name: _spelled(value) for name, value in export.items() if name != "progress"}
-    generation = _plan_generation(stack, stored, before=shelf.current())
+    copies = CollectionCopies.of(pixel_key(options))
+    stored = {name: _to_record(value) for name, value in export.items() if name != "progress"}
+    generation = _plan_generation(stack, stored, before=copies.current())
     if export.get("progress") is not False:
-        print(f"persisting {format_bytes(nbytes)} at {hide_in_text(shelf.url)}")
-    shelf.remove_rest(generation.name)
-    _write(stack, shelf, generation, {**export, **_revived(stored)})
-    current = shelf.current()
+        print(f"persisting {format_bytes(nbytes)} at {hide_in_text(copies.url)}")
+    copies.remove_rest(generation.name)
+    _write(stack, copies, generation, {**export, **_from_record(stored)})
+    current = copies.current()
     if current is not None and _is_overtaken(generation, current):
         return current
     generation = generation.published_now(ttl, current)
-    shelf.publish(generation, stack.collection.discovery)
+    copies.publish(generation, stack.collection.discovery)
     return generation
 
 
@@ -119,19 +119,19 @@ def persist_again(options: Options, **export: Any) -> Generation:
     FilesNotFoundError
         If there is none.
     """
-    shelf = Shelf.of(pixel_key(options))
-    before = shelf.current()
+    copies = CollectionCopies.of(pixel_key(options))
+    before = copies.current()
     if before is None:
-        raise none_persisted(options, shelf)
-    return persist_collection(options, ttl=before.ttl, **{**_revived(before.export), **export})
+        raise none_persisted(options, copies)
+    return persist_collection(options, ttl=before.ttl, **{**_from_record(before.export), **export})
 
 
-def none_persisted(options: Options, shelf: Shelf) -> FilesNotFoundError:
+def none_persisted(options: Options, copies: CollectionCopies) -> FilesNotFoundError:
     """Return the error of a collection that has no copy."""
     return FilesNotFoundError(
-        f"there is no persisted copy of {spell_urlpath(options)} at {shelf.url}; persist() makes "
+        f"there is no persisted copy of {spell_urlpath(options)} at {copies.url}; persist() makes "
         "one",
-        url=shelf.url,
+        url=copies.url,
     )
 
 
@@ -175,10 +175,10 @@ def _check_limit(nbytes: int) -> None:
 
 
 def _write(
-    stack: TiffStack, shelf: Shelf, generation: Generation, export: Mapping[str, Any]
+    stack: TiffStack, copies: CollectionCopies, generation: Generation, export: Mapping[str, Any]
 ) -> None:
     """Write the pixels of a generation, unless another process does so first."""
-    url, storage_options = shelf.pixels_url(generation.name), shelf.store.storage_options
+    url, storage_options = copies.pixels_url(generation.name), copies.store.storage_options
     while True:
         try:
             stack.export(url, storage_options=storage_options, **export)
@@ -190,7 +190,7 @@ def _write(
             try:
                 open_zarr(url, storage_options)
             except FilesNotFoundError:  # it is not whole, or others went on and removed it
-                current = shelf.current()
+                current = copies.current()
                 if current is None or not _is_overtaken(generation, current):
                     raise
             return
@@ -201,10 +201,10 @@ def _is_overtaken(generation: Generation, current: Generation) -> bool:
     return current.name == generation.name or current.number > generation.number
 
 
-def _spelled(value: Any) -> Any:
+def _to_record(value: Any) -> Any:
     """Return an option of an export as JSON has it: codecs as their configuration.
 
-    >>> _spelled((1, 256, 256))
+    >>> _to_record((1, 256, 256))
     [1, 256, 256]
     """
     if isinstance(value, numcodecs.abc.Codec):
@@ -217,8 +217,8 @@ def _spelled(value: Any) -> Any:
         raise OptionError(f"persist() cannot remember {value!r}: {exc}") from exc
 
 
-def _revived(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options of an export from what :func:`_spelled` made of them."""
+def _from_record(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of an export from what :func:`_to_record` made of them."""
     codec = stored.get("compressor")
     if not isinstance(codec, Mapping) or "name" not in codec:
         return dict(stored)

@@ -17,11 +17,18 @@ from typing import Any
 
 import numpy as np
 
+from intake_tiffstack.codecs import CODECS, Codec
 from intake_tiffstack.errors import UnsupportedFileError
 from intake_tiffstack.header import Header, RawFrames, SegmentedFrames, Structure
-from intake_tiffstack.header.codecs import CODECS, Codec
 
-__all__ = ["Cut", "Reference", "common_cut", "cut_file", "fill_values", "find_references"]
+__all__ = [
+    "Chunking",
+    "Reference",
+    "chunk_file",
+    "common_chunking",
+    "fill_values",
+    "find_references",
+]
 
 CHUNK_BYTES = 2**22
 """About how much of a file that is not compressed makes a chunk: one request, and no more."""
@@ -30,7 +37,7 @@ ADVICE = "format='zarr' or 'ome-zarr' copies the pixels of any file"
 
 
 @dataclass(frozen=True)
-class Cut:
+class Chunking:
     """What chunks of a file are: the same for all files of a collection."""
 
     chunk: tuple[int, ...]
@@ -85,8 +92,10 @@ class Reference:
     count: int
 
 
-def cut_file(header: Header, structure: Structure, *, edges: Sequence[tuple[int, ...]]) -> Cut:
-    """Return how a file is cut.
+def chunk_file(
+    header: Header, structure: Structure, *, edges: Sequence[tuple[int, ...]]
+) -> Chunking:
+    """Return how a file is chunking.
 
     Parameters
     ----------
@@ -106,7 +115,7 @@ def cut_file(header: Header, structure: Structure, *, edges: Sequence[tuple[int,
         raise _refusal(header, "its pixels are stored as roots of their values (MD Gel)")
     frames = header.frames
     if isinstance(frames, RawFrames):
-        return Cut(_cut_raw(frames, structure, edges), frames.dtype, None, None)
+        return Chunking(_chunk_raw(frames, structure, edges), frames.dtype, None, None)
     coding, axes = frames.coding, _page_axes(header, frames, structure)
     if coding.codec.numcodecs is None:
         known = ", ".join(codec.name for codec in CODECS if codec.numcodecs is not None)
@@ -136,7 +145,7 @@ def cut_file(header: Header, structure: Structure, *, edges: Sequence[tuple[int,
                 f"its segments of {extent} along {dim} do not end where a file ends, and others "
                 "follow",
             )
-    return Cut(
+    return Chunking(
         chunk=chunk,
         dtype=coding.dtype,
         codec=coding.codec if coding.codec.numcodecs else None,
@@ -145,13 +154,14 @@ def cut_file(header: Header, structure: Structure, *, edges: Sequence[tuple[int,
     )
 
 
-def common_cut(one: Cut, other: Cut) -> Cut | None:
-    """Return a cut that fits both, None where there is none.
+def common_chunking(one: Chunking, other: Chunking) -> Chunking | None:
+    """Return a chunking that fits both, None where there is none.
 
     Of pixels that lie as they are any part of a run is one: pages where a file has gaps.
 
     >>> dtype = np.dtype("<u2")
-    >>> common_cut(Cut((8, 64, 64), dtype, None, None), Cut((1, 64, 64), dtype, None, None)).chunk
+    >>> volume, page = (Chunking((n, 64, 64), dtype, None, None) for n in (8, 1))
+    >>> common_chunking(volume, page).chunk
     (1, 64, 64)
     """
     if one == other:
@@ -161,7 +171,9 @@ def common_cut(one: Cut, other: Cut) -> Cut | None:
     return replace(one, chunk=tuple(map(math.gcd, one.chunk, other.chunk)))
 
 
-def find_references(header: Header, structure: Structure, cut: Cut) -> Iterator[Reference]:
+def find_references(
+    header: Header, structure: Structure, chunking: Chunking
+) -> Iterator[Reference]:
     """Yield the chunks that are in the file; those that are not are left to the fill value.
 
     Raises
@@ -171,18 +183,22 @@ def find_references(header: Header, structure: Structure, cut: Cut) -> Iterator[
     """
     frames = header.frames
     if isinstance(frames, RawFrames):
-        yield from _find_raw(frames, structure, cut)
+        yield from _find_raw(frames, structure, chunking)
         return
     lead = structure.shape[: len(structure.shape) - structure.page_ndim]
     axes = _page_axes(header, frames, structure)
-    page = [-(-n // c) for n, c in zip(structure.page_shape, cut.chunk[len(lead) :], strict=True)]
+    page = [
+        -(-n // c) for n, c in zip(structure.page_shape, chunking.chunk[len(lead) :], strict=True)
+    ]
     # segments are counted along TIFF's own dims, of which the page has those that it needs
     grid = [frames.grid[axis] if axis < 4 else 1 for axis in axes]
     if grid != page or math.prod(grid) != frames.offsets.shape[1]:
         raise _refusal(header, "its segments do not line up with the dims of a page")
     is_there = (frames.offsets > 0) & (frames.counts > 0)
-    if cut.codec is None and (frames.counts[is_there] != cut.nbytes).any():
-        raise _refusal(header, f"its segments are of unequal size, not of {cut.nbytes} bytes each")
+    if chunking.codec is None and (frames.counts[is_there] != chunking.nbytes).any():
+        raise _refusal(
+            header, f"its segments are of unequal size, not of {chunking.nbytes} bytes each"
+        )
     for frame, segment in np.argwhere(is_there).tolist():
         place = (*np.unravel_index(frame, lead), *np.unravel_index(segment, grid))
         yield Reference(
@@ -226,7 +242,7 @@ def _raw_lead(frames: RawFrames, structure: Structure) -> int:
     return 0 if len(frames.offsets) == 1 else len(structure.shape) - structure.page_ndim
 
 
-def _cut_raw(
+def _chunk_raw(
     frames: RawFrames, structure: Structure, edges: Sequence[tuple[int, ...]]
 ) -> tuple[int, ...]:
     """Return chunks of about CHUNK_BYTES, each one run of bytes."""
@@ -236,7 +252,7 @@ def _cut_raw(
     left = max(CHUNK_BYTES // frames.dtype.itemsize, 1)
     is_cut = False
     for dim in reversed(range(lead, len(chunk))):
-        if is_cut:  # what lies outside of a dim that is cut is not in the same run
+        if is_cut:  # what lies outside of a dim that is chunking is not in the same run
             chunk[dim] = 1
             continue
         whole = chunk[dim]
@@ -246,16 +262,18 @@ def _cut_raw(
     return tuple(chunk)
 
 
-def _find_raw(frames: RawFrames, structure: Structure, cut: Cut) -> Iterator[Reference]:
+def _find_raw(frames: RawFrames, structure: Structure, chunking: Chunking) -> Iterator[Reference]:
     """Yield the chunks of frames that lie in the file as they are."""
     lead = _raw_lead(frames, structure)
     inner = structure.shape[lead:]
-    strides = [math.prod(inner[i + 1 :]) * cut.dtype.itemsize for i in range(len(inner))]
-    grid = [n // c for n, c in zip(inner, cut.chunk[lead:], strict=True)]
+    strides = [math.prod(inner[i + 1 :]) * chunking.dtype.itemsize for i in range(len(inner))]
+    grid = [n // c for n, c in zip(inner, chunking.chunk[lead:], strict=True)]
     for number, offset in enumerate(frames.offsets.tolist()):
         if offset < 0:
             continue
         frame = np.unravel_index(number, structure.shape[:lead]) if lead else ()
         for place in np.ndindex(*grid):
-            start = sum(i * c * s for i, c, s in zip(place, cut.chunk[lead:], strides, strict=True))
-            yield Reference((*map(int, frame), *place), offset + start, cut.nbytes)
+            start = sum(
+                i * c * s for i, c, s in zip(place, chunking.chunk[lead:], strides, strict=True)
+            )
+            yield Reference((*map(int, frame), *place), offset + start, chunking.nbytes)

@@ -27,9 +27,9 @@ from intake_tiffstack.progress import Progress, reported
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.references.chunking import (
     ADVICE,
-    Cut,
-    common_cut,
-    cut_file,
+    Chunking,
+    chunk_file,
+    common_chunking,
     fill_values,
     find_references,
 )
@@ -90,9 +90,9 @@ def write_references(
     VerificationError
         If a chunk does not read as it does through this package; nothing is written.
     """
-    place, name = _split_target(url, storage_options)
+    folder, name = _split_target(url, storage_options)
     sizes = dict(zip(checked_dims(dims, source.shape), source.shape, strict=True))
-    target = place.below(name)
+    target = folder.below(name)
     if not overwrite and target.filesystem.exists(target.path):
         raise TargetExistsError(
             f"{target.url} exists already and is left as it is; overwrite=True replaces it, or "
@@ -106,7 +106,7 @@ def write_references(
     document = {"version": 1, "refs": {".zgroup": json.dumps({"zarr_format": 2}), **refs}}
     if verify:
         _verify(source, document, verify)
-    place.write_document(name, json.dumps(document).encode())
+    folder.write_document(name, json.dumps(document).encode())
 
 
 def _split_target(
@@ -122,11 +122,12 @@ def _split_target(
     return Folder.at(folder, storage_options), name
 
 
-def _refer(source: StackArray, progress: Progress, cut: Cut | None = None) -> dict[str, Any]:
+def _refer(
+    source: StackArray, progress: Progress, chunking: Chunking | None = None
+) -> dict[str, Any]:
     """Return all references by the name of the chunk, and ``.zarray``; headers are read.
 
-    *cut* is known to fit some of the files; where it turns out not to fit all, they are all cut
-    anew.
+    *chunking* is known to fit some of the files; if it does not fit all, all are chunked anew.
     """
     layout = source.layout
     filled: set[float] = {source.options.fill_value} if (layout.cells < 0).any() else set()
@@ -138,28 +139,28 @@ def _refer(source: StackArray, progress: Progress, cut: Cut | None = None) -> di
     with reported(progress, len(rows), title="references", unit="files") as advance:
         for cell, (header, structure) in zip(cells, headers, strict=True):
             _refuse_unequal(header, structure, layout, cell)
-            own = cut_file(header, structure, edges=edges)
-            both = own if cut is None else common_cut(cut, own)
+            own = chunk_file(header, structure, edges=edges)
+            both = own if chunking is None else common_chunking(chunking, own)
             if both is None:
-                raise _unequal(header, own, cut)
-            if found and both != cut:
+                raise _unequal(header, own, chunking)
+            if found and both != chunking:
                 return _refer(source, progress, both)
-            cut = both
+            chunking = both
             filled |= fill_values(header)
-            start, url = _first_chunk(layout, cell, cut), _plain_url(header.file.url)
-            for reference in find_references(header, structure, cut):
+            start, url = _first_chunk(layout, cell, chunking), _plain_url(header.file.url)
+            for reference in find_references(header, structure, chunking):
                 place = list(start)
                 for dim, i in zip(dims, reference.place, strict=True):
                     place[dim] += i
                 found[".".join(map(str, place))] = [url, reference.offset, reference.count]
             advance(1)
-    if cut is None:
+    if chunking is None:
         raise OptionError("there is no file to refer to")
-    return {".zarray": json.dumps(_describe_array(layout, cut, dims, filled)), **found}
+    return {".zarray": json.dumps(_describe_array(layout, chunking, dims, filled)), **found}
 
 
-def _unequal(header: Header, own: Cut, cut: Cut | None) -> UnsupportedFileError:
-    others = "" if cut is None else f", those of files before it {_describe(cut)}"
+def _unequal(header: Header, own: Chunking, chunking: Chunking | None) -> UnsupportedFileError:
+    others = "" if chunking is None else f", those of files before it {_describe(chunking)}"
     return UnsupportedFileError(
         f"{header.file.url} cannot be referred to: its segments are {_describe(own)}{others}; "
         f"{ADVICE}",
@@ -168,14 +169,14 @@ def _unequal(header: Header, own: Cut, cut: Cut | None) -> UnsupportedFileError:
 
 
 def _describe_array(
-    layout: Layout, cut: Cut, dims: Sequence[int], filled: set[float]
+    layout: Layout, chunking: Chunking, dims: Sequence[int], filled: set[float]
 ) -> dict[str, Any]:
     """Return the metadata of the array, in Zarr's format 2."""
     chunk = [1] * len(layout.dims)
-    for dim, extent in zip(dims, cut.chunk, strict=True):
+    for dim, extent in zip(dims, chunking.chunk, strict=True):
         chunk[dim] = extent
-    cut_dims = [dim for dim, extent in zip(dims, cut.chunk, strict=True) if extent > 1]
-    if cut_dims != sorted(cut_dims):
+    chunked_dims = [dim for dim, extent in zip(dims, chunking.chunk, strict=True) if extent > 1]
+    if chunked_dims != sorted(chunked_dims):
         raise OptionError(
             f"the dims {', '.join(layout.names)} are not in the order that the files have "
             f"({', '.join(layout.file_dims)}): references move no pixel; leave `dims` as it is by "
@@ -187,16 +188,18 @@ def _describe_array(
             f"pixels that no file has are of several values ({', '.join(map(str, filled))}), and a "
             f"Zarr has one; {ADVICE}"
         )
-    fill = cut.dtype.type(next(iter(filled))).item() if filled else None  # else xarray masks it
+    fill = (
+        chunking.dtype.type(next(iter(filled))).item() if filled else None
+    )  # else xarray masks it
     return {
         "zarr_format": 2,
         "shape": list(layout.shape),
         "chunks": chunk,
-        "dtype": cut.dtype.str,
+        "dtype": chunking.dtype.str,
         "fill_value": _as_json(fill),
         "order": "C",
         "dimension_separator": ".",
-        **cut.codecs(chunk, dims),
+        **chunking.codecs(chunk, dims),
     }
 
 
@@ -224,13 +227,13 @@ def _edges(layout: Layout) -> list[tuple[int, ...]]:
     return [layout.dims[dim].offsets or (0, layout.dims[dim].size) for dim in _file_dims(layout)]
 
 
-def _first_chunk(layout: Layout, cell: Sequence[int], cut: Cut) -> list[int]:
+def _first_chunk(layout: Layout, cell: Sequence[int], chunking: Chunking) -> list[int]:
     """Return the place of a file's first chunk along each dim of the result."""
     place = []
     for dim in layout.dims:
         at = 0 if dim.axis is None else cell[dim.axis]
         if dim.offsets is not None and dim.file_dim is not None:
-            at = dim.offsets[at] // cut.chunk[dim.file_dim]
+            at = dim.offsets[at] // chunking.chunk[dim.file_dim]
         place.append(at)
     return place
 
@@ -268,10 +271,10 @@ def _span(offsets: Sequence[int], position: int) -> int:
     return offsets[position + 1] - offsets[position]
 
 
-def _describe(cut: Cut) -> str:
-    codec = "not compressed" if cut.codec is None else cut.codec.name
-    return f"{'x'.join(map(str, cut.chunk))} {cut.dtype.str}, {codec}" + (
-        ", with a predictor" if cut.predictor_dim is not None else ""
+def _describe(chunking: Chunking) -> str:
+    codec = "not compressed" if chunking.codec is None else chunking.codec.name
+    return f"{'x'.join(map(str, chunking.chunk))} {chunking.dtype.str}, {codec}" + (
+        ", with a predictor" if chunking.predictor_dim is not None else ""
     )
 
 

@@ -142,13 +142,13 @@ def limits_of(dtype: np.dtype[Any], window: tuple[float, float]) -> tuple[float,
 
 
 def find_windows(
-    place: Folder, arrays: Sequence[PlannedArray], channel_axis: int | None, count: int
+    folder: Folder, arrays: Sequence[PlannedArray], channel_axis: int | None, count: int
 ) -> list[Window]:
     """Return the display window of each channel, from a few planes of the written copy.
 
     Parameters
     ----------
-    place : Folder
+    folder : Folder
         Of the copy.
     arrays : sequence of PlannedArray
         The last level of each image, already written.
@@ -165,7 +165,7 @@ def find_windows(
         planes = [
             plane
             for array in chosen
-            for plane in _sample(place, array, channel_axis, channel, per_array)
+            for plane in _sample(folder, array, channel_axis, channel, per_array)
         ]
         varied = [plane for plane in planes if (plane != plane[0]).any()]  # not blank ones
         windows.append(_window_of(np.concatenate(varied or planes)))
@@ -173,7 +173,7 @@ def find_windows(
 
 
 def _sample(
-    place: Folder, array: PlannedArray, channel_axis: int | None, channel: int, count: int
+    folder: Folder, array: PlannedArray, channel_axis: int | None, channel: int, count: int
 ) -> list[NDArray[Any]]:
     """Return the pixels of some planes of a channel."""
     outer = list(array.shape[:-2])
@@ -191,7 +191,7 @@ def _sample(
         if channel_axis is not None:
             at[channel_axis] = channel
         region = (*(slice(i, i + 1) for i in at), *middle)
-        found.append(array.read(place, region).ravel())
+        found.append(array.read(folder, region).ravel())
     return found
 
 
@@ -263,20 +263,20 @@ class ChannelDisplay:
         return cls(tuple(called), tuple(chosen), as_is | given)
 
     def channels(
-        self, place: Folder, arrays: Sequence[PlannedArray], channel_axis: int | None
+        self, folder: Folder, arrays: Sequence[PlannedArray], channel_axis: int | None
     ) -> list[Channel]:
         """Return the settings of each channel; reads a few planes if windows are not given.
 
         Parameters
         ----------
-        place : Folder
+        folder : Folder
         arrays : sequence of PlannedArray
         channel_axis : int, optional
             See :func:`find_windows`.
         """
         windows = dict(self.windows)
         if len(windows) < len(self.names):
-            found = find_windows(place, arrays, channel_axis, len(self.names))
+            found = find_windows(folder, arrays, channel_axis, len(self.names))
             windows = {**dict(enumerate(found)), **windows}
         dtype = arrays[0].dtype
         return [

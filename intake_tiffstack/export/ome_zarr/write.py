@@ -114,7 +114,7 @@ progress
         See :func:`~intake_tiffstack.export.zarr_array.write_zarr`.
     """
     _check_version(version, zarr_format)
-    place, reduce = Folder.at(url, storage_options), find_reduce(downsample)
+    folder, reduce = Folder.at(url, storage_options), find_reduce(downsample)
     sizes = dict(zip(checked_dims(dims, source.shape), source.shape, strict=True))
     images = find_images(sizes, coords, attrs, sel or {}, present)
     sources = (source, *pyramid)
@@ -139,7 +139,7 @@ progress
         for one_pass in place_passes(of_one_image, pixels, position.path)
     ]
     display = _find_display(images, attrs, source.dtype, colors, windows)
-    title = name or _title(place)
+    title = name or _title(folder)
     kept = to_strict_json(attrs, "attrs")
     description = Description(version, title, images, planned, downsample, source.dtype, kept)
     description.documents([])  # refuses what cannot be stored before anything is written
@@ -149,10 +149,10 @@ progress
             return description.documents([])
         count = len(of_one_image)
         last = [one_pass.arrays[-1] for one_pass in passes[count - 1 :: count]]
-        return description.documents(display.channels(place, last, images.channel_axis))
+        return description.documents(display.channels(folder, last, images.channel_axis))
 
     write_copy(
-        place,
+        folder,
         passes,
         documents,
         token=tokenize(sources, images.arrangement, images.chosen, planned, downsample),
@@ -238,11 +238,11 @@ def _find_display(
     )
 
 
-def _title(place: Folder) -> str:
+def _title(folder: Folder) -> str:
     """Return the name of a folder without its suffixes.
 
     >>> _title(Folder.at("memory://lab/run 7.ome.zarr"))
     'run 7'
     """
-    name = place.url.rpartition("/")[2]
+    name = folder.url.rpartition("/")[2]
     return name.removesuffix(".zarr").removesuffix(".ome") or "image"
