@@ -8,18 +8,23 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import fsspec
 import intake
 import numpy as np
 import pytest
+import s3fs
 import tifffile
 import yaml
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from child_processes import FORKS
 from intake_tiffstack import TiffStackSource, add_to_catalog, open_stack
 from intake_tiffstack.driver.add_to_catalog import _with_entry
-from intake_tiffstack.errors import EntryError, OptionError
-from servers import S3Server
+from intake_tiffstack.errors import EntryError, OptionError, StorageError
+from intake_tiffstack.storage import shared_document
+from servers import Request, S3Server
 
 CATALOG = """\
 # The lab's catalog.
@@ -306,7 +311,8 @@ def test_the_file_is_replaced_as_a_whole_behind_a_link_too(tmp_path: Path) -> No
     add_to_catalog(TiffStackSource("/a.tif"), link, "new")
     assert link.is_symlink()
     assert "new" in yaml.safe_load(real.read_text())["sources"]
-    assert os.listdir(tmp_path / "real") == ["lab.yml"], "something was left behind"
+    left = sorted(os.listdir(tmp_path / "real"))
+    assert left == [".lab.yml.lock", "lab.yml"], "something was left behind"
     assert stat.S_IMODE(real.stat().st_mode) == 0o660, "the group may no longer write it"
 
 
@@ -335,6 +341,77 @@ def test_a_catalog_in_a_bucket(s3_server: S3Server) -> None:
     text = found.new.yaml()
     assert "s3://cats/lab/raw/*.tif" in text
     assert options["secret"] not in text
+
+
+def _add_entries(catalog: str, start: str) -> None:
+    for number in range(5):
+        add_to_catalog(TiffStackSource(f"/{start}{number}.tif"), catalog, f"{start}{number}")
+
+
+def test_processes_that_add_at_once_lose_no_entry(tmp_path: Path) -> None:
+    catalog = tmp_path / "lab.yml"
+    catalog.write_text(CATALOG)
+    processes = [FORKS.Process(target=_add_entries, args=(str(catalog), c)) for c in "wxyz"]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0, 0, 0]
+    expected = {f"{c}{number}" for c in "wxyz" for number in range(5)}
+    assert set(yaml.safe_load(catalog.read_text())["sources"]) == expected | {
+        "first",
+        "second",
+        "third",
+    }
+
+
+def test_a_lock_that_is_never_released_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_document, "LOCK_SECONDS", 0.05)
+    catalog = tmp_path / "lab.yml"
+    catalog.write_text(CATALOG)
+    with (
+        FileLock(tmp_path / ".lab.yml.lock"),
+        pytest.raises(StorageError, match=r"another process has held its lock .*\.lab\.yml\.lock"),
+    ):
+        add_to_catalog(TiffStackSource("/a.tif"), catalog, "new")
+    assert catalog.read_text() == CATALOG
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["a catalog", "none yet"])
+def test_another_writer_on_s3_between_read_and_write_loses_nothing(
+    s3_server: S3Server, is_there: bool
+) -> None:
+    options = s3_server.storage_options
+    url = f"s3://cats/{is_there}.yml"
+    s3_server.put("cats", {f"{is_there}.yml": CATALOG.encode()} if is_there else {"x": b""})
+    others = iter(["other1", "other2"])
+
+    def interfere(request: Request) -> None:
+        if request.method == "PUT" and (other := next(others, None)):
+            add_to_catalog(TiffStackSource("/b.tif"), url, other, storage_options=options)
+
+    s3_server.refuses = interfere
+    add_to_catalog(TiffStackSource("/a.tif"), url, "new", storage_options=options)
+    text = s3fs.S3FileSystem(**options).cat_file(url)
+    assert {"new", "other1", "other2"} <= set(yaml.safe_load(text)["sources"])
+
+
+def test_another_writer_in_a_store_without_conditions_is_found_after_the_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = fsspec.filesystem("memory")
+    store.pipe_file("/cats/lab.yml", CATALOG.encode())
+    lost = iter([True])
+    pipe_file = type(store).pipe_file
+
+    def overwritten(self: Any, path: str, value: bytes, **options: Any) -> None:
+        pipe_file(self, path, CATALOG.encode() if next(lost, False) else value, **options)
+
+    monkeypatch.setattr(type(store), "pipe_file", overwritten)
+    add_to_catalog(TiffStackSource("/a.tif"), "memory://cats/lab.yml", "new")
+    assert "new" in yaml.safe_load(store.cat_file("/cats/lab.yml"))["sources"]
 
 
 def test_no_secret_is_written(tmp_path: Path) -> None:

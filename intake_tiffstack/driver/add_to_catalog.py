@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import fields
 from io import StringIO
@@ -20,10 +19,11 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from ruamel.yaml.tokens import CommentToken
 
 from intake_tiffstack.driver import TiffStackSource
-from intake_tiffstack.errors import EntryError, FilesNotFoundError, OptionError
+from intake_tiffstack.errors import EntryError, OptionError
 from intake_tiffstack.options import Options
 from intake_tiffstack.stack import TiffStack
 from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.storage.shared_document import update_document
 from intake_tiffstack.storage.urls import absolute_url, is_local
 
 __all__ = ["add_to_catalog"]
@@ -46,7 +46,8 @@ def add_to_catalog(
     All other entries keep their values, comments, quotes and order; their indentation and spaces
     may become uniform, and a comment behind a comma inside braces is lost. Comments inside an
     entry that is replaced go with it. The file is written as a whole or not at all, and created if
-    missing.
+    missing. Of several processes that add entries at the same time, none loses any: see
+    :func:`~intake_tiffstack.storage.shared_document.update_document`.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def add_to_catalog(
     OptionError
         If *name* is not a non-empty text, or *source* is not a source.
     StorageError
-        If the file cannot be read or written.
+        If the file cannot be read, locked or written.
 
     Examples
     --------
@@ -88,25 +89,19 @@ def add_to_catalog(
     else:
         entry = _spell_source(source, folder)
         place = Folder.at(folder, storage_options)
-    text, mode = _read(place, file_name)
-    place.write_document(file_name, _with_entry(text, name, entry, url).encode())
-    if mode is not None:  # the lab may share the file
-        os.chmod(f"{place.path}/{file_name}", mode)
+    update_document(
+        place,
+        file_name,
+        lambda content: _with_entry(_decoded(content, url), name, entry, url).encode(),
+    )
 
 
-def _read(place: Folder, file_name: str) -> tuple[str, int | None]:
-    """Return the text of a file, empty if there is none, and its permissions if it is local."""
-    path = f"{place.path}/{file_name}"
+def _decoded(content: bytes | None, url: str) -> str:
+    """Return the text of a catalog, empty if there is none. Pure."""
     try:
-        with place.read_errors():
-            content: bytes = place.filesystem.cat_file(path)
-    except FilesNotFoundError:
-        return "", None
-    try:
-        text = content.decode()
+        return (content or b"").decode()
     except UnicodeDecodeError as exc:
-        raise EntryError(f"{place.url}/{file_name} cannot be read as a catalog: {exc}") from exc
-    return text, stat.S_IMODE(os.stat(path).st_mode) if is_local(place.url) else None
+        raise EntryError(f"{url} cannot be read as a catalog: {exc}") from exc
 
 
 def _as_source(options: Options) -> TiffStackSource:
