@@ -21,6 +21,8 @@ def format_value(value: Any) -> str:
     """
     if isinstance(value, np.datetime64):
         return str(np.datetime_as_string(value, unit="auto"))
+    if isinstance(value, np.timedelta64):
+        return str(value.item())
     return str(value)
 
 

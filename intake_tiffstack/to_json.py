@@ -16,7 +16,8 @@ __all__ = ["to_json", "to_strict_json"]
 def to_json(value: Any) -> Any:
     """Return a value converted to what JSON can represent. Pure.
 
-    Times become ISO 8601 strings, NaN and infinities None; bytes, and any other type, strings.
+    Times become ISO 8601 strings, elapsed times seconds, NaN and infinities None; bytes, and any
+    other type, strings.
 
     >>> to_json({"t": np.array(["2024-01-01", "NaT"], "datetime64[D]"), 1: (np.float32(0.5), b"a")})
     {'t': ['2024-01-01', None], '1': [0.5, 'a']}
@@ -25,7 +26,9 @@ def to_json(value: Any) -> Any:
         return value
     if isinstance(value, str):
         return str(value)  # not NumPy's subclass of str, which YAML cannot represent
-    if isinstance(value, np.datetime64 | np.timedelta64):
+    if isinstance(value, np.timedelta64):
+        return None if np.isnat(value) else float(value / np.timedelta64(1, "s"))
+    if isinstance(value, np.datetime64):
         return None if np.isnat(value) else str(value)
     if isinstance(value, np.ndarray):
         return to_json(list(value)) if value.ndim else to_json(value[()])

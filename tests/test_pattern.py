@@ -707,7 +707,8 @@ def test_a_value_of_an_option_is_read(kind: Any, value: object, expected: Any) -
         ("float", "", "a number, but got ''"),
         ("float", False, "False"),
         ("time", "yesterday", "a time, but got 'yesterday'"),
-        ("time", 2020, "2020"),
+        ("time", 2.5, "2.5"),
+        ("time", True, "True"),
         ("text", 2, r"text, but got 2 \(int\); quote it"),
         ("text", False, "quote it"),
         ("text", datetime.date(2020, 3, 23), "quote it"),
@@ -731,7 +732,7 @@ def test_the_documentation_shows_every_preset_as_it_is() -> None:
 def test_the_documentation_shows_what_format_strings_read() -> None:
     text = (Path(__file__).parents[1] / "docs" / "patterns.md").read_text()
     rows = re.findall(r"^\| `\{.*\| (`.*`) \| `(.*)` \| (`.*`) \|$", text, re.MULTILINE)
-    assert len(rows) == 8
+    assert len(rows) == 9
     for pattern, name, values in rows:
         fields = read_one(pattern.strip("`"), name)
         assert fields is not None, pattern

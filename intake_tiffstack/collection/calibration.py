@@ -125,14 +125,14 @@ def _option_value(option: str, dim: str, value: Any) -> float | str:
 
 
 def _regular_seconds(index: NDArray[Any]) -> float | None:
-    """Return the step of an index of times where all steps are one, in seconds.
+    """Return the step of an index of times or elapsed times where all steps are one, in seconds.
 
     >>> _regular_seconds(np.array(["2024-01-01T00:00", "2024-01-01T00:05"], "datetime64[m]"))
     300.0
     """
-    if index.dtype.kind != "M" or index.size < 2:
+    if index.dtype.kind not in "mM" or index.size < 2:
         return None
-    steps = np.diff(index.astype("datetime64[ns]")).astype(np.int64)
+    steps = np.diff(index).astype("timedelta64[ns]").astype(np.int64)
     return float(steps[0] / 1e9) if steps[0] > 0 and (steps == steps[0]).all() else None
 
 

@@ -20,7 +20,7 @@ from intake_tiffstack.collection.channels import (
 )
 from intake_tiffstack.dims import Role
 from intake_tiffstack.errors import warn
-from intake_tiffstack.layout.lookup import dim_of_role
+from intake_tiffstack.layout.lookup import dim_of_role, index_of
 from intake_tiffstack.metadata.units import METRES, SECONDS
 from intake_tiffstack.to_json import to_json
 
@@ -156,6 +156,9 @@ def _times(
         elapsed = replace(found["acquired"], values=since / _SECOND, unit="second")
     elif not starts:
         elapsed = _along(layout, dim, files, lambda file: file.times, "times", "second", "time_s")
+    index = index_of(layout, dim)
+    if elapsed is None and index.dtype.kind == "m":
+        elapsed = Coordinate((dim.name,), index / _SECOND, FILE_NAMES, "second")
     if elapsed is None and dim.name in labelled:
         elapsed = _counted(dim, known, SECONDS, "second")
     if elapsed is not None:

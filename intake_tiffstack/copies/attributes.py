@@ -70,8 +70,9 @@ def encode_coords(coords: Coords, sizes: Mapping[str, int]) -> dict[str, Any]:
     Parameters
     ----------
     coords : Coords
-        Name to dims and values: booleans, integers, floats, text or datetime64, or an object
-        array of text, numbers and None. NaN and infinities are stored as text, NaT as ``"NaT"``.
+        Name to dims and values: booleans, integers, floats, text, datetime64 or timedelta64, or an
+        object array of text, numbers and None. NaN and infinities are stored as text, NaT of a
+        datetime64 as ``"NaT"``.
     sizes : mapping[str, int]
         The array's dims and their lengths.
 
@@ -112,13 +113,15 @@ def _encode_values(values: NDArray[Any], where: str) -> dict[str, Any]:
         return {"dtype": values.dtype.name, "values": plain.tolist()}
     if kind == "M":
         return {"dtype": values.dtype.name, "values": np.datetime_as_string(values).tolist()}
+    if kind == "m":
+        return {"dtype": values.dtype.name, "values": values.astype(np.int64).tolist()}
     if kind == "U":
         return {"dtype": "str", "values": values.tolist()}
     if kind == "O":
         return {"dtype": "object", "values": to_strict_json(values.tolist(), where)}
     raise OptionError(
         f"{where} cannot be stored: its values must be booleans, integers, floats, text, "
-        f"datetime64, or objects of these with None, but got dtype {values.dtype}"
+        f"datetime64, timedelta64, or objects of these with None, but got dtype {values.dtype}"
     )
 
 

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from intake_tiffstack.copies.attributes import Coords
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import OptionError
+from intake_tiffstack.formatting import format_value
 from intake_tiffstack.layout.selection import is_selected
 from intake_tiffstack.metadata.model import CHANNEL_KEYS
 from intake_tiffstack.natural_sort import natural_key
+from intake_tiffstack.pattern.times import read_span
 
 __all__ = ["Positions", "select_attrs", "select_coords", "select_positions"]
 
@@ -31,7 +33,8 @@ def select_positions(
     sel : mapping of str
         Name of a coordinate along one dim, or of a dim without one (which counts from 0), to a
         value, a list of values, or ``{"from": a, "to": b}`` with both ends included, one of which
-        may be left out. Values may be given as text; text compares in natural order.
+        may be left out. Values may be given as text; text compares in natural order. A date
+        without a clock is the whole day, a year the whole year.
     coords : Coords
     sizes : mapping[str, int]
         Of the whole array.
@@ -60,11 +63,11 @@ def select_positions(
 
 
 def _is_wanted(name: str, values: NDArray[Any], wanted: Any) -> NDArray[np.bool_]:
-    present = values.tolist()
+    present = list(values) if values.dtype.kind == "M" else values.tolist()
 
     def absent_error(absent: Sequence[Any]) -> OptionError:
-        what = ", ".join(map(str, absent)) or "nothing"
-        few = ", ".join(map(str, present[:8])) + (" ..." if len(present) > 8 else "")
+        what = ", ".join(map(format_value, absent)) or "nothing"
+        few = ", ".join(map(format_value, present[:8])) + (" ..." if len(present) > 8 else "")
         return OptionError(f"sel: {name} has no {what}; it has {few}")
 
     return is_selected(
@@ -78,10 +81,16 @@ def _is_wanted(name: str, values: NDArray[Any], wanted: Any) -> NDArray[np.bool_
 
 
 def _parse(name: str, values: NDArray[Any], value: Any) -> Any:
-    """Return *value* as ``values.tolist()`` has its own."""
+    """Return *value* as ``values.tolist()`` has its own, of times the span that it stands for."""
     if values.dtype.kind == "O":
         return value
+    if values.dtype.kind == "m":
+        raise OptionError(
+            f"sel: {name} holds elapsed times, but got {value!r}: select by the seconds of time_s"
+        )
     try:
+        if values.dtype.kind == "M":
+            return read_span(value)
         return np.array([value]).astype(values.dtype).tolist()[0]
     except (TypeError, ValueError) as exc:
         raise OptionError(

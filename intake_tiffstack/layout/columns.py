@@ -17,9 +17,11 @@ from intake_tiffstack.errors import LayoutError, MissingFilesError, OptionError
 from intake_tiffstack.formatting import few, format_value
 from intake_tiffstack.layout.selection import is_selected
 from intake_tiffstack.natural_sort import natural_key
-from intake_tiffstack.pattern.fields import parse_value
+from intake_tiffstack.pattern.fields import parse_selection, parse_value
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from intake_tiffstack.pattern.fields import Field
@@ -57,7 +59,7 @@ class Column:
 
 def given_value(value: Any) -> Any:
     """Return *value* as an option gives it, for advice: a time as text. Pure."""
-    return format_value(value) if isinstance(value, np.datetime64) else value
+    return format_value(value) if isinstance(value, np.datetime64 | np.timedelta64) else value
 
 
 def infer_step(keys: Sequence[int]) -> int | None:
@@ -115,7 +117,8 @@ def select_files(matches: Matches, fields: Sequence[Field], sel: Mapping[str, An
     sel : mapping of str
         A value, a list of values, or ``{"from": a, "to": b}`` with both ends included (one of them
         may be left out) for a field. Values are given in the field's kind or as text; numbers and
-        times compare by value, text exactly, ranges of text in natural order.
+        times compare by value, text exactly, ranges of text in natural order; a date without a
+        clock is the whole day, a year the whole year.
 
     Raises
     ------
@@ -169,7 +172,7 @@ def _selected_keys(field: Field, wanted: Any, keys: Sequence[Any]) -> NDArray[np
         field.name,
         keys,
         wanted,
-        read=lambda value: _read(field, value, "sel"),
+        read=lambda value: _read(field, value, "sel", parse_selection),
         sort_key=lambda key: _sort_key(field, key),
         absent_error=absent_error,
     )
@@ -180,10 +183,12 @@ def _selected_keys(field: Field, wanted: Any, keys: Sequence[Any]) -> NDArray[np
     return chosen
 
 
-def _read(field: Field, value: Any, option: str) -> Any:
+def _read(
+    field: Field, value: Any, option: str, parse: Callable[[Field, Any], Any] = parse_value
+) -> Any:
     """Return *value*, given in *option*, as the names would give it."""
     try:
-        return parse_value(field, value)
+        return parse(field, value)
     except OptionError as exc:
         raise OptionError(f"{option}: {exc}", field=field.name) from exc
 
@@ -251,7 +256,7 @@ def _read_labels(field: Field, labels: Sequence[Any] | Mapping[Any, Any]) -> dic
     keys = [_read(field, text, "labels") for text in labels]
     names = list(labels.values()) if isinstance(labels, Mapping) else keys
     for name in names:
-        if not isinstance(name, str | int | float | np.datetime64):
+        if not isinstance(name, str | int | float | np.datetime64 | np.timedelta64):
             raise OptionError(f"labels: a label of {field.name} is a text, but got {name!r}")
     for what, values in (("text", keys), ("label", names)):
         if len(set(values)) != len(values):

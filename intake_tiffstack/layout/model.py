@@ -109,7 +109,7 @@ class Axis:
     name: str
     """The field, and so the dim it makes or extends."""
     values: tuple[Any, ...]
-    """Index coordinate (int, float, numpy.datetime64, str, or a label), in order."""
+    """Index coordinate (int, float, numpy.datetime64 or timedelta64, str, or a label), in order."""
 
     def __post_init__(self) -> None:
         if not self.values:
@@ -145,8 +145,8 @@ class FieldCoord:
             taken = taken.astype(np.float64)
         if taken.dtype.kind == "f":
             taken[empty] = np.nan
-        elif taken.dtype.kind == "M":
-            taken[empty] = np.datetime64("NaT", "us")
+        elif taken.dtype.kind in "mM":
+            taken[empty] = "NaT"
         else:
             taken = taken.astype(object)
             taken[empty] = None

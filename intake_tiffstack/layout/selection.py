@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intake_tiffstack.errors import OptionError
+from intake_tiffstack.pattern.times import Span
 
 __all__ = ["is_selected"]
 
@@ -34,7 +35,8 @@ def is_selected(
     wanted : value, list of values, or mapping
         A mapping has the keys ``from`` and ``to``, both included; one may be left out.
     read : callable
-        Converts a value of *wanted* to the type of *values*.
+        Converts a value of *wanted* to the type of *values*, or to a span of time: such a one
+        selects all times in it, and a range goes from the start of one to the end of another.
     sort_key : callable
         Key by which values of a range compare.
     absent_error : callable
@@ -51,22 +53,41 @@ def is_selected(
                 f"sel: a range of {name} has the keys 'from' and 'to', but got "
                 f"{', '.join(map(str, wanted)) or 'none'}"
             )
-        ends = {end: sort_key(read(value)) for end, value in wanted.items()}
+        ends = {end: read(value) for end, value in wanted.items()}
         keys = list(map(sort_key, values))
-        return np.array(
-            [
-                ("from" not in ends or ends["from"] <= key)
-                and ("to" not in ends or key <= ends["to"])
-                for key in keys
-            ],
-            dtype=bool,
-        )
+        chosen = np.ones(len(keys), dtype=bool)
+        if "from" in ends:
+            first = ends["from"].start if isinstance(ends["from"], Span) else sort_key(ends["from"])
+            chosen &= np.array([first <= key for key in keys], dtype=bool)
+        if isinstance(last := ends.get("to"), Span):
+            chosen &= np.array([key < last.stop for key in keys], dtype=bool)
+        elif "to" in ends:
+            end = sort_key(last)
+            chosen &= np.array([key <= end for key in keys], dtype=bool)
+        return chosen
     listed = wanted if isinstance(wanted, list | tuple | range | np.ndarray) else [wanted]
-    chosen: Collection[Any] = [read(value) for value in listed]
+    asked = [read(value) for value in listed]
+    if any(isinstance(value, Span) for value in asked):
+        return _within(values, asked, absent_error)
+    points: Collection[Any] = asked
     present: Collection[Any] = values
     with suppress(TypeError):  # some values have no hash
-        chosen, present = dict.fromkeys(chosen), set(values)
-    absent = [value for value in chosen if value not in present]
-    if absent or not chosen:
+        points, present = dict.fromkeys(asked), set(values)
+    absent = [value for value in points if value not in present]
+    if absent or not points:
         raise absent_error(absent)
-    return np.array([value in chosen for value in values], dtype=bool)
+    return np.array([value in points for value in values], dtype=bool)
+
+
+def _within(
+    values: Sequence[Any],
+    spans: Sequence[Span],
+    absent_error: Callable[[Sequence[Any]], OptionError],
+) -> NDArray[np.bool_]:
+    """Return whether each time is in one of the spans; each span has one at least."""
+    times = np.array(values)
+    found = [(span.start <= times) & (times < span.stop) for span in spans]
+    absent = [span.start for span, chosen in zip(spans, found, strict=True) if not chosen.any()]
+    if absent:
+        raise absent_error(absent)
+    return np.asarray(np.logical_or.reduce(found))

@@ -115,7 +115,7 @@ class TextColumn(_Column):
         else:
             array = _integers(values) if kind == "int" else np.array(values)
             found, places = np.unique(array, return_inverse=True)
-            keys = list(found) if kind == "time" else found.tolist()
+            keys = list(found) if kind in ("time", "duration") else found.tolist()
         return Reading(keys, places[self.codes])
 
 

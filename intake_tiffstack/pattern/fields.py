@@ -6,19 +6,32 @@ Everything here is pure.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from intake_tiffstack.errors import OptionError
+from intake_tiffstack.pattern.times import (
+    Span,
+    read_duration,
+    read_span,
+    read_time,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Field", "Kind", "parse_value", "text_reader"]
+__all__ = ["Field", "Kind", "parse_selection", "parse_value", "text_reader"]
 
-Kind = Literal["int", "float", "time", "text"]
+Kind = Literal["int", "float", "time", "duration", "text"]
+
+_HOLDS: dict[Kind, str] = {
+    "int": "an integer",
+    "float": "a number",
+    "time": "a time",
+    "duration": "an elapsed time",
+    "text": "text",
+}
 
 
 @dataclass(frozen=True)
@@ -27,10 +40,18 @@ class Field:
 
     #: The name as the pattern writes it.
     name: str
-    #: What its texts are converted to: int, float, numpy.datetime64 or str.
+    #: What its texts are converted to: int, float, numpy.datetime64, numpy.timedelta64 or str.
     kind: Kind
-    #: What a format string has after the colon; empty for none, and in a regex.
+    #: What a format string has after the colon; empty for none, and in a regex. The formats of a
+    #: time that is spread over a path are joined by slashes.
     spec: str = ""
+    #: Groups of the regex whose texts, joined by slashes, are the field's; its name, if it is one.
+    groups: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Let the group of a field in one place have its name."""
+        if not self.groups:
+            object.__setattr__(self, "groups", (self.name,))
 
 
 def text_reader(field: Field) -> Callable[[str], Any]:
@@ -47,7 +68,9 @@ def text_reader(field: Field) -> Callable[[str], Any]:
         case "float":
             return float
         case "time":
-            return lambda text: np.datetime64(datetime.strptime(text, field.spec), "us")
+            return lambda text: read_time(text, field.spec)
+        case "duration":
+            return lambda text: read_duration(text, field.spec)
         case "text":
             return str
 
@@ -55,8 +78,8 @@ def text_reader(field: Field) -> Callable[[str], Any]:
 def parse_value(field: Field, value: object) -> Any:
     """Return a value that an option gives for a field, in the field's kind; pure.
 
-    Text is read as in a name; a time also as ISO 8601. Numbers and dates pass where the field
-    holds such.
+    Text is read as in a name; a time also as ISO 8601, of which this is the first moment. Numbers
+    and dates pass where the field holds such.
 
     Raises
     ------
@@ -70,36 +93,37 @@ def parse_value(field: Field, value: object) -> Any:
     >>> str(parse_value(Field("day", "time", "%Y%m%d"), "2020-03-01"))
     '2020-03-01T00:00:00.000000'
     """
+    found = parse_selection(field, value)
+    return found.start if isinstance(found, Span) else found
+
+
+def parse_selection(field: Field, value: object) -> Any:
+    """Return what a value in ``sel`` stands for: a value in the field's kind, or a span of time.
+
+    See :func:`parse_value`; pure.
+    """
     try:
         match value:
+            case _ if field.kind == "time":
+                return read_span(value, field.spec)
             case str():
-                return _read_option(field, value)
+                return text_reader(field)(value)
             case bool():  # an int to Python; in YAML an unquoted NO
                 pass
-            case date() | np.datetime64() if field.kind == "time":
-                return np.datetime64(str(value), "us")
             case int() | float() | np.number() if field.kind == "float":
                 return float(value)
             case int() | float() | np.number() if field.kind == "int" and int(value) == value:
                 return int(value)
     except (ValueError, OverflowError) as exc:
-        raise _wrong_value(field, value) from exc
+        reason = f"; {exc}" if field.kind in ("time", "duration") else ""
+        raise _wrong_value(field, value, reason) from exc
     raise _wrong_value(field, value)
 
 
-def _read_option(field: Field, text: str) -> Any:
-    try:
-        return text_reader(field)(text)
-    except ValueError:
-        if field.kind != "time":
-            raise
-        return np.datetime64(text, "us")
-
-
-def _wrong_value(field: Field, value: object) -> OptionError:
-    holds = {"int": "an integer", "float": "a number", "time": "a time", "text": "text"}[field.kind]
-    quote = "; quote it, so that YAML leaves it as written" if field.kind == "text" else ""
+def _wrong_value(field: Field, value: object, reason: str = "") -> OptionError:
+    quote = "; quote it, so that YAML leaves it as written" if field.kind == "text" else reason
     return OptionError(
-        f"field {field.name!r} is {holds}, but got {value!r} ({type(value).__name__}){quote}",
+        f"field {field.name!r} is {_HOLDS[field.kind]}, but got {value!r} "
+        f"({type(value).__name__}){quote}",
         field=field.name,
     )

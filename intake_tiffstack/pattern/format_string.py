@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 
 from intake_tiffstack.errors import PatternError
 from intake_tiffstack.pattern.fields import Field
+from intake_tiffstack.pattern.times import fault_of_format, is_duration, time_template
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from intake_tiffstack.pattern.fields import Kind
 
 __all__ = ["CompiledFormat", "compile_format"]
 
@@ -56,23 +59,6 @@ _SPECS = (
 _DIGITS = "0123456789"
 _DIGITS_SPEC = re.compile(r"(0?)([1-9][0-9]?)d")
 
-# Strict, where strptime also takes one digit for two, so that glued numbers part.
-_DIRECTIVES = {
-    "Y": "[0-9]{4}",
-    "y": "[0-9]{2}",
-    "m": "(?:0[1-9]|1[0-2])",
-    "d": "(?:0[1-9]|[12][0-9]|3[01])",
-    "j": "[0-9]{3}",
-    "H": "(?:[01][0-9]|2[0-3])",
-    "I": "(?:0[1-9]|1[0-2])",
-    "M": "[0-5][0-9]",
-    "S": "[0-5][0-9]",
-    "p": "(?:AM|PM|am|pm)",
-    "f": "[0-9]{1,6}~",
-    "b": "[A-Za-z]+~",
-    "B": "[A-Za-z]+~",
-}
-
 
 def compile_format(source: str) -> CompiledFormat:
     """Return the regexes of a format string; pure.
@@ -108,6 +94,7 @@ def _parse(source: str) -> list[str | _Variable]:
         ) from exc
     parts: list[str | _Variable] = []
     seen: dict[str, str] = {}
+    spread = _spread_times(source, pieces)
     for literal, name, spec, conversion in pieces:
         if literal:
             parts.append(literal)
@@ -121,7 +108,7 @@ def _parse(source: str) -> list[str | _Variable]:
                 f"letters, digits and underscores: {_SPECS}",
                 pattern=source,
             )
-        if seen.get(name, written) != written:
+        if name not in spread and seen.get(name, written) != written:
             raise PatternError(
                 f"pattern '{source}' has both {seen[name]} and {written}, but a field that occurs "
                 "twice reads the same text twice: write both alike",
@@ -129,12 +116,57 @@ def _parse(source: str) -> list[str | _Variable]:
             )
         if not name:
             parts.append(_Variable("([^/]*~)"))
+        elif name in spread:
+            parts.append(spread[name].pop(0))
         elif name in seen:
             parts.append(_Variable(f"(?P={name})"))
         else:
             seen[name] = written
             parts.append(_make_variable(source, name, spec or ""))
     return parts
+
+
+def _spread_times(
+    source: str, pieces: Sequence[tuple[str, str | None, str | None, str | None]]
+) -> dict[str, list[_Variable]]:
+    """Return the parts of each time that is written in several places, in different formats."""
+    specs: dict[str, list[str]] = {}
+    for _, name, spec, _ in pieces:
+        if name:
+            specs.setdefault(name, []).append(spec or "")
+    return {
+        name: _make_times(source, name, own)
+        for name, own in specs.items()
+        if len(set(own)) > 1 and name.isidentifier() and all("%" in spec for spec in own)
+    }
+
+
+def _make_times(source: str, name: str, specs: Sequence[str]) -> list[_Variable]:
+    """Return the variables that a time stands for, one per place that it is written in.
+
+    The first has the field; a directive that an earlier one has reads the same text again.
+    """
+    problem = fault_of_format(specs)
+    if problem:
+        written = " and ".join(f"{{{name}:{spec}}}" for spec in specs)
+        raise PatternError(
+            f"pattern '{source}' has {written}, which is not a time: {problem}", pattern=source
+        )
+    groups = (name, *(f"{name}__{place}" for place in range(2, len(specs) + 1)))
+    kind: Kind = "duration" if is_duration("".join(specs)) else "time"
+    field = Field(name, kind, "/".join(specs), groups)
+    seen: set[str] = set()
+    variables = []
+    for group, spec in zip(groups, specs, strict=True):
+        template = time_template(spec, f"{name}__" if len(specs) > 1 else "", seen)
+        variables.append(
+            _Variable(
+                f"(?P<{group}>{template})",
+                field if group == name else None,
+                is_fixed="~" not in template,
+            )
+        )
+    return variables
 
 
 def _make_variable(source: str, name: str, spec: str) -> _Variable:
@@ -151,34 +183,11 @@ def _make_variable(source: str, name: str, spec: str) -> _Variable:
         field = Field(name, "int", spec)
         return _Variable(f"(?P<{name}>[0-9]{count})", field, _DIGITS, is_fixed=not digits[1])
     if "%" in spec:
-        template = _time_template(source, name, spec)
-        field = Field(name, "time", spec)
-        return _Variable(f"(?P<{name}>{template})", field, is_fixed="~" not in template)
+        return _make_times(source, name, [spec])[0]
     raise PatternError(
         f"pattern '{source}' has {{{name}:{spec}}}, but the format {spec!r} is none of {_SPECS}",
         pattern=source,
     )
-
-
-def _time_template(source: str, name: str, spec: str) -> str:
-    pieces = re.split(r"%(.?)", spec)
-    codes = pieces[1::2]
-    problem = ""
-    if unknown := [code for code in codes if code not in _DIRECTIVES]:
-        known = ", ".join(f"%{code}" for code in _DIRECTIVES)
-        problem = f"%{unknown[0]} is none of {known}"
-    elif len(set(codes)) < len(codes):
-        problem = "it has one directive twice"
-    elif set("mdjbB").intersection(codes) and not set("Yy").intersection(codes):
-        problem = "a date needs its year, %Y or %y"
-    elif set("/~").intersection(spec):
-        problem = "a time holds no / and no ~"
-    if problem:
-        raise PatternError(
-            f"pattern '{source}' has {{{name}:{spec}}}, which is not a time: {problem}",
-            pattern=source,
-        )
-    return "".join(_DIRECTIVES[p] if i % 2 else re.escape(p) for i, p in enumerate(pieces))
 
 
 def _build_regex(parts: Sequence[str | _Variable], lazy: str) -> re.Pattern[str]:

@@ -108,7 +108,8 @@ class Matches:
     def texts(self) -> dict[str, list[str]]:
         """The text as written of each matched path, by field."""
         found = self._read_again()
-        return {name: [match[name] for match in found] for name in self.fields}
+        known = [field for field in self.pattern.fields if field.name in self.fields]
+        return {field.name: [_text_of(field, match) for match in found] for field in known}
 
     @property
     def unnamed(self) -> list[tuple[str, ...]]:
@@ -305,9 +306,20 @@ def _read_columns(
         indices += [start + i for i in found]
         _check_single_readings(pattern, [names[i] for i in found])
         groups = list(zip(*found.values(), strict=True))
-        for name, column in columns.items():
-            column.add(groups[pattern.regex.groupindex[name] - 1])
+        for field in pattern.fields:
+            places = [pattern.regex.groupindex[group] - 1 for group in field.groups]
+            texts = groups[places[0]]
+            if len(places) > 1:
+                texts = tuple(map("/".join, zip(*(groups[i] for i in places), strict=True)))
+            columns[field.name].add(texts)
     return indices, columns
+
+
+def _text_of(field: Field, match: re.Match[str]) -> str:
+    """Return what a name has for a field; an optional group that is absent has nothing."""
+    return (
+        "/".join(match[group] for group in field.groups) if field.groups[1:] else match[field.name]
+    )
 
 
 def _check_single_readings(pattern: Pattern, names: Sequence[str]) -> None:
@@ -324,7 +336,8 @@ def _check_single_readings(pattern: Pattern, names: Sequence[str]) -> None:
     ]
     for name in doubtful:
         found = [m for regex in (pattern.regex, pattern.longest) if (m := regex.fullmatch(name))]
-        two = [f.name for f in pattern.fields if len({m.span(f.name) for m in found}) > 1]
+        groups = [group for field in pattern.fields for group in field.groups]
+        two = [group for group in groups if len({m.span(group) for m in found}) > 1]
         if two:
             readings = [", ".join(f"{field}={m[field]!r}" for field in two) for m in found]
             if readings[0] == readings[1]:  # the same text, but at another place
