@@ -62,12 +62,12 @@ def test_a_single_file_says_it_all() -> None:
     file = said(scale={"x": -10.0, "z": 2.0}, units={"x": "meter"}, translation={"x": 5.0},
                 channel_names=("a", "b"))  # fmt: skip
     known = known_of(layout, {0: file})
-    assert known["scale"] == {"x": -10.0}  # there is no z to have a step
+    assert known["scale"] == {"z": 2.0, "x": -10.0}  # a plane has a distance to the next
     assert known["units"] == {"x": "meter"}
     assert known["translation"] == {"x": 5.0}
     assert known["channel_names"] == ["a", "b"]
     assert sources_of(known) == dict.fromkeys(
-        ["scale.x", "units.x", "translation.x", "channel_names"], "OME-XML of f0.tif"
+        ["scale.z", "scale.x", "units.x", "translation.x", "channel_names"], "OME-XML of f0.tif"
     )
 
 

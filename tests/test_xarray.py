@@ -100,7 +100,7 @@ def test_another_chunk_shape_is_an_option_of_the_source(folder: str) -> None:
 def test_without_calibration_dims_of_the_files_have_no_coordinate(folder: str) -> None:
     named = open_stack(folder, pattern=LIKE_LATTICE["pattern"], file_dims="zyx").to_xarray()
     assert not {"z", "y", "x"} & set(named.coords)
-    assert named.attrs == {"software": "tifffile.py"}
+    assert named.attrs == {"software": "tifffile.py", "channel_names": ["488", "560"]}
 
 
 def test_a_hole_is_masked_beside_its_pixels(folder: str, whole: np.ndarray) -> None:

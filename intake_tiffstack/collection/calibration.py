@@ -57,6 +57,8 @@ class Calibration:
         """Take what names and files say, along the dims that no option calibrates."""
         for letter, role in _ROLES.items():
             dim = dim_of_role(layout, role)
+            if dim is None and letter == "z":
+                self._take_thickness(files.values())
             if dim is None or dim.name in except_dims:
                 continue
             index = index_of(layout, dim)
@@ -66,6 +68,15 @@ class Calibration:
                 self._keep("units", dim.name, "second", FILE_NAMES)
             elif dim.file_dim is not None or steps_by_one(index):
                 self._take_agreed(layout, dim, letter, files)
+
+    def _take_thickness(self, files: Iterable[FileMetadata]) -> None:
+        """Take the distance to the next plane under ``z`` where files hold one plane each."""
+        first = _agreed_step(files, "z", "z")
+        if first is None:
+            return
+        self._keep("scale", "z", first.scale["z"], first.provenance["scale.z"])
+        if "z" in first.units:
+            self._keep("units", "z", first.units["z"], first.provenance["units.z"])
 
     def _take_agreed(
         self, layout: Layout, dim: Dim, letter: str, files: Mapping[int, FileMetadata]

@@ -60,6 +60,7 @@ def build_coordinates(
     known: Calibration,
     names: ChannelData | None,
     by_option: Collection[str],
+    numbers: Mapping[str, NDArray[Any]],
 ) -> dict[str, Coordinate]:
     """Return all coordinates, by name.
 
@@ -79,6 +80,8 @@ def build_coordinates(
         Of the channels, None where they are not known.
     by_option : collection of str
         Dims that the option ``coords`` labels.
+    numbers : mapping[str, ndarray]
+        Distinct values of integer fields before ``sel``.
     """
     found = {
         name: Coordinate(
@@ -95,8 +98,8 @@ def build_coordinates(
         if dim.name not in labelled and dim.name in known.scale:
             found[dim.name] = _physical(dim, known)
     beside = _name_channels(layout, names)
-    beside |= _times(layout, files, known, labelled)
-    beside |= _heights(layout, files, known, labelled)
+    beside |= _times(layout, files, known, labelled, numbers)
+    beside |= _heights(layout, files, known, labelled, numbers)
     return found | {name: coord for name, coord in beside.items() if name not in found}
 
 
@@ -124,8 +127,8 @@ def _physical(dim: Dim, known: Calibration) -> Coordinate:
 
 def _name_channels(layout: Layout, names: ChannelData | None) -> dict[str, Coordinate]:
     dim = channel_dim(layout)
-    if dim is None or names is None or names.provenance == FILE_NAMES:
-        return {}  # where the names are those of the files, they are the index
+    if dim is None or names is None or names.values == tuple(index_of(layout, dim).tolist()):
+        return {}  # they are the index
     name = "channel" if dim.name != "channel" else "channel_name"
     return {name: Coordinate((dim.name,), np.array(names.values, dtype=str), names.provenance)}
 
@@ -138,6 +141,7 @@ def _times(
     files: Mapping[int, FileMetadata],
     known: Calibration,
     labelled: Collection[str],
+    numbers: Mapping[str, NDArray[Any]],
 ) -> dict[str, Coordinate]:
     """Return ``time_s`` and ``acquired`` (else ``created``) along the time dim."""
     dim = dim_of_role(layout, Role.TIME)
@@ -145,7 +149,7 @@ def _times(
         return {}
     found: dict[str, Coordinate] = {}
     for key in ("acquired", "created"):
-        instants = _instants(layout, dim, files, key)
+        instants = _instants(layout, dim, files, key, numbers)
         if instants is not None:
             found[key] = instants
             break
@@ -155,7 +159,9 @@ def _times(
         since = found["acquired"].values - np.datetime64(starts[0], "us")
         elapsed = replace(found["acquired"], values=since / _SECOND, unit="second")
     elif not starts:
-        elapsed = _along(layout, dim, files, lambda file: file.times, "times", "second", "time_s")
+        elapsed = _along(
+            layout, dim, files, lambda file: file.times, "times", "second", "time_s", numbers
+        )
     index = index_of(layout, dim)
     if elapsed is None and index.dtype.kind == "m":
         elapsed = Coordinate((dim.name,), index / _SECOND, FILE_NAMES, "second")
@@ -167,7 +173,11 @@ def _times(
 
 
 def _instants(
-    layout: Layout, dim: Dim, files: Mapping[int, FileMetadata], key: str
+    layout: Layout,
+    dim: Dim,
+    files: Mapping[int, FileMetadata],
+    key: str,
+    numbers: Mapping[str, NDArray[Any]],
 ) -> Coordinate | None:
     """Return the absolute time of each time point, None where one is not known or they repeat."""
 
@@ -179,7 +189,7 @@ def _instants(
         seconds = np.array(times or (0.0,))
         return tuple(start + np.round(seconds * 1e6).astype("timedelta64[us]"))
 
-    return _along(layout, dim, files, instants_of, key, None, key)
+    return _along(layout, dim, files, instants_of, key, None, key, numbers)
 
 
 def _heights(
@@ -187,12 +197,15 @@ def _heights(
     files: Mapping[int, FileMetadata],
     known: Calibration,
     labelled: Collection[str],
+    numbers: Mapping[str, NDArray[Any]],
 ) -> dict[str, Coordinate]:
     """Return ``z_um`` along z: where the planes were taken, else how far apart they are."""
     dim = dim_of_role(layout, Role.Z)
     if dim is None:
         return {}
-    found = _along(layout, dim, files, lambda file: file.heights, "heights", "micrometer", "z_um")
+    found = _along(
+        layout, dim, files, lambda file: file.heights, "heights", "micrometer", "z_um", numbers
+    )
     if found is None and dim.name in labelled:
         found = _counted(dim, known, METRES, "micrometer")
     return {} if found is None else {"z_um": found}
@@ -218,13 +231,14 @@ def _along(
     key: str,
     unit: str | None,
     name: str,
+    numbers: Mapping[str, NDArray[Any]],
 ) -> Coordinate | None:
     """Return the values of the first file at each position, None if one of these has none.
 
     Values that are not strictly monotonic are not those of the positions: a warning says that the
     coordinate *name* is not added.
     """
-    chosen, _ = values_along(layout, dim, files, get)
+    chosen, _ = values_along(layout, dim, files, get, numbers.get(dim.name))
     if not chosen or not _positions_with_files(layout, dim) <= chosen.keys():
         return None
     is_time = isinstance(next(iter(chosen.values()))[0][0], np.datetime64)

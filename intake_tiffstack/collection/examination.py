@@ -41,9 +41,12 @@ from intake_tiffstack.storage.urls import is_local
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from numpy.typing import NDArray
+
     from intake_tiffstack.header import Header, Structure
     from intake_tiffstack.listing.list_files import Listing
     from intake_tiffstack.options import Options
+    from intake_tiffstack.pattern.matching import Matches, Pattern
     from intake_tiffstack.storage.files import FileTable
 
 __all__ = ["Examination", "find_files", "reader_of", "take_listing", "template_row"]
@@ -206,13 +209,23 @@ def find_files(options: Options, listing: Listing) -> FilesFound:
     if strays and options.unmatched == "warn":
         warn(str(stray_error(strays, text)))
     matched = len(matches.indices)
+    numbers = _numbers_of(matches, pattern) if options.sel else {}
     matches = select_files(matches, pattern.fields, options.sel)
     files = listing.files
     if len(matches.indices) < count:
         files = files.take(matches.indices)
         paths = tuple([paths[i] for i in matches.indices.tolist()])
     left_out = matched - len(matches.indices)
-    return FilesFound(files, paths, pattern, matches, False, count, strays, left_out)
+    return FilesFound(files, paths, pattern, matches, False, count, strays, left_out, numbers)
+
+
+def _numbers_of(matches: Matches, pattern: Pattern) -> dict[str, NDArray[Any]]:
+    """Return the distinct values of each integer field, ascending."""
+    return {
+        field.name: np.unique(np.asarray(matches.fields[field.name].keys))
+        for field in pattern.fields
+        if field.kind == "int" and field.name in matches.fields
+    }
 
 
 def _place(found: FilesFound, options: Options) -> Grid:

@@ -27,6 +27,8 @@ from intake_tiffstack.to_json import to_json
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from numpy.typing import NDArray
+
     from intake_tiffstack.layout.model import Layout
 
 __all__ = [
@@ -63,6 +65,7 @@ def merge(
     translation: Mapping[str, float] | None = None,
     units: Mapping[str, str] | None = None,
     coords: Collection[str] = (),
+    numbers: Mapping[str, NDArray[Any]] | None = None,
 ) -> Merged:
     """Return the metadata and coordinates of the collection. Pure.
 
@@ -82,6 +85,8 @@ def merge(
         The options of these names.
     coords : collection of str
         The dims that the option ``coords`` labels.
+    numbers : mapping[str, ndarray], optional
+        Distinct values of integer fields before ``sel``, ascending, for those it may have cut.
 
     Returns
     -------
@@ -98,9 +103,11 @@ def merge(
     known = Calibration([dim.name for dim in layout.dims])
     known.take_files(layout, files, except_dims=scale or {})
     known.take_options(scale or {}, translation or {}, units or {})
-    channels = describe_channels(layout, files, channel_names)
+    channels = describe_channels(layout, files, channel_names, numbers or {})
     facts, sources = _merge_facts(layout, files)
-    built = build_coordinates(layout, files, known, channels.get("channel_names"), coords)
+    built = build_coordinates(
+        layout, files, known, channels.get("channel_names"), coords, numbers or {}
+    )
     metadata = {
         "dims": list(known.dims),
         "shape": [int(dim.size) for dim in layout.dims],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from intake_tiffstack.errors import TiffStackError
 from intake_tiffstack.header import Structure
@@ -11,6 +11,8 @@ from intake_tiffstack.pattern.matching import Matches, Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from intake_tiffstack.listing.list_files import Listing
     from intake_tiffstack.metadata.model import FileMetadata
@@ -39,6 +41,8 @@ class FilesFound:
     """TIFFs that the pattern does not match."""
     left_out: int
     """How many files ``sel`` left out."""
+    numbers: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Distinct values of each integer field before ``sel``, ascending; empty without ``sel``."""
 
 
 @dataclass(frozen=True, eq=False)

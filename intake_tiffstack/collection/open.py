@@ -118,6 +118,7 @@ def open_collection(examination: Examination) -> Collection:
             translation=options.translation,
             units=options.units,
             coords=options.coords,
+            numbers=found.numbers,
         ),
     )
 

@@ -59,6 +59,8 @@ class FileMetadata:
     """:data:`CHANNEL_KEYS` to one value per channel; an unknown name is ``""``, others None."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """:data:`FACT_KEYS` to text, a dict or a list; times are ISO 8601 text."""
+    own_channels: tuple[int, ...] = ()
+    """Which of the listed channels the file holds, if it lists those of a whole set."""
     times: tuple[float, ...] = ()
     """Seconds from ``acquired`` to each time point of the file, empty if unknown."""
     heights: tuple[float, ...] = ()
@@ -81,6 +83,13 @@ class FileMetadata:
         if unknown:
             raise ValueError(f"channels and facts have known keys, but got {sorted(unknown)}")
 
+    def channel_values(self, key: str) -> tuple[Any, ...]:
+        """Return the values of the file's own channels under a key, nothing if unknown."""
+        values = self.channels.get(key, ())
+        if self.own_channels and len(values) > max(self.own_channels):
+            return tuple(values[number] for number in self.own_channels)
+        return values
+
     @property
     def channel_names(self) -> tuple[str, ...] | None:
         """One per channel, ``""`` for one without a name; None if no channel has a name."""
@@ -98,10 +107,16 @@ class Findings:
         self.translation: dict[str, float] = {}
         self.channels: dict[str, tuple[Any, ...]] = {}
         self.facts: dict[str, Any] = {}
+        self.own_channels: tuple[int, ...] = ()
         self.times: tuple[float, ...] = ()
         self.heights: tuple[float, ...] = ()
         self.provenance: dict[str, str] = {}
         self.warnings = dict.fromkeys(notes)  # ordered, each sentence once
+
+    @property
+    def file_name(self) -> str:
+        """The name of the file without its folder."""
+        return self._where.partition("::")[0].rpartition("/")[2]
 
     def warn(self, text: str) -> None:
         """Add a warning about the file."""
@@ -109,9 +124,8 @@ class Findings:
 
     def note(self, key: str, source: str) -> None:
         """Record the source of a value."""
-        name = self._where.partition("::")[0].rpartition("/")[2]
         link = "" if source.endswith(" beside") else " of"
-        self.provenance[key] = f"{source}{link} {name}"
+        self.provenance[key] = f"{source}{link} {self.file_name}"
 
     def read_unit(self, value: Any, source: str) -> str | None:
         """Return the name of a unit; warn if it is unknown and not a word for "no unit"."""
@@ -208,7 +222,8 @@ class Findings:
         """Drop values that do not fit the number of channels in the file; the pixels win."""
         sizes = [n for dim, n in zip(dims, shape, strict=True) if role_of(dim) == Role.CHANNEL]
         for key, values in list(self.channels.items()):
-            if not sizes or len(values) == sizes[0]:
+            own = self.own_channels if max(self.own_channels, default=-1) < len(values) else ()
+            if not sizes or sizes[0] in (len(values), len(own)):
                 continue
             source = self.provenance.pop(key)
             del self.channels[key]
@@ -240,6 +255,7 @@ class Findings:
             self.translation,
             self.channels,
             self.facts,
+            self.own_channels,
             self.times,
             self.heights,
             self.provenance,

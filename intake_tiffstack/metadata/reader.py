@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -52,6 +53,20 @@ class OpenImage:
         value = self.page.tags.valueof(code)
         return value if isinstance(value, str) else None
 
+    def pages(self, most: int) -> list[Any]:
+        """Return up to *most* pages that follow each other from the key frame on, of its shape."""
+        chain, first = self.tif.pages, self.page.treeindex[0]
+        found = [self.page]
+        for index in range(first + 1, first + most):
+            try:
+                page = chain[index].aspage()
+            except (IndexError, ValueError):  # the end, or a page that is only implied
+                break
+            if page.shape != self.page.shape:
+                break
+            found.append(page)
+        return found
+
     @property
     def is_first(self) -> bool:
         """Whether the key frame is the first page, where metadata of the whole file are."""
@@ -70,6 +85,11 @@ class Subject:
     """Whether the pixels are those of a pyramid level above 0."""
     tags: Mapping[str, Any] = field(default_factory=dict)
     """What all readers extracted, by name."""
+
+    @property
+    def planes(self) -> int:
+        """How many planes the pixels have."""
+        return math.prod(n for dim, n in self.sizes.items() if dim not in ("y", "x", "sample"))
 
 
 @dataclass(frozen=True)

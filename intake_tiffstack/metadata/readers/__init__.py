@@ -8,6 +8,7 @@ from intake_tiffstack.metadata.readers import (
     metamorph,
     micromanager,
     ome,
+    pages,
 )
 
 __all__ = ["READERS"]
@@ -19,7 +20,9 @@ READERS: tuple[Reader, ...] = (
     metamorph.STK,
     metamorph.METASERIES,
     geotiff.GEOTIFF,
+    pages.QPTIFF,
     imagej.SHAPED,
+    pages.PAGE_NAMES,
     baseline.RESOLUTION,
     baseline.SOFTWARE,
     baseline.DATETIME,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from intake_tiffstack.metadata.planes import values_of_channels
 from intake_tiffstack.metadata.reader import OpenImage, Reader, Subject, copy_dict
 from intake_tiffstack.metadata.readers.baseline import Resolution, is_page_setting
 from intake_tiffstack.metadata.units import as_number
@@ -32,6 +34,7 @@ def interpret_imagej(tags: Mapping[str, Any], subject: Subject, found: Findings)
     tables = tags.get("LUTs")
     if isinstance(tables, list):
         found.add_channels("channel_colors", map(_color, tables), source)
+    _name_channels(tags.get("Labels"), subject, found)
     ranges = tags.get("Ranges", (tags.get("min"), tags.get("max")))
     if isinstance(ranges, list | tuple):
         pairs = zip(ranges[::2], ranges[1::2], strict=False)
@@ -39,6 +42,25 @@ def interpret_imagej(tags: Mapping[str, Any], subject: Subject, found: Findings)
     version = tags.get("ImageJ")
     if isinstance(version, str) and version:
         found.add_fact("software", f"ImageJ {version}", source)
+
+
+_COUNTS = re.compile(r"[czt]:\d+/\d+|\d*$")
+"""How labels begin that importers write: the number of the plane."""
+
+
+def _name_channels(labels: Any, subject: Subject, found: Findings) -> None:
+    """Add the labels of planes as names of channels, if each channel has one of its own.
+
+    A label may have further lines. Importers number the planes, or name the file in each.
+    """
+    if not isinstance(labels, list | tuple) or not all(isinstance(text, str) for text in labels):
+        return
+    texts = [text.partition("\n")[0].strip("\0 ") for text in labels]
+    channels = values_of_channels(texts, subject.sizes)
+    if channels is None or len(set(channels)) < len(channels):
+        return
+    if not any(_COUNTS.match(text) for text in channels if text):
+        found.add_channels("channel_names", channels, "ImageJ")
 
 
 def _read_steps(

@@ -105,6 +105,10 @@ def _read_page(
     height = as_number(page.get("ZPositionUm"))
     if height is not None and sizes.get("z", 1) == 1:
         found.add_heights([height], "micrometer", source)
+    number, names = page.get("ChannelIndex"), found.channels.get("channel_names", ())
+    is_one = not found.own_channels and sizes.get("c", 1) == 1
+    if isinstance(number, int) and is_one and 0 <= number < len(names):
+        found.own_channels = (number,)  # the summary names those of all files
     name = page.get("Channel")
     if isinstance(name, str):
         found.add_channels("channel_names", [name], source)

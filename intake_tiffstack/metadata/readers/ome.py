@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from xml.parsers import expat
 
+from intake_tiffstack.metadata.ome_parts import FileRef, OwnFile, Place, as_index, expand_part
 from intake_tiffstack.metadata.reader import OpenImage, Reader
 from intake_tiffstack.metadata.units import METRES, SECONDS, as_number, unit_name
 
@@ -52,13 +54,24 @@ class OmeImage:
     """How many Images were met before the end of this one."""
     is_elsewhere: bool = False
     """The XML only points to the file that has it (``BinaryOnly``)."""
+    own_channels: tuple[int, ...] = ()
+    """Which of the channels this file holds, if the XML says so."""
 
 
-def read_ome_image(xml: str, series: int = 0) -> OmeImage:
+def read_ome_image(xml: str, series: int = 0, name: str = "") -> OmeImage:
     """Return what is needed of one Image. Pure.
 
     Parsing stops at its end, so that what follows costs nothing, and so does a fault there. In the
-    XML of a set of files it is the first Image from *series* on that has a plane in this file.
+    XML of a set of files, Images without a plane in this file do not count.
+
+    Parameters
+    ----------
+    xml : str
+        The document.
+    series : int
+        Index of the Image.
+    name : str
+        Name of this file without its folder, for an XML that names files and gives it no UUID.
 
     Raises
     ------
@@ -79,7 +92,8 @@ def read_ome_image(xml: str, series: int = 0) -> OmeImage:
     if own is not None:
         uuid = own[2] if xml.find(own[2], own.end()) >= 0 else None
         xml = xml[: own.start()] + own[1] + xml[own.end() :]
-    return _read_document(xml, series, uuid is None).image(uuid)
+    is_of_one_file = uuid is None and "FileName=" not in xml
+    return _read_document(xml, series, is_of_one_file).image(OwnFile(uuid, name), series)
 
 
 def refuse_entities(xml: str) -> None:
@@ -119,23 +133,20 @@ class _Image:
     acquired: str | None = None
     objective: str | None = None
     planes: list[dict[str, str]] = field(default_factory=list)
-    parts: list[tuple[dict[str, str], str | None]] = field(default_factory=list)
-    """Attributes of each TiffData, and the UUID of the file it is in."""
+    parts: list[tuple[dict[str, str], FileRef]] = field(default_factory=list)
+    """Attributes of each TiffData, and the file it is in."""
 
-    def is_in(self, uuid: str | None) -> bool:
-        """Whether a plane is in the file of this UUID, as far as the XML distinguishes files."""
-        return uuid is None or not self.parts or any(of in (None, uuid) for _, of in self.parts)
-
-    def planes_in(self, uuid: str | None) -> list[dict[str, str]]:
-        """Return the planes that are in the file of this UUID."""
-        if uuid is None or all(of in (None, uuid) for _, of in self.parts):
-            return self.planes
-        own = {_place(part, "First") for part, of in self.parts if of == uuid}
-        return [plane for plane in self.planes if _place(plane, "The") in own]
-
-
-def _place(attributes: dict[str, str], prefix: str) -> tuple[str, ...]:
-    return tuple(attributes.get(f"{prefix}{axis}", "0") for axis in "TCZ")
+    def own_places(self, own: Collection[FileRef]) -> set[Place] | None:
+        """Return where the planes of this file are, None if all are in it."""
+        parts = [(part, ref) for part, ref in self.parts if ref.is_here or ref in own]
+        if len(parts) == len(self.parts):
+            return None
+        channel = next(iter(self.channels), {})
+        return {
+            place
+            for part, _ in parts
+            for place, _ in expand_part(part, self.pixels, channel.get("SamplesPerPixel"))
+        }
 
 
 @dataclass
@@ -152,12 +163,17 @@ class _Document:
     met: int = 0
     images: list[_Image] = field(default_factory=list)
 
-    def image(self, uuid: str | None) -> OmeImage:
-        """Return the first Image that is in the file of this UUID, else the first."""
-        chosen = next((image for image in self.images if image.is_in(uuid)), None)
-        image = chosen or next(iter(self.images), None)
-        if image is None:
+    def image(self, own: OwnFile, series: int) -> OmeImage:
+        """Return the Image of that number among those in the file, else without its planes."""
+        index = 0 if self.stops else series
+        refs = own.find(ref for image in self.images for _, ref in image.parts)
+        places = [image.own_places(refs) for image in self.images]
+        here = [i for i, found in enumerate(places) if found != set()]
+        is_here = index < len(here)
+        chosen = here[index] if is_here else index
+        if chosen >= len(self.images):
             return OmeImage(images=self.met, is_elsewhere=self.is_elsewhere)
+        image = self.images[chosen]
         pixels = dict(image.pixels)
         for dim in "XYZ":  # 2003 has them one level up
             if f"PixelSize{dim}" in image.attributes:
@@ -165,12 +181,18 @@ class _Document:
         objective = self.objectives.get(image.objective or "", {})
         if not objective and len(self.objectives) == 1:
             objective = next(iter(self.objectives.values()))
-        planes = [] if chosen is None else chosen.planes_in(uuid)
+        own_places = places[chosen]
+        planes = [
+            plane
+            for plane in image.planes
+            if is_here and (own_places is None or _place_of(plane) in own_places)
+        ]
+        own_channels = sorted({channel for _, channel, _ in own_places or ()})
         heights, unit = _heights(planes)
         return OmeImage(
             pixels=pixels,
             channels=tuple(image.channels or image.logical_channels),
-            acquired=None if chosen is None else chosen.acquired,
+            acquired=image.acquired if is_here else None,
             times=_times(planes),
             heights=heights,
             height_unit=unit,
@@ -179,6 +201,7 @@ class _Document:
             creator=self.root.get("Creator"),
             images=self.met,
             is_elsewhere=self.is_elsewhere,
+            own_channels=tuple(own_channels),
         )
 
 
@@ -220,7 +243,8 @@ class _Handlers:
             document.is_elsewhere |= name == "BinaryOnly"
             if name == "Image":
                 document.met += 1
-                self._image = _Image(attributes) if document.met > document.series else None
+                is_wanted = document.met > document.series or not document.stops
+                self._image = _Image(attributes) if is_wanted else None
         elif self._image is not None:
             self._start_in(self._image, depth, name, attributes)
         elif depth == 3 and path[1] == "Instrument":
@@ -243,11 +267,13 @@ class _Handlers:
             if name == "Channel":
                 image.channels.append(attributes)
             elif name == "TiffData":
-                image.parts.append((attributes, None))
+                image.parts.append((attributes, FileRef()))
             elif name == "Plane":
                 image.planes.append(attributes)
         elif depth == 5 and name in ("PlaneTiming", "StagePosition") and image.planes:
             image.planes[-1].update(attributes)  # until 2009
+        elif depth == 5 and name == "UUID" and image.parts:
+            image.parts[-1] = image.parts[-1][0], FileRef("", attributes.get("FileName"))
 
     def text(self, text: str) -> None:
         self._text += text
@@ -258,7 +284,8 @@ class _Handlers:
         if image is None:
             return
         if depth == 5 and name == "UUID" and image.parts:
-            image.parts[-1] = (image.parts[-1][0], self._text.strip())
+            part, ref = image.parts[-1]
+            image.parts[-1] = part, FileRef(self._text.strip(), ref.name)
         elif depth == 3 and name in ("AcquisitionDate", "AcquiredDate", "CreationDate"):
             image.acquired = self._text.strip()
         elif depth == 2:
@@ -303,8 +330,11 @@ def _complete(found: dict[int, float], planes: list[dict[str, str]], key: str) -
 
 
 def _index(plane: dict[str, str], key: str) -> int | None:
-    text = plane.get(key, "0")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+    return as_index(plane.get(key))
+
+
+def _place_of(plane: dict[str, str]) -> tuple[int | None, ...]:
+    return tuple(_index(plane, f"The{axis}") for axis in "TCZ")
 
 
 # -- to the findings ---------------------------------------------------------------------------
@@ -331,7 +361,7 @@ def interpret(xml: str, subject: Subject, found: Findings) -> None:
     # a pyramid level has other sizes than the XML, which describes level 0
     sizes = {} if subject.is_reduced else {d: subject.sizes[d] for d in "yx" if d in subject.sizes}
     try:
-        image = read_ome_image(xml, series)
+        image = read_ome_image(xml, series, found.file_name)
     except ValueError as exc:
         found.warn(f"{source} is ignored, since {exc}")
         return
@@ -341,6 +371,7 @@ def interpret(xml: str, subject: Subject, found: Findings) -> None:
     _warn_of_sizes(pixels, sizes, found)
     add_pixels(pixels, source, found)
     _add_channels(image.channels, source, found)
+    found.own_channels = image.own_channels
     found.add_time("acquired", image.acquired, source)
     found.add_times(image.times, source)
     found.add_heights(image.heights, image.height_unit, source)
