@@ -114,6 +114,19 @@ def _listed(value: Any, kinds: tuple[type, ...] = (list, tuple)) -> Any:
     return parsed if isinstance(parsed, kinds) else [value] if value else []
 
 
+def _urls(value: Any) -> Any:
+    """Return the list of URLs that a text spells; a glob may begin with a bracket too. Pure.
+
+    >>> _urls("['a.tif', 'b.tif',]"), _urls("[/a.tif, /b.tif]"), _urls("[ab]*.tif"), _urls("[ab]")
+    (['a.tif', 'b.tif'], ['/a.tif', '/b.tif'], '[ab]*.tif', '[ab]')
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    # between the brackets of a glob there is neither a slash nor a pair of quotes
+    is_list = text[:1] == "[" and text[-1:] == "]" and re.search(r"/|(['\"]).*\1", text)
+    parsed = _from_text(text) if is_list else None
+    return parsed if isinstance(parsed, list) else value
+
+
 def _letters(value: Any) -> Any:
     value = _from_text(value)
     return list(value) if isinstance(value, str) else value
@@ -199,7 +212,7 @@ class Options:
     give text) and converts each option to its type below.
     """
 
-    urlpath: _Path | list[_Path] = _option(
+    urlpath: Annotated[_Path | list[_Path], BeforeValidator(_urls)] = _option(
         "str, list",
         "a file, folder, glob or list of these; local or any fsspec URL; a `.txt`, `.csv` or "
         "`.parquet` file is a list of URLs",
@@ -207,8 +220,8 @@ class Options:
     storage_options: _Mapping = _option("dict", "passed to fsspec", default={})
     pattern: str | None = _option(
         "format string, regex with named groups, preset name, None",
-        "parses each path into fields; None: files in natural order along the one dim that "
-        "`concat_dim` names, else along `file`",
+        "parses each path into fields; None: files along the one dim that `concat_dim` names, else "
+        "along `file`; a list in its own order, a folder or glob in natural order",
         default=None,
     )
     concat_dim: _Names | None = _option(

@@ -22,7 +22,7 @@ DEFAULTS: dict[str, Any] = {
     "retries": 3,  # further attempts after a transient failure: 503, a lost connection, no response
     "timeout": 30,  # seconds without data from a store before an attempt counts as failed
     "concurrency": 10,  # concurrent requests; as many connections as an S3 client keeps
-    "table_cache": 8,  # opened collections kept per process
+    "table_cache": 8,  # opened persisted copies kept per process
     "allow_code": False,  # whether arraytype may name a class to import
     "require_device": True,  # whether to_dask() requires the device of arraytype in this process
     "pinned_limit": "1 GiB",  # pinned host memory in use at once per process, for CuPy; 0: none

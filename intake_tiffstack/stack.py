@@ -18,7 +18,13 @@ from intake_tiffstack.collection.describe_files import parse_ome, read_all_of_fi
 from intake_tiffstack.collection.examination import Examination
 from intake_tiffstack.collection.metadata_keys import PhysicalPixelSizes, physical_pixel_sizes
 from intake_tiffstack.collection.open import Collection, open_collection
-from intake_tiffstack.collection.report import Report, html_table, summarize, tabulate_files
+from intake_tiffstack.collection.report import (
+    Report,
+    html_table,
+    rows_in_order,
+    summarize,
+    tabulate_files,
+)
 from intake_tiffstack.errors import FilesNotFoundError, LayoutError, OptionError
 from intake_tiffstack.export.options import (
     OPTIONS,
@@ -212,6 +218,7 @@ class TiffStack:
     def files(self) -> pd.DataFrame:
         """Table of the files: ``url``, ``size``, ``cell`` and the fields of their names.
 
+        In the order of the array; files that are left out come last.
         ``cell`` is the position on the grid, one index per axis, None for a file that is left out.
         """
         return tabulate_files(self.collection.examination)
@@ -252,7 +259,8 @@ class TiffStack:
         OptionError
             If there is no such file.
         """
-        urls = self.collection.files.urls
+        order = rows_in_order(self.collection.examination)
+        urls = [self.collection.files.urls[row] for row in order]
         if isinstance(which, str):
             named = [row for row, url in enumerate(urls) if url == which]
             named = named or [row for row, url in enumerate(urls) if url.endswith(f"/{which}")]
@@ -261,7 +269,7 @@ class TiffStack:
             which = named[0]
         if not -len(urls) <= which < len(urls):
             raise OptionError(f"file {which} of {len(urls):,}: rows count from 0")
-        file, structure = self._file(which % len(urls))
+        file, structure = self._file(order[which % len(urls)])
         return read_all_of_file(file, structure, self.collection.reader)
 
     def _file(self, row: int) -> tuple[File, Structure]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import intake
 import numpy as np
 import pytest
 import tifffile
@@ -49,6 +51,20 @@ def stack(s3_server: S3Server) -> TiffStack:
         chunks="file",
         storage_options=s3_server.storage_options,
     )
+
+
+def test_a_source_with_parameters_of_its_catalog_opens_on_a_worker(
+    client: Any, tmp_path: Path
+) -> None:
+    tifffile.imwrite(tmp_path / "t0.tif", DATA[0], photometric="minisblack")
+    (tmp_path / "lab.yml").write_text(
+        "metadata: {parameters: {start: {description: s, type: str, default: t}}}\n"
+        "sources: {scan: {driver: tiffstack, args: {urlpath: '{{ CATALOG_DIR }}{{ start }}0.tif'}}}"
+    )
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # "Shell command"
+        source = intake.open_catalog(str(tmp_path / "lab.yml")).scan
+    read = client.submit(lambda source: source.read(), source, pure=False)
+    np.testing.assert_array_equal(read.result(timeout=60), DATA[0])
 
 
 def test_pixels_are_the_same_from_s3_and_from_disk(

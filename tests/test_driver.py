@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pickle
 import warnings
+from copy import deepcopy
 from pathlib import Path
 from textwrap import dedent
 
@@ -15,10 +16,12 @@ import pytest
 import tifffile
 import xarray as xr
 import yaml
+from intake.catalog.local import UserParameter
 
 from intake_tiffstack import TiffStack, TiffStackSource, open_stack
 from intake_tiffstack.errors import (
     EntryError,
+    FileChangedError,
     FilesNotFoundError,
     OptionError,
     TargetExistsError,
@@ -26,6 +29,7 @@ from intake_tiffstack.errors import (
     TiffStackWarning,
 )
 from intake_tiffstack.export.formats import FORMATS, find_writer
+from intake_tiffstack.header import open_header
 
 # Intake says so of every parameter whose default is text, though none asks for a shell command.
 pytestmark = pytest.mark.filterwarnings("ignore:Shell command not executed:UserWarning")
@@ -206,16 +210,205 @@ def test_a_template_name_that_is_no_parameter_is_named(scans, tmp_path):
         source.to_dask()
 
 
-def test_a_parameter_without_effect_is_named(scans, tmp_path):
+def test_a_parameter_with_the_name_of_an_argument_validates_and_coerces_it(scans, tmp_path):
     source = open_entry(
         tmp_path,
         """
-    parameters: {chunks: {description: s, type: str, default: file}}
-    args: {urlpath: "{{ CATALOG_DIR }}/raw/S1/*.tif"}
+    parameters:
+      chunks: {description: s, type: str, default: file, allowed: [file, page, auto]}
+      fill_value: {description: f, type: int, max: 9}
+    args: {urlpath: "{{ CATALOG_DIR }}/raw/S1/*.tif", chunks: file, fill_value: "7"}
 """,
     )
-    with pytest.raises(EntryError, match=r"parameter 'chunks'.*chunks: \"\{\{ chunks \}\}\""):
-        source.discover()
+    assert source.options.chunks == "file"
+    assert source.options.fill_value == 7
+    assert source(fill_value="8").options.fill_value == 8
+    assert source(chunks="auto")(fill_value=9).options.chunks == "auto"
+    with pytest.raises(ValueError, match="fill_value=10"):
+        source(fill_value=10)
+    with pytest.raises(ValueError, match="chunks=3 MiB is not one of the allowed"):
+        source(chunks="3 MiB")
+
+
+def test_a_parameter_with_the_name_of_an_option_gives_its_default(scans, tmp_path):
+    source = open_entry(
+        tmp_path,
+        """
+    parameters:
+      chunks: {description: s, type: str, default: file, allowed: [file, auto]}
+      level: {description: l, type: int}
+    args: {urlpath: "{{ CATALOG_DIR }}/raw/S1/*.tif", pattern: "c{c:d}_t{t:d}.tif"}
+""",
+    )
+    assert source.to_dask().numblocks == (3, 2, 1, 1)
+    assert pickle.loads(pickle.dumps(source)).to_dask().numblocks == (3, 2, 1, 1)
+    assert source(chunks="auto").to_dask().npartitions == 1
+    with pytest.raises(ValueError, match="chunks=page is not one of the allowed"):
+        source(chunks="page")
+
+
+# -- parameters of catalogs, and values that only a call gives -------------------------------------
+
+SHARED = """
+metadata:
+  parameters:
+    sensor: {description: which, type: str, default: S1, allowed: [S1, S2]}
+sources:
+  scan:
+    driver: tiffstack
+    args:
+      urlpath: "{{ CATALOG_DIR }}/raw/{{ sensor }}/*.tif"
+      pattern: "c{c:d}_t{t:d}.tif"
+      concat_dim: [c, t]
+"""
+
+
+def shared_catalog(tmp_path: Path) -> intake.Catalog:
+    (tmp_path / "shared.yml").write_text(SHARED)
+    return intake.open_catalog(str(tmp_path / "shared.yml"))
+
+
+def constructed_catalog(tmp_path: Path) -> intake.Catalog:
+    sources = SHARED[SHARED.index("sources:") :]
+    (tmp_path / "constructed.yml").write_text(sources)
+    parameter = UserParameter("sensor", "which", "str", "S1", allowed=["S1", "S2"])
+    return intake.open_catalog(
+        str(tmp_path / "constructed.yml"), user_parameters={"sensor": parameter}
+    )
+
+
+@pytest.mark.parametrize("make", [shared_catalog, constructed_catalog])
+@pytest.mark.parametrize(
+    "again",
+    [lambda s: pickle.loads(pickle.dumps(s)), deepcopy],
+    ids=["pickle", "deepcopy"],
+)
+def test_parameters_of_a_catalog_survive(scans, tmp_path, make, again):
+    source = make(tmp_path).scan
+    copied = again(source)
+    np.testing.assert_array_equal(copied.read(), scans["S1"])
+    np.testing.assert_array_equal(copied(sensor="S2").read(), scans["S2"])
+    np.testing.assert_array_equal(again(source(sensor="S2"))(sel={"c": 1}).read(), scans["S2"][1:])
+    with pytest.raises(ValueError, match="S9"):
+        copied(sensor="S9")
+    assert copied == source
+
+
+def test_a_parameter_of_the_catalog_that_an_entry_does_not_use_is_no_option(scans, tmp_path):
+    (tmp_path / "shared.yml").write_text(SHARED.replace("{{ sensor }}", "S2"))
+    source = intake.open_catalog(str(tmp_path / "shared.yml")).scan(sensor="S1", sel={"c": 0})
+    np.testing.assert_array_equal(source.read(), scans["S2"][:1])
+    assert "sensor" not in yaml.safe_load(source.yaml())["sources"]["scan"]["args"]
+
+
+GIVEN_IN_A_CALL = """
+    args:
+      urlpath: "{{ CATALOG_DIR }}/raw/{{ sensor }}/*.tif"
+      pattern: "{{ start }}{c:d}_t{t:d}.tif"
+      concat_dim: [c, t]
+"""
+
+
+def test_the_value_of_a_template_may_be_given_in_the_call_alone(scans, tmp_path):
+    source = open_entry(tmp_path, GIVEN_IN_A_CALL)
+    for given in (source(sensor="S2", start="c"), source(sensor="S2")(start="c")):
+        np.testing.assert_array_equal(given.read(), scans["S2"])
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(given)).read(), scans["S2"])
+        np.testing.assert_array_equal(given(sensor="S1", sel={"c": 0}).read(), scans["S1"][:1])
+        (tmp_path / "again.yml").write_text(given.yaml())
+        again = intake.open_catalog(str(tmp_path / "again.yml")).scan
+        np.testing.assert_array_equal(again.read(), scans["S2"])
+        np.testing.assert_array_equal(again(sensor="S1").read(), scans["S1"])
+    with pytest.raises(EntryError, match=r"'sensor'.* as in scan\(sensor=\.\.\.\)"):
+        source(start="c").to_dask()
+
+
+def test_a_whole_urlpath_may_be_given_in_the_call_alone(scans, tmp_path):
+    source = open_entry(tmp_path, '    args: {urlpath: "{{ where }}", level: "{{ level_of }}"}')
+    with pytest.raises(EntryError, match="'level_of'"):
+        source.to_dask()
+    assert source(where=f"{tmp_path}/raw/S1", level_of=0).to_dask().shape == (6, 4, 5)
+
+
+@pytest.mark.parametrize(
+    "spelled", ["['{}/S1/*.tif', '{}/S2/*.tif']", "[{}/S1/*.tif, {}/S2/*.tif]"]
+)
+def test_the_text_of_a_list_is_a_list_of_urls(scans, tmp_path, spelled):
+    urlpath = spelled.replace("{}", f"{tmp_path}/raw")
+    source = intake.open_tiffstack(urlpath, pattern="{s}/c{c:d}_t{t:d}.tif")
+    np.testing.assert_array_equal(source.read()[:, :, :].shape[-2:], (4, 5))
+    assert source.options.urlpath == [f"{tmp_path}/raw/S1/*.tif", f"{tmp_path}/raw/S2/*.tif"]
+
+
+def test_a_list_parameter_makes_a_list_of_urls(scans, tmp_path):
+    source = open_entry(
+        tmp_path,
+        """
+    parameters: {sensors: {description: which, type: list, default: [S1]}}
+    args:
+      urlpath: "[{% for s in sensors %}'{{ CATALOG_DIR }}/raw/{{ s }}/c0_t*.tif', {% endfor %}]"
+""",
+    )
+    expected = np.concatenate([scans["S2"][0], scans["S1"][0]])
+    np.testing.assert_array_equal(source(sensors=["S2", "S1"]).read(), expected)
+
+
+def test_the_double_slash_behind_the_folder_of_the_catalog_is_one(scans, tmp_path):
+    source = open_entry(
+        tmp_path,
+        """
+    args:
+      urlpath: "{{ CATALOG_DIR }}/raw/*/*.tif"
+      pattern: "{{ CATALOG_DIR }}/raw/{s}/c{c:d}_t{t:d}.tif"
+      concat_dim: [s, c, t]
+""",
+    )
+    np.testing.assert_array_equal(source.read(), [scans["S1"], scans["S2"]])
+    assert "//" not in source.yaml()
+
+
+def test_the_double_slash_behind_the_folder_of_a_catalog_in_a_bucket(scans, tmp_path, s3_server):
+    files = {f"lab/raw/{p.name}": p.read_bytes() for p in (tmp_path / "raw/S1").iterdir()}
+    text = SHARED.replace("/raw/{{ sensor }}/", "/raw/")
+    s3_server.put("driver-slash", {**files, "lab/cat.yml": text.encode()})
+    catalog = intake.open_catalog(
+        "s3://driver-slash/lab/cat.yml", storage_options=s3_server.storage_options
+    )
+    source = catalog.scan(storage_options=s3_server.storage_options)
+    np.testing.assert_array_equal(source.read(), scans["S1"])
+
+
+# -- environment variables -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '    args: {urlpath: "{{ env(NO_SUCH_PLACE) }}/*.tif"}',
+        """    args: {urlpath: "{{ env('NO_SUCH_PLACE') ~ '/raw' }}/*.tif"}""",
+        """    args: {urlpath: "s3://b/x", storage_options: {key: "{{ env('NO_SUCH_PLACE') }}"}}""",
+        """
+    parameters: {where: {description: w, type: str, default: "env(NO_SUCH_PLACE)"}}
+    args: {urlpath: "{{ where }}/*.tif"}""",
+    ],
+    ids=["bare", "expression", "nested", "parameter"],
+)
+def test_an_environment_variable_that_is_not_set_is_named(scans, tmp_path, monkeypatch, body):
+    monkeypatch.delenv("NO_SUCH_PLACE", raising=False)
+    with pytest.raises(EntryError, match="environment variable 'NO_SUCH_PLACE', which is not set"):
+        open_entry(tmp_path, body).to_dask()
+    monkeypatch.setenv("NO_SUCH_PLACE", str(tmp_path / "raw/S1"))
+    assert open_entry(tmp_path, body).options
+
+
+@pytest.mark.parametrize(
+    "where", ["env('NO_SUCH_PLACE') or CATALOG_DIR ~ 'raw/S1'", "env('NO_SUCH_PLACE', FOLDER)"]
+)
+def test_a_default_stands_for_an_environment_variable(scans, tmp_path, monkeypatch, where):
+    monkeypatch.delenv("NO_SUCH_PLACE", raising=False)
+    where = where.replace("FOLDER", repr(str(tmp_path / "raw/S1")))
+    source = open_entry(tmp_path, f'    args: {{urlpath: "{{{{ {where} }}}}/*.tif"}}')
+    assert source.to_dask().shape == (6, 4, 5)
 
 
 def test_a_parameter_that_templates_use_gives_numbers_lists_and_dicts(scans, tmp_path):
@@ -252,7 +445,7 @@ def test_a_field_with_two_braces_is_reported_to_have_one(scans, tmp_path):
 def test_an_entry_without_a_urlpath_says_so(driver, tmp_path):
     (tmp_path / "none.yml").write_text(f"sources: {{x: {{driver: {driver}}}}}")
     with pytest.raises(OptionError, match="urlpath is missing"):
-        _ = intake.open_catalog(str(tmp_path / "none.yml")).x
+        intake.open_catalog(str(tmp_path / "none.yml")).x.to_dask()
 
 
 def test_a_relative_urlpath_of_an_entry_is_reported_of(scans, tmp_path, monkeypatch):
@@ -482,17 +675,6 @@ def test_no_secret_of_a_url_is_shown_in_text_or_errors(url):
     assert "verysecret" not in str(TiffStackError(f"cannot read {url}: no answer"))
 
 
-def test_a_source_sees_that_another_one_with_its_options_was_relisted(catalog, scans, tmp_path):
-    one, two = catalog.scan(sensor="S1"), catalog.scan(sensor="S1")
-    assert two.discover()["shape"] == (2, 3, 4, 5)
-    one.to_dask()
-    for c in range(2):
-        tifffile.imwrite(tmp_path / f"raw/S1/c{c}_t3.tif", scans["S1"][0, 0])
-    one.relist()
-    assert two.discover()["shape"] == two.to_dask().shape == (2, 4, 4, 5)
-    assert two.metadata["shape"] == [2, 4, 4, 5]
-
-
 def test_an_option_may_be_an_array(tmp_path):
     one, two = (TiffStackSource(str(tmp_path), coords={"t": np.arange(3.0)}) for _ in range(2))
     assert one == two
@@ -571,16 +753,52 @@ def test_a_source_is_a_context(catalog, scans):
         np.testing.assert_array_equal(source.read(), scans["S1"])
 
 
-def test_relist_sees_new_files_and_a_new_source_shares_the_listing(catalog, scans, tmp_path):
+def test_a_source_keeps_its_listing_and_a_new_one_looks_again(catalog, scans, tmp_path):
     source = catalog.scan
     assert source.to_dask().shape[1] == 3
     for c in range(2):
         tifffile.imwrite(tmp_path / f"raw/S1/c{c}_t3.tif", scans["S1"][0, 0])
-    fresh = intake.open_catalog(str(tmp_path / "catalog.yml")).scan
-    assert fresh.to_dask().shape[1] == 3
+    for fresh in (
+        intake.open_catalog(str(tmp_path / "catalog.yml")).scan,
+        catalog.scan(sensor="S1"),
+        source(),
+        pickle.loads(pickle.dumps(source)),
+    ):
+        assert fresh.to_dask().shape[1] == 4
+    assert source.to_dask().shape[1] == 3, "what a source showed should stay so"
     source.relist()
     assert source.to_dask().shape[1] == 4
     assert source.metadata["shape"] == [2, 4, 4, 5]
+
+
+def test_a_new_source_reads_a_file_that_changed(catalog, scans, tmp_path):
+    before = catalog.scan.to_dask()
+    tifffile.imwrite(tmp_path / "raw/S1/c1_t2.tif", scans["S2"][0, 0], software="another size")
+    scans["S1"][1, 2] = scans["S2"][0, 0]
+    with pytest.raises(FileChangedError, match=r"c1_t2\.tif"):
+        before.compute()
+    fresh = intake.open_catalog(str(tmp_path / "catalog.yml")).scan
+    np.testing.assert_array_equal(fresh.read(), scans["S1"])
+
+
+def test_a_new_source_reads_the_headers_of_new_and_changed_files_alone(
+    catalog, scans, tmp_path, monkeypatch
+):
+    catalog.scan.to_dask()
+    opened = []
+
+    def note(file, *args):
+        opened.append(Path(file.url).name)
+        return open_header(file, *args)
+
+    monkeypatch.setattr("intake_tiffstack.header.cache.open_header", note)
+    catalog.scan(sensor="S1").to_dask()
+    assert opened == []
+    tifffile.imwrite(tmp_path / "raw/S1/c1_t2.tif", scans["S2"][0, 0], software="another size")
+    for c in range(2):
+        tifffile.imwrite(tmp_path / f"raw/S1/c{c}_t3.tif", scans["S1"][0, 0])
+    catalog.scan(sensor="S1").to_dask()
+    assert set(opened) == {"c1_t2.tif", "c0_t3.tif", "c1_t3.tif"}
 
 
 # -- xarray, copies, what is not there yet --------------------------------------------------------

@@ -138,9 +138,29 @@ def test_without_a_pattern_files_lie_in_natural_order():
     paths = ["/d/img10.tif", "/d/img9.tif", "/d/a/img1.tif"]
     grid = place_files(paths)
     assert grid.names == ("file",)
-    assert grid.axes[0].values == (0, 1, 2)
+    assert grid.axes[0].values == ("img1.tif", "img9.tif", "img10.tif")
     assert [paths[row] for row in grid.cells] == ["/d/a/img1.tif", "/d/img9.tif", "/d/img10.tif"]
     assert place_files(paths, concat_dim="z").names == ("z",)
+
+
+def test_files_in_a_given_order_keep_it():
+    paths = ["/d/B04.tif", "/d/B10.tif", "/d/B03.tif"]
+    grid = place_files(paths, is_ordered=True)
+    assert grid.cells.tolist() == [0, 1, 2]
+    assert grid.axes[0].values == ("B04.tif", "B10.tif", "B03.tif")
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["/d/1/a.tif", "/d/2/a.tif"], ("1/a.tif", "2/a.tif")),
+        (["zip://a.tif", "zip://a.tif"], (0, 1)),  # members of two archives
+        (["http://h/a.tif?sig=x1", "http://h/b.tif?sig=x1"], ("a.tif?sig=***", "b.tif?sig=***")),
+    ],
+    ids=["folders", "archives", "signed"],
+)
+def test_names_along_file_tell_the_files_apart_and_no_secret(paths, names):
+    assert place_files(paths).axes[0].values == names
 
 
 def test_one_file_by_name_has_no_axis_unless_asked():

@@ -263,7 +263,11 @@ def test_folder_takes_every_suffix_of_a_tiff(tmp_path: Path) -> None:
 
 def test_list_of_several_has_each_file_once_and_the_folder_in_common(tree: Path) -> None:
     listing = list_files([f"{tree}/raw/a*.tif", tree / "raw" / "a1.tif", f"{tree}/raw/sub"])
-    assert names_below(listing) == ["a 2.tif", "a1.tif", "sub/c.tif"]
+    assert names_below(listing) == ["a1.tif", "a 2.tif", "sub/c.tif"]
+    other = list_files([f"{tree}/raw/sub", tree / "raw" / "a1.tif", f"{tree}/raw/a*.tif"])
+    assert names_below(other) == ["sub/c.tif", "a1.tif", "a 2.tif"]
+    assert other.is_ordered
+    assert not list_files(f"{tree}/raw/a*.tif").is_ordered
     assert listing.root == f"{tree}/raw/"
     assert list_files([f"{tree}/raw", f"{tree}/top.tif"]).root == f"{tree}/"
 
@@ -447,8 +451,8 @@ def test_csv_list_spares_the_stat_where_it_gives_a_size(tree: Path, header: str)
     a1 = stat_file(f"{tree}/raw/a1.tif", {})
     assert list(list_files(tree / "all.csv").files) == [
         File(f"{tree}/gone.tif", 12, 34, None),
-        a1,
         File("s3://bucket/k.tif", 56, -1, '"e"'),
+        a1,
     ]
 
 
@@ -465,8 +469,8 @@ def test_parquet_list(tree: Path) -> None:
     parquet.write_table(pyarrow.table(columns), tree / "all.parquet")
     listing = list_files(tree / "all.parquet")
     assert [(f.url, f.size) for f in listing.files] == [
-        (f"{tree}/gone.tif", 12),
         (f"{tree}/raw/a1.tif", 10),
+        (f"{tree}/gone.tif", 12),
     ]
 
 

@@ -584,6 +584,36 @@ def test_store_that_went_away_is_an_error_in_bounded_time() -> None:
 # --- S3 -----------------------------------------------------------------------------------------
 
 
+def _tiff(value: int) -> bytes:
+    buffer = BytesIO()
+    tifffile.imwrite(buffer, np.full((8, 9), value, "uint16"))
+    return buffer.getvalue()
+
+
+def test_opening_again_costs_one_listing_and_the_headers_of_new_files(s3_server: S3Server) -> None:
+    files = {f"raw/t{t}.tif": _tiff(t) for t in range(12)}
+    s3_server.put("remote-again", files)
+
+    def open_again() -> int:
+        s3_server.requests.clear()
+        stack = open_stack(
+            "s3://remote-again/raw/t{t:d}.tif",
+            validate="all",
+            storage_options=s3_server.storage_options,
+        )
+        return stack.to_dask().shape[0]
+
+    assert open_again() == 12
+    assert open_again() == 12
+    assert [request.range for request in s3_server.requests] == [None]
+    s3_server.put(
+        "remote-again", {"raw/t3.tif": files["raw/t4.tif"], "raw/t12.tif": files["raw/t3.tif"]}
+    )
+    assert open_again() == 13
+    read = {request.path for request in s3_server.requests if request.range}
+    assert {path.rpartition("/")[2] for path in read} == {"t3.tif", "t12.tif"}
+
+
 def test_opening_and_one_plane_take_few_requests(s3_server: S3Server) -> None:
     data = pixels(6, 16, 256, 256)
     files = {}

@@ -8,12 +8,13 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock, patch
 
 import dask
+import intake
 import numpy as np
 import pytest
 import tifffile
@@ -701,3 +702,72 @@ def test_a_report_collects_the_problems_of_all_steps(tmp_path: Path) -> None:
     assert "differ in shape" in problems[2]
     with pytest.raises(LayoutError, match=re.escape(problems[0])):
         stack.to_dask()
+
+
+# -- files in the order of a list ------------------------------------------------------------------
+
+
+@pytest.fixture
+def bands(tmp_path: Path) -> list[str]:
+    """Paths of three bands whose pixels are their number, in the order red, green, blue."""
+    for band in (2, 3, 4):
+        tifffile.imwrite(tmp_path / f"B0{band}.tif", np.full((4, 5), band, "uint16"))
+    return [f"{tmp_path}/B0{band}.tif" for band in (4, 3, 2)]
+
+
+def as_list_file(bands: list[str]) -> str:
+    path = Path(bands[0]).parent / "rgb.txt"
+    path.write_text("\n".join(bands))
+    return str(path)
+
+
+@pytest.mark.parametrize("spelled", [list, str, as_list_file], ids=["list", "text", "file"])
+def test_a_list_keeps_its_order_so_that_names_label_the_right_bands(
+    bands: list[str], spelled: Callable[[list[str]], Any]
+) -> None:
+    colours = ["red", "green", "blue"]
+    stack = open_stack(spelled(bands), concat_dim="band", channel_names=colours)
+    named = stack.to_xarray()
+    assert dict(zip(named.channel.to_numpy(), named[:, 0, 0].to_numpy().tolist(), strict=True)) == {
+        "red": 4, "green": 3, "blue": 2,
+    }  # fmt: skip
+    by_coords = open_stack(spelled(bands), concat_dim="band", coords={"band": colours}).to_xarray()
+    assert int(by_coords.sel(band="red")[0, 0]) == 4
+
+
+def test_a_glob_and_a_folder_are_in_natural_order_and_list_their_names(tmp_path: Path) -> None:
+    for number in (9, 10, 1):
+        tifffile.imwrite(tmp_path / f"img{number}.tif", np.full((2, 3), number, "uint8"))
+    for urlpath in (str(tmp_path), f"{tmp_path}/*.tif"):
+        named = open_stack(urlpath).to_xarray()
+        assert named.file.to_numpy().tolist() == ["img1.tif", "img9.tif", "img10.tif"]
+        assert int(named.sel(file="img9.tif")[0, 0]) == 9
+
+
+def test_files_are_in_the_order_of_the_array(bands: list[str], tmp_path: Path) -> None:
+    assert open_stack(bands).files["url"].tolist() == bands
+    stack = open_stack(f"{tmp_path}/*.tif")
+    assert stack.files["url"].tolist() == bands[::-1]
+    for number in range(2):
+        for z in range(11):
+            tifffile.imwrite(tmp_path / f"z{z}_t{number}.tif", np.full((2, 3), z, "uint8"))
+    for dims in ("zt", "tz"):
+        stack = open_stack(f"{tmp_path}/z*.tif", pattern="z{z:d}_t{t:d}.tif", dims=f"{dims}yx")
+        table = stack.files
+        first = [int(tifffile.imread(url)[0, 0]) for url in table["url"]]
+        assert first == stack.to_dask()[..., 0, 0].compute().ravel().tolist()
+        path = Path(table["url"][3])
+        assert stack.file_metadata(3) == stack.file_metadata(path.name)
+
+
+def test_a_persisted_list_in_another_order_is_stale(
+    bands: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTAKE_PERSIST_PATH", str(tmp_path / "store"))
+    urlpath = as_list_file(bands)
+    source = intake.open_tiffstack(urlpath)
+    source.persist()
+    assert source.read()[:, 0, 0].tolist() == [4, 3, 2]
+    as_list_file(bands[::-1])
+    with pytest.warns(TiffStackWarning, match="of its files the order changed"):
+        assert source.read()[:, 0, 0].tolist() == [2, 3, 4]

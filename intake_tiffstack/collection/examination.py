@@ -197,7 +197,17 @@ def find_files(options: Options, listing: Listing) -> FilesFound:
     if text is None:
         if options.sel:
             raise field_without_pattern(next(iter(options.sel)))
-        return FilesFound(listing.files, paths, None, None, listing.is_single, count, (), 0)
+        return FilesFound(
+            listing.files,
+            paths,
+            None,
+            None,
+            listing.is_single,
+            count,
+            (),
+            0,
+            is_ordered=listing.is_ordered,
+        )
     pattern = compile_pattern(text)
     matches = match_paths(pattern, paths, listing.root)
     if not len(matches.indices):
@@ -238,6 +248,7 @@ def _place(found: FilesFound, options: Options) -> Grid:
         sizes=options.sizes,
         duplicates=options.duplicates,
         is_single=found.is_single,
+        is_ordered=found.is_ordered,
     )
 
 
@@ -268,7 +279,7 @@ def read_headers(files: FileTable, grid: Grid, options: Options) -> HeadersRead:
 
     first, header = _first_header(grid, read, unreadable)
     template = reader.name_dims(header.structure, header.file.url)
-    are_local = is_local(files.urls[0]) and is_local(files.urls[-1])  # sorted: remote ones last
+    are_local = is_local(max(files.urls))  # an absolute path comes before any protocol
     rows = choose_headers(
         grid,
         template,

@@ -43,6 +43,8 @@ class FilesFound:
     """How many files ``sel`` left out."""
     numbers: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """Distinct values of each integer field before ``sel``, ascending; empty without ``sel``."""
+    is_ordered: bool = False
+    """Whether a list gives the order of `files`."""
 
 
 @dataclass(frozen=True, eq=False)

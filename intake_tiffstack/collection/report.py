@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from intake_tiffstack.collection.examination import Examination
     from intake_tiffstack.collection.open import Collection
 
-__all__ = ["Report", "html_table", "summarize", "tabulate_files"]
+__all__ = ["Report", "html_table", "rows_in_order", "summarize", "tabulate_files"]
 
 SHOWN = 3
 """Names, problems and notes shown of many."""
@@ -56,8 +56,8 @@ class Report:
         if grid is not None:
             for index in np.argwhere(grid.cells >= 0).tolist():
                 cells[int(grid.cells[tuple(index)])] = grid.values_at(index)
-        for row, file in enumerate(table):
-            cell = cells.get(row)
+        for row in rows_in_order(self.examination):
+            file, cell = table[row], cells.get(row)
             yield {
                 "url": file.url,
                 "size": file.size,
@@ -246,6 +246,7 @@ def summarize(collection: Collection) -> list[tuple[str, str]]:
 def tabulate_files(examination: Examination) -> pd.DataFrame:
     """Return a row per file: ``url``, ``size``, ``cell`` and the fields of its name. Pure.
 
+    In the order of :func:`rows_in_order`.
     A field that is called like one of these columns is ``<field>_file``.
     """
     import pandas as pd
@@ -266,7 +267,21 @@ def tabulate_files(examination: Examination) -> pd.DataFrame:
     if found.matches is not None:
         for name, values in found.matches.columns.items():
             columns[name if name not in columns else f"{name}_file"] = values
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns).iloc[rows_in_order(examination)].reset_index(drop=True)
+
+
+def rows_in_order(examination: Examination) -> list[int]:
+    """Return the rows of all files in the order of the array, then those left out. Pure."""
+    grid, layout = examination.grid, examination.layout
+    count = len(examination.found.files)
+    if grid is None:
+        return list(range(count))
+    cells = grid.cells
+    if layout is not None:
+        cells = cells.transpose([dim.axis for dim in layout.dims if dim.axis is not None])
+    placed = cells[cells >= 0]
+    others = np.delete(np.arange(count), placed)
+    return [*placed.tolist(), *others.tolist()]
 
 
 def _count(things: Sequence[Any], noun: str) -> str:

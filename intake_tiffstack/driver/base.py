@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import html
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, time
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -18,13 +18,17 @@ from intake_tiffstack.collection.metadata_keys import PhysicalPixelSizes, physic
 from intake_tiffstack.driver.entries import (
     absolute_urlpath,
     check_entry,
-    parameter_names,
+    collapse_after,
+    default_options,
+    option_overrides,
     render_overrides,
+    rendered_names,
     spell_entry,
     warn_of_relative,
 )
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.metadata.model import CHANNEL_KEYS
+from intake_tiffstack.options import Options
 from intake_tiffstack.redact import mask_secrets
 from intake_tiffstack.storage.urls import absolute_url
 
@@ -54,20 +58,48 @@ class ArraySource(DataSource):  # type: ignore[misc]
     _ipython_display_ = None
     _signature: ClassVar[inspect.Signature]
 
-    def __init__(self, metadata: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, metadata: Mapping[str, Any] | None, options: Iterable[str]) -> None:
+        known = [name for name in self._signature.parameters if name != "metadata"]
+        for name in options:
+            if name not in known:
+                raise OptionError.unknown("option", name, known)
         self._given_metadata = dict(metadata or {})
         self._schema = Schema()  # the base class reads metadata, for which nothing should be opened
         super().__init__(metadata=dict(self._given_metadata))
         self._schema = None
         self._dims: tuple[str, ...] = ()  # of shape
         self._is_checked = False
+        self._options: Options | None = None
         self._overrides: dict[str, Any] = {}
         self._pmode: str | None = None
         self._described: str | None = (
             None  # name of the array that shape, dtype and metadata describe
         )
 
+        if "catalog_dir" not in self._given_metadata:  # what an entry lacks a call may still give
+            _ = self.options
+
+    @property
+    def options(self) -> Options:
+        """The options of the data, parsed.
+
+        Raises
+        ------
+        OptionError
+            If an option is unknown or its value is not accepted.
+        EntryError
+            If the catalog entry contradicts itself.
+        """
+        if self._options is None:
+            self._check()
+            self._options = Options.parse(self._option_values())
+        return self._options
+
     # -- what a subclass implements ---------------------------------------------------------------
+
+    def _option_values(self) -> dict[str, Any]:
+        """Return the options to parse, by name."""
+        return self._given()
 
     def _array(self) -> da.Array:
         """Return the array, lazy."""
@@ -101,7 +133,7 @@ class ArraySource(DataSource):  # type: ignore[misc]
     def to_dask(self) -> da.Array:
         """Return the array, lazy: no pixel is read."""
         array = self._array()
-        if array.name != self._described:  # another source with these options was relisted
+        if array.name != self._described:  # now the files, or another copy
             self._schema = None
             self.metadata = dict(self._given_metadata)
         self._load_metadata()
@@ -130,8 +162,8 @@ class ArraySource(DataSource):  # type: ignore[misc]
     def _check(self) -> None:
         """Raise if the catalog entry contradicts itself; at first use, not when it is listed."""
         if self._entry is not None and not self._is_checked:
-            check_entry(self._entry, frozenset(self._signature.parameters))
-            warn_of_relative(self._entry, self._given()["urlpath"], self._overrides)
+            check_entry(self._entry, self._overrides)
+            warn_of_relative(self._entry, self._given().get("urlpath", ""), self._overrides)
             self._is_checked = True
 
     def _own_attributes(self) -> dict[str, Any]:
@@ -258,13 +290,15 @@ class ArraySource(DataSource):  # type: ignore[misc]
         **kwargs
             Options of the source, and user parameters of its catalog entry.
         """
+        given, options = self._given(), kwargs
         if self._entry is not None:
             kwargs = render_overrides(self._entry, kwargs, self._overrides)
         overrides = {**self._overrides, **kwargs}
-        if self._entry is not None and parameter_names(self._entry) & set(kwargs):
-            made: Self = self._entry.get(**overrides)
-        else:
-            made = type(self)(**{**self._given(), "metadata": self._given_metadata, **kwargs})
+        if self._entry is not None:
+            if rendered_names(self._entry) & set(kwargs):
+                given = self._entry.get(**overrides)._given()
+            options = option_overrides(self._entry, overrides, self._signature.parameters)
+        made = type(self)(**{**given, "metadata": self._given_metadata, **options})
         for name in ("name", "description", "cat", "catalog_object", "_entry", "_pmode"):
             if hasattr(self, name):
                 setattr(made, name, getattr(self, name))
@@ -276,8 +310,21 @@ class ArraySource(DataSource):  # type: ignore[misc]
 
     def _given(self) -> dict[str, Any]:
         """Return the arguments that the source was made with, by name, except the metadata."""
-        bound = self._signature.bind(*self._captured_init_args, **self._captured_init_kwargs)
-        return {k: v for k, v in bound.arguments.items() if k != "metadata"}
+        bound = self._signature.bind_partial(
+            *self._captured_init_args, **self._captured_init_kwargs
+        )
+        given = {k: v for k, v in bound.arguments.items() if k != "metadata"}
+        for name in ("urlpath", "pattern"):
+            if name in given:
+                given[name] = collapse_after(self._catalog_dir, given[name])
+        if self._entry is None:
+            return given
+        return {**default_options(self._entry, self._signature.parameters), **given}
+
+    @property
+    def _catalog_dir(self) -> str:
+        """Folder of the catalog whose entry made this source, empty if none did."""
+        return str(self._given_metadata.get("catalog_dir") or "")
 
     # -- identity: what was given, never what was discovered -----------------------------------
 
@@ -299,6 +346,8 @@ class ArraySource(DataSource):  # type: ignore[misc]
             "description": self.description,
             "cat": self.cat,
             "entry": self._entry,
+            # an entry is pickled without those of its catalogs
+            "parameters": None if self._entry is None else self._entry._user_parameters,
             "overrides": self._overrides,
             "pmode": self.persist_mode,
         }
@@ -313,6 +362,7 @@ class ArraySource(DataSource):  # type: ignore[misc]
         self._entry = state["entry"]
         if self._entry is not None:
             self._entry._catalog = self.cat
+            self._entry._user_parameters = state["parameters"]
         self._overrides = state["overrides"]
         self._passed_kwargs = list(self._overrides)
         self._pmode = state["pmode"]
@@ -333,7 +383,7 @@ class ArraySource(DataSource):  # type: ignore[misc]
         if self._entry is None:
             spelled: dict[str, Any] = {"args": mask_secrets(self._given())}
         else:
-            spelled = spell_entry(self._entry, self._overrides)
+            spelled = spell_entry(self._entry, self._overrides, self._signature.parameters)
         arguments = spelled["args"]
         if "urlpath" in arguments:
             arguments["urlpath"] = absolute_urlpath(arguments["urlpath"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Self
 
 from intake_tiffstack.errors import EntryError, warn
 from intake_tiffstack.redact import mask_secrets
@@ -15,39 +15,41 @@ from intake_tiffstack.storage.urls import absolute_url, first_relative, is_local
 __all__ = [
     "absolute_urlpath",
     "check_entry",
-    "parameter_names",
+    "collapse_after",
+    "default_options",
+    "option_overrides",
     "render_overrides",
+    "rendered_names",
     "spell_entry",
     "warn_of_relative",
 ]
 
 _ALWAYS_KNOWN = frozenset({"CATALOG_DIR", "env", "shell", "client_env", "client_shell"})
 _CATALOG_DIR = re.compile(r"\{\{\s*CATALOG_DIR\s*\}\}")
+_ENV_DEFAULT = re.compile(r"\s*env\(\s*([^\s,)]+)\s*\)")
 
 
-def check_entry(entry: Any, options: frozenset[str]) -> None:
-    """Raise if a template uses an unknown name, or a parameter is used by no template.
+def check_entry(entry: Any, overrides: Mapping[str, Any]) -> None:
+    """Raise if a template uses an unknown name, or an environment variable that is not set.
 
-    Intake accepts both silently: an undefined name renders to nothing, and a parameter with the
-    name of an option has no effect unless a template in ``args`` uses it.
+    Intake renders both to nothing.
 
     Parameters
     ----------
     entry : intake.catalog.local.LocalCatalogEntry
         The catalog entry of a source.
-    options : frozenset of str
-        Names of the driver's options.
+    overrides : mapping
+        Options and values of templates given in Python.
 
     Raises
     ------
     EntryError
         If either is found; the message names the entry and what to write.
     """
-    arguments: Mapping[str, Any] = entry._open_args
-    used = set(_template_names(arguments))
+    arguments = {k: v for k, v in entry._open_args.items() if k not in overrides}
     parameters = parameter_names(entry)
-    known = _ALWAYS_KNOWN | parameters | set(arguments)
-    for name in sorted(used - known):
+    known = _ALWAYS_KNOWN | parameters | set(entry._open_args) | set(overrides)
+    for name in sorted(set(_template_names(arguments)) - known):
         near = get_close_matches(name, known, n=1)
         names = ", ".join(map(repr, sorted(parameters))) or "none"
         hint = f"did you mean {near[0]!r}?" if near else f"its parameters: {names}"
@@ -55,16 +57,59 @@ def check_entry(entry: Any, options: frozenset[str]) -> None:
             hint += f"; a field of a pattern has one brace: {{{name}}}"
         raise EntryError(
             f"entry {entry.name!r} uses the template name {name!r}, which is not a parameter "
-            f"and would render to nothing; {hint}",
+            f"and would render to nothing; give its value, as in {entry.name}({name}=...), or "
+            f"{hint}",
             entry=entry.name,
         )
-    own = {p.name for p in entry._captured_init_kwargs.get("parameters") or []}
-    for name in sorted(own & options - used):
+    if not entry.getenv:
+        return
+    unset = [*_unset_variables(arguments, {**parameter_values(entry), **overrides})]
+    for parameter in entry._user_parameters or []:
+        asked = _ENV_DEFAULT.match(str(parameter._default))
+        if asked and parameter.name not in overrides and asked[1] not in os.environ:
+            unset.append(asked[1])
+    for variable in unset:
         raise EntryError(
-            f"entry {entry.name!r} has a parameter {name!r}, which no template uses, so that it "
-            f'has no effect; write {name}: "{{{{ {name} }}}}" under args, or drop the parameter',
+            f"entry {entry.name!r} takes a value from the environment variable {variable!r}, which "
+            f"is not set: set it, or add a default to the entry: {{{{ env('{variable}', "
+            "'/data') }}",
             entry=entry.name,
         )
+
+
+class _Unset(str):
+    """An environment variable that is not set: false in a template, noted if it is written out."""
+
+    def __new__(cls, name: str, written: list[str]) -> Self:
+        made = super().__new__(cls, "")
+        made.name, made.written = name, written
+        return made
+
+    name: str
+    written: list[str]
+
+    def __str__(self) -> str:
+        self.written.append(self.name)
+        return ""
+
+
+def _unset_variables(value: Any, context: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the environment variables that templates write out and that are not set."""
+    from jinja2 import Environment, Undefined
+
+    written: list[str] = []
+
+    def env(name: Any, default: Any = None) -> Any:
+        name = name._undefined_name if isinstance(name, Undefined) else name
+        found = os.environ.get(name, default)
+        return _Unset(name, written) if found is None else found
+
+    environment = Environment()
+    environment.globals["env"] = env
+    for text in _templates(value):
+        environment.from_string(text).render(context)
+        yield from written
+        written.clear()
 
 
 def warn_of_relative(entry: Any, urlpath: Any, overrides: Mapping[str, Any]) -> None:
@@ -80,7 +125,7 @@ def warn_of_relative(entry: Any, urlpath: Any, overrides: Mapping[str, Any]) -> 
         Options given in Python, where relative to the current folder is as expected.
     """
     folder, written = entry._catalog_dir, entry._open_args.get("urlpath")
-    if not folder or {"urlpath", *_template_names(written)} & overrides.keys():
+    if not folder or not urlpath or {"urlpath", *_template_names(written)} & overrides.keys():
         return
     if is_local(folder) and os.path.realpath(absolute_url(folder)) == os.path.realpath("."):
         return
@@ -108,37 +153,106 @@ def absolute_urlpath(urlpath: Any) -> Any:
     return absolute_url(urlpath)
 
 
+def collapse_after(folder: str, value: Any) -> Any:
+    """Return *value* with one slash after the folder of a catalog. Pure.
+
+    Intake's ``CATALOG_DIR`` ends in a slash, and ``{{ CATALOG_DIR }}/raw`` adds another one, which
+    names another folder in a bucket, and one more part of a path in a pattern.
+
+    >>> collapse_after("s3://lab/", ["s3://lab//raw/*.tif", "s3://lab/x//y.tif"])
+    ['s3://lab/raw/*.tif', 's3://lab/x//y.tif']
+    """
+    if isinstance(value, (list, tuple)):
+        return [collapse_after(folder, item) for item in value]
+    if not isinstance(value, str) or not folder.strip("/"):
+        return value
+    start = folder.rstrip("/")
+    return re.sub(rf"{re.escape(start)}/{{2,}}", lambda _: f"{start}/", value)
+
+
 def parameter_names(entry: Any) -> set[str]:
     """Return the names of the user parameters of an entry and of its catalogs."""
     return {p.name for p in entry._user_parameters or []}
 
 
+def rendered_names(entry: Any) -> set[str]:
+    """Return the names whose values decide how an entry is rendered: what its templates use.
+
+    Parameters that no template uses are the driver's options, or nobody's.
+    """
+    used = set(_template_names(entry._open_args)) - _ALWAYS_KNOWN
+    return used & parameter_names(entry) | used - set(entry._open_args)
+
+
+def parameter_values(entry: Any) -> dict[str, Any]:
+    """Return the defaults of all parameters, and the folder of the catalog, for templates."""
+    values = {p.name: _from_environment(p.expanded_default) for p in entry._user_parameters or []}
+    return {"CATALOG_DIR": entry._catalog_dir, **values}
+
+
+def default_options(entry: Any, options: Container[str]) -> dict[str, Any]:
+    """Return the options that an entry gives by parameters of their names alone.
+
+    A parameter with the name of an argument validates that argument. Where ``args`` lacks it, its
+    default counts, which Intake would ignore.
+
+    Parameters
+    ----------
+    entry : intake.catalog.local.LocalCatalogEntry
+        The catalog entry of a source.
+    options : container of str
+        Names of the driver's options.
+    """
+    own = entry._captured_init_kwargs.get("parameters") or []
+    given = set(entry._open_args) | set(_template_names(entry._open_args))
+    return {
+        p.name: p.validate(_from_environment(p._default))
+        for p in own
+        if p.name in options and p.name not in given and p._default is not None
+    }
+
+
+def _from_environment(default: Any) -> Any:
+    """Return a parameter's default, with ``env(NAME)`` replaced by the value of the variable."""
+    asked = _ENV_DEFAULT.match(default) if isinstance(default, str) else None
+    return default if asked is None else os.environ.get(asked[1], "")
+
+
 def render_overrides(
     entry: Any, given: Mapping[str, Any], before: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return overrides with their templates rendered, by the entry's folder and parameters.
+    """Return overrides as the parameters of their names have them, with their templates rendered.
 
     Intake renders them only with names that no argument of the entry uses, so that ``CATALOG_DIR``
     would mostly become empty.
     """
     from intake.catalog.utils import expand_templates
 
-    parameters = {p.name: p.expanded_default for p in entry._user_parameters or []}
-    context = {"CATALOG_DIR": entry._catalog_dir, **parameters, **before, **given}
+    context = {**parameter_values(entry), **before, **given}
     rendered: dict[str, Any] = expand_templates(
         dict(given), context, getenv=entry.getenv, getshell=entry.getshell
     )
-    return rendered
+    own = {p.name: p for p in entry._user_parameters or []}
+    return {k: own[k].validate(v) if k in own else v for k, v in rendered.items()}
 
 
-def spell_entry(entry: Any, overrides: Mapping[str, Any]) -> dict[str, Any]:
+def option_overrides(
+    entry: Any, overrides: Mapping[str, Any], options: Container[str]
+) -> dict[str, Any]:
+    """Return which overrides go to the driver: not what templates use, nor a mere parameter."""
+    others = rendered_names(entry) | {p for p in parameter_names(entry) if p not in options}
+    return {k: v for k, v in overrides.items() if k not in others}
+
+
+def spell_entry(
+    entry: Any, overrides: Mapping[str, Any], options: Container[str]
+) -> dict[str, Any]:
     """Return ``args`` and ``parameters`` of an entry for YAML, with overrides applied.
 
     Templates stay as written, except ``CATALOG_DIR``: the YAML may be saved in another folder.
     """
     arguments = _fill_catalog_dir(dict(entry._open_args), entry._catalog_dir)
-    names = parameter_names(entry)
-    arguments.update({k: v for k, v in overrides.items() if k not in names})
+    arguments.update(option_overrides(entry, overrides, options))
     spelled: dict[str, Any] = {"args": mask_secrets(arguments)}
     parameters = {}
     for parameter in entry._user_parameters or []:
@@ -148,6 +262,9 @@ def spell_entry(entry: Any, overrides: Mapping[str, Any]) -> dict[str, Any]:
             k: mask_secrets(v, parameter.name if k == "default" else "")
             for k, v in described.items()
         }
+    for name in sorted(rendered_names(entry) & overrides.keys() - parameters.keys()):
+        value = mask_secrets(overrides[name], name)
+        parameters[name] = {"description": "", "type": type(value).__name__, "default": value}
     if parameters:
         spelled["parameters"] = parameters
     return spelled
@@ -157,20 +274,26 @@ def _template_names(value: Any) -> Iterator[str]:
     """Yield the undeclared names in all templates of a value."""
     from jinja2 import Environment, TemplateSyntaxError, meta
 
+    for text in _templates(value):
+        try:
+            tree = Environment().parse(text)
+        except TemplateSyntaxError as exc:
+            raise EntryError(f"{text!r} is not a Jinja template: {exc}") from exc
+        # env(NAME) takes the bare name of a variable, which is not a parameter
+        called = set(re.findall(r"\b(?:client_)?(?:env|shell)\(\s*(\w+)", text))
+        yield from meta.find_undeclared_variables(tree) - called
+
+
+def _templates(value: Any) -> Iterator[str]:
+    """Yield each text in a value that is a template."""
     if isinstance(value, Mapping):
         for item in value.values():
-            yield from _template_names(item)
+            yield from _templates(item)
     elif isinstance(value, (list, tuple, set)):
         for item in value:
-            yield from _template_names(item)
+            yield from _templates(item)
     elif isinstance(value, str) and ("{{" in value or "{%" in value):
-        try:
-            tree = Environment().parse(value)
-        except TemplateSyntaxError as exc:
-            raise EntryError(f"{value!r} is not a Jinja template: {exc}") from exc
-        # env(NAME) takes the bare name of a variable, which is not a parameter
-        called = set(re.findall(r"\b(?:client_)?(?:env|shell)\(\s*(\w+)", value))
-        yield from meta.find_undeclared_variables(tree) - called
+        yield value
 
 
 def _fill_catalog_dir(value: Any, folder: str) -> Any:

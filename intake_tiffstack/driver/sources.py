@@ -14,7 +14,6 @@ from typing import (
     Literal,
     Self,
     TypedDict,
-    TypeVar,
     Unpack,
     cast,
     overload,
@@ -25,7 +24,6 @@ from dask.base import tokenize
 from intake_tiffstack.collection.metadata_keys import complete_metadata
 from intake_tiffstack.copies.open_zarr import ZarrCopy
 from intake_tiffstack.driver.base import ArraySource
-from intake_tiffstack.driver.entries import absolute_urlpath
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.export.formats import open_copy
 from intake_tiffstack.export.options import (
@@ -38,7 +36,6 @@ from intake_tiffstack.export.options import (
 )
 from intake_tiffstack.options import (
     OptionKeywords,
-    Options,
     UrlPath,
     option_docs,
     option_signature,
@@ -69,38 +66,26 @@ __all__ = ["TiffStackSource", "TiffStackZarrSource"]
 _METADATA = inspect.Parameter("metadata", inspect.Parameter.KEYWORD_ONLY, default=None)
 
 
-AnyStack = TypeVar("AnyStack", bound=TiffStack)
-
-
-class _Stacks:
-    """The collections opened last in this process, by their options.
-
-    A catalog returns a new source after 60 s; neither the listing nor the record of a copy should
-    be read again because of that.
-    """
+class _Copies:
+    """The persisted copies opened last in this process: a generation never changes."""
 
     def __init__(self) -> None:
-        self._stacks: OrderedDict[str, TiffStack] = OrderedDict()
+        self._copies: OrderedDict[str, PersistedStack] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, stack: AnyStack, *of: Any) -> AnyStack:
-        """Return the stack opened before with the same options and *of*, else *stack*."""
-        where = absolute_urlpath(stack.options.urlpath)  # the current folder may change
-        key = tokenize(type(stack), stack.options, where, of)
+    def get(self, copy: PersistedStack) -> PersistedStack:
+        """Return the copy opened before with the same options and credentials, else *copy*."""
+        of = copy.copies
+        key = tokenize(copy.options, of.url, copy.generation.token, of.store.storage_options)
         with self._lock:
-            stack = cast(AnyStack, self._stacks.setdefault(key, stack))
-            self._stacks.move_to_end(key)
-            while len(self._stacks) > max(1, int(setting("table_cache"))):
-                self._stacks.popitem(last=False)
-            return stack
-
-    def get_copy(self, copy: PersistedStack) -> PersistedStack:
-        """Return the copy opened before with the same credentials, else *copy*."""
-        copies = copy.copies
-        return self.get(copy, copies.url, copy.generation.token, copies.store.storage_options)
+            copy = self._copies.setdefault(key, copy)
+            self._copies.move_to_end(key)
+            while len(self._copies) > max(1, int(setting("table_cache"))):
+                self._copies.popitem(last=False)
+            return copy
 
 
-_STACKS = _Stacks()
+_COPIES = _Copies()
 
 
 class TiffStackSource(ArraySource):
@@ -117,9 +102,7 @@ class TiffStackSource(ArraySource):
         metadata: Mapping[str, Any] | None = None,
         **options: Unpack[OptionKeywords],
     ) -> None:
-        super().__init__(metadata)
-        self.options = Options.parse({"urlpath": urlpath, **options})
-        self.storage_options = self.options.storage_options
+        super().__init__(metadata, options)
         self._files: TiffStack | None = None
         self._in_use: TiffStack | None = None  # read by the last to_dask()
 
@@ -127,13 +110,12 @@ class TiffStackSource(ArraySource):
     def stack(self) -> TiffStack:
         """The collection of the files, without Intake."""
         if self._files is None:
-            self._check()
-            self._files = _STACKS.get(TiffStack(self.options))
+            self._files = TiffStack(self.options)
         return self._files
 
     def _choose(self) -> TiffStack:
         """Return the collection to read now: its persisted copy or its files."""
-        copy = choose_copy(self.stack, self.persist_mode, _STACKS.get_copy)
+        copy = choose_copy(self.stack, self.persist_mode, _COPIES.get)
         self._in_use = self.stack if copy is None else copy
         return self._in_use
 
@@ -190,7 +172,8 @@ class TiffStackSource(ArraySource):
         """Discard the listing; the next use lists the files again."""
         super().relist()
         self._in_use = None
-        self.stack.relist()  # sources with the same options share it
+        if self._files is not None:
+            self._files.relist()
 
     @overload
     def export(
@@ -274,13 +257,11 @@ class TiffStackSource(ArraySource):
         StorageError
             If the store refuses, or the copy exceeds ``persist_limit`` in the default store.
         """
-        self._check()
         persist_collection(self.options, ttl=ttl, **options)
         return self.get_persisted()
 
     def repersist(self, **options: Unpack[PersistOptions]) -> Self:
         """Write the copy again, as before except for *options*; see :meth:`persist`."""
-        self._check()
         persist_again(self.options, **options)
         return self.get_persisted()
 
@@ -313,7 +294,6 @@ class TiffStackSource(ArraySource):
 
     def _copies(self) -> CollectionCopies:
         """Return the place of the copy in the store, written or not."""
-        self._check()
         return CollectionCopies.of(pixel_key(self.options))
 
 
@@ -387,23 +367,10 @@ class TiffStackZarrSource(ArraySource):
         metadata: Mapping[str, Any] | None = None,
         **unknown: Unpack[_NoOptions],
     ) -> None:
-        for name in unknown:
-            raise OptionError.unknown("option", name, self._signature.parameters)
-        super().__init__(metadata)
+        super().__init__(metadata, unknown)
         self.urlpath = urlpath
         self.image = image
         self.remote_options = remote_options or {}
-        # parsed as for a collection, including the text of templates
-        self.options = Options.parse(
-            {
-                "urlpath": urlpath,
-                "storage_options": storage_options,
-                "sel": sel,
-                "arraytype": arraytype,
-                "level": level,
-            }
-        )
-        self.storage_options = self.options.storage_options
         self._copy: ZarrCopy | None = None
 
     _signature: ClassVar[inspect.Signature] = _signature_of(__init__)
@@ -419,11 +386,14 @@ class TiffStackZarrSource(ArraySource):
             )
         return object.__getattribute__(self, name)  # raises Python's own error
 
+    def _option_values(self) -> dict[str, Any]:
+        """Return the options that are parsed as for a collection, text of templates included."""
+        return {k: v for k, v in self._given().items() if k not in ("image", "remote_options")}
+
     @property
     def copy(self) -> ZarrCopy:
         """The stored copy; opened at first use."""
         if self._copy is None:
-            self._check()
             urlpath = self.options.urlpath
             if not isinstance(urlpath, str):
                 raise OptionError(
@@ -431,7 +401,7 @@ class TiffStackZarrSource(ArraySource):
                 )
             self._copy = open_copy(
                 urlpath,
-                self.storage_options,
+                self.options.storage_options,
                 level=self.options.level,
                 image=self.image,
                 remote_options=self.remote_options,

@@ -20,6 +20,7 @@ from intake_tiffstack.layout.duplicates import duplicate_error, settle_duplicate
 from intake_tiffstack.layout.model import Axis, FieldCoord, Grid
 from intake_tiffstack.natural_sort import natural_order
 from intake_tiffstack.pattern.matching import default_concat_dim
+from intake_tiffstack.redact import hide_in_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -45,6 +46,7 @@ def place_files(
     sizes: Mapping[str, int] | None = None,
     duplicates: Literal["raise", "first", "last"] = "raise",
     is_single: bool = False,
+    is_ordered: bool = False,
 ) -> Grid:
     """Return the grid that the names of the files span, with each file in its cell.
 
@@ -56,8 +58,8 @@ def place_files(
         The files to place. The cells of the grid hold their positions in this sequence.
     pattern : Pattern, optional
     matches : Matches, optional
-        The pattern and what it reads in each of *paths*; without a pattern the files are put in
-        natural order along one axis.
+        The pattern and what it reads in each of *paths*; without a pattern the files are put
+        along one axis.
     concat_dim : str or sequence[str], optional
         The axis fields, outermost first; None: the fields that have a role, else all; without a
         pattern the name of the one axis, None: ``file``.
@@ -70,6 +72,9 @@ def place_files(
     is_single : bool
         True for one existing file given by its name: without a pattern and *concat_dim* it makes
         no axis.
+    is_ordered : bool
+        Whether *paths* are in an order that somebody gave, which they keep without a pattern;
+        else they are put in natural order.
 
     Raises
     ------
@@ -90,7 +95,9 @@ def place_files(
         raise ValueError(f"{len(paths)} paths but got {len(matches.indices)} matches")
     asserted = _checked_sizes(sizes or {})
     if pattern is None or matches is None:
-        return _place_in_order(paths, concat_dim, labels or {}, asserted, is_single)
+        return _place_in_order(
+            paths, concat_dim, labels or {}, asserted, is_single=is_single, is_ordered=is_ordered
+        )
     fields = {known.name: known for known in pattern.fields if known.name in matches.fields}
     names = _axis_names(concat_dim, default_concat_dim(pattern, fields), fields)
     for name in labels or {}:
@@ -166,9 +173,11 @@ def _place_in_order(
     concat_dim: str | Sequence[str] | None,
     labels: Mapping[str, Any],
     sizes: Mapping[str, int],
+    *,
     is_single: bool,
+    is_ordered: bool,
 ) -> Grid:
-    """Return the grid of files whose names are not read: natural order along one axis."""
+    """Return the grid of files whose names are not read: along one axis, in their order."""
     if labels:
         raise OptionError(f"labels names the field {next(iter(labels))!r}, but there is no pattern")
     if concat_dim is None and is_single:
@@ -187,12 +196,29 @@ def _place_in_order(
         )
     # The folder they share need not be compared; the prefix is cut at a slash.
     folder = commonprefix(list(paths)).rfind("/") + 1  # noqa: RUF071
-    order = natural_order([path[folder:] for path in paths])
+    below = [path[folder:] for path in paths]
+    order = list(range(len(paths))) if is_ordered else natural_order(below)
+    values: Sequence[Any] = range(len(paths))
+    if names[0] == "file":
+        values = _file_names([below[row] for row in order])
     return Grid(
         is_named=False,
-        axes=(Axis(names[0], tuple(range(len(paths)))),),
+        axes=(Axis(names[0], tuple(values)),),
         cells=np.array(order, dtype=np.int32),
     )
+
+
+def _file_names(paths: Sequence[str]) -> Sequence[str | int]:
+    """Return the name of each file: as short as tells them apart, else its number. Pure.
+
+    >>> _file_names(["V1/a.tif", "V2/b.tif"]), _file_names(["V1/a.tif", "V2/a.tif"])
+    (['a.tif', 'b.tif'], ['V1/a.tif', 'V2/a.tif'])
+    """
+    shown = [hide_in_text(path) for path in paths]  # a signed URL ends in a secret
+    for names in ([path.rpartition("/")[2] for path in shown], shown):
+        if len(set(names)) == len(names):
+            return names
+    return range(len(paths))
 
 
 def _flat_index(

@@ -21,6 +21,7 @@ from intake_tiffstack.errors import FilesNotFoundError, OptionError
 from intake_tiffstack.listing.globs import TIFFS, Glob, GlobPart, find_files, split_glob
 from intake_tiffstack.listing.not_found import few_names, nothing_found
 from intake_tiffstack.listing.url_list import LIST_SUFFIXES, parse_list
+from intake_tiffstack.natural_sort import natural_order
 from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.files import File, FileTable
 from intake_tiffstack.storage.filesystem import get_filesystem
@@ -47,7 +48,7 @@ class Listing:
     """The files that a urlpath matched when it was listed."""
 
     files: FileTable
-    """The files, sorted by URL, each once."""
+    """The files, each once: in the order of a list, else by URL."""
     root: str
     """The common folder of all files, folders and globs, ending in ``/``; empty if there is none.
     The URL of an archive is left out, as in ``files.paths``."""
@@ -55,6 +56,8 @@ class Listing:
     """Whether the urlpath is one file given by its name."""
     pattern: str | None
     """The pattern inside the urlpath, from its first part with a ``{field}`` on."""
+    is_ordered: bool = False
+    """Whether a list gives the order of the files."""
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -114,17 +117,20 @@ def list_files(
             + " and ".join(repr(pattern) for pattern in sorted(patterns, key=str)[:2])
         )
     root = _common_folder({folder for item in found for folder in item.folders})
-    rows = {row[0]: row for item in found for row in item.rows}
+    is_ordered = is_list or found[0].is_ordered
+    every = (row for item in found for row in (item.rows_in_order if is_ordered else item.rows))
+    rows = {row[0]: row for row in every}
     kept = _without(rows.values(), [exclude] if isinstance(exclude, str) else exclude, root)
     if not kept:
         raise FilesNotFoundError(
             f"exclude={exclude!r} leaves out all of the {len(rows)} files at {few_names(given)}"
         )
     return Listing(
-        files=FileTable.from_rows(sorted(kept, key=itemgetter(0))),
+        files=FileTable.from_rows(kept if is_ordered else sorted(kept, key=itemgetter(0))),
         root=root,
         is_single=not is_list and found[0].is_single,
         pattern=patterns.pop(),
+        is_ordered=is_ordered,
     )
 
 
@@ -182,6 +188,15 @@ class _Match:
     """Fixed folders that contain the files, at any depth."""
     is_single: bool = False
     pattern: str | None = None
+    is_ordered: bool = False
+    """Whether a list of URLs gives the order of the rows."""
+
+    @property
+    def rows_in_order(self) -> Sequence[Row]:
+        """The rows as the list has them, else in natural order of path."""
+        if self.is_ordered or len(self.rows) < 2:
+            return self.rows
+        return [self.rows[at] for at in natural_order([row[0] for row in self.rows])]
 
 
 def _in_stores(
@@ -268,7 +283,8 @@ def _read_list(store: Store, url: str, options: Mapping[str, Any]) -> _Match:
         asked.get(u) or (u, entry.size, entry.mtime_ns, entry.etag)
         for u, entry in zip(urls, entries, strict=True)
     ]
-    return _Match(rows, sorted({f"{split_chain(u)[0].rpartition('/')[0]}/" for u in urls}))
+    folders = sorted({f"{split_chain(u)[0].rpartition('/')[0]}/" for u in urls})
+    return _Match(rows, folders, is_ordered=True)
 
 
 def _stat_entry(store: Store, url: str) -> Row | None:

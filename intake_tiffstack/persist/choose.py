@@ -117,9 +117,11 @@ def _holds(stack: TiffStack, copy: PersistedStack) -> bool:
         return True
     before = copy.collection.discovery.listing.files
     try:
-        files = find_files(replace(options, unmatched="ignore"), listing).files
-        now = without_secrets(files)
+        found = find_files(replace(options, unmatched="ignore"), listing)
+        files, now = found.files, without_secrets(found.files)
         changes = None if now == before else describe_changes(before, now)
+        if changes is None and found.pattern is None and now.urls != before.urls:
+            changes = "the order changed"
     except (PatternError, OptionError) as exc:
         files, changes = None, f"none is left: {exc}"
     reasons = (

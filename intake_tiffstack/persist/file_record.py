@@ -148,6 +148,7 @@ def pack_seen(seen: Discovery) -> bytes:
     stored = {
         "root": hide_in_text(seen.listing.root),
         "is_single": seen.listing.is_single,
+        "is_ordered": seen.listing.is_ordered,
         "pattern": _hidden_pattern(seen.listing),
         "files": {
             "urls": files.urls,
@@ -226,6 +227,7 @@ def unpack_seen(packed: bytes, url: str) -> Discovery:
                 stored["root"],
                 stored["is_single"],
                 stored["pattern"],
+                stored.get("is_ordered", False),
             ),
             structures={row: kinds[place] for row, place in stored["structures"]["of_rows"]},
             described={row: _file_metadata(file) for row, file in stored["described"]},
