@@ -60,7 +60,7 @@ class OptionKeywords(TypedDict, total=False):
     scale: Mapping[str, float] | None
     translation: Mapping[str, float] | None
     units: Mapping[str, str] | None
-    series: int
+    series: int | Literal["all"]
     level: int
     missing: Missing
     fill_value: complex
@@ -287,7 +287,12 @@ class Options:
         "unit of scale and translation; overrides metadata",
         default={},
     )
-    series: _Index = _option("int from 0", "index of the series inside a file", default=0)
+    series: _Index | Literal["all"] = _option(
+        "int from 0, `all`",
+        "index of the series (image) inside a file; `all` puts those that are like the first along "
+        "the dim `position`; a warning names those that are left out",
+        default=0,
+    )
     level: _Index = _option("int from 0", "index of the pyramid level inside a file", default=0)
     missing: Missing = _choice(
         Missing,

@@ -13,7 +13,33 @@ from intake_tiffstack.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Structure", "rename_dims"]
+__all__ = ["OtherSeries", "Structure", "rename_dims"]
+
+
+@dataclass(frozen=True)
+class OtherSeries:
+    """An image of a file beside the one that is opened."""
+
+    index: int | None
+    """Value of the option ``series`` that opens it, None for pages that the metadata leave out."""
+    name: str
+    """As the file has it, ``""`` for none."""
+    shape: tuple[int, ...]
+    dtype: str
+    dims: tuple[str, ...]
+    is_minor: bool
+    """Whether it is a mask or a smaller copy of another image (NewSubfileType)."""
+
+    def describe(self) -> str:
+        """Return its number, name, shape, dtype and dims as one short text.
+
+        >>> OtherSeries(1, "Pos1", (4, 8, 8), "uint16", ("t", "y", "x"), False).describe()
+        "series=1 'Pos1' 4x8x8 uint16 (t y x)"
+        """
+        number = "pages without a series" if self.index is None else f"series={self.index}"
+        name = f" {self.name[:40]!r}" if self.name else ""
+        shape = "x".join(map(str, self.shape))
+        return f"{number}{name} {shape} {self.dtype} ({' '.join(self.dims)})"
 
 
 @dataclass(frozen=True)
@@ -34,6 +60,8 @@ class Structure:
     """True where the bytes in the file are not the pixels."""
     kind: str = ""
     """What the file is: ``ome``, ``imagej``, ``shaped``, ``uniform`` ..."""
+    others: tuple[OtherSeries, ...] = ()
+    """Images of the file that are not opened."""
 
     def __post_init__(self) -> None:
         if len(self.shape) != len(self.dims) or not 0 < self.page_ndim <= len(self.shape):

@@ -13,6 +13,8 @@ import tifffile
 from intake_tiffstack import open_stack
 from tiff_files import kind
 
+pytestmark = pytest.mark.filterwarnings(r"ignore:.* more images? that")
+
 SIDES = ((32, 5.0, 2020), (64, 0.5, 2021), (48, 0.25, 2022))
 
 

@@ -310,12 +310,14 @@ def write_two_series(folder: Path) -> tuple[np.ndarray, list[str]]:
     return array, urls
 
 
+@pytest.mark.filterwarnings("ignore:.*1 more image")
 def test_documents_that_differ_in_their_offsets_alone_are_different_arrays(tmp_path: Path) -> None:
     array, urls = write_two_series(tmp_path)
     found = dask.compute(*(open_references(url).array for url in urls))
     np.testing.assert_array_equal(found, array)
 
 
+@pytest.mark.filterwarnings("ignore:.*1 more image")
 def test_a_document_that_is_replaced_is_reported_by_what_was_opened_before(tmp_path: Path) -> None:
     array, (first, second) = write_two_series(tmp_path)
     old = open_references(first)
@@ -329,6 +331,7 @@ def test_a_document_that_is_replaced_is_reported_by_what_was_opened_before(tmp_p
         old.array.compute()
 
 
+@pytest.mark.filterwarnings("ignore:.*1 more image")
 def test_a_document_that_could_not_be_used_is_looked_at_again(tmp_path: Path) -> None:
     array, (first, _) = write_two_series(tmp_path)
     good = Path(first).read_bytes()

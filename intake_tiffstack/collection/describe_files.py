@@ -5,6 +5,7 @@ Headers are read, no pixel is.
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -66,15 +67,15 @@ def read_metadata(
         if row == template:
             raw = with_sidecars(raw, files[row].url, reader.storage_options)
         structure = headers.structures.get(row, headers.structures[template])
-        if "ome_xml" in raw.tags and header is not None:
-            raw = replace(raw, notes=(*raw.notes, *_ome_faults(header.notes, files[row].url)))
+        if header is not None and raw.tags.keys() & _COUNT_PLANES:
+            raw = replace(raw, notes=(*raw.notes, *_faults_of_counts(header.notes, files[row].url)))
         fits = base is not None and len(base) == len(structure.shape)
         return describe_file(
             raw,
             structure.dims,
             structure.shape,
             url=files[row].url,
-            series=reader.series,
+            series=0 if reader.series == "all" else reader.series,
             base_shape=base if fits else None,
         )
 
@@ -85,13 +86,16 @@ def read_metadata(
     }
 
 
-def _ome_faults(notes: Sequence[str], url: str) -> list[str]:
-    """Return what tifffile found wrong between the OME-XML and the pages, naming the file."""
-    return [
-        f"{hide_in_text(url)}: OME series{note.partition('OME series')[2]}"
-        for note in notes
-        if "OME series" in note
-    ]
+_COUNT_PLANES = frozenset({"ome_xml", "imagej"})
+"""Metadata that say how many planes a file has."""
+
+_COUNTS = re.compile(r"(?:OME series|ImageJ's description) .*")
+
+
+def _faults_of_counts(notes: Sequence[str], url: str) -> list[str]:
+    """Return what is wrong between the metadata and the pages of a file, naming the file."""
+    found = map(_COUNTS.search, notes)
+    return [f"{hide_in_text(url)}: {fault[0]}" for fault in found if fault is not None]
 
 
 def read_all_of_file(file: File, structure: Structure, reader: CollectionReader) -> dict[str, Any]:
@@ -102,7 +106,11 @@ def read_all_of_file(file: File, structure: Structure, reader: CollectionReader)
     raw = reader.raw_metadata(file, reader.read_header(file).page)
     raw = with_sidecars(raw, file.url, reader.storage_options)
     described = describe_file(
-        raw, structure.dims, structure.shape, url=file.url, series=reader.series
+        raw,
+        structure.dims,
+        structure.shape,
+        url=file.url,
+        series=0 if reader.series == "all" else reader.series,
     )
     metadata = asdict(described) | dict(described.channels) | dict(described.facts)
     as_it_is = {f"raw_{source.name}": raw.tags.get(source.name) for source in READERS}

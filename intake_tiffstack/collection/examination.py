@@ -35,6 +35,7 @@ from intake_tiffstack.pattern.infer import no_match_error
 from intake_tiffstack.pattern.matching import compile_pattern, match_paths
 from intake_tiffstack.progress import reported
 from intake_tiffstack.reading.reader import CollectionReader
+from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.storage.concurrency import map_files
 from intake_tiffstack.storage.urls import is_local
 
@@ -50,6 +51,10 @@ if TYPE_CHECKING:
     from intake_tiffstack.storage.files import FileTable
 
 __all__ = ["Examination", "find_files", "reader_of", "take_listing", "template_row"]
+
+
+MOST_NAMED = 4
+"""Images of a file that a warning names."""
 
 
 class Examination:
@@ -155,6 +160,8 @@ class Examination:
                 self.found.files, self.grid, replace(self.options, on_error=on_error)
             )
             unreadable = list(self.headers.unreadable.values())
+            if self.options.series == 0:  # who chooses another one knows that there are several
+                warn_of_other_series(self.headers, self.found.files)
         except (UnreadableFileError, StorageError) as exc:
             unreadable = [exc]
         is_problem = self.options.on_error == "raise" or self.headers is None
@@ -305,6 +312,30 @@ def read_headers(files: FileTable, grid: Grid, options: Options) -> HeadersRead:
         unreadable=unreadable,
         notes=tuple(notes),
         is_proven=not template.is_compressed and sizes[0] >= 0 and bool((sizes == sizes[0]).all()),
+    )
+
+
+def warn_of_other_series(headers: HeadersRead, files: FileTable) -> None:
+    """Warn if files have images that are not opened, unless these are masks or previews.
+
+    Pages that the metadata leave out are a fault of those, which have a warning of their own.
+    """
+    left_out = [
+        (row, others)
+        for row, structure in headers.structures.items()
+        if (others := [o for o in structure.others if not o.is_minor and o.index is not None])
+    ]
+    if not left_out:
+        return
+    row, others = left_out[0]
+    more = f", {len(left_out) - 1:,} more files likewise" if left_out[1:] else ""
+    images = "; ".join(other.describe() for other in others[:MOST_NAMED])
+    rest = f"; and {len(others) - MOST_NAMED:,} more" if len(others) > MOST_NAMED else ""
+    warn(
+        f"{hide_in_text(files.urls[row])} has {len(others):,} more image"
+        f"{'s' * (len(others) > 1)} that {'are' if len(others) > 1 else 'is'} not opened{more}: "
+        f"{images}{rest}; the option series chooses another one, series='all' takes all that are "
+        "like the first"
     )
 
 

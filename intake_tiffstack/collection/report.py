@@ -92,6 +92,7 @@ class Report:
             else [found.files.urls[row] for row in grid.dropped],
             "headers_read": 0 if headers is None else len(headers.structures),
             "headers_assumed": self._assumed(),
+            "other_series": self._other_series(),
             "unreadable": []
             if headers is None
             else [str(error) for error in headers.unreadable.values()],
@@ -146,6 +147,7 @@ class Report:
                 why = "their listed sizes agree" if headers.is_proven else "each is checked later"
                 assumed = f"; {self._assumed():,} assumed to be alike: {why}"
             yield "headers", f"read: {len(headers.structures):,} of {total:,}{assumed}"
+            yield from _first_of("other series", self._other_series())
             filled = [e for e in headers.unreadable.values() if e not in set(examination.problems)]
             yield from _first_of("unreadable", filled)
             yield from _first_of("tifffile says", headers.notes)
@@ -157,6 +159,17 @@ class Report:
         for where, keys in by_source.items():
             yield "metadata", f"{', '.join(keys)} from {where}"
         yield from _first_of("PROBLEM", examination.problems)
+
+    def _other_series(self) -> list[str]:
+        """Return the images that are not opened, per file that has some."""
+        headers, urls = self.examination.headers, self.examination.found.files.urls
+        if headers is None:
+            return []
+        return [
+            f"{_last_parts([urls[row]])[0]}: {'; '.join(o.describe() for o in structure.others)}"
+            for row, structure in headers.structures.items()
+            if structure.others
+        ]
 
     def _describe_files(self) -> str:
         found = self.examination.found

@@ -7,7 +7,13 @@ serve any number of threads.
 """
 
 from intake_tiffstack.header.dim_names import name_dims
-from intake_tiffstack.header.frames import RawFrames, SegmentedFrames, decode_segment
+from intake_tiffstack.header.frames import (
+    Frames,
+    JoinedFrames,
+    RawFrames,
+    SegmentedFrames,
+    decode_segment,
+)
 from intake_tiffstack.header.header_bytes import HeaderBytes, Windows, open_header
 from intake_tiffstack.header.parse import Header, read_header
 from intake_tiffstack.header.raw_metadata import read_raw_metadata
@@ -15,8 +21,10 @@ from intake_tiffstack.header.twins import Templates
 from intake_tiffstack.structure import Structure, rename_dims
 
 __all__ = [
+    "Frames",
     "Header",
     "HeaderBytes",
+    "JoinedFrames",
     "RawFrames",
     "SegmentedFrames",
     "Structure",

@@ -7,7 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from intake_tiffstack.header import (
     Header,
@@ -82,17 +82,27 @@ class HeaderCache:
         self._metadata: _LastUsed[RawMetadata] = _LastUsed(MOST_METADATA)
         self._lock = threading.Lock()
         self._parsing: dict[Hashable, threading.Lock] = {}
-        self._templates: dict[tuple[int, int], Templates] = {}
+        self._templates: dict[tuple[int | Literal["all"], int], Templates] = {}
         self._remote: OrderedDict[File, Windows] = OrderedDict()
 
     def get(
-        self, file: File, *, storage_options: Mapping[str, Any], series: int, level: int
+        self,
+        file: File,
+        *,
+        storage_options: Mapping[str, Any],
+        series: int | Literal["all"],
+        level: int,
     ) -> Header:
         """Return the header of *file*, from the cache if it is there."""
         return self.open(file, storage_options=storage_options, series=series, level=level)[0]
 
     def open(
-        self, file: File, *, storage_options: Mapping[str, Any], series: int, level: int
+        self,
+        file: File,
+        *,
+        storage_options: Mapping[str, Any],
+        series: int | Literal["all"],
+        level: int,
     ) -> tuple[Header, ByteSource]:
         """Return the header of *file*, and where to read its pixels.
 
@@ -138,7 +148,7 @@ class HeaderCache:
         file: File,
         data: HeaderBytes,
         storage_options: Mapping[str, Any],
-        series: int,
+        series: int | Literal["all"],
         level: int,
     ) -> Header:
         """Return a header by the cheapest way that is certain, see ``header.twins``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,15 +14,20 @@ from intake_tiffstack.header.direct import DirectDecoder, find_direct_decoder
 from intake_tiffstack.header.tiff_file import FILE_FAULTS, advice_for, short_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from intake_tiffstack.storage.files import File
 
 __all__ = [
     "Coding",
+    "Frames",
+    "JoinedFrames",
     "RawFrames",
     "SegmentedFrames",
     "decode_segment",
+    "join_frames",
     "locate_frames",
     "refuse_outside",
 ]
@@ -119,6 +124,120 @@ class SegmentedFrames:
             return page_shape
         full = (1, *self.segment, self.shape[4])
         return tuple(min(full[i], self.shape[i]) for i in self.axes)
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedFrames:
+    """Frames of one shape that are stored in several ways."""
+
+    parts: tuple[RawFrames | SegmentedFrames, ...]
+    """Frames stored alike, each of one page."""
+    part: NDArray[np.int64]
+    """Which of the parts each frame is in."""
+    number: NDArray[np.int64]
+    """Which frame of that part it is."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the pixels of the first part."""
+        return self.parts[0].dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes these tables take in memory."""
+        return sum(part.nbytes for part in self.parts) + self.part.nbytes + self.number.nbytes
+
+
+Frames = RawFrames | SegmentedFrames | JoinedFrames
+
+
+def join_frames(
+    located: Sequence[tuple[RawFrames | SegmentedFrames, Sequence[int], int]],
+    page_shape: tuple[int, ...],
+) -> Frames:
+    """Return parts of an image as one: what is stored alike becomes one part. Pure.
+
+    Parameters
+    ----------
+    located : sequence of tuple
+        Frames, the place in the image of each of their pages, and tifffile's hash of a page: pages
+        of one hash are decoded alike.
+    page_shape : tuple[int, ...]
+        Shape of a page.
+    """
+    parts: list[RawFrames | SegmentedFrames] = []
+    places: list[list[int]] = []
+    hashes: list[int] = []
+    for frames, own, page_hash in located:
+        if isinstance(frames, RawFrames):
+            frames = _by_page(frames, page_shape, len(own))
+        for i, other in enumerate(parts):
+            is_alike = page_hash == hashes[i] or isinstance(frames, RawFrames)
+            both = _merged(other, frames) if is_alike else None
+            if both is not None:
+                parts[i] = both
+                places[i] += own
+                break
+        else:
+            parts.append(frames)
+            places.append(list(own))
+            hashes.append(page_hash)
+    total = sum(map(len, places))
+    part, number = np.empty(total, np.int64), np.empty(total, np.int64)
+    for i, own in enumerate(places):
+        part[own] = i
+        number[own] = np.arange(len(own))
+    if len(parts) > 1:
+        return JoinedFrames(tuple(parts), part, number)
+    return _taken(parts[0], number)
+
+
+def _by_page(frames: RawFrames, page_shape: tuple[int, ...], count: int) -> RawFrames:
+    """Return frames of one page each, also of an image that is one run of bytes."""
+    offsets = frames.offsets
+    if len(offsets) == 1 and count > 1:
+        nbytes = math.prod(page_shape) * frames.dtype.itemsize
+        offsets = offsets[0] + np.arange(count, dtype=np.int64) * nbytes
+    return RawFrames(page_shape, frames.dtype, offsets)
+
+
+def _taken(frames: RawFrames | SegmentedFrames, order: NDArray[np.int64]) -> Frames:
+    """Return frames in another order."""
+    if isinstance(frames, RawFrames):
+        return replace(frames, offsets=frames.offsets[order])
+    tables = None if frames.tables is None else tuple(frames.tables[i] for i in order.tolist())
+    return replace(
+        frames, offsets=frames.offsets[order], counts=frames.counts[order], tables=tables
+    )
+
+
+def _merged(
+    one: RawFrames | SegmentedFrames, other: RawFrames | SegmentedFrames
+) -> RawFrames | SegmentedFrames | None:
+    """Return frames of both, None where they are stored in different ways."""
+    if isinstance(one, RawFrames) and isinstance(other, RawFrames):
+        if one.dtype != other.dtype:
+            return None
+        return replace(one, offsets=np.concatenate([one.offsets, other.offsets]))
+    if not isinstance(one, SegmentedFrames) or not isinstance(other, SegmentedFrames):
+        return None
+    alike = (one.shape, one.dtype, one.segment, one.axes, one.coding, one.header)
+    if alike != (
+        other.shape,
+        other.dtype,
+        other.segment,
+        other.axes,
+        other.coding,
+        other.header,
+    ) or repr(one.nodata) != repr(other.nodata):
+        return None
+    tables = None if one.tables is None else (*one.tables, *(other.tables or ()))
+    return replace(
+        one,
+        offsets=np.concatenate([one.offsets, other.offsets]),
+        counts=np.concatenate([one.counts, other.counts]),
+        tables=tables,
+    )
 
 
 def locate_frames(

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from intake_tiffstack.codecs import find_codec
 from intake_tiffstack.errors import (
-    OptionError,
     TiffStackError,
     TooLargeError,
     UnreadableFileError,
     UnsupportedFileError,
 )
 from intake_tiffstack.header.dim_names import name_dims
-from intake_tiffstack.header.frames import RawFrames, SegmentedFrames, locate_frames
+from intake_tiffstack.header.frames import (
+    Frames,
+    JoinedFrames,
+    RawFrames,
+    SegmentedFrames,
+    join_frames,
+    locate_frames,
+)
 from intake_tiffstack.header.header_bytes import HeaderBytes, open_header
 from intake_tiffstack.header.raw_metadata import extract_metadata
+from intake_tiffstack.header.series import (
+    JOINED,
+    Images,
+    alike_parts,
+    choose_images,
+    count_pages_without_series,
+    find_images,
+    list_others,
+    refuse_cut_chain,
+)
 from intake_tiffstack.header.tiff_file import (
     FILE_FAULTS,
     advice_for,
@@ -43,6 +60,15 @@ __all__ = ["Header", "read_header"]
 
 EXPANSION_SLACK = 64  # bytes: the bounds are for long runs, a tiny segment may round up
 
+SERIES_DIM = "position"
+"""Dim along which ``series="all"`` puts the images of a file."""
+
+_NOT_WALKED = frozenset({"mmstack", "ndtiff"})
+"""Kinds of files with an index of their own, whose chain of pages nobody reads."""
+
+# tifffile's words for planes of an OME-XML that have no page: ours say more.
+_ABSENT = re.compile(r"OME series (?:is missing|contains index out of range)")
+
 _FRAME_AXES: Mapping[str, int] = {"Z": 1, "Y": 2, "X": 3}
 
 
@@ -52,15 +78,15 @@ class Header:
 
     file: File
     structure: Structure
-    frames: RawFrames | SegmentedFrames
+    frames: Frames
     transform: Any = None
     """Pointwise function of the decoded pixels (MD Gel), else None."""
     notes: tuple[str, ...] = ()
-    """What tifffile logged while parsing."""
+    """What tifffile logged while parsing, and what is wrong between metadata and pages."""
     page: int = 0
     """Index of the series' key frame, whose tags are those of the image."""
 
-    def of_twin(self, file: File, frames: RawFrames | SegmentedFrames | None = None) -> Header:
+    def of_twin(self, file: File, frames: Frames | None = None) -> Header:
         """Return the header of a file built like this one, with its own frames if they differ.
 
         Not by ``dataclasses.replace``, five times as slow, since each small file has one.
@@ -79,7 +105,7 @@ def read_header(
     file: File,
     *,
     storage_options: Mapping[str, Any] | None = None,
-    series: int = 0,
+    series: int | Literal["all"] = 0,
     level: int = 0,
     max_image_bytes: int | None = None,
     data: HeaderBytes | None = None,
@@ -93,8 +119,10 @@ def read_header(
         The file as it was listed.
     storage_options : mapping, optional
         Passed to fsspec for a remote file.
-    series, level : int
-        Which image series, and which level of its pyramid.
+    series : int or "all"
+        Which image series; ``"all"`` takes all that are like the first, along a dim of their own.
+    level : int
+        Which level of the pyramid.
     max_image_bytes : int, optional
         Refuse a page that declares more bytes than this, decoded; None for no bound.
     data : HeaderBytes, optional
@@ -118,87 +146,161 @@ def read_header(
     """
     if data is None:
         data = open_header(file, storage_options)
-    header = _parse(file, data, series, level, max_image_bytes, keep_metadata=keep_metadata)
-    cut_off = next((note for note in header.notes if _CUT_OFF.search(note)), None)
-    if cut_off is None or series or level:
-        return header
-    alone = _parse(file, data, series, level, max_image_bytes, is_ome=False)
-    if math.prod(alone.structure.shape) <= math.prod(header.structure.shape):
-        return header  # what is left over is not a plane but a thumbnail
-    return replace(alone, notes=(f"{cut_off}; its pages are opened as they are", *alone.notes))
-
-
-# How tifffile logs that the XML counts fewer planes than the file has pages, or more.
-_CUT_OFF = re.compile(r"OME series expected \d+ frames, got")
-_ABSENT = re.compile(r"OME series (?:is missing|contains index out of range)")
-
-
-def _parse(
-    file: File,
-    data: HeaderBytes,
-    series: int,
-    level: int,
-    max_image_bytes: int | None,
-    *,
-    is_ome: bool = True,
-    keep_metadata: Callable[[RawMetadata, int], None] | None = None,
-) -> Header:
-    """Return the header as :func:`read_header` does, or of the pages alone."""
     with open_tiff(data, file.url) as (tif, notes), file_faults_named(file.url):
         n_notes = len(notes)
-        if is_ome:
-            _drop_bad_ome(tif, notes)
+        _drop_bad_ome(tif, data, notes)
+        images = find_images(tif, data)
+        left_over = 0 if level else count_pages_without_series(tif, images, data)
+        alone = _read_alone(file, data, max_image_bytes) if left_over > 0 else None
+        if alone is not None and _is_one_image(images, alone):
+            note = f"{_count_note(images, left_over)}; its pages are opened as they are"
+            header = replace(alone, notes=(note, *alone.notes))
         else:
-            tif.is_ome = False
-        image = _choose_series(tif, series, level, file.url)
-        _refuse_cut_chain(notes, file.url)
-        page_ndim, axes = _align_pages(image, file.url)
-        keyframe = image.keyframe
-        _refuse_impossible(image, file.url, notes, max_image_bytes)
-        frames = locate_frames(image, axes, file)
-        page_shape = tuple(int(n) for n in image.shape[-page_ndim:])
-        structure = Structure(
-            shape=tuple(int(n) for n in image.shape),
-            dtype=np.dtype(image.dtype).newbyteorder("="),
-            dims=name_dims(image.axes),
-            page_ndim=page_ndim,
-            segment_shape=page_shape
-            if isinstance(frames, RawFrames)
-            else frames.segment_shape(page_shape),
-            is_compressed=keyframe.compression != 1,
-            kind=image.kind,
-        )
-        if image.kind == "ome" and any(_ABSENT.search(note) for note in notes):
-            structure, frames = _without_absent(structure, frames, notes)
-        key_frame = tif.series[series].keyframe  # a level's own has the tags of a copy
-        page = key_frame.treeindex[0]
-        header = Header(file, structure, frames, image.transform, tuple(notes), page)
+            header = _make_header(tif, images, file, data, notes, series, level, max_image_bytes)
+            if alone is not None:
+                header = _with_left_over(header, alone, _count_note(images, left_over))
         # What is logged on the way to the series belongs to the header: such a file is opened again
         # for its metadata. So is a remote one without OME-XML, whose tags may cost requests.
         if keep_metadata and len(notes) == n_notes and (tif.is_ome or is_local(file.url)):
             with data.aside(), suppress(TiffStackError):  # else whoever wants them meets the fault
+                key_frame = _base(images, series).keyframe
                 raw = extract_metadata(OpenImage(tif, key_frame), notes, file.url)
                 if data.error is None:
-                    keep_metadata(raw, page)
-        return header
+                    keep_metadata(raw, header.page)
+    return header
+
+
+def _is_one_image(images: Images, alone: Header) -> bool:
+    """Whether all pages are one image: they win over what the metadata count."""
+    return len(images.numbered) == 1 and math.prod(alone.structure.shape) > images.numbered[0].size
+
+
+def _read_alone(file: File, data: HeaderBytes, max_image_bytes: int | None) -> Header:
+    """Return the header of the pages of a file whose metadata leave pages out."""
+    with data.aside(), open_tiff(data, file.url) as (tif, notes), file_faults_named(file.url):
+        tif.is_ome = tif.is_imagej = False
+        return _make_header(tif, find_images(tif, data), file, data, notes, 0, 0, max_image_bytes)
+
+
+def _count_note(images: Images, left_over: int) -> str:
+    first = images.numbered[0]
+    source = "OME series" if first.kind == "ome" else "ImageJ's description"
+    planes = sum(image.size // math.prod(image.keyframe.shape) for image in images.numbered)
+    return f"{source} expected {planes} frames, got {planes + left_over}"
+
+
+def _with_left_over(header: Header, alone: Header, note: str) -> Header:
+    """Return the header with the images that its metadata leave out: thumbnails, appended pages."""
+    structure = header.structure
+    others = tuple(
+        replace(other, index=None)
+        for other in alone.structure.others
+        if (other.shape[-2:], other.dtype) != (structure.shape[-2:], str(structure.dtype))
+    )
+    structure = replace(structure, others=(*structure.others, *others))
+    return replace(
+        header,
+        structure=structure,
+        notes=("; ".join([note, *(o.describe() for o in others)]), *header.notes),
+    )
+
+
+def _make_header(
+    tif: Any,
+    images: Images,
+    file: File,
+    data: HeaderBytes,
+    notes: list[str],
+    series: int | Literal["all"],
+    level: int,
+    max_image_bytes: int | None,
+) -> Header:
+    """Return the header of the chosen images of an open file."""
+    chosen = choose_images(images, series, level, file.url)
+    kind = chosen[0].kind
+    if kind not in _NOT_WALKED:
+        refuse_cut_chain(tif, data, file.url)
+    parts = [alike_parts(image, data, file.url) for image in chosen]
+    for part, _ in itertools.chain(*parts):
+        _refuse_impossible(part, file.url, notes, max_image_bytes)
+    structure, frames = _locate(chosen, parts, file)
+    structure = replace(structure, others=list_others(images, chosen))
+    if kind == "ome":
+        structure, frames = _without_absent(structure, frames, notes)
+    page = _base(images, series).keyframe.treeindex[0]  # a level has the tags of a copy
+    return Header(file, structure, frames, chosen[0].transform, tuple(notes), page)
+
+
+def _base(images: Images, series: int | Literal["all"]) -> Any:
+    return images.numbered[0 if series == "all" else series]
+
+
+def _locate(
+    chosen: list[Any], parts: list[list[tuple[Any, list[int]]]], file: File
+) -> tuple[Structure, Frames]:
+    """Return the structure and the frames of one image, or of several as one."""
+    first = chosen[0]
+    page_ndim, axes = _align_pages(first, file.url)
+    shape, dims = tuple(int(n) for n in first.shape), name_dims(first.axes)
+    frames: Frames
+    if len(chosen) == len(parts[0]) == 1:
+        frames = locate_frames(first, axes, file)
+    else:
+        inner = math.prod(shape[: len(shape) - page_ndim])
+        located = [
+            (
+                locate_frames(part, _align_pages(part, file.url)[1], file),
+                [number * inner + page for page in pages],
+                part.keyframe.hash,
+            )
+            for number, own in enumerate(parts)
+            for part, pages in own
+        ]
+        frames = join_frames(located, shape[len(shape) - page_ndim :])
+    if len(chosen) > 1:
+        shape, dims = (len(chosen), *shape), (_unused_name(SERIES_DIM, dims), *dims)
+    page_shape = shape[len(shape) - page_ndim :]
+    one = frames.parts[0] if isinstance(frames, JoinedFrames) else frames
+    structure = Structure(
+        shape=shape,
+        dtype=np.dtype(first.dtype).newbyteorder("="),
+        dims=dims,
+        page_ndim=page_ndim,
+        segment_shape=page_shape if isinstance(one, RawFrames) else one.segment_shape(page_shape),
+        is_compressed=any(p.keyframe.compression != 1 for p, _ in itertools.chain(*parts)),
+        kind=first.kind if len(chosen) == 1 else JOINED,
+    )
+    return structure, frames
+
+
+def _unused_name(name: str, dims: tuple[str, ...]) -> str:
+    return name if name not in dims else _unused_name(f"{name}_1", dims)
 
 
 def _without_absent(
-    structure: Structure, frames: RawFrames | SegmentedFrames, notes: list[str]
-) -> tuple[Structure, RawFrames | SegmentedFrames]:
+    structure: Structure, frames: Frames, notes: list[str]
+) -> tuple[Structure, Frames]:
     """Drop the last positions of the outermost dim that have no page, whatever the XML counts.
 
-    Absent planes between those that are there stay, and are 0.
+    Absent planes between those that are there stay, and hold the fill value.
     """
     lead = structure.shape[: -structure.page_ndim]
-    if not lead or len(frames.offsets) != math.prod(lead):
+    if (
+        not lead
+        or isinstance(frames, JoinedFrames)
+        or len(frames.offsets) != math.prod(lead)
+        or (frames.offsets != -1).all()
+    ):
         return structure, frames
+    notes[:] = [note for note in notes if not _ABSENT.search(note)]
     inner = math.prod(lead[1:])
     first = frames.offsets.reshape(math.prod(lead), -1)[:, 0]
     count = int(np.flatnonzero(first != -1)[-1]) // inner + 1
+    absent = int((first[: count * inner] == -1).sum())
+    if absent:
+        notes.append(f"OME series has no page for {absent} of its {count * inner} planes")
     if count == lead[0]:
         return structure, frames
-    notes[:] = [note for note in notes if not _ABSENT.search(note)]
     notes.append(
         f"OME series has {lead[0]} positions along {structure.dims[0]} in the XML, but pages for "
         f"{count}: these are opened"
@@ -214,27 +316,13 @@ def _without_absent(
     return replace(structure, shape=(count, *structure.shape[1:])), frames
 
 
-_CUT_CHAIN = re.compile(r"invalid (?:page offset|offset to page)")
-
-
-def _refuse_cut_chain(notes: list[str], url: str) -> None:
-    """Raise where the chain of pages leads out of the file: tifffile goes on with those before."""
-    for note in notes:
-        if _CUT_CHAIN.search(note):
-            raise UnreadableFileError(
-                f"{url} is truncated or corrupt: the page after the last that can be read lies "
-                f"outside of it ({note}); copy it again, or leave it out with `exclude`",
-                url=url,
-            )
-
-
 _PIXELS = re.compile(r"<(?:\w+:)?Pixels\b[^<>]*>")
 _PLANES = re.compile(r"\bSize[ZCT]=[\"'](\d{1,99})[\"']")
 _COUNTS = re.compile(r"<(?:\w+:)?TiffData\b[^<>]*?\s(?:PlaneCount|NumPlanes)=[\"'](\d{1,99})[\"']")
 MOST_PLANES = 10_000_000
 
 
-def _drop_bad_ome(tif: Any, notes: list[str]) -> None:
+def _drop_bad_ome(tif: Any, data: HeaderBytes, notes: list[str]) -> None:
     """Let the pages speak for themselves where no series can be made of the OME-XML.
 
     tifffile makes a list of all planes that the XML claims before it looks at the pages.
@@ -254,24 +342,10 @@ def _drop_bad_ome(tif: Any, notes: list[str]) -> None:
         tif.is_ome = False
         return
     try:
-        len(tif.series)
+        find_images(tif, data)
     except FILE_FAULTS as exc:
         notes.append(f"OME series cannot be made of the XML: {short_text(exc)}")
         tif.is_ome = False
-
-
-def _choose_series(tif: Any, series: int, level: int, url: str) -> Any:
-    images = tif.series
-    if not images:
-        raise UnreadableFileError(f"{url} holds no image; {advice_for(url)}", url=url)
-    if not 0 <= series < len(images):
-        raise OptionError(f"series={series}, but {url} has {len(images)} series", url=url)
-    levels = images[series].levels
-    if not 0 <= level < len(levels):
-        raise OptionError(
-            f"level={level}, but series {series} of {url} has {len(levels)} level(s)", url=url
-        )
-    return levels[level]
 
 
 def _align_pages(image: Any, url: str) -> tuple[int, tuple[int, ...] | None]:

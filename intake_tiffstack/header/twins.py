@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from intake_tiffstack.errors import StorageError, UnreadableFileError
-from intake_tiffstack.header.frames import RawFrames, SegmentedFrames, refuse_outside
+from intake_tiffstack.header.frames import (
+    Frames,
+    JoinedFrames,
+    SegmentedFrames,
+    refuse_outside,
+)
 from intake_tiffstack.header.ifd import Directory, read_directories
 
 if TYPE_CHECKING:
@@ -127,7 +132,7 @@ def _with_table(
     """Return the template's header with the segment table of other directories, if it fits."""
     frames = template.header.frames
     pages = _pages_of(frames, directories)
-    if pages is None:
+    if pages is None or isinstance(frames, JoinedFrames):
         return None
     offsets, counts = pages
     if isinstance(frames, SegmentedFrames):
@@ -152,7 +157,7 @@ def _with_table(
 
 
 def _pages_of(
-    frames: RawFrames | SegmentedFrames, directories: tuple[Directory, ...]
+    frames: Frames, directories: tuple[Directory, ...]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     """Return offsets and counts, one row per page, None if pages have unequal tables."""
     lengths = {len(d.offsets) for d in directories} | {len(d.counts) for d in directories}
@@ -170,11 +175,15 @@ def _pages_of(
 def _agrees(template: _Template) -> bool:
     """Whether the small reader's table of the template's own file is the one tifffile gave."""
     theirs = template.header.frames
+    if isinstance(theirs, JoinedFrames):
+        return False
     try:
         ours = _with_table(template, template.header.file, template.directories)
     except UnreadableFileError:
         return False
-    if ours is None or not np.array_equal(ours.frames.offsets, theirs.offsets):
+    if ours is None or isinstance(ours.frames, JoinedFrames):
+        return False
+    if not np.array_equal(ours.frames.offsets, theirs.offsets):
         return False
     mine = ours.frames
     return not (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from intake_tiffstack.errors import OptionError
 
@@ -27,7 +27,7 @@ class CollectionReader:
 
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     """For fsspec; never shown, and not part of a token."""
-    series: int = 0
+    series: int | Literal["all"] = 0
     level: int = 0
     file_dims: tuple[str, ...] | tuple[tuple[str, int], ...] | None = None
     """Names, or pairs of name and size; None takes the dims that the file states."""

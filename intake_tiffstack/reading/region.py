@@ -17,7 +17,9 @@ from intake_tiffstack.errors import (
     UnreadableFileError,
 )
 from intake_tiffstack.header import (
+    Frames,
     Header,
+    JoinedFrames,
     RawFrames,
     SegmentedFrames,
     Structure,
@@ -82,10 +84,15 @@ def read_region(
     target = out
     if header.transform is not None:
         target = np.empty(out.shape, frames.dtype.newbyteorder("="))
-    if isinstance(frames, RawFrames):
-        _read_raw(frames, structure, region, target, source)
-    else:
-        _read_segments(frames, structure, region, target, source, header.file.url)
+    is_run = isinstance(frames, RawFrames) and len(frames.offsets) == 1
+    n_lead = 0 if is_run else len(structure.shape) - structure.page_ndim
+    pages = list(_walk_frames(structure, region[:n_lead]))
+    for part, own in _pages_by_part(frames, pages):
+        if isinstance(part, RawFrames):
+            shape = structure.shape[n_lead:]
+            _read_raw(part, own, shape, region[n_lead:], target, source)
+        else:
+            _read_segments(part, own, structure, region[n_lead:], target, source, header.file.url)
     if header.transform is not None:
         out[...] = header.transform(target)
 
@@ -163,26 +170,48 @@ def _walk_frames(structure: Structure, lead: Region) -> Iterator[PlacedPage]:
         yield number, place
 
 
+def _pages_by_part(
+    frames: Frames, pages: Sequence[PlacedPage]
+) -> Iterator[tuple[RawFrames | SegmentedFrames, Sequence[PlacedPage]]]:
+    """Yield the frames that are stored alike with the pages that are wanted of them."""
+    if not isinstance(frames, JoinedFrames):
+        yield frames, pages
+        return
+    parts, numbers = frames.part.tolist(), frames.number.tolist()
+    for i, part in enumerate(frames.parts):
+        own = [(numbers[page], place) for page, place in pages if parts[page] == i]
+        if own:
+            yield part, own
+
+
 # -- pixels that lie in the file as they are ----------------------------------------------------
 
 
 def _read_raw(
-    frames: RawFrames, structure: Structure, region: Region, out: NDArray[Any], source: ByteSource
+    frames: RawFrames,
+    pages: Sequence[PlacedPage],
+    shape: tuple[int, ...],
+    region: Region,
+    out: NDArray[Any],
+    source: ByteSource,
 ) -> None:
     """Read each span straight into the result where it can lie there, else beside it."""
-    n_lead = 0 if len(frames.offsets) == 1 else len(structure.shape) - structure.page_ndim
-    shape, inner = structure.shape[n_lead:], region[n_lead:]
-    plan = plan_spans(shape, frames.dtype.itemsize, inner, read_cost=source.read_cost)
-    held = math.prod(map(len, region[:n_lead])) * len(plan.starts) * plan.nbytes
-    if held > BATCH_BYTES and not plan.is_exact:
-        for half, part in _halves(region, out):
-            _read_raw(frames, structure, half, part, source)
+    plan = plan_spans(shape, frames.dtype.itemsize, region, read_cost=source.read_cost)
+    if len(pages) * len(plan.starts) * plan.nbytes > BATCH_BYTES and not plan.is_exact:
+        if len(pages) > 1:
+            middle = len(pages) // 2
+            for some in (pages[:middle], pages[middle:]):
+                _read_raw(frames, some, shape, region, out, source)
+        else:
+            number, place = pages[0]
+            for half, part in _halves(region, out[place]):
+                _read_raw(frames, [(number, ())], shape, half, part, source)
         return
-    walked = [range(len(r)) for r in inner[: plan.split]]
+    walked = [range(len(r)) for r in region[: plan.split]]
     spans: list[tuple[int, memoryview]] = []
     direct: list[NDArray[Any]] = []
     copies: list[tuple[NDArray[Any], NDArray[np.uint8]]] = []
-    for number, place in _walk_frames(structure, region[:n_lead]):
+    for number, place in pages:
         offset = int(frames.offsets[number])
         if offset < 0:
             out[place] = 0
@@ -203,7 +232,7 @@ def _read_raw(
         for part in direct:
             part.byteswap(inplace=True)
     for part, buffer in copies:
-        part[...] = _view_region(buffer, shape[plan.split :], inner[plan.split :], frames.dtype)
+        part[...] = _view_region(buffer, shape[plan.split :], region[plan.split :], frames.dtype)
 
 
 def _halves(region: Region, out: NDArray[Any]) -> Iterator[tuple[Region, NDArray[Any]]]:
@@ -233,21 +262,19 @@ def _view_region(
 
 def _read_segments(
     frames: SegmentedFrames,
+    pages: Sequence[PlacedPage],
     structure: Structure,
-    region: Region,
+    inner: Region,
     out: NDArray[Any],
     source: ByteSource,
     url: str,
 ) -> None:
     """Decode each segment that the region touches once, and copy its part into place."""
-    n_lead = len(structure.shape) - structure.page_ndim
-    inner = region[n_lead:]
     axes = _page_axes(frames, structure)
     whole: Region = tuple(range(n) for n in frames.shape)
     page_region = whole if axes is None else _spread_region(inner, axes)
     plan = plan_segments(frames.shape, frames.segment, page_region)
     wanted = [segment.index for segment in plan]
-    pages = list(_walk_frames(structure, region[:n_lead]))
     for batch in _batches(pages, frames, wanted, source):
         for (number, place), pieces in batch:
             index: tuple[Any, ...] = (*place, ...)

@@ -19,7 +19,7 @@ import numpy as np
 
 from intake_tiffstack.codecs import CODECS, Codec
 from intake_tiffstack.errors import UnsupportedFileError
-from intake_tiffstack.header import Header, RawFrames, SegmentedFrames, Structure
+from intake_tiffstack.header import Header, JoinedFrames, RawFrames, SegmentedFrames, Structure
 
 __all__ = [
     "Chunking",
@@ -114,6 +114,8 @@ def chunk_file(
     if header.transform is not None:
         raise _refusal(header, "its pixels are stored as roots of their values (MD Gel)")
     frames = header.frames
+    if isinstance(frames, JoinedFrames):
+        raise _refusal(header, "its pages are stored in several ways")
     if isinstance(frames, RawFrames):
         return Chunking(_chunk_raw(frames, structure, edges), frames.dtype, None, None)
     coding, axes = frames.coding, _page_axes(header, frames, structure)
@@ -182,6 +184,8 @@ def find_references(
         If a segment that is not compressed is shorter or longer than a chunk.
     """
     frames = header.frames
+    if isinstance(frames, JoinedFrames):
+        raise RuntimeError("chunk_file refuses pages that are stored in several ways")
     if isinstance(frames, RawFrames):
         yield from _find_raw(frames, structure, chunking)
         return
@@ -211,6 +215,8 @@ def find_references(
 def fill_values(header: Header) -> set[float]:
     """Return the values of pixels that are in the structure of a file and not in its bytes."""
     frames = header.frames
+    if isinstance(frames, JoinedFrames):
+        raise RuntimeError("chunk_file refuses pages that are stored in several ways")
     if isinstance(frames, RawFrames):
         return {0} if (frames.offsets < 0).any() else set()
     absent = frames.offsets[:, 0] < 0
