@@ -201,6 +201,10 @@ def test_file_dims_that_do_not_fit_show_both_counts(file_dims: Any, message: str
             b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1\n",
             "Git LFS pointer, not the image: fetch it with `git lfs pull`",
         ),
+        (
+            b"/annex/objects/MD5E-s8--4d7a.tif\n",
+            "a pointer of git-annex (DataLad), not the image: run `datalad get ",
+        ),
         (b"II*\0\0\0\0\0", "holds no image|cannot be read as TIFF"),
         (b"II*\0\xff\xff\0\0", "holds no image|cannot be read as TIFF"),
         (b"II*\0\x08\0\0\0\0\0\0\0\0\0", "cannot be read as TIFF|no image|not supported"),

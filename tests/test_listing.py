@@ -6,6 +6,7 @@ import csv
 import fnmatch
 import glob
 import os
+import socket
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -13,12 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pytest
+import tifffile
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
+from intake_tiffstack import open_stack
+from intake_tiffstack.errors import (
+    FilesNotFoundError,
+    OptionError,
+    StorageError,
+    UnreadableFileError,
+)
 from intake_tiffstack.listing.globs import GlobPart, find_files, split_glob
 from intake_tiffstack.listing.list_files import (
     Listing,
@@ -240,7 +249,7 @@ def test_parent_of_a_linked_folder_is_where_opening_would_go(tree: Path) -> None
     assert list_files(urlpath).files.urls == (os.path.realpath(f"{tree}/raw/a1.tif"),)
 
 
-def test_links_to_files_are_followed_and_dangling_ones_are_not_there(tmp_path: Path) -> None:
+def test_links_to_files_are_followed_and_dangling_ones_are_listed(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "big.tif").write_bytes(b"12345")
     (tmp_path / "raw").mkdir()
@@ -248,10 +257,79 @@ def test_links_to_files_are_followed_and_dangling_ones_are_not_there(tmp_path: P
     (tmp_path / "raw" / "b.tif").symlink_to(tmp_path / "nowhere")
     (tmp_path / "raw" / "round").symlink_to(tmp_path, target_is_directory=True)
     assert [(f.url, f.size) for f in list_files(f"{tmp_path}/raw/*.tif").files] == [
-        (f"{tmp_path}/raw/a.tif", 5)
+        (f"{tmp_path}/raw/a.tif", 5),
+        (f"{tmp_path}/raw/b.tif", -1),
     ]
-    assert len(list_files(f"{tmp_path}/raw/**/*.tif").files) == 1
+    assert len(list_files(f"{tmp_path}/raw/**/*.tif").files) == 2
     assert names_below(list_files(f"{tmp_path}/raw/*/store/*.tif")) == ["round/store/big.tif"]
+
+
+def write_frames(folder: Path, count: int) -> None:
+    for t in range(count):
+        tifffile.imwrite(folder / f"t{t}.tif", np.full((4, 5), t, np.uint16), metadata=None)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (".git/annex/objects/zz/x.tif", r"git-annex \(DataLad\) .* run `datalad get /.*t2\.tif`"),
+        ("/unmounted/nas/t2.tif", "a link to /unmounted/nas/t2.tif, which does not exist; mount"),
+        ("t2.tif", "a link to t2.tif, which does not exist"),
+        ("t0.tif/x", "a link to t0.tif/x, which does not exist"),
+    ],
+    ids=["annex", "not mounted", "loop", "below a file"],
+)
+@pytest.mark.parametrize("urlpath", ["*.tif", "t2.tif", ""], ids=["glob", "name", "folder"])
+def test_a_link_that_points_nowhere_is_an_error_that_names_its_target(
+    tmp_path: Path, target: str, said: str, urlpath: str
+) -> None:
+    write_frames(tmp_path, 2)
+    (tmp_path / "t2.tif").symlink_to(target)
+    with pytest.raises(UnreadableFileError, match=said):
+        _ = open_stack(f"{tmp_path}/{urlpath}", pattern="t{t:d}.tif").shape
+
+
+def test_a_link_that_points_nowhere_is_found_among_thousands(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "t0000.tif", np.zeros((4, 5), np.uint16), metadata=None)
+    for t in range(1, 1100):
+        os.link(tmp_path / "t0000.tif", tmp_path / f"t{t:04d}.tif")
+    (tmp_path / "t0700.tif").unlink()
+    (tmp_path / "t0700.tif").symlink_to("nowhere")
+    with pytest.raises(UnreadableFileError, match=r"t0700\.tif is a link to nowhere"):
+        _ = open_stack(f"{tmp_path}/*.tif", pattern="t{t:d}.tif").shape
+
+
+def test_files_that_cannot_be_read_are_filled_if_asked_for(tmp_path: Path) -> None:
+    write_frames(tmp_path, 2)
+    (tmp_path / "t2.tif").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "t3.tif")
+    stack = open_stack(f"{tmp_path}/*.tif", pattern="t{t:d}.tif", on_error="fill", fill_value=9)
+    assert stack.read()[:, 0, 0].tolist() == [0, 1, 9, 9]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["*.tif", "t1.tif"])
+def test_a_pipe_is_an_error_and_is_never_waited_for(tmp_path: Path, name: str) -> None:
+    write_frames(tmp_path, 1)
+    os.mkfifo(tmp_path / "t1.tif")
+    with pytest.raises(UnreadableFileError, match=r"t1\.tif is a named pipe \(FIFO\)"):
+        _ = open_stack(f"{tmp_path}/{name}", pattern="t{t:d}.tif").shape
+
+
+@pytest.mark.timeout(20)
+def test_a_list_that_is_a_pipe_is_an_error(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "list.txt")
+    with pytest.raises(UnreadableFileError, match=r"list\.txt is a named pipe"):
+        list_files(f"{tmp_path}/list.txt")
+
+
+def test_devices_and_sockets_are_errors(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s.tif"))
+        with pytest.raises(UnreadableFileError, match=r"s\.tif is a socket"):
+            list_files(f"{tmp_path}/s.tif")
+    with pytest.raises(UnreadableFileError, match="/dev/null is a character device"):
+        _ = open_stack("/dev/null").shape
 
 
 def test_folder_takes_every_suffix_of_a_tiff(tmp_path: Path) -> None:

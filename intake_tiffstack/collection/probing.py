@@ -72,6 +72,8 @@ def choose_headers(
     if not template.is_compressed and sizes[0] >= 0 and (sizes == sizes[0]).all():
         return [first]
     chosen = {first: None}  # a dict keeps the order
+    if is_local:  # only a link that points nowhere has no size
+        chosen |= dict.fromkeys(rows[sizes < 0].tolist())
     probed = [i for i, name in enumerate(grid.names) if role_of(name) not in (Role.TIME, Role.Z)]
     for axis in sorted(probed, key=lambda i: grid.cells.shape[i]):  # few sensors before many wells
         for row in _first_rows(grid.cells, axis):

@@ -11,7 +11,13 @@ import io
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from intake_tiffstack.errors import StorageError, TiffStackError, UnreadableFileError
+from intake_tiffstack.errors import (
+    FileChangedError,
+    FilesNotFoundError,
+    StorageError,
+    TiffStackError,
+    UnreadableFileError,
+)
 from intake_tiffstack.storage.ranges import open_bytes
 from intake_tiffstack.storage.store import stat_file
 from intake_tiffstack.storage.urls import is_local
@@ -161,10 +167,17 @@ def open_header(
     ------
     StorageError
         If the store does not report the size of the file.
+    FileChangedError
+        If it must be asked for the size, and the file does not exist.
     """
     size = file.size
     if size < 0:
-        size = stat_file(file.url, storage_options or {}).size
+        try:
+            size = stat_file(file.url, storage_options or {}).size
+        except FilesNotFoundError as exc:
+            raise FileChangedError(
+                f"{file.url} was listed but no longer exists; call relist()", url=file.url
+            ) from exc
     if size < 0:
         raise StorageError(
             f"{file.url}: the store does not report the size of the file; read it through a cache, "

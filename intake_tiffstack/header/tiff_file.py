@@ -15,6 +15,7 @@ import tifffile
 from intake_tiffstack.errors import TiffStackError, UnreadableFileError, UnsupportedFileError
 from intake_tiffstack.header.header_bytes import HeaderBytes, HeaderFile
 from intake_tiffstack.redact import hide_in_text
+from intake_tiffstack.storage.special_files import open_regular
 from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def advice_for(url: str) -> str:
     if not is_local(url):
         return advice
     try:
-        with open(url, "rb") as handle:
+        with open(open_regular(url), "rb") as handle:
             start = handle.read(64)
     except OSError:
         return advice
@@ -98,6 +99,8 @@ def advice_for(url: str) -> str:
         return f"it is empty (0 bytes); {advice}"
     if start.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer, not the image: fetch it with `git lfs pull`"
+    if start.startswith(b"/annex/objects/"):
+        return f"it is a pointer of git-annex (DataLad), not the image: run `datalad get {url}`"
     return advice
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from intake_tiffstack.errors import FileChangedError, UnreadableFileError
 from intake_tiffstack.storage.files import File
+from intake_tiffstack.storage.special_files import broken_link, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,11 +30,15 @@ class LocalBytes:
     read_cost: int = 4096  # a page of the page cache: a read of 4 kB takes 13 us, mostly overhead
 
     def fill(self, spans: Sequence[tuple[int, memoryview]]) -> None:
-        """Fill each buffer; one open, two fstat and one positional read per span."""
+        """Fill each buffer; one open, three fstat and one positional read per span."""
         url = self.file.url
         try:
-            descriptor = os.open(url, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            descriptor = open_regular(url)
+        except UnreadableFileError:
+            raise
         except FileNotFoundError as exc:
+            if (broken := broken_link(url)) is not None:
+                raise broken from exc
             raise FileChangedError(
                 f"{url} was listed but no longer exists; call relist()", url=url
             ) from exc

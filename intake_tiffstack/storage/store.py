@@ -5,6 +5,7 @@ The only module that lists, with as few requests as possible.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from bisect import bisect_right
@@ -12,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import unquote
 
@@ -22,6 +22,7 @@ from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.filesystem import get_filesystem, speaks
 from intake_tiffstack.storage.s3 import list_page, split_key
+from intake_tiffstack.storage.special_files import broken_link, open_regular, refuse_special
 from intake_tiffstack.storage.urls import is_local, split_chain
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ Keep = Callable[[str], object]
 KeepParts = Callable[[Sequence[str]], object]
 T = TypeVar("T")
 R = TypeVar("R")
+
+_POINTS_NOWHERE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR})
+"""How a link fails whose target does not exist."""
 
 _LISTED_FROM = (
     10  # from so many files of one S3 folder on, one listing is faster than single requests
@@ -108,17 +112,30 @@ class LocalStore:
             ]
 
     def files(self, folder: str, keep: Keep, prefix: str = "") -> list[Row]:
-        """Return files and links to files in *folder*; one scan, and one stat per file kept."""
+        """Return all but folders in *folder*; one scan, and one stat per file kept.
+
+        Links that point nowhere, pipes and devices are listed too: whoever reads them gets an error
+        that describes them.
+        """
         rows: list[Row] = []
         with storage_errors(folder, {}), os.scandir(folder) as entries:
             for entry in entries:
                 name = entry.name
-                if name[0] != "." and keep(name) and entry.is_file():
-                    try:
-                        status = entry.stat()
-                    except FileNotFoundError:  # gone since the scan
+                if name[0] == "." or not keep(name):
+                    continue
+                try:
+                    if entry.is_dir():
                         continue
-                    rows.append((folder + name, status.st_size, status.st_mtime_ns, None))
+                    status = entry.stat()
+                except OSError as exc:
+                    if entry.is_symlink() and exc.errno in _POINTS_NOWHERE:
+                        rows.append((folder + name, -1, -1, None))
+                    elif not isinstance(exc, FileNotFoundError):  # that is gone since the scan
+                        raise
+                    continue
+                # of a pipe or device the size is not known, so that it is asked for, and refused
+                size = status.st_size if stat.S_ISREG(status.st_mode) else -1
+                rows.append((folder + name, size, status.st_mtime_ns, None))
         return rows
 
     def find(self, folder: str, keep: KeepParts) -> list[Row]:
@@ -134,9 +151,15 @@ class LocalStore:
     def stat(self, path: str) -> Row | None:
         """Return the file at *path*; one ``os.stat``."""
         with storage_errors(path, {}):
-            status = os.stat(path)
+            try:
+                status = os.stat(path)
+            except OSError as exc:
+                if (broken := broken_link(path)) is not None:
+                    raise broken from exc
+                raise
         if stat.S_ISDIR(status.st_mode):
             return None
+        refuse_special(path, status)
         return path, status.st_size, status.st_mtime_ns, None
 
     def expecting(self, paths: Sequence[str]) -> Store:
@@ -145,8 +168,8 @@ class LocalStore:
 
     def read(self, path: str) -> bytes:
         """Return the content of the file at *path*."""
-        with storage_errors(path, {}):
-            return Path(path).read_bytes()
+        with storage_errors(path, {}), open(open_regular(path), "rb") as file:
+            return file.read()
 
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """Return ``function(item)`` of each, one after the other."""
