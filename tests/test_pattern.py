@@ -8,6 +8,7 @@ import pickle
 import re
 import sys
 from collections.abc import Iterator
+from itertools import permutations, product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -313,7 +314,24 @@ def test_what_str_format_writes_is_read_back(rows: list[tuple[Any, ...]]) -> Non
         (r"(?i:7)", "int"),
         (r"\d*", "text"),  # may be empty, which is no number
         (r"(?:\d+|)", "text"),
-        (r"-?\d+", "text"),
+        (r"-?\d+", "int"),
+        (r"[+-]?\d+", "int"),
+        (r"[-+]\d{3}", "int"),
+        (r"(?:\+|-)?[0-9]+", "int"),
+        (r"(?:-\d+|\d+)", "int"),
+        (r"0|-?[1-9]\d*", "int"),
+        (r"(-)?(\d)+", "int"),
+        (r"(?:-\d)?\d", "int"),
+        (r"-{1}\d{1,}?", "int"),
+        (r"-?\d*", "text"),  # may be a sign alone
+        (r"-*\d+", "text"),  # may have two
+        (r"[+-]{2}\d", "text"),
+        (r"(?:-?\d)+", "text"),  # 1-2
+        (r"\d+-?", "text"),
+        (r"\d-\d", "text"),
+        (r"[-\d]+", "text"),
+        (r"-?\d+\.\d+", "text"),
+        (r"[+-.]?\d", "text"),  # the range of + , - .
         (r"[0-9a-f]+", "text"),
         (r"[^a]", "text"),
         (r"\D", "text"),
@@ -324,9 +342,28 @@ def test_what_str_format_writes_is_read_back(rows: list[tuple[Any, ...]]) -> Non
         (r"(?:1|a)", "text"),
     ],
 )
-def test_a_group_is_a_number_where_it_admits_only_digits(group: str, kind: str) -> None:
+def test_a_group_is_a_number_where_it_admits_only_integers(group: str, kind: str) -> None:
     (field,) = compile_pattern(f"x(?P<name>{group})").fields
     assert field == Field("name", kind)  # type: ignore[arg-type]
+
+
+@given(st.from_regex(r"[+-]?[0-9]{1,30}", fullmatch=True))
+def test_a_signed_group_reads_what_int_reads(text: str) -> None:
+    assert read_one(r"x(?P<y>[+-]?\d+)\.tif", f"x{text}.tif") == {"y": int(text)}
+
+
+signed = st.sampled_from(["\\d", "-", "[+-]", "(?:-|)", "\\d{2}", "x?", "(?:\\d|-\\d)"])
+
+
+@given(st.lists(st.tuples(signed, st.sampled_from(["", "?", "*", "+", "{2,3}"])), max_size=4))
+def test_whatever_a_number_group_matches_is_an_integer(parts: list[tuple[str, str]]) -> None:
+    """By trying all texts of four signs and digits at most."""
+    group = "".join(f"(?:{part}){times}" for part, times in parts)
+    (field,) = compile_pattern(f"(?P<f>{group})").fields
+    texts = ("".join(t) for n in range(5) for t in product("1-+x", repeat=n))
+    matched = [text for text in texts if re.fullmatch(group, text)]
+    if not all(re.fullmatch("[+-]?[0-9]+", text) for text in matched):
+        assert field.kind == "text"
 
 
 def test_a_python_without_the_private_regex_parser_is_reported(
@@ -495,11 +532,24 @@ def test_a_preset_reads_its_examples(name: str) -> None:
         ("micromanager", "acq_1/1-Pos_000_001/img_000000012_561 nm_004.tif",
          {"pos": "1-Pos_000_001", "t": 12, "channel": "561 nm", "z": 4}),
         ("micromanager", "xximg_000000012_GFP_004.tif", None),
+        ("micromanager", "img_channel0_position12_time3_z4.tif",
+         {"c": 0, "position": 12, "t": 3, "z": 4}),
+        ("micromanager", "Pos0/img_12_DAPI_4.tif",
+         {"pos": "Pos0", "t": 12, "channel": "DAPI", "z": 4}),
         ("imagexpress", "TimePoint_2/ZStep_10/x_B03_s2_w4AA847666-9AC4-4326-A184-8FC928D4368A.tif",
          {"t": 2, "z": 10, "well": "B03", "site": 2, "c": 4}),
         ("imagexpress", "x_A01_w2247376DD-6ADD-442D-AE47-F54A05F3EA94.tif",
          {"well": "A01", "c": 2}),
         ("imagexpress", "A01_s12_w11.tif", {"well": "A01", "site": 12, "c": 11}),
+        ("imagexpress", "x_a01_s12_w2.TIF", {"well": "a01", "site": 12, "c": 2}),
+        ("imagexpress", "a01_s01_w02.tif", {"well": "a01", "site": 1, "c": 2}),
+        ("imagexpress", "d04_h12_w1.tif", {"well": "h12", "c": 1}),
+        ("imagexpress", "x_p24_w2247376dd-6add-442d-ae47-f54a05f3ea94.tif",
+         {"well": "p24", "c": 2}),
+        ("imagexpress", "timepoint_3/x_af48_s1.tif", {"t": 3, "well": "af48", "site": 1}),
+        ("imagexpress", "x_A01_s01_w02.tif", {"well": "A01", "site": 1, "c": 2}),
+        ("imagexpress", "x_c01.tif", None),
+        ("imagexpress", "x_t01_w02.tif", None),
         ("imagexpress", "x_E07_s1_w1_thumb187DE64B-038A-4671-BF6B-683721723769.tif", None),
         ("cv8000", "AB02_T0010F012L01A02Z03C04.tif",
          {"well": "AB02", "t": 10, "field": 12, "timeline": 1, "action": 2, "z": 3, "c": 4}),
@@ -508,6 +558,18 @@ def test_a_preset_reads_its_examples(name: str) -> None:
          {"row": 7, "column": 21, "field": 144, "z": 5, "c": 12, "t": 1, "fk": 1, "fl": 1}),
         ("incell", "F - 001(fld 01 wv TL-Brightfield - DAPI z 12).tif",
          {"row": "F", "column": 1, "field": 1, "c": "TL-Brightfield - DAPI", "z": 12}),
+        ("incell", "A - 01(fld 1 wv UV - DAPI z 1 time 2 - 2636ms).tif",
+         {"row": "A", "column": 1, "field": 1, "c": "UV - DAPI", "z": 1, "t": 2, "ms": 2636}),
+        ("incell", "A - 01(fld 1 wv UV - DAPI z 1 - time 2 - 0 ms).tif",
+         {"row": "A", "column": 1, "field": 1, "c": "UV - DAPI", "z": 1, "t": 2, "ms": 0}),
+        ("incell", "A - 1(fld 1 wv D360_40x - HQ460_40M time 12).tif",
+         {"row": "A", "column": 1, "field": 1, "c": "D360_40x - HQ460_40M", "t": 12}),
+        ("incell", "A - 01(fld 1 wv UV - DAPI time 2 - 2636ms z 1).tif", None),
+        ("incell", "A - 01(fld 1 wv UV - DAPI z 1 of 3).tif", None),
+        ("incucyte", "x_y_Phase_B11_4_103d06h40m.tif",
+         {"prefix": "x_y_Phase", "well": "B11", "site": 4, "t": np.timedelta64(8923200, "s")}),
+        ("incucyte", "B1_4_2019y08m01d_10h30m.tif",
+         {"well": "B1", "site": 4, "time": np.datetime64("2019-08-01T10:30")}),
         ("ctc", "PhC-C2DL-PSC/01_GT/TRA/man_track000.tif", None),
         ("ctc", "01_RES/mask000.tif", None),
     ],
@@ -516,6 +578,38 @@ def test_a_preset_reads_names_seen_in_the_wild(
     preset: str, name: str, expected: dict[str, Any] | None
 ) -> None:
     assert read_one(preset, name) == expected
+
+
+def test_no_preset_reads_the_names_of_another() -> None:
+    """Else it would take a field for something else, or leave it out."""
+    for name, other in permutations(PRESETS, 2):
+        for example in PRESETS[other].examples:
+            assert read_one(name, example) is None, (name, example)
+
+
+numbers = st.integers(0, 999)
+
+
+@given(
+    st.sampled_from(["UV - DAPI", "D360_40x - HQ460_40M", "390 - Blue", "Zeta - z stack"]),
+    st.none() | numbers, st.none() | numbers, st.none() | numbers, st.sampled_from(["", " "]),
+    st.sampled_from(["", " -"]),
+)  # fmt: skip
+def test_incell_names_are_read_whatever_they_have(
+    channel: str, z: int | None, t: int | None, ms: int | None, gap: str, dash: str
+) -> None:
+    name = f"B - 02(fld 3 wv {channel}"
+    expected: dict[str, Any] = {"row": "B", "column": 2, "field": 3, "c": channel}
+    if z is not None:
+        name += f" z {z}"
+        expected["z"] = z
+    if t is not None:
+        name += f"{dash} time {t}"
+        expected["t"] = t
+        if ms is not None:
+            name += f" - {ms}{gap}ms"
+            expected["ms"] = ms
+    assert read_one("incell", f"{name}).tif") == expected
 
 
 # --------------------------------------------------------------------------- real collections

@@ -180,7 +180,7 @@ def compile_pattern(text: str) -> Pattern:
     preset = PRESETS.get(text)
     source = preset.pattern if preset else text
     if "(?P<" in source:
-        return Pattern(text, *compile_regex(source, text))
+        return Pattern(text, *compile_regex(source, text, preset.times if preset else None))
     compiled = compile_format(source)
     return Pattern(
         text,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 __all__ = ["PRESETS", "Preset"]
 
@@ -17,6 +18,8 @@ class Preset:
     description: str
     #: Paths, relative to the folder that is opened, that the pattern reads.
     examples: tuple[str, ...]
+    #: Format of each group of a regex that holds a time or an elapsed time.
+    times: Mapping[str, str] = field(default_factory=dict)
 
 
 # Folders are optional where a user may as well open the innermost one; a field whose part is in
@@ -34,8 +37,8 @@ PRESETS: dict[str, Preset] = {
     "micromanager": Preset(
         # Version 1.4 has the position's label as the folder and the channel's name in the file.
         r"(?<![^/])(?:(?P<pos>[^/]+)/(?=img_\d))?"
-        r"img_(?:channel(?P<c>\d+)_position(?P<position>\d+)_time)?(?P<t>\d{9,})"
-        r"_(?:z|(?P<channel>[^/]+)_)(?P<z>\d{3,})\.(?i:tiff?)$",
+        r"img_(?:channel(?P<c>\d+)_position(?P<position>\d+)_time)?(?P<t>\d+)"
+        r"_(?:z|(?P<channel>[^/]+)_)(?P<z>\d+)\.(?i:tiff?)$",
         "Micro-Manager, separate image files, of version 2 and of 1.4.",
         (
             "Default/img_channel000_position000_time000000000_z000.tif",
@@ -44,15 +47,19 @@ PRESETS: dict[str, Preset] = {
     ),
     "imagexpress": Preset(
         # The GUID follows the wavelength with nothing between; its first block is eight long, so
-        # there is one reading. What it cannot match are thumbnails (``_w1_thumb...``).
-        r"(?:(?<![^/])TimePoint_(?P<t>\d+)/)?(?:(?<![^/])ZStep_(?P<z>\d+)/)?"
-        r"(?<![^/])(?:[^/]*_)?(?P<well>[A-Z]{1,2}\d{2})(?:_s(?P<site>\d+))?(?:_w(?P<c>\d+))?"
-        r"(?:[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12})?\.(?i:tiff?)$",
+        # there is one reading. What it cannot match are thumbnails (``_w1_thumb...``). A well in
+        # lower case has a site, a wavelength or a GUID behind it: c01 alone is rather a channel.
+        r"(?:(?<![^/])(?i:TimePoint)_(?P<t>\d+)/)?(?:(?<![^/])(?i:ZStep)_(?P<z>\d+)/)?"
+        r"(?<![^/])(?:[^/]*?_)??"
+        r"(?P<well>[A-Z]{1,2}\d{2}|(?:[a-p]|a[a-f])\d{2}(?=_[sw]\d|[0-9A-Fa-f]{8}-))"
+        r"(?:_s(?P<site>\d+))?(?:_w(?P<c>\d+))?"
+        r"(?:[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})?\.(?i:tiff?)$",
         "Molecular Devices ImageXpress (MetaXpress); thumbnails are left out.",
         (
             "TimePoint_1/plate_C07_s1_w1D5F8F51A-3E85-4358-AE51-A465AF87386F.tif",
             "TimePoint_1/ZStep_2/plate_A01_s1_w2.TIF",
             "plate_B02_s1.tif",
+            "plate_b02_s1_w1.tif",
         ),
     ),
     "cv8000": Preset(
@@ -67,15 +74,25 @@ PRESETS: dict[str, Preset] = {
         ("Images/r01c01f01p01-ch1sk1fk1fl1.tiff",),
     ),
     "incell": Preset(
-        r"(?:^|[/_])(?P<row>[A-Z]{1,2}) - (?P<column>\d+)\(fld (?P<field>\d+) wv (?P<c>[^()/]+?)"
-        r"(?: z (?P<z>\d+))?(?: -)?(?: time (?P<t>\d+)(?: - (?P<ms>\d+) ms)?)?\)\.(?i:tiff?)$",
+        # The channel ends where a plane or a time begins: it must not swallow them.
+        r"(?:^|[/_])(?P<row>[A-Z]{1,2}) - (?P<column>\d+)\(fld (?P<field>\d+)"
+        r" wv (?P<c>(?:(?!(?: -)? (?:z|time) \d)[^()/])+)(?:(?: -)? z (?P<z>\d+))?"
+        r"(?:(?: -)? time (?P<t>\d+)(?: - (?P<ms>\d+) ?ms)?)?\)\.(?i:tiff?)$",
         "GE (Cytiva) IN Cell Analyzer; the channel is excitation - emission.",
         (
             "A - 01(fld 01 wv DAPI - DAPI).tif",
             "B - 2(fld 1 wv Cy3 - Cy3 z 1).tif",
             "B - 02(fld 01 wv Blue - FITC - time 01 - 0 ms).tif",
+            "A - 01(fld 1 wv UV - DAPI z 3 time 2 - 2636ms).tif",
             "Plate1_B - 01(fld 1 wv 390 - Blue).tif",
         ),
+    ),
+    "incucyte": Preset(
+        r"(?<![^/])(?:(?P<prefix>[^/]*)_)?(?P<well>[A-Z]{1,2}\d{1,2})_(?P<site>\d+)"
+        r"_(?:(?P<t>\d+d\d\dh\d\dm)|(?P<time>\d{4}y\d\dm\d\dd_\d\dh\d\dm))\.(?i:tiff?)$",
+        "Sartorius Incucyte, exported images: the time elapsed, or the date.",
+        ("Phase_A2_1_00d12h30m.tif", "Phase_A2_1_2019y08m01d_10h30m.tif"),
+        {"t": "%dd%Hh%Mm", "time": "%Yy%mm%dd_%Hh%Mm"},
     ),
     "ctc": Preset(
         "{sequence:02d}/t{t:03d}.tif",
