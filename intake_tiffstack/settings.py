@@ -21,7 +21,7 @@ DEFAULTS: dict[str, Any] = {
     "header_cache": "64 MiB",  # parsed headers kept per process
     "retries": 3,  # further attempts after a transient failure: 503, a lost connection, no response
     "timeout": 30,  # seconds without data from a store before an attempt counts as failed
-    "concurrency": 10,  # concurrent requests; as many connections as an S3 client keeps
+    "concurrency": 100,  # most concurrent requests; fewer as soon as the store answers more slowly
     "table_cache": 8,  # opened persisted copies kept per process
     "allow_code": False,  # whether arraytype may name a class to import
     "require_device": True,  # whether to_dask() requires the device of arraytype in this process

@@ -38,7 +38,7 @@ from intake_tiffstack.errors import (
     UnreadableFileError,
 )
 from intake_tiffstack.listing.list_files import list_files, stat_file
-from intake_tiffstack.storage import filesystem, s3, store
+from intake_tiffstack.storage import attempts, filesystem, s3, store
 from intake_tiffstack.storage import remote_ranges as remote
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.ranges import open_bytes
@@ -163,7 +163,7 @@ on_both = pytest.mark.parametrize("place", ["s3", "http"], indirect=True)
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_PAUSES", (0.01, 0.02))
+    monkeypatch.setattr(attempts, "PAUSES", (0.01, 0.02))
 
 
 def read(file: File, options: dict[str, Any], *spans: tuple[int, int]) -> list[bytes]:

@@ -33,7 +33,8 @@ PAGE_BYTES = 2**25
 ENOUGH_CHUNKS = 32
 SMALL_BYTES = 2**22
 """An array of less than 32 such chunks gets smaller ones, down to 4 MiB: three chunks keep two
-threads busy for three quarters of the time, and a chained index reads less."""
+threads busy for three quarters of the time, and a chained index reads less. Not of remote files:
+all files of a chunk are requested at once, and each chunk takes a round trip."""
 
 FEW_CHUNKS = 10_000
 MANY_CHUNKS = 50_000
@@ -83,6 +84,7 @@ def choose_chunks(
     page_ndim: int,
     segment_shape: tuple[int, ...],
     dask_chunk_bytes: int,
+    is_remote: bool = False,
 ) -> Chunks:
     """Return the chunks of an array over files, one tuple of sizes per dim. Pure.
 
@@ -99,6 +101,8 @@ def choose_chunks(
         How many trailing dims of a file one page holds, and the extent of a strip or tile there.
     dask_chunk_bytes : int
         dask's ``array.chunk-size`` in bytes: the most that ``auto`` uses.
+    is_remote : bool
+        Whether files are in a store.
 
     Raises
     ------
@@ -109,7 +113,8 @@ def choose_chunks(
     if isinstance(spec, str) and spec in ("file", "page"):
         whole = [e.per_file if spec == "file" or e.is_in_page else (1,) * e.size for e in extents]
         return _warn_of_many(tuple(whole), spec)
-    return _choose(spec, extents, layout.dtype.itemsize, dask_chunk_bytes)
+    least = AUTO_BYTES if is_remote else SMALL_BYTES
+    return _choose(spec, extents, layout.dtype.itemsize, dask_chunk_bytes, least)
 
 
 def choose_block_chunks(
@@ -142,13 +147,19 @@ def choose_block_chunks(
     return _choose(spec, extents, itemsize, dask_chunk_bytes)
 
 
-def _choose(spec: Any, extents: Sequence[_Extents], itemsize: int, dask_chunk_bytes: int) -> Chunks:
+def _choose(
+    spec: Any,
+    extents: Sequence[_Extents],
+    itemsize: int,
+    dask_chunk_bytes: int,
+    least: int = SMALL_BYTES,
+) -> Chunks:
     if isinstance(spec, str) and spec != "auto":
         nbytes = _parse_size(spec)
         chunks = _split(extents, {}, _grow(extents, {}, itemsize, nbytes, nbytes))
     else:
         fixed = {} if isinstance(spec, str) else _fix_sizes(spec, extents)
-        chunks = _fit(extents, fixed, itemsize, dask_chunk_bytes)
+        chunks = _fit(extents, fixed, itemsize, dask_chunk_bytes, least)
     return _warn_of_many(chunks, spec)
 
 
@@ -221,11 +232,15 @@ def _sizes_along(dim: _Extents, value: Any) -> tuple[int, ...]:
 
 
 def _fit(
-    extents: Sequence[_Extents], fixed: Mapping[str, tuple[int, ...]], itemsize: int, most: int
+    extents: Sequence[_Extents],
+    fixed: Mapping[str, tuple[int, ...]],
+    itemsize: int,
+    most: int,
+    least: int,
 ) -> Chunks:
-    """Return the chunks of ``auto``: up to *most* bytes where smaller ones would be too many."""
+    """Return the chunks of ``auto``: *least* bytes or more if they would be too many otherwise."""
     share = math.prod(e.size for e in extents) * itemsize // ENOUGH_CHUNKS
-    target = min(most, AUTO_BYTES, max(share, SMALL_BYTES))
+    target = min(most, AUTO_BYTES, max(share, least))
     page_target = min(most, PAGE_BYTES)
     while True:
         chunks = _split(extents, fixed, _grow(extents, fixed, itemsize, target, page_target))

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from intake_tiffstack.arrays.lazy_array import LazyArray
 from intake_tiffstack.reading.options import ReadOptions
-from intake_tiffstack.reading.parts import FilePart, plan_parts
-from intake_tiffstack.storage.concurrency import map_concurrently
+from intake_tiffstack.reading.parts import plan_parts
 from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
@@ -94,22 +93,24 @@ class StackArray(LazyArray):
         return StackArray(self.files, self.layout, replace(self.options, arraytype="numpy"))
 
     def _read_into(self, out: NDArray[Any], ranges: tuple[range, ...]) -> None:
-        """Fill *out* file by file."""
+        """Fill *out*: local files one after the other, remote ones together."""
         # imported here: a scheduler needs this class, and has neither tifffile nor imagecodecs
-        from intake_tiffstack.reading.region import read_part
+        from intake_tiffstack.reading.region import PartRead
 
-        def read(part: FilePart) -> None:
+        remote: list[PartRead] = []
+        for part in plan_parts(self.layout, ranges):
             target = out[part.into].transpose(part.order)
             if part.row < 0:
                 target[...] = self.options.fill_value
+                continue
+            read = PartRead(self.files, part, target, self.layout, self.options)
+            if is_local(read.file.url):  # threads would only queue for this machine's own files
+                read.run()
             else:
-                read_part(self.files, part, target, self.layout, self.options)
+                remote.append(read)
+        if len(remote) == 1:
+            remote[0].run()
+        elif remote:
+            from intake_tiffstack.reading.together import read_together
 
-        parts = list(plan_parts(self.layout, ranges))
-        if len(parts) > 1 and not all(is_local(self.files.urls[p.row]) for p in parts):
-            # most of a request is waiting; on this machine's own files threads would only queue
-            for _ in map_concurrently(read, parts):
-                pass
-        else:
-            for part in parts:
-                read(part)
+            read_together(remote, self.options.reader)

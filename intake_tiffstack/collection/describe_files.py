@@ -19,7 +19,6 @@ from intake_tiffstack.metadata.describe_file import describe_file
 from intake_tiffstack.metadata.readers import READERS
 from intake_tiffstack.metadata.readers.ome import refuse_entities
 from intake_tiffstack.redact import hide_in_text
-from intake_tiffstack.storage.concurrency import map_files
 from intake_tiffstack.to_json import to_json
 
 if TYPE_CHECKING:
@@ -79,8 +78,7 @@ def read_metadata(
             base_shape=base if fits else None,
         )
 
-    # of remote files, the bytes of a few are kept since their headers were read, no more
-    found = map_files(describe, files, rows)
+    found = reader.map_headers(describe, files, rows)
     return {
         row: metadata for row, metadata in zip(rows, found, strict=True) if metadata is not None
     }

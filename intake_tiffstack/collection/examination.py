@@ -36,7 +36,6 @@ from intake_tiffstack.pattern.matching import compile_pattern, match_paths
 from intake_tiffstack.progress import reported
 from intake_tiffstack.reading.reader import CollectionReader
 from intake_tiffstack.redact import hide_in_text
-from intake_tiffstack.storage.concurrency import map_files
 from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
@@ -303,7 +302,7 @@ def read_headers(files: FileTable, grid: Grid, options: Options) -> HeadersRead:
             advance(1)
             return None if header is None else reader.structure_of(header)
 
-        others = list(map_files(read_counted, files, rows))
+        others = list(reader.map_headers(read_counted, files, rows))
     structures = {first: template}
     structures |= {row: s for row, s in zip(rows, others, strict=True) if s is not None}
     sizes = files.sizes[grid.rows]

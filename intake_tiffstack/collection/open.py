@@ -19,6 +19,7 @@ from intake_tiffstack.collection.model import Discovery
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.layout.model import Layout
 from intake_tiffstack.reading.options import ReadOptions
+from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
     from intake_tiffstack.options import Options
@@ -103,6 +104,7 @@ def open_collection(examination: Examination) -> Collection:
             page_ndim=structure.page_ndim,
             segment_shape=structure.segment_shape,
             dask_chunk_bytes=int(parse_bytes(dask.config.get("array.chunk-size"))),
+            is_remote=not is_local(found.files.urls[0]),
         ),
         granule=decoded_whole(
             layout,

@@ -7,8 +7,10 @@ import os
 import threading
 from collections import OrderedDict
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from intake_tiffstack.errors import StorageError, TiffStackError
 from intake_tiffstack.header import (
     Header,
     HeaderBytes,
@@ -20,31 +22,44 @@ from intake_tiffstack.header import (
 )
 from intake_tiffstack.metadata.reader import RawMetadata
 from intake_tiffstack.settings import setting_bytes
+from intake_tiffstack.storage.first_bytes import FIRST_BYTES, take_first_bytes
 from intake_tiffstack.storage.ranges import ByteSource, open_bytes
+from intake_tiffstack.storage.remote_ranges import Fill, RemoteBytes, are_checked, fill_all
 from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from intake_tiffstack.storage.files import File
 
-__all__ = ["clear_headers", "get_header", "get_raw_metadata", "open_file"]
+__all__ = [
+    "clear_headers",
+    "fetch_ahead",
+    "get_header",
+    "get_raw_metadata",
+    "has_header",
+    "open_file",
+]
 
-REMOTE_FILES = 64
-"""Remote files whose header bytes are kept, so that their metadata cost no more requests; fewer
-where they take more than ``header_cache``."""
+WHOLE_BYTES = 2**18
+"""Remote files up to this size are fetched whole with their header if their pixels are wanted: as
+many bytes cost as much as the second request."""
 
 MOST_METADATA = 1024
 """Files whose raw metadata are kept; fewer if they take more than ``header_cache``."""
 
 
-V = TypeVar("V", Header, RawMetadata)
+Kind = tuple[int | Literal["all"], int]
+"""Series and level."""
+
+V = TypeVar("V", Header, RawMetadata, Windows)
 
 
 class _LastUsed(Generic[V]):
     """The values used last, within a number of bytes and of values. Not safe between threads."""
 
-    def __init__(self, most: float = math.inf) -> None:
+    def __init__(self, nbytes_of: Callable[[V], int], most: float = math.inf) -> None:
+        self._nbytes_of: Callable[[V], int] = nbytes_of
         self._most = most
         self._values: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
         self._nbytes = 0
@@ -56,9 +71,13 @@ class _LastUsed(Generic[V]):
         self._values.move_to_end(key)
         return self._values[key][0]
 
+    def has(self, key: Hashable) -> bool:
+        """Return whether there is a value under *key*."""
+        return key in self._values
+
     def keep(self, key: Hashable, value: V) -> None:
         """Add a value as the last used."""
-        nbytes = value.nbytes
+        nbytes = self._nbytes_of(value)
         self._nbytes += nbytes - self._values.pop(key, (value, 0))[1]
         self._values[key] = value, nbytes
 
@@ -78,12 +97,14 @@ class HeaderCache:
     """The headers and raw metadata used last, each within ``header_cache`` bytes."""
 
     def __init__(self) -> None:
-        self._headers: _LastUsed[Header] = _LastUsed()
-        self._metadata: _LastUsed[RawMetadata] = _LastUsed(MOST_METADATA)
+        self._headers: _LastUsed[Header] = _LastUsed(attrgetter("nbytes"))
+        self._metadata: _LastUsed[RawMetadata] = _LastUsed(attrgetter("nbytes"), MOST_METADATA)
+        self._remote: _LastUsed[Windows] = _LastUsed(_nbytes)
         self._lock = threading.Lock()
         self._parsing: dict[Hashable, threading.Lock] = {}
-        self._templates: dict[tuple[int | Literal["all"], int], Templates] = {}
-        self._remote: OrderedDict[File, Windows] = OrderedDict()
+        self._templates: dict[Kind, Templates] = {}
+        self._failed: dict[File, TiffStackError] = {}
+        self._ahead: dict[File, Windows] = {}
 
     def get(
         self,
@@ -111,6 +132,9 @@ class HeaderCache:
         key = (file, series, level)
         found = self._look_up(key)
         if found is not None:
+            windows = self._ahead.pop(file, None)  # its pixels may have come with the header
+            if windows is not None:
+                return found, open_header(file, storage_options, windows)
             return found, open_bytes(file, storage_options)
         with self._lock:
             parsing = self._parsing.setdefault(key, threading.Lock())
@@ -121,7 +145,7 @@ class HeaderCache:
             try:
                 data = self._fetched(file, storage_options)
                 header = self._read(file, data, storage_options, series, level)
-                self._keep(key, header)
+                self._keep(key, header, data)
             finally:
                 with self._lock:
                     self._parsing.pop(key, None)
@@ -172,18 +196,114 @@ class HeaderCache:
         if is_local(file.url):
             return open_header(file)
         with self._lock:
-            windows = self._remote.setdefault(file, [])
-            self._remote.move_to_end(file)
-            self._trim()
+            failed = self._failed.pop(file, None)
+            windows = self._remote.get(file)
+            if windows is None and failed is None:
+                first = take_first_bytes(file)
+                windows = [] if first is None else [(0, bytearray(first))]
+                self._remote.keep(file, windows)
+                self._trim()
+        if failed is not None:
+            raise failed
         return open_header(file, storage_options, windows)
+
+    def fetch_ahead(
+        self,
+        files: Sequence[File],
+        *,
+        storage_options: Mapping[str, Any],
+        series: int | Literal["all"],
+        level: int,
+        with_pixels: bool = False,
+    ) -> None:
+        """Fetch where the headers of many files begin, with all requests at once.
+
+        One request per file of S3 or HTTP whose header is not known, two where the headers of such
+        files are at both ends; nothing for the others. What fails raises when the file is opened.
+
+        Parameters
+        ----------
+        files : sequence of File
+        storage_options : mapping of str
+        series, level : int
+            As in :meth:`open`.
+        with_pixels : bool
+            Whether pixels are wanted next: then small files are fetched whole.
+        """
+        kind = (series, level)
+        unknown = self._without_bytes(files, kind, storage_options)
+        templates = self._templates.setdefault(kind, Templates())
+        fetched: dict[File, Windows] = {}
+        fills: list[Fill] = []
+        for file in unknown:
+            first = take_first_bytes(file)
+            spans = _first_spans(
+                file.size, templates.tail, with_pixels=with_pixels, has_first=first is not None
+            )
+            missing = [(start, bytearray(count)) for start, count in spans]
+            fetched[file] = missing if first is None else [(0, bytearray(first)), *missing]
+            buffers = [(start, memoryview(window)) for start, window in missing]
+            if buffers:
+                fills.append(Fill(file, RemoteBytes(file, storage_options), buffers))
+        failed = fill_all(fills) if fills else {}
+        with self._lock:
+            self._failed |= failed
+            for file, windows in fetched.items():
+                if file not in failed:
+                    self._remote.keep(file, windows)
+            self._trim()
+        if with_pixels:
+            for file in fetched.keys() - failed.keys():
+                self._recognize(file, templates, kind)
+
+    def _without_bytes(
+        self, files: Sequence[File], kind: Kind, storage_options: Mapping[str, Any]
+    ) -> list[File]:
+        """Return the files of S3 and HTTP of which neither the header nor its bytes are here."""
+        with self._lock:
+            unknown = [
+                file
+                for file in files
+                if file.size > 0
+                and not (self._headers.has((file, *kind)) or self._remote.has(file))
+            ]
+        if not unknown:
+            return []
+        try:
+            checked = are_checked([file.url for file in unknown], storage_options)
+        except TiffStackError:  # raised again when a file is opened
+            return []
+        return [file for file, is_checked in zip(unknown, checked, strict=True) if is_checked]
+
+    def _recognize(self, file: File, templates: Templates, kind: Kind) -> None:
+        """Keep the header of a file that is built like a known one, if its bytes here show it."""
+        windows = self._remote.get(file)
+        if windows is None:
+            return
+        try:
+            found = templates.find(file, HeaderBytes(_Nothing(), file.size, windows=windows))
+        except TiffStackError:
+            return  # opening it reads what is missing, or meets the fault
+        if found is not None:
+            with self._lock:
+                self._headers.keep((file, *kind), found)
+                self._ahead[file] = windows
+                self._trim()
+
+    def has(self, file: File, *, series: int | Literal["all"], level: int) -> bool:
+        """Return whether the header of *file* is in the cache."""
+        with self._lock:
+            return self._headers.has((file, series, level))
 
     def _look_up(self, key: Hashable) -> Header | None:
         with self._lock:
             return self._headers.get(key)
 
-    def _keep(self, key: Hashable, header: Header) -> None:
+    def _keep(self, key: tuple[File, *Kind], header: Header, data: HeaderBytes) -> None:
         with self._lock:
             self._headers.keep(key, header)
+            if self._remote.has(key[0]):
+                self._remote.keep(key[0], data.windows)  # more was fetched for the parse
             self._trim()
 
     def _trim(self) -> None:
@@ -191,10 +311,7 @@ class HeaderCache:
         limit = setting_bytes("header_cache")
         self._headers.trim(limit)
         self._metadata.trim(limit)
-        while len(self._remote) > REMOTE_FILES or (
-            len(self._remote) > 1 and sum(map(_nbytes, self._remote.values())) > limit
-        ):
-            self._remote.popitem(last=False)
+        self._remote.trim(limit)
 
     def renew_locks(self) -> None:
         """Make new locks: a fork copies those that other threads hold, and none of the threads."""
@@ -208,6 +325,41 @@ class HeaderCache:
             self._metadata.clear()
             self._templates.clear()
             self._remote.clear()
+            self._failed.clear()
+            self._ahead.clear()
+
+
+class _Nothing:
+    """A source of bytes without any: what is not here yet has to be fetched by another one."""
+
+    read_cost = 0
+
+    def fill(self, spans: Sequence[tuple[int, memoryview]]) -> None:
+        """Raise StorageError."""
+        raise StorageError("the bytes are not here")
+
+    def fill_held(
+        self, spans: Sequence[tuple[int, memoryview]]
+    ) -> Sequence[tuple[int, memoryview]]:
+        """Return all spans."""
+        return spans
+
+
+def _first_spans(
+    size: int, tail: int, *, with_pixels: bool, has_first: bool
+) -> list[tuple[int, int]]:
+    """Return what to fetch at first of a remote file, as (start, count). Pure.
+
+    >>> _first_spans(10**6, 100, with_pixels=True, has_first=False)
+    [(0, 16384), (999900, 100)]
+    >>> _first_spans(10**5, 100, with_pixels=True, has_first=False)
+    [(0, 100000)]
+    """
+    is_whole = with_pixels and size <= WHOLE_BYTES and not has_first
+    count = size if is_whole else min(size, FIRST_BYTES)
+    spans = [] if has_first else [(0, count)]
+    start = max(count, size - tail)
+    return spans if start >= size else [*spans, (start, size - start)]
 
 
 def _nbytes(windows: Windows) -> int:
@@ -218,6 +370,8 @@ _CACHE = HeaderCache()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_CACHE.renew_locks)
 get_header = _CACHE.get
+has_header = _CACHE.has
 open_file = _CACHE.open
+fetch_ahead = _CACHE.fetch_ahead
 get_raw_metadata = _CACHE.get_raw_metadata
 clear_headers = _CACHE.clear

@@ -18,6 +18,7 @@ from intake_tiffstack.errors import (
     TiffStackError,
     UnreadableFileError,
 )
+from intake_tiffstack.storage.first_bytes import FIRST_BYTES
 from intake_tiffstack.storage.ranges import open_bytes
 from intake_tiffstack.storage.store import stat_file
 from intake_tiffstack.storage.urls import is_local
@@ -56,7 +57,7 @@ class HeaderBytes:
         source: ByteSource,
         size: int,
         *,
-        smallest: int = 2**14,
+        smallest: int = FIRST_BYTES,
         windows: Windows | None = None,
     ) -> None:
         self.size = size
@@ -64,7 +65,7 @@ class HeaderBytes:
         self.error: TiffStackError | None = None
         self._source = source
         self._smallest = smallest
-        self._windows: Windows = [] if windows is None else windows
+        self.windows: Windows = [] if windows is None else windows
         self._last_miss = 0
 
     def read(self, start: int, count: int) -> bytes:
@@ -73,7 +74,7 @@ class HeaderBytes:
         if stop <= start:
             return b""
         self.touched.append((start, stop - start))
-        for begin, window in reversed(self._windows):
+        for begin, window in reversed(self.windows):
             if begin <= start and stop <= begin + len(window):
                 return bytes(window[start - begin : stop - begin])
         return self._read_across(start, stop)
@@ -82,7 +83,7 @@ class HeaderBytes:
         """Return bytes that no window holds alone, fetching those that none holds."""
         pieces: list[bytes] = []
         while start < stop:
-            held = next((w for w in self._windows if w[0] <= start < w[0] + len(w[1])), None)
+            held = next((w for w in self.windows if w[0] <= start < w[0] + len(w[1])), None)
             begin, window = self._fetch(start, stop) if held is None else held
             pieces.append(bytes(window[start - begin : stop - begin]))
             start += len(pieces[-1])
@@ -95,30 +96,37 @@ class HeaderBytes:
 
     def fill(self, spans: Sequence[tuple[int, memoryview]]) -> None:
         """Fill each buffer, from what was fetched where it is there: a small file is read once."""
+        rest = self.fill_held(spans)
+        if rest:
+            self._source.fill(rest)
+
+    def fill_held(
+        self, spans: Sequence[tuple[int, memoryview]]
+    ) -> Sequence[tuple[int, memoryview]]:
+        """Fill what was fetched with the header, and return the other spans."""
         rest = []
         for start, buffer in spans:
-            for begin, window in self._windows:
+            for begin, window in self.windows:
                 if begin <= start and start + buffer.nbytes <= begin + len(window):
                     buffer.cast("B")[:] = window[start - begin : start - begin + buffer.nbytes]
                     break
             else:
                 rest.append((start, buffer))
-        if rest:
-            self._source.fill(rest)
+        return rest
 
     def _fetch(self, start: int, stop: int) -> tuple[int, bytearray]:
         """Fetch a window from *start* on: twice the spacing of misses, up to the next window."""
         spacing = abs(start - self._last_miss)
         self._last_miss = start
         length = max(stop - start, min(max(2 * spacing, self._smallest), LARGEST))
-        end = min([start + length, self.size, *(w[0] for w in self._windows if w[0] > start)])
+        end = min([start + length, self.size, *(w[0] for w in self.windows if w[0] > start)])
         window = bytearray(end - start)
         try:
             self._source.fill([(start, memoryview(window))])
         except TiffStackError as exc:
             self.error = exc
             raise
-        self._windows.append((start, window))
+        self.windows.append((start, window))
         return start, window
 
     @contextmanager
@@ -184,7 +192,7 @@ def open_header(
             f"as simplecache::{file.url}",
             url=file.url,
         )
-    smallest = 2**12 if is_local(file.url) else 2**14
+    smallest = 2**12 if is_local(file.url) else FIRST_BYTES
     source = open_bytes(file, storage_options or {})
     return HeaderBytes(source, size, smallest=smallest, windows=windows)
 

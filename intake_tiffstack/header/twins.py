@@ -20,6 +20,7 @@ from intake_tiffstack.header.frames import (
     refuse_outside,
 )
 from intake_tiffstack.header.ifd import Directory, read_directories
+from intake_tiffstack.storage.first_bytes import FIRST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +38,8 @@ __all__ = ["Templates"]
 _FROM_TAGS = frozenset({"uniform", "shaped", "imagej", "ome", "generic"})
 
 MOST_TEMPLATES = 64
+MOST_TAIL = 2**16
+TAIL_SLACK = 2**12  # values beside an IFD may be longer in another file
 MOST_OFFSET = 2**62  # a BigTIFF can claim more than an int64 holds
 
 Structures = tuple[tuple[tuple[int, int, int, bytes], ...], ...]
@@ -60,6 +63,8 @@ class Templates:
         self._by_size: dict[int, _Template] = {}
         self._by_tags: dict[Structures, _Template] = {}
         self._last: tuple[Header, Callable[[], HeaderBytes]] | None = None
+        self.tail = 0
+        """Bytes at the end of the file that was parsed last that hold parts of its header."""
 
     def find(self, file: File, data: HeaderBytes) -> Header | None:
         """Return the header of *file* if it is built like a known one, else None.
@@ -102,6 +107,7 @@ class Templates:
             self.clear()  # no two files alike: nothing is lost
         touched = tuple((start, data.read(start, count)) for start, count in data.merged())
         self._by_size[header.file.size] = _Template(header, touched)
+        self.tail = _tail_of(data)
         if header.structure.kind in _FROM_TAGS:
             self._last = header, reopen
 
@@ -124,6 +130,13 @@ class Templates:
         self._last = None
         self._by_size.clear()
         self._by_tags.clear()
+
+
+def _tail_of(data: HeaderBytes) -> int:
+    """Return how many bytes at the end hold parts of a header: its IFDs may follow the pixels."""
+    near = (start for start, _ in data.merged() if FIRST_BYTES <= start >= data.size - MOST_TAIL)
+    first = min(near, default=data.size)
+    return min(data.size - first + TAIL_SLACK, data.size) if first < data.size else 0
 
 
 def _with_table(

@@ -5,20 +5,27 @@ Light to import: a dask scheduler unpickles this without tifffile.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from intake_tiffstack.errors import OptionError
+from intake_tiffstack.storage.concurrency import map_files
+from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
     from intake_tiffstack.header import Header, Structure
     from intake_tiffstack.metadata.reader import RawMetadata
-    from intake_tiffstack.storage.files import File
+    from intake_tiffstack.storage.files import File, FileTable
     from intake_tiffstack.storage.ranges import ByteSource
 
-__all__ = ["CollectionReader"]
+__all__ = ["AHEAD", "CollectionReader"]
+
+R = TypeVar("R")
+
+AHEAD = 1024
+"""Remote files that are requested together: 16 MB of headers."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,43 @@ class CollectionReader:
         return open_file(
             file, storage_options=self.storage_options, series=self.series, level=self.level
         )
+
+    def has_header(self, file: File) -> bool:
+        """Return whether this process knows the header of a file."""
+        from intake_tiffstack.header.cache import has_header
+
+        return has_header(file, series=self.series, level=self.level)
+
+    def fetch_ahead(self, files: Sequence[File], *, with_pixels: bool = False) -> None:
+        """Fetch where the headers of many remote files begin, with all requests at once.
+
+        Parameters
+        ----------
+        files : sequence of File
+        with_pixels : bool
+            Whether pixels are wanted next: then small files are fetched whole.
+        """
+        from intake_tiffstack.header.cache import fetch_ahead
+
+        fetch_ahead(
+            files,
+            storage_options=self.storage_options,
+            series=self.series,
+            level=self.level,
+            with_pixels=with_pixels,
+        )
+
+    def map_headers(
+        self, function: Callable[[int], R], files: FileTable, rows: Sequence[int]
+    ) -> Iterator[R]:
+        """Yield ``function(row)`` for each of *rows*, in order; it reads the header of the file.
+
+        What is likely needed of remote files is requested beforehand, of many at once.
+        """
+        for start in range(0, len(rows), AHEAD):
+            group = rows[start : start + AHEAD]
+            self.fetch_ahead([files[row] for row in group if not is_local(files.urls[row])])
+            yield from map_files(function, files, group)
 
     def raw_metadata(self, file: File, page: int = 0) -> RawMetadata:
         """Return the metadata of an image as they stand in the file.

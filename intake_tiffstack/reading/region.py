@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import operator
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,8 +29,6 @@ from intake_tiffstack.reading.spans import Region, merge_ranges, plan_segments, 
 from intake_tiffstack.storage.ranges import ByteSource, open_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from numpy.typing import NDArray
 
     from intake_tiffstack.layout.model import Layout
@@ -38,9 +36,15 @@ if TYPE_CHECKING:
     from intake_tiffstack.reading.parts import FilePart
     from intake_tiffstack.storage.files import FileTable
 
-__all__ = ["read_part", "read_region"]
+__all__ = ["READ_ERRORS", "PartRead", "Spans", "Steps", "read_region"]
 
 logger = logging.getLogger("intake_tiffstack.reading")
+
+Spans = list[tuple[int, memoryview]]
+"""First byte in the file, and the buffer to fill from there on."""
+
+Steps = Generator[Spans, None, None]
+"""What has to be read before the next step."""
 
 PlacedPage = tuple[int, tuple[int, ...]]
 """A page: its number in the file, and its place in the result."""
@@ -80,6 +84,14 @@ def read_region(
     """
     if source is None:
         source = open_bytes(header.file, {})
+    for spans in _steps(header, structure, region, out, source.read_cost):
+        source.fill(spans)
+
+
+def _steps(
+    header: Header, structure: Structure, region: Region, out: NDArray[Any], read_cost: int
+) -> Steps:
+    """Yield what has to be read next, and decode it when resumed: no step does I/O."""
     frames = header.frames
     target = out
     if header.transform is not None:
@@ -90,32 +102,62 @@ def read_region(
     for part, own in _pages_by_part(frames, pages):
         if isinstance(part, RawFrames):
             shape = structure.shape[n_lead:]
-            _read_raw(part, own, shape, region[n_lead:], target, source)
+            yield from _read_raw(part, own, shape, region[n_lead:], target, read_cost)
         else:
-            _read_segments(part, own, structure, region[n_lead:], target, source, header.file.url)
+            url = header.file.url
+            yield from _read_segments(part, own, structure, region[n_lead:], target, read_cost, url)
     if header.transform is not None:
         out[...] = header.transform(target)
 
 
-def read_part(
-    files: FileTable, part: FilePart, out: NDArray[Any], layout: Layout, options: ReadOptions
-) -> None:
-    """Fill *out* with a region of one file of a collection, after a check that the file fits.
+class PartRead:
+    """The read of a region of one file of a collection, in steps.
 
-    The header is read here unless this process has it: a file that was assumed to be like the
-    others at open is checked before any of its pixels is used.
+    Whoever runs it fills the spans of one step before the next: one file after the other, or many
+    files at once.
 
-    Raises
-    ------
-    StructureMismatchError
-        If the file's shape, dtype or dims are not what the layout assumed.
-    UnreadableFileError, FileChangedError, StorageError
-        If the file cannot be read, and ``on_error`` is ``raise``.
+    Parameters
+    ----------
+    files : FileTable
+    part : FilePart
+        The file, and what to read of it.
+    out : ndarray
+        Where the pixels go.
+    layout : Layout
+    options : ReadOptions
     """
-    file, expected = files[part.row], part.expected
-    try:
-        header, source = options.reader.open(file)
-        structure = options.reader.structure_of(header)
+
+    def __init__(
+        self,
+        files: FileTable,
+        part: FilePart,
+        out: NDArray[Any],
+        layout: Layout,
+        options: ReadOptions,
+    ) -> None:
+        self.file = files[part.row]
+        self._part = part
+        self._out = out
+        self._layout = layout
+        self._options = options
+
+    def open(self) -> tuple[ByteSource, Steps]:
+        """Return the source of the file's bytes and the steps, after a check that the file fits.
+
+        The header is read here unless this process has it: a file that was assumed to be like the
+        others at open is checked before any of its pixels is used.
+
+        Raises
+        ------
+        StructureMismatchError
+            If the file's shape, dtype or dims are not what the layout assumed.
+        UnreadableFileError, FileChangedError, StorageError
+            If the file cannot be read.
+        """
+        layout, expected = self._layout, self._part.expected
+        reader = self._options.reader
+        header, source = reader.open(self.file)
+        structure = reader.structure_of(header)
         lacking = _lacking_dims(structure, expected, layout)
         kept = [i for i in range(len(expected)) if i not in lacking]
         if (structure.shape, structure.dtype, structure.dims) != (
@@ -125,20 +167,41 @@ def read_part(
         ):
             shape = "x".join(map(str, expected))
             raise StructureMismatchError(
-                f"{file.url} is {structure.describe()}, but the collection was opened as {shape} "
-                f"{layout.dtype} ({' '.join(layout.file_dims)}); validate='all' finds every such "
-                "file at open, `sel` or `exclude` leave it out",
-                url=file.url,
+                f"{self.file.url} is {structure.describe()}, but the collection was opened as "
+                f"{shape} {layout.dtype} ({' '.join(layout.file_dims)}); validate='all' finds "
+                "every such file at open, `sel` or `exclude` leave it out",
+                url=self.file.url,
             )
-        region = tuple(part.region[i] for i in kept)
+        region = tuple(self._part.region[i] for i in kept)
         # a view: a file lacks a dim only where it has one place of it
-        target = out.squeeze(lacking)
-        read_region(header, structure, region, target, source=source)
-    except (UnreadableFileError, StorageError, StructureMismatchError) as exc:
-        if options.on_error == "raise":
-            raise
-        _warn_once(file.url, exc)
-        out[...] = options.fill_value
+        target = self._out.squeeze(lacking)
+        return source, _steps(header, structure, region, target, source.read_cost)
+
+    def run(self) -> None:
+        """Do all steps, one after the other.
+
+        Raises
+        ------
+        StructureMismatchError, UnreadableFileError, FileChangedError, StorageError
+            See :meth:`open`; if ``on_error`` is ``raise``.
+        """
+        try:
+            source, steps = self.open()
+            for spans in steps:
+                source.fill(spans)
+        except READ_ERRORS as exc:
+            self.fail(exc)
+
+    def fail(self, error: BaseException) -> None:
+        """Raise what ended the read, or fill the place of the pixels, as ``on_error`` says."""
+        if self._options.on_error == "raise" or not isinstance(error, READ_ERRORS):
+            raise error
+        _warn_once(self.file.url, error)
+        self._out[...] = self._options.fill_value
+
+
+READ_ERRORS = (UnreadableFileError, StorageError, StructureMismatchError)
+"""What ``on_error="fill"`` takes as a file that cannot be read."""
 
 
 def _lacking_dims(structure: Structure, expected: Sequence[int], layout: Layout) -> tuple[int, ...]:
@@ -193,19 +256,19 @@ def _read_raw(
     shape: tuple[int, ...],
     region: Region,
     out: NDArray[Any],
-    source: ByteSource,
-) -> None:
+    read_cost: int,
+) -> Steps:
     """Read each span straight into the result where it can lie there, else beside it."""
-    plan = plan_spans(shape, frames.dtype.itemsize, region, read_cost=source.read_cost)
+    plan = plan_spans(shape, frames.dtype.itemsize, region, read_cost=read_cost)
     if len(pages) * len(plan.starts) * plan.nbytes > BATCH_BYTES and not plan.is_exact:
         if len(pages) > 1:
             middle = len(pages) // 2
             for some in (pages[:middle], pages[middle:]):
-                _read_raw(frames, some, shape, region, out, source)
+                yield from _read_raw(frames, some, shape, region, out, read_cost)
         else:
             number, place = pages[0]
             for half, part in _halves(region, out[place]):
-                _read_raw(frames, [(number, ())], shape, half, part, source)
+                yield from _read_raw(frames, [(number, ())], shape, half, part, read_cost)
         return
     walked = [range(len(r)) for r in region[: plan.split]]
     spans: list[tuple[int, memoryview]] = []
@@ -227,7 +290,7 @@ def _read_raw(
                 buffer = np.empty(plan.nbytes, np.uint8)
                 copies.append((part, buffer))
             spans.append((offset + start, buffer.data))
-    source.fill(spans)
+    yield spans
     if not frames.dtype.isnative:
         for part in direct:
             part.byteswap(inplace=True)
@@ -266,17 +329,21 @@ def _read_segments(
     structure: Structure,
     inner: Region,
     out: NDArray[Any],
-    source: ByteSource,
+    read_cost: int,
     url: str,
-) -> None:
+) -> Steps:
     """Decode each segment that the region touches once, and copy its part into place."""
     axes = _page_axes(frames, structure)
     whole: Region = tuple(range(n) for n in frames.shape)
     page_region = whole if axes is None else _spread_region(inner, axes)
     plan = plan_segments(frames.shape, frames.segment, page_region)
     wanted = [segment.index for segment in plan]
-    for batch in _batches(pages, frames, wanted, source):
-        for (number, place), pieces in batch:
+    for batch in _batches(pages, frames, wanted, read_cost):
+        ranges = [found for page in batch for found in _ranges(frames, page, wanted)]
+        fetched, spans = _plan_fetch(ranges, read_cost)
+        yield spans
+        for i, (number, place) in enumerate(batch):
+            pieces = fetched[i * len(wanted) : (i + 1) * len(wanted)]
             index: tuple[Any, ...] = (*place, ...)
             page = out[index]
             if frames.offsets[number, 0] < 0:
@@ -329,34 +396,44 @@ def _as_slices(region: Region) -> tuple[slice, ...]:
 
 
 def _batches(
-    pages: Sequence[PlacedPage], frames: SegmentedFrames, wanted: Sequence[int], source: ByteSource
-) -> Iterator[list[tuple[PlacedPage, list[memoryview]]]]:
-    """Yield pages with the bytes of their wanted segments, about BATCH_BYTES at a time."""
+    pages: Sequence[PlacedPage], frames: SegmentedFrames, wanted: Sequence[int], read_cost: int
+) -> Iterator[list[PlacedPage]]:
+    """Yield pages whose wanted segments take about BATCH_BYTES together."""
     batch: list[PlacedPage] = []
-    ranges: list[tuple[int, int]] = []
     held = 0
     for page in pages:
-        starts = frames.offsets[page[0]].take(wanted).tolist()
-        counts = frames.counts[page[0]].take(wanted).tolist()
-        reach = max(map(operator.add, starts, counts)) - min(starts)
-        nbytes = min(reach, sum(counts) + len(wanted) * source.read_cost) + source.read_cost
+        ranges = _ranges(frames, page, wanted)
+        reach = max(map(sum, ranges)) - min(start for start, _ in ranges)
+        stored = sum(count for _, count in ranges)
+        nbytes = min(reach, stored + len(wanted) * read_cost) + read_cost
         if batch and held + nbytes > BATCH_BYTES:
-            yield list(zip(batch, _fetch(ranges, len(wanted), source), strict=True))
-            batch, ranges, held = [], [], 0
+            yield batch
+            batch, held = [], 0
         batch.append(page)
-        ranges += zip(starts, counts, strict=True)
         held += nbytes
-    yield list(zip(batch, _fetch(ranges, len(wanted), source), strict=True))
+    yield batch
 
 
-def _fetch(
-    ranges: Sequence[tuple[int, int]], a_page: int, source: ByteSource
-) -> list[list[memoryview]]:
-    """Return the bytes of ranges, *a_page* together; neighbours share a read, sparse are empty."""
+def _ranges(
+    frames: SegmentedFrames, page: PlacedPage, wanted: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Return where the wanted segments of a page lie in the file, as (start, count)."""
+    starts = frames.offsets[page[0]].take(wanted).tolist()
+    counts = frames.counts[page[0]].take(wanted).tolist()
+    return list(zip(starts, counts, strict=True))
+
+
+def _plan_fetch(
+    ranges: Sequence[tuple[int, int]], read_cost: int
+) -> tuple[list[memoryview], list[tuple[int, memoryview]]]:
+    """Return the place of each range in memory, and the spans that fill them all.
+
+    Neighbours share a span; sparse segments have no bytes.
+    """
     found = [memoryview(b"")] * len(ranges)
     spans: list[tuple[int, memoryview]] = []
     stored = [i for i, (start, count) in enumerate(ranges) if start > 0 and count > 0]
-    for run in merge_ranges([ranges[i] for i in stored], gap=source.read_cost):
+    for run in merge_ranges([ranges[i] for i in stored], gap=read_cost):
         members = [stored[i] for i in run]
         first = ranges[members[0]][0]
         buffer = memoryview(bytearray(max(sum(ranges[i]) for i in members) - first))
@@ -364,5 +441,4 @@ def _fetch(
         for i in members:
             start, count = ranges[i]
             found[i] = buffer[start - first : start - first + count]
-    source.fill(spans)
-    return [found[i : i + a_page] for i in range(0, len(found), a_page)]
+    return found, spans

@@ -34,7 +34,6 @@ from intake_tiffstack.references.chunking import (
     find_references,
 )
 from intake_tiffstack.references.open import ARRAY, SUFFIX, open_document
-from intake_tiffstack.storage.concurrency import map_files
 from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.urls import is_local
 
@@ -135,7 +134,8 @@ def _refer(
     dims, edges = _file_dims(layout), _edges(layout)
     is_there = layout.cells >= 0
     cells, rows = np.argwhere(is_there).tolist(), layout.cells[is_there].tolist()
-    headers = map_files(partial(_read_header, source), source.files, rows)
+    reader = source.options.reader
+    headers = reader.map_headers(partial(_read_header, source), source.files, rows)
     with reported(progress, len(rows), title="references", unit="files") as advance:
         for cell, (header, structure) in zip(cells, headers, strict=True):
             _refuse_unequal(header, structure, layout, cell)

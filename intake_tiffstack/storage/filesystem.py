@@ -14,6 +14,7 @@ from fsspec.core import url_to_fs
 from fsspec.utils import tokenize
 
 from intake_tiffstack.errors import OptionError, StorageError
+from intake_tiffstack.settings import setting_number
 from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.urls import WRAPPERS, absolute_url, is_local, split_chain
 
@@ -103,10 +104,21 @@ class _Options:
 @lru_cache(maxsize=8)
 def _open_once(url: str, stamp: Hashable, pid: int, options: _Options) -> AbstractFileSystem:
     """Return a filesystem shared by all threads; another *stamp* or process opens it again."""
-    filesystem, _ = url_to_fs(url, **options.values)
+    filesystem, _ = url_to_fs(url, **_with_connections(url, options.values))
     if stamp is not None:
         filesystem.ls("")  # reads the table of contents, before two threads do at once
     return filesystem
+
+
+def _with_connections(url: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return options with as many connections for S3 as there may be requests; botocore keeps 10.
+
+    What the options say themselves is kept.
+    """
+    if _protocols(url) not in (["s3"], ["s3a"]):
+        return options
+    most = {"max_pool_connections": int(setting_number("concurrency", least=1))}
+    return {**options, "config_kwargs": most | dict(options.get("config_kwargs", {}))}
 
 
 def _protocols(url: str) -> list[str]:

@@ -25,6 +25,11 @@ class ByteSource(Protocol):
     def fill(self, spans: Sequence[tuple[int, memoryview]]) -> None:
         """Fill each buffer from its first byte in the file on, or raise."""
 
+    def fill_held(
+        self, spans: Sequence[tuple[int, memoryview]]
+    ) -> Sequence[tuple[int, memoryview]]:
+        """Fill what needs no read, and return the other spans."""
+
 
 def open_bytes(file: File, storage_options: Mapping[str, Any]) -> ByteSource:
     """Return the reader of the bytes of *file*; nothing is opened yet."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.implementations.cached import CachingFileSystem, WholeFileCacheFileSystem
@@ -25,30 +25,31 @@ from intake_tiffstack.errors import (
     FileChangedError,
     FilesNotFoundError,
     StorageError,
+    TiffStackError,
     UnreadableFileError,
 )
-from intake_tiffstack.settings import setting_number
-from intake_tiffstack.storage.failures import (
-    http_status,
-    is_transient,
-    storage_errors,
-    store_exceptions,
-)
+from intake_tiffstack.storage.attempts import Patience, persist
+from intake_tiffstack.storage.failures import http_status, storage_errors
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.filesystem import get_filesystem, speaks
+from intake_tiffstack.storage.http import get_range
+from intake_tiffstack.storage.mtime import mtime_ns
 from intake_tiffstack.storage.s3 import get_object
-from intake_tiffstack.storage.store import mtime_ns, stat_file
+from intake_tiffstack.storage.store import stat_file
+from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["RemoteBytes", "get_ranges"]
+__all__ = ["Downloads", "Fill", "RemoteBytes", "are_checked", "fill_all", "get_ranges"]
 
 PART_BYTES = 2**24
 """Longer ranges are requested in parts: they arrive in parallel, and a failure costs one part."""
 
 _CHUNK = 2**20  # most bytes read from a body at a time
-_PAUSES = (0.5, 8.0)  # seconds before the second attempt, doubled each time; and the longest
+
+Ranges = Sequence[tuple[int, memoryview]]
+"""First byte in the file, and the writable contiguous buffer to fill."""
 
 Fetch = Callable[["_Part", Callable[[], None]], Awaitable[None]]
 """Fills a part by one request; calls its second argument whenever data arrive."""
@@ -62,14 +63,37 @@ class RemoteBytes:
     storage_options: Mapping[str, Any] = field(repr=False)
     read_cost: int = 2**18  # a request takes about as long as 256 kB at 10 MB/s and 25 ms
 
-    def fill(self, spans: Sequence[tuple[int, memoryview]]) -> None:
+    def fill(self, spans: Ranges) -> None:
         """Fill each buffer; see :func:`get_ranges`."""
         get_ranges(self.file, spans, self.storage_options)
 
+    def fill_held(self, spans: Ranges) -> Ranges:
+        """Return all spans: each needs a request."""
+        return spans
 
-def get_ranges(
-    file: File, ranges: Sequence[tuple[int, memoryview]], storage_options: Mapping[str, Any]
-) -> None:
+
+def are_checked(urls: Sequence[str], storage_options: Mapping[str, Any]) -> list[bool]:
+    """Return of each file whether its store has its responses checked one by one: S3 and HTTP.
+
+    :class:`Downloads` need that.
+
+    Raises
+    ------
+    OptionError, StorageError, FilesNotFoundError
+        See :func:`get_filesystem`.
+    """
+    known: dict[str, bool] = {}  # by store: looking for the filesystem takes 20 us
+    checked = []
+    for url in urls:
+        store = url if "::" in url else "/".join(url.split("/", 3)[:3])
+        if store not in known:
+            is_one = not is_local(url)
+            known[store] = is_one and speaks(get_filesystem(url, storage_options)[0], "s3", "http")
+        checked.append(known[store])
+    return checked
+
+
+def get_ranges(file: File, ranges: Ranges, storage_options: Mapping[str, Any]) -> None:
     """Fill each buffer from its first byte in *file* on, several requests at a time.
 
     One request per 16 MiB of a range. On S3 and HTTP each response is checked by itself; elsewhere
@@ -100,17 +124,18 @@ def get_ranges(
     with _read_errors(file, storage_options):
         filesystem, path = get_filesystem(file.url, storage_options)
         if speaks(filesystem, "s3", "http"):
-            own = _fetch_s3 if speaks(filesystem, "s3") else _fetch_http
-            timeout = setting_number("timeout", least=1e-3)
-            _fetch_parts(filesystem, partial(own, filesystem, path), parts, timeout)
-        else:
-            try:
-                if isinstance(filesystem, AsyncFileSystem):
-                    _fetch_parts(filesystem, partial(_fetch_any, filesystem, path), parts)
-                else:
-                    _read_in_turn(filesystem, path, parts)
-            finally:  # after the read, because the file could be replaced between lookup and read
-                _refuse_changed(file, stat_file(file.url, storage_options))
+            fetch = _fetch_checked(filesystem, path)
+            sync(filesystem.loop, _fetch_parts, fetch, parts, Patience.of_settings())
+            return
+        try:
+            if isinstance(filesystem, AsyncFileSystem):
+                fetch = partial(_fetch_any, filesystem, path)
+                patience = Patience.of_settings(has_timeout=False)
+                sync(filesystem.loop, _fetch_parts, fetch, parts, patience)
+            else:
+                _read_in_turn(filesystem, path, parts)
+        finally:  # after the read, because the file could be replaced between lookup and read
+            _refuse_changed(file, stat_file(file.url, storage_options))
 
 
 @dataclass(frozen=True)
@@ -140,7 +165,7 @@ class _Part:
         )
 
 
-def _split_ranges(file: File, ranges: Sequence[tuple[int, memoryview]]) -> list[_Part]:
+def _split_ranges(file: File, ranges: Ranges) -> list[_Part]:
     """Return the ranges in parts of at most :data:`PART_BYTES`, empty ones left out. Pure."""
     parts: list[_Part] = []
     for start, buffer in ranges:
@@ -221,6 +246,11 @@ def _refuse_answer(part: _Part, status: int, headers: Mapping[str, str]) -> None
 # --- one part -----------------------------------------------------------------------------------
 
 
+def _fetch_checked(filesystem: Any, path: str) -> Fetch:
+    """Return what fetches a part of the file at *path* in a store whose responses are checked."""
+    return partial(_fetch_s3 if speaks(filesystem, "s3") else _fetch_http, filesystem, path)
+
+
 async def _fetch_s3(filesystem: Any, path: str, part: _Part, is_alive: Callable[[], None]) -> None:
     """Fetch by one GetObject, which the store refuses if the ETag differs from the listed one."""
     answer = await get_object(filesystem, path, part.header, part.file.etag)
@@ -232,18 +262,7 @@ async def _fetch_s3(filesystem: Any, path: str, part: _Part, is_alive: Callable[
 
 async def _fetch_http(filesystem: Any, url: str, part: _Part, is_alive: Callable[[], None]) -> None:
     """Fetch by one GET, abandoned before the body if the headers do not fit the request."""
-    import aiohttp  # installed, because fsspec's HTTP needs it
-
-    options = dict(filesystem.kwargs)
-    headers = {
-        **options.pop("headers", {}),
-        "Range": part.header,
-        "Accept-Encoding": "identity",  # bytes of the file itself, not compressed for transfer
-    }
-    if "timeout" not in filesystem.client_kwargs:  # aiohttp's own is 5 minutes for all of it
-        options.setdefault("timeout", aiohttp.ClientTimeout(total=None))
-    session = await filesystem.set_session()
-    async with session.get(filesystem.encode_url(url), headers=headers, **options) as answer:
+    async with get_range(filesystem, url, part.header) as answer:
         answer.raise_for_status()
         _refuse_answer(part, answer.status, answer.headers)
         await _fill_part(part, answer.content.readany, is_alive)
@@ -275,67 +294,129 @@ async def _fill_part(
 # --- many parts ---------------------------------------------------------------------------------
 
 
-def _fetch_parts(
-    filesystem: AsyncFileSystem, fetch: Fetch, parts: Sequence[_Part], timeout: float | None = None
-) -> None:
-    """Fetch all parts in fsspec's own thread; the first final failure cancels the others."""
-    retries = int(setting_number("retries", least=0))
-    concurrency = int(setting_number("concurrency", least=1))
-
-    async def fetch_all() -> None:
-        gate = _gate(asyncio.get_running_loop(), concurrency)
-        tasks = [
-            asyncio.create_task(_persist(fetch, part, gate, retries, timeout)) for part in parts
-        ]
-        try:
-            await asyncio.gather(*tasks)
-        finally:  # no buffer is written to once this returns
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    sync(filesystem.loop, fetch_all)
-
-
-@lru_cache(maxsize=8)
-def _gate(loop: asyncio.AbstractEventLoop, concurrency: int) -> asyncio.Semaphore:
-    """Return the semaphore that all reads of this process share, whatever their thread."""
-    return asyncio.Semaphore(concurrency)
-
-
-async def _persist(
-    fetch: Fetch, part: _Part, gate: asyncio.Semaphore, retries: int, timeout: float | None
-) -> None:
-    """Fetch a part; after a transient failure, again after a pause."""
-    pause, longest = _PAUSES
-    for left in range(retries, -1, -1):
-        try:
-            async with gate:
-                await _attempt(fetch, part, timeout)
-            return
-        except store_exceptions() as exc:
-            if not left or not is_transient(exc):
-                raise
-        await asyncio.sleep(
-            pause * random.uniform(0.5, 1)
-        )  # so that workers do not retry at the same moment
-        pause = min(2 * pause, longest)
-
-
-async def _attempt(fetch: Fetch, part: _Part, timeout: float | None) -> None:
-    """Fetch a part once; the attempt fails if no data arrive for *timeout* seconds."""
-    loop = asyncio.get_running_loop()
-
-    def is_alive() -> None:
-        limit.reschedule(None if timeout is None else loop.time() + timeout)
-
+async def _fetch_parts(fetch: Fetch, parts: Sequence[_Part], patience: Patience) -> None:
+    """Fetch all parts at once; the first final failure cancels the others."""
+    if len(parts) == 1:
+        await persist(partial(fetch, parts[0]), patience)
+        return
+    tasks = [asyncio.create_task(persist(partial(fetch, part), patience)) for part in parts]
     try:
-        async with asyncio.timeout(timeout) as limit:
-            await fetch(part, is_alive)
-    except TimeoutError as exc:
-        if limit.expired():
-            raise TimeoutError(f"nothing came for {timeout:g} seconds") from exc
-        raise
+        await asyncio.gather(*tasks)
+    finally:  # no buffer is written to once this returns
+        await _cancel(tasks)
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+# --- many files ---------------------------------------------------------------------------------
+
+
+class Fill(NamedTuple):
+    """Ranges of one file to fetch."""
+
+    key: Any
+    """Whatever names them to the caller."""
+    source: RemoteBytes
+    """The file, in a store that :func:`are_checked` accepts."""
+    spans: Ranges
+
+
+class Downloads:
+    """Ranges of many files fetched in the background, all requests at a time that the gate admits.
+
+    A context manager: at its end nothing is under way, and no buffer is written to any more. Any
+    number of threads may start fetches, and wait for them.
+    """
+
+    def __init__(self) -> None:
+        self._done: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        self._tasks: dict[asyncio.AbstractEventLoop, set[asyncio.Task[None]]] = {}
+        self._patience = Patience.of_settings()
+        self._lock = threading.Lock()
+        self._under_way = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        if self._under_way:
+            for loop, tasks in self._tasks.items():
+                sync(loop, self._cancel_all, tasks)
+
+    def start(self, fills: Sequence[Fill]) -> None:
+        """Start fetching; returns at once."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Any, Coroutine[Any, Any, None]]]] = {}
+        for key, source, spans in fills:
+            file, options = source.file, source.storage_options
+            try:
+                parts = _split_ranges(file, spans)
+                filesystem, path = get_filesystem(file.url, options)
+            except TiffStackError as exc:
+                self._done.put((key, exc))
+                continue
+            work = self._fetch(_fetch_checked(filesystem, path), parts, source)
+            by_loop.setdefault(filesystem.loop, []).append((key, work))
+        for loop, works in by_loop.items():
+            with self._lock:
+                self._under_way += len(works)
+                self._tasks.setdefault(loop, set())
+            loop.call_soon_threadsafe(self._spawn, loop, works)
+
+    def next(self) -> tuple[Any, BaseException | None]:
+        """Wait for the next fill that is done, and return its key and its error, None if filled."""
+        return self._done.get()
+
+    def wake(self) -> None:
+        """Let one caller of :meth:`next` go on, with the key None."""
+        self._done.put((None, None))
+
+    async def _fetch(self, fetch: Fetch, parts: Sequence[_Part], source: RemoteBytes) -> None:
+        with _read_errors(source.file, source.storage_options):
+            if parts:
+                await _fetch_parts(fetch, parts, self._patience)
+
+    def _spawn(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        works: Sequence[tuple[Any, Coroutine[Any, Any, None]]],
+    ) -> None:
+        """Begin tasks; runs in the thread of the loop."""
+        tasks = self._tasks[loop]
+        for key, work in works:
+            task = loop.create_task(work)
+            tasks.add(task)
+            task.add_done_callback(partial(self._report, tasks, key))
+
+    def _report(self, tasks: set[asyncio.Task[None]], key: Any, task: asyncio.Task[None]) -> None:
+        tasks.discard(task)
+        with self._lock:
+            self._under_way -= 1
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        self._done.put((key, error))
+
+    @staticmethod
+    async def _cancel_all(tasks: set[asyncio.Task[None]]) -> None:
+        while tasks:  # what was started last may not have begun before
+            await _cancel(list(tasks))
+            await asyncio.sleep(0)
+
+
+def fill_all(fills: Sequence[Fill]) -> dict[Any, TiffStackError]:
+    """Fill the buffers of many files, all at once, and return the error of each that failed."""
+    errors: dict[Any, TiffStackError] = {}
+    with Downloads() as downloads:
+        downloads.start(fills)
+        for _ in fills:
+            key, error = downloads.next()
+            if isinstance(error, TiffStackError):
+                errors[key] = error
+            elif error is not None:
+                raise error
+    return errors
 
 
 # --- filesystems without asyncio ----------------------------------------------------------------

@@ -10,9 +10,7 @@ import os
 import stat
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import astuple, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import unquote
 
@@ -21,6 +19,8 @@ from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.filesystem import get_filesystem, speaks
+from intake_tiffstack.storage.first_bytes import look_up_with_first_bytes
+from intake_tiffstack.storage.mtime import mtime_ns
 from intake_tiffstack.storage.s3 import list_page, split_key
 from intake_tiffstack.storage.special_files import broken_link, open_regular, refuse_special
 from intake_tiffstack.storage.urls import is_local, split_chain
@@ -28,7 +28,7 @@ from intake_tiffstack.storage.urls import is_local, split_chain
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["LocalStore", "RemoteStore", "Row", "Store", "mtime_ns", "open_store", "stat_file"]
+__all__ = ["LocalStore", "RemoteStore", "Row", "Store", "open_store", "stat_file"]
 
 Row = tuple[str, int, int, str | None]
 """URL, size, mtime_ns and ETag: a File without the cost of 100,000 objects."""
@@ -224,7 +224,15 @@ class RemoteStore:
         return None if info["type"] == "directory" or is_page else self._row(path, info)
 
     def expecting(self, paths: Sequence[str]) -> Store:
-        """Return the store with many names of one S3 folder looked up by listing it."""
+        """Return the store with files looked up together.
+
+        Many names of one S3 folder are looked up by listing it. Over HTTP all are looked up at
+        once, and the request that finds a file also fetches its first bytes.
+        """
+        if speaks(self.filesystem, "http"):
+            plain = [path for path in paths if not path.endswith("/") and "*" not in path]
+            found = look_up_with_first_bytes(self.filesystem, plain)
+            return replace(self, known={file.url: astuple(file) for file in found})
         if len(paths) < _LISTED_FROM or not speaks(self.filesystem, "s3"):
             return self
         folders: dict[tuple[str, str], dict[str, str]] = {}
@@ -236,8 +244,8 @@ class RemoteStore:
             ):  # wildcards are left to fsspec
                 folders.setdefault((bucket, folder), {})[key] = path
         listed = [item for item in folders.items() if len(item[1]) >= _LISTED_FROM]
-        found = self.map(lambda item: self._list_keys(item[0][0], item[1]), listed)
-        return replace(self, known={row[0]: row for rows in found for row in rows})
+        pages = self.map(lambda item: self._list_keys(item[0][0], item[1]), listed)
+        return replace(self, known={row[0]: row for rows in pages for row in rows})
 
     def _list_keys(self, bucket: str, paths: Mapping[str, str]) -> list[Row]:
         """Return which of these keys of one folder exist; 1,000 names per request.
@@ -273,7 +281,8 @@ class RemoteStore:
 
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """Return ``function(item)`` of each, concurrently if the filesystem is asynchronous."""
-        if len(items) < 2 or not self.filesystem.async_impl:
+        is_known = bool(self.known) and all(item in self.known for item in items)
+        if len(items) < 2 or not self.filesystem.async_impl or is_known:
             return [function(item) for item in items]
         return list(map_concurrently(function, items))
 
@@ -329,23 +338,3 @@ def _unquote(path: str) -> str:
     """
     plain = unquote(path)
     return plain if plain.count("/") == path.count("/") and not set(plain) & set("%?#") else path
-
-
-def mtime_ns(info: Mapping[str, Any]) -> int:
-    """Return the time of the last change in ns since 1970, under any name; -1 if unknown. Pure."""
-    for key in ("mtime", "LastModified", "Last-Modified", "last_modified", "modified", "created"):
-        value = info.get(key)
-        if isinstance(value, str):
-            value = _http_date(value)
-        if isinstance(value, datetime):
-            value = value.timestamp()
-        if isinstance(value, int | float):
-            return round(value * 1e6) * 1000  # whole us, the precision of a float
-    return -1
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        return parsedate_to_datetime(text)
-    except ValueError:  # not a date of HTTP
-        return None

@@ -1,0 +1,148 @@
+"""Many files read at once: as many requests under way as the store answers promptly.
+
+Over a distance a request is mostly waiting. So all files of a chunk are asked for at once: where
+their headers begin in one round trip, their pixels in another one, and what has arrived is decoded
+while the rest is on its way.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from intake_tiffstack.reading.reader import AHEAD
+from intake_tiffstack.reading.region import READ_ERRORS, PartRead, Steps
+from intake_tiffstack.storage.concurrency import map_concurrently
+from intake_tiffstack.storage.remote_ranges import Downloads, Fill, RemoteBytes, are_checked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from intake_tiffstack.reading.reader import CollectionReader
+    from intake_tiffstack.storage.ranges import ByteSource
+
+__all__ = ["read_together"]
+
+DECODERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+"""Threads that decode what has arrived, that of the caller included."""
+
+
+def read_together(reads: Sequence[PartRead], reader: CollectionReader) -> None:
+    """Do all reads, of remote files.
+
+    In stores whose responses are not checked one by one (archives, SFTP ...), files are read by
+    threads, one file each.
+
+    Raises
+    ------
+    StructureMismatchError, UnreadableFileError, FileChangedError, StorageError
+        If a file cannot be read, and ``on_error`` is ``raise``: the first error that is met. At
+        the end nothing is written to memory any more.
+    """
+    checked = are_checked([read.file.url for read in reads], reader.storage_options)
+    together = [read for read, is_checked in zip(reads, checked, strict=True) if is_checked]
+    others = [read for read, is_checked in zip(reads, checked, strict=True) if not is_checked]
+    for start in range(0, len(together), AHEAD):
+        group = together[start : start + AHEAD]
+        reader.fetch_ahead([read.file for read in group], with_pixels=True)
+        opened = [found for found in _open_all(group, reader) if found is not None]
+        if opened:
+            _Decoding(opened, reader.storage_options).finish()
+    for _ in map_concurrently(PartRead.run, others):
+        pass
+
+
+@dataclass
+class _Opened:
+    """A read that has begun."""
+
+    read: PartRead
+    source: ByteSource
+    steps: Steps
+
+
+def _open_all(reads: Sequence[PartRead], reader: CollectionReader) -> list[_Opened | None]:
+    """Return the reads with their files open, None for a file whose place was filled."""
+
+    def open_(read: PartRead) -> _Opened | None:
+        try:
+            return _Opened(read, *read.open())
+        except READ_ERRORS as exc:
+            read.fail(exc)
+            return None
+
+    if all(reader.has_header(read.file) for read in reads):
+        return [open_(read) for read in reads]
+    return list(map_concurrently(open_, reads))  # the headers of some may need further requests
+
+
+class _Decoding:
+    """Reads whose bytes are downloaded together and decoded as they arrive."""
+
+    def __init__(self, reads: Sequence[_Opened], storage_options: Mapping[str, Any]) -> None:
+        self._reads = reads
+        self._storage_options = storage_options
+        self._left = len(reads)
+        self._lock = threading.Lock()
+        self._has_failed = False
+
+    def finish(self) -> None:
+        """Do all reads, and raise the first error."""
+        others = min(DECODERS, len(self._reads)) - 1
+        with Downloads() as downloads:
+            fills = [self._next_fill(opened, None) for opened in self._reads]
+            downloads.start([fill for fill in fills if fill is not None])
+            self._end(fills.count(None), downloads)
+            if not others:
+                self._decode(downloads)
+                return
+            with ThreadPoolExecutor(others) as pool:
+                helpers = [pool.submit(self._decode, downloads) for _ in range(others)]
+                self._decode(downloads)
+            for helper in helpers:
+                helper.result()
+
+    def _decode(self, downloads: Downloads) -> None:
+        """Take what arrives until all reads are done or one has failed."""
+        try:
+            while True:
+                opened, error = downloads.next()
+                if opened is None or self._has_failed:
+                    break
+                fill = self._next_fill(opened, error)
+                if fill is None:
+                    self._end(1, downloads)
+                else:
+                    downloads.start([fill])
+        except BaseException:
+            self._has_failed = True
+            raise
+        finally:
+            downloads.wake()  # the next thread ends too
+
+    def _next_fill(self, opened: _Opened, error: BaseException | None) -> Fill | None:
+        """Return what a read needs next, None at its end; decodes what it asked for before."""
+        try:
+            if error is not None:
+                raise error
+            spans = next(opened.steps, None)
+        except READ_ERRORS as exc:
+            opened.read.fail(exc)
+            return None
+        if spans is None:
+            return None
+        rest = opened.source.fill_held(spans)
+        return Fill(opened, RemoteBytes(opened.read.file, self._storage_options), rest)
+
+    def _end(self, count: int, downloads: Downloads) -> None:
+        """Count reads that are done; after the last, let the threads end."""
+        with self._lock:
+            self._left -= count
+            is_last = count > 0 and self._left == 0
+        if is_last:
+            downloads.wake()
