@@ -545,7 +545,7 @@ def test_the_report_of_a_whole_collection(tmp_path: Path, whole: np.ndarray) -> 
 
 
 def test_no_pixel_is_read_for_a_report(tmp_path: Path, whole: np.ndarray) -> None:
-    with patch("intake_tiffstack.reading.region.read_part", side_effect=AssertionError):
+    with patch("intake_tiffstack.reading.region.PartRead", side_effect=AssertionError):
         open_stack(tmp_path, **OPTIONS).report()
 
 

@@ -69,7 +69,7 @@ class Gate:
     def learn(self, latency: float) -> None:
         """Take in after how many seconds an answer began."""
         # the shortest is forgotten slowly: the way to the store may have become longer
-        self._shortest = min(latency, 1.005 * self._shortest)
+        self._shortest = min(latency, 1.0005 * self._shortest)
         if latency <= 2 * self._shortest + SLACK:
             if self._admitted >= self.limit:  # else the number of requests was not what limited
                 self.limit = min(self._most, self.limit + 1)
