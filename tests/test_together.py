@@ -20,8 +20,9 @@ from intake_tiffstack.errors import FileChangedError, StorageError
 from intake_tiffstack.header.cache import clear_headers
 from intake_tiffstack.storage import attempts
 from intake_tiffstack.storage.gate import FIRST, LEAST, Gate
+from intake_tiffstack.storage.remote_ranges import Downloads, Fill, RemoteBytes
+from intake_tiffstack.storage.store import stat_file
 from servers import FileServer, Request, S3Server, serve_files
-from tiff_files import pixels
 
 COUNT = 24
 SHAPE = (96, 512)
@@ -221,18 +222,28 @@ def test_what_passes_is_tried_again(server, data):
     assert len(refused) == COUNT
 
 
-def test_nothing_is_written_after_an_error(server):
-    """A failed read leaves no request that still fills memory."""
-    data = pixels(COUNT, 200, 300)
+def test_nothing_is_written_once_downloads_have_ended(server, data):
     urls = put(server, data)
-    stack = open_stack(urls, pattern="t{t:d}.tif")
-    stack.to_dask()
-    fail_one(server, "t00.tif", 403)
-    with dask.config.set({"tiffstack.retries": 0}), pytest.raises(StorageError, match="403"):
-        stack.host_array[...]
-    count = len(server.requests)
-    time.sleep(0.2)
-    assert len(server.requests) == count
+    came = threading.Event()
+
+    def answer_late(request: Request) -> Any:
+        came.set()
+        time.sleep(0.2)
+        return "good"
+
+    server.manner = answer_late
+    buffers = [bytearray(1000) for _ in urls]
+    with Downloads() as downloads:
+        downloads.start(
+            [
+                Fill(url, RemoteBytes(stat_file(url, {}), {}), [(1000, memoryview(buffer))])
+                for url, buffer in zip(urls[:4], buffers, strict=False)
+            ]
+        )
+        assert came.wait(10)
+    then = [bytes(buffer) for buffer in buffers]
+    time.sleep(0.4)
+    assert [bytes(buffer) for buffer in buffers] == then
 
 
 # --- the gate -----------------------------------------------------------------------------------
