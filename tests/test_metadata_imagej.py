@@ -54,7 +54,12 @@ def test_what_tifffile_writes_as_imagej_comes_back(
             {"x": 0.005, "y": 0.005},
             {"x": "centimeter", "y": "centimeter"},
         ),
-        ({"unit": "inch"}, (300.0, 300.0, "inch"), {}, {}),
+        (
+            {"unit": "inch"},
+            (300.0, 300.0, "inch"),
+            {"x": 1 / 300, "y": 1 / 300},
+            {"x": "inch", "y": "inch"},
+        ),
         (
             {"unit": "um", "yunit": "nm", "zunit": "mm", "spacing": 3},
             (2.0, 2.0, "none"),

@@ -15,6 +15,7 @@ OPTIONAL = {
     "aiohttp",  # fsspec's HTTP has imported it by then
     "cupy",
     "cupyx",
+    "pyproj",
     "distributed",
     "ome_types",
     "pyarrow",

@@ -136,20 +136,23 @@ class Findings:
         return unit
 
     def add_step(
-        self, dim: str, step: Any, unit: str | None, source: str, key: str, *, signed: bool = False
+        self, dim: str, step: Any, unit: str | None, source: str, key: str, *, on_map: bool = False
     ) -> None:
-        """Add a step unless it is known, absent or faulty; a 1 without a unit is ignored."""
+        """Add a step unless it is known, absent or faulty.
+
+        A 1 without a unit is ignored, except *on_map*, where a step may be negative too.
+        """
         if dim in self.scale or step is None:
             return
         value = as_number(step)
         fault = (
             "is not a number"
             if value is None
-            else fault_of_step(abs(value) if signed else value, unit)
+            else fault_of_step(abs(value) if on_map else value, unit)
         )
         if value is None or fault is not None:
             self.warn(f"{key} of {source} is {reprlib.repr(step)}, which {fault}; ignored")
-        elif unit is not None or value != 1:
+        elif unit is not None or value != 1 or on_map:
             self.scale[dim] = value
             self.note(f"scale.{dim}", source)
             if unit is not None:

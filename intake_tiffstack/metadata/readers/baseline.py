@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DATETIME", "DESCRIPTION", "RESOLUTION", "SOFTWARE", "is_page_setting"]
 
+_PER_MILLIMETRE = {"centimeter": 10.0, "inch": 25.4}
+
 Resolution = tuple[float, float, Literal["none", "inch", "centimeter"]]
 """Pixels per unit along x and along y, and the unit."""
 
@@ -36,9 +38,14 @@ def extract_resolution(image: OpenImage) -> Resolution | None:
     return ratio(tags[282].value), ratio(tags[283].value), unit
 
 
-def interpret_resolution(resolution: Resolution, _: Subject, found: Findings) -> None:
-    """Read the tags XResolution and YResolution (TIFF 6.0, section 8), where they mean a size."""
+def interpret_resolution(resolution: Resolution, subject: Subject, found: Findings) -> None:
+    """Read the tags XResolution and YResolution (TIFF 6.0, section 8), where they mean a size.
+
+    The pixels of a map have their size on the ground, and one on paper besides.
+    """
     x, y, unit = resolution
+    if "geotiff" in subject.tags or "affine" in found.facts:
+        return
     if unit == "none" or is_page_setting(x, unit) or is_page_setting(y, unit):
         return
     for dim, per_unit in (("x", x), ("y", y)):
@@ -51,7 +58,8 @@ def is_page_setting(per_unit: float, unit: str | None) -> bool:
 
     Writers that know no size put 72, 96, 150, 300 ... dots an inch, so a whole number up to 1,200
     says nothing, nor does one rounded to two decimals a centimetre. A pixel an inch or more of
-    them is not a picture: writers put 0 and 1 for an unknown resolution.
+    them is not a picture: writers put 0 and 1 for an unknown resolution, and libvips a pixel per
+    millimetre.
 
     >>> is_page_setting(96, "inch"), is_page_setting(37.79, "centimeter")
     (True, True)
@@ -60,7 +68,7 @@ def is_page_setting(per_unit: float, unit: str | None) -> bool:
     """
     if unit not in ("inch", "centimeter"):
         return False
-    if per_unit <= 1:
+    if per_unit <= 1 or math.isclose(per_unit, _PER_MILLIMETRE[unit], rel_tol=1e-3):
         return True
     if unit == "inch":
         dots = per_unit

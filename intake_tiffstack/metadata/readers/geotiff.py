@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from intake_tiffstack.metadata.crs import code_of, name_crs
 from intake_tiffstack.metadata.reader import OpenImage, Reader, copy_dict
 
 if TYPE_CHECKING:
@@ -24,9 +25,8 @@ _UNITS = {
     9001: "meter", 9002: "foot", 9003: "US_survey_foot", 9101: "radian", 9102: "degree",
 }  # fmt: skip
 _UNIT_KEYS = {1: "ProjLinearUnitsGeoKey", 2: "GeogAngularUnitsGeoKey"}
-_CRS_KEYS = {1: "ProjectedCSTypeGeoKey", 2: "GeographicTypeGeoKey"}
+_TAGS = {"ModelPixelScale": 33550, "ModelTiepoint": 33922, "ModelTransformation": 34264}
 _PIXEL_IS_POINT = 2
-_EPSG_CODES = range(1024, 32767)  # GeoTIFF 1.1, section 7.4: 32767 is the user's own
 
 
 class _Affine(NamedTuple):
@@ -48,17 +48,18 @@ def interpret(tags: Mapping[str, Any], _: Subject, found: Findings) -> None:
     along x or y, since these are not its axes; the affine has all of it.
     """
     source = "GeoTIFF"
-    model = _code(tags, "GTModelTypeGeoKey")
-    crs = _code(tags, _CRS_KEYS.get(model, ""))
-    if crs in _EPSG_CODES:
-        found.add_fact("crs", f"EPSG:{crs}", source)
+    model = code_of(tags, "GTModelTypeGeoKey")
+    try:
+        found.add_fact("crs", name_crs(tags), source)
+    except ImportError as exc:
+        found.warn(f"{source}: {exc}")
     try:
         affine, steps = _read_affine(tags)
     except ValueError as exc:
         found.warn(f"{source} tags are ignored, since {exc}")
         return
     if affine is not None:
-        if _code(tags, "GTRasterTypeGeoKey") == _PIXEL_IS_POINT:  # the tags give its centre
+        if code_of(tags, "GTRasterTypeGeoKey") == _PIXEL_IS_POINT:  # the tags give its centre
             a, b, c, d, e, f = affine
             affine = _Affine(a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
         found.add_fact("affine", list(affine), source)
@@ -68,18 +69,13 @@ def interpret(tags: Mapping[str, Any], _: Subject, found: Findings) -> None:
             "affine of its metadata has them"
         )
         return
-    unit = _UNITS.get(_code(tags, _UNIT_KEYS.get(model, "")))
+    unit = _UNITS.get(code_of(tags, _UNIT_KEYS.get(model, "")))
     for dim, step in steps.items():
         if dim not in found.scale:
-            found.add_step(dim, step, unit, source, "pixel size", signed=True)
+            found.add_step(dim, step, unit, source, "pixel size", on_map=True)
             if affine is not None:
                 corner = affine.c if dim == "x" else affine.f
                 found.add_origin(dim, corner + step / 2, source)
-
-
-def _code(tags: Mapping[str, Any], key: str) -> int:
-    code = tags.get(key)
-    return int(code) if isinstance(code, int) else 0
 
 
 def _read_affine(tags: Mapping[str, Any]) -> tuple[_Affine | None, dict[str, float]]:
@@ -118,8 +114,13 @@ def floats(tags: Mapping[str, Any], key: str) -> NDArray[np.float64]:
 
 
 def extract(image: OpenImage) -> dict[str, Any] | None:
-    """Return the keys and tags of GeoTIFF."""
-    return copy_dict(image.page.geotiff_tags) if image.page.is_geotiff else None
+    """Return the keys and tags of GeoTIFF; tifffile knows the tags only beside keys."""
+    found = (copy_dict(image.page.geotiff_tags) if image.page.is_geotiff else None) or {}
+    for name, code in _TAGS.items():
+        value = image.page.tags.valueof(code)
+        if name not in found and value is not None:
+            found[name] = list(value)
+    return found or None
 
 
 GEOTIFF = Reader("geotiff", extract, interpret)

@@ -64,8 +64,14 @@ def _name_channels(labels: Any, subject: Subject, found: Findings) -> None:
 
 
 def _read_steps(
-    tags: Mapping[str, Any], resolution: Resolution | None, found: Findings, source: str
+    tags: Mapping[str, Any],
+    resolution: Resolution | None,
+    found: Findings,
+    source: str,
+    *,
+    is_free: bool = False,
 ) -> None:
+    """Add steps; *is_free* says that anyone may have written the words, not ImageJ alone."""
     x_unit = tags.get("unit")
     texts = {"x": x_unit, "y": tags.get("yunit", x_unit), "z": tags.get("zunit", x_unit)}
     units = {
@@ -74,7 +80,7 @@ def _read_steps(
     found.add_step("z", tags.get("spacing"), units["z"], source, "spacing")
     if resolution is not None and (x_unit is not None or resolution[2] == "none"):
         for dim, per_unit in zip("xy", resolution[:2], strict=True):
-            if per_unit != 0 and not is_page_setting(per_unit, units[dim]):
+            if per_unit != 0 and not (is_free and is_page_setting(per_unit, units[dim])):
                 found.add_step(dim, 1 / per_unit, units[dim], source, "pixel size")
     if "finterval" in tags:
         found.add_interval(tags["finterval"], tags.get("tunit", "s"), source, "finterval")
@@ -126,7 +132,7 @@ def interpret_shaped(tags: Mapping[str, Any], subject: Subject, found: Findings)
     source = "description"
     if "unit" in tags or "spacing" in tags or "finterval" in tags:
         own = subject.tags.get("resolution") if "unit" in tags else None
-        _read_steps(tags, own, found, source)
+        _read_steps(tags, own, found, source, is_free=True)
     for dim in "zyx":
         key = f"PhysicalSize{dim.upper()}"
         if key in tags:

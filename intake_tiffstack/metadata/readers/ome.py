@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -370,7 +370,7 @@ def interpret(xml: str, subject: Subject, found: Findings) -> None:
         found.warn(f"{source} has no pixels for series {series}, its images are {image.images}")
     _warn_of_sizes(pixels, sizes, found)
     add_pixels(pixels, source, found)
-    _add_channels(image.channels, source, found)
+    _add_channels(image.channels, source, found, subject.tags.get("micromanager"))
     found.own_channels = image.own_channels
     found.add_time("acquired", image.acquired, source)
     found.add_times(image.times, source)
@@ -399,10 +399,14 @@ def _warn_of_sizes(pixels: dict[str, str], sizes: dict[str, int], found: Finding
             found.warn(f"OME-XML says Size{dim.upper()}={claimed[:20]}, but the pixels have {size}")
 
 
-def _add_channels(channels: tuple[dict[str, str], ...], source: str, found: Findings) -> None:
+def _add_channels(
+    channels: tuple[dict[str, str], ...], source: str, found: Findings, micromanager: Any
+) -> None:
     # an RGB channel is one of three samples, which are a dim of their own
     found.add_channels("channel_names", (channel.get("Name") for channel in channels), source)
-    colors = [_color(channel.get("Color")) for channel in channels]
+    numbers = [_color_number(channel.get("Color")) for channel in channels]
+    is_argb = _is_argb([n for n in numbers if n is not None], micromanager)
+    colors = [None if n is None else _hex(n if is_argb else n >> 8) for n in numbers]
     found.add_channels("channel_colors", colors, source)
     for key, name, old in (
         ("emission_wavelengths", "EmissionWavelength", "EmWave"),
@@ -411,16 +415,43 @@ def _add_channels(channels: tuple[dict[str, str], ...], source: str, found: Find
         found.add_channels(key, [_nanometres(channel, name, old) for channel in channels], source)
 
 
-def _color(text: str | None) -> str | None:
-    """Return ``#rrggbb`` from the schema's signed RGBA number, None where there is none.
+def _color_number(text: str | None) -> int | None:
+    """Return the schema's signed RGBA number as 32 bits, None where there is none.
 
-    >>> _color("16711935"), _color("-1"), _color("-2147483648")
-    ('#00ff00', '#ffffff', None)
+    >>> _color_number("16711935"), _color_number("-1"), _color_number("-2147483648")
+    (16711935, 4294967295, None)
     """
     number = as_number(text)
     if number is None or number == _NO_COLOR or not -(2**31) <= number < 2**32:
         return None
-    return f"#{int(number) % 2**32 >> 8:06x}"
+    return int(number) % 2**32
+
+
+def _hex(rgb: int) -> str:
+    return f"#{rgb & 0xFFFFFF:06x}"
+
+
+def _is_argb(numbers: list[int], micromanager: Any) -> bool:
+    """Return whether colours are Java's ARGB, as Micro-Manager 1.4 writes them.
+
+    Opaque colours end in 255 as RGBA and begin with it as ARGB. One that is transparent as RGBA
+    and opaque as ARGB decides; else, what Micro-Manager's own summary has as ARGB.
+
+    >>> _is_argb([0xFFFF0000, 0xFF0000FF], None), _is_argb([0xFF0000FF], None)
+    (True, False)
+    """
+    if not numbers or any(n >> 24 != 0xFF for n in numbers):
+        return False
+    if any(n & 0xFF == 0 for n in numbers) and all(n & 0xFFFFFF for n in numbers):
+        return True
+    summary = micromanager.get("Summary") if isinstance(micromanager, Mapping) else None
+    if not isinstance(summary, Mapping):
+        return False
+    own = summary.get("ChColors")
+    is_same = isinstance(own, list | tuple) and numbers == [
+        n % 2**32 for n in own if isinstance(n, int)
+    ]
+    return is_same or str(summary.get("MicroManagerVersion", "")).startswith("1.")
 
 
 def _nanometres(channel: dict[str, str], name: str, old: str) -> float | None:

@@ -1,0 +1,228 @@
+"""The coordinate reference system that the keys of a GeoTIFF describe, as a code or as WKT. Pure.
+
+References
+----------
+OGC GeoTIFF 1.1, annexes B and C; the parameters of PROJ, https://proj.org/operations/projections.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+__all__ = ["code_of", "name_crs"]
+
+_EPSG_CODES = range(1024, 32767)  # GeoTIFF 1.1, section 7.4: 32767 is the user's own
+_PROJECTED, _GEOGRAPHIC = 1, 2
+_METRE, _DEGREE, _GREENWICH = 9001, 9102, 8901
+
+# Codes in metres that nearly all files have: no need to look them up.
+_IN_METRES = (range(32601, 32661), range(32701, 32761), range(25828, 25839), (3857, 3035))
+
+_METRES = {9001: 1.0, 9002: 0.3048, 9003: 1200 / 3937, 9036: 1000.0}
+_DEGREES = {9101: 180 / math.pi, 9102: 1.0, 9103: 1 / 60, 9104: 1 / 3600, 9105: 0.9}
+
+_LATITUDE = ("ProjNatOriginLatGeoKey", "ProjFalseOriginLatGeoKey", "ProjCenterLatGeoKey")
+_LONGITUDE = (
+    "ProjNatOriginLongGeoKey",
+    "ProjFalseOriginLongGeoKey",
+    "ProjCenterLongGeoKey",
+    "ProjStraightVertPoleLongGeoKey",
+)
+_SCALE = ("ProjScaleAtNatOriginGeoKey", "ProjScaleAtCenterGeoKey")
+_PARALLELS = {"lat_1": ("ProjStdParallel1GeoKey",), "lat_2": ("ProjStdParallel2GeoKey",)}
+_ORIGIN = {"lat_0": _LATITUDE, "lon_0": _LONGITUDE}
+_SCALED = {**_ORIGIN, "k_0": _SCALE}
+_FALSE = {
+    "x_0": (
+        "ProjFalseEastingGeoKey", "ProjFalseOriginEastingGeoKey", "ProjCenterEastingGeoKey",
+    ),
+    "y_0": (
+        "ProjFalseNorthingGeoKey", "ProjFalseOriginNorthingGeoKey", "ProjCenterNorthingGeoKey",
+    ),
+}  # fmt: skip
+
+# ProjCoordTransGeoKey: name in PROJ, and which keys give its parameters.
+_PROJECTIONS: Mapping[int, tuple[str, Mapping[str, tuple[str, ...]]]] = {
+    1: ("tmerc", _SCALED),
+    3: ("omerc", {**_SCALED, "lonc": _LONGITUDE, "alpha": ("ProjAzimuthAngleGeoKey",)}),
+    7: ("merc", {"lon_0": _LONGITUDE, "k_0": _SCALE, "lat_ts": ("ProjStdParallel1GeoKey",)}),
+    8: ("lcc", {**_ORIGIN, **_PARALLELS}),
+    9: ("lcc", {**_SCALED, "lat_1": _LATITUDE}),
+    10: ("laea", _ORIGIN),
+    11: ("aea", {**_ORIGIN, **_PARALLELS}),
+    12: ("aeqd", _ORIGIN),
+    13: ("eqdc", {**_ORIGIN, **_PARALLELS}),
+    14: ("stere", _SCALED),
+    15: ("stere", {"lat_ts": _LATITUDE, "lon_0": _LONGITUDE[::-1], "k_0": _SCALE}),
+    16: ("sterea", _SCALED),
+    17: ("eqc", {**_ORIGIN, "lat_ts": ("ProjStdParallel1GeoKey",)}),
+    18: ("cass", _ORIGIN),
+    19: ("gnom", _ORIGIN),
+    20: ("mill", {"lon_0": _LONGITUDE}),
+    21: ("ortho", _ORIGIN),
+    22: ("poly", _ORIGIN),
+    23: ("robin", {"lon_0": _LONGITUDE}),
+    24: ("sinu", {"lon_0": _LONGITUDE}),
+    25: ("vandg", {"lon_0": _LONGITUDE}),
+    28: ("cea", {"lon_0": _LONGITUDE, "lat_ts": ("ProjStdParallel1GeoKey",)}),
+}
+_POLAR_STEREOGRAPHIC = 15
+
+
+def code_of(tags: Mapping[str, Any], key: str) -> int:
+    """Return the code under a key, 0 if there is none."""
+    code = tags.get(key)
+    return int(code) if isinstance(code, int) else 0
+
+
+def name_crs(tags: Mapping[str, Any]) -> str | None:
+    """Return ``EPSG:<code>`` or WKT of the system of a map, None if the keys do not describe it.
+
+    A code stands for its own unit: where another key states a different one, the result is the WKT
+    of the system in that unit.
+
+    Raises
+    ------
+    ImportError
+        If the system has no code, and pyproj is not installed.
+
+    Examples
+    --------
+    >>> name_crs({"GTModelTypeGeoKey": 1, "ProjectedCSTypeGeoKey": 32618})
+    'EPSG:32618'
+    """
+    model = code_of(tags, "GTModelTypeGeoKey")
+    keys = {_PROJECTED: "ProjectedCSTypeGeoKey", _GEOGRAPHIC: "GeographicTypeGeoKey"}
+    units = {_PROJECTED: "ProjLinearUnitsGeoKey", _GEOGRAPHIC: "GeogAngularUnitsGeoKey"}
+    if model not in keys:
+        return None
+    code, unit = code_of(tags, keys[model]), code_of(tags, units[model])
+    if code not in _EPSG_CODES:
+        return _describe(tags, model)
+    if unit not in (_METRES if model == _PROJECTED else _DEGREES):
+        return f"EPSG:{code}"
+    if (unit == _METRE and any(code in codes for codes in _IN_METRES)) or (
+        unit == _DEGREE and code == 4326
+    ):
+        return f"EPSG:{code}"
+    try:
+        return _in_unit(code, unit)
+    except ImportError:
+        return f"EPSG:{code}"  # nothing here knows its unit
+
+
+@lru_cache(maxsize=64)
+def _in_unit(code: int, unit: int) -> str | None:
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    try:
+        crs = CRS.from_epsg(code)
+    except CRSError:
+        return f"EPSG:{code}"  # newer than this table of codes
+    factor = _METRES.get(unit) or math.radians(_DEGREES[unit])
+    axes = crs.axis_info
+    if not axes or math.isclose(axes[0].unit_conversion_factor, factor, rel_tol=1e-9):
+        return f"EPSG:{code}"
+    document = crs.to_json_dict()
+    if crs.is_compound or crs.is_bound or "coordinate_system" not in document:
+        return None
+    for key in ("id", "usages", "scope", "area", "bbox"):
+        document.pop(key, None)
+    document["name"] = f"{document['name']} in another unit"
+    kind = "LinearUnit" if unit in _METRES else "AngularUnit"
+    for axis in document["coordinate_system"]["axis"]:
+        axis["unit"] = _unit(kind, unit, factor)
+        axis.pop("id", None)
+    document["coordinate_system"].pop("id", None)
+    return str(CRS.from_json_dict(document).to_wkt())
+
+
+def _unit(kind: str, code: int, factor: float) -> dict[str, Any]:
+    names = {
+        9001: "metre", 9002: "foot", 9003: "US survey foot", 9036: "kilometre", 9101: "radian",
+        9102: "degree", 9103: "arc-minute", 9104: "arc-second", 9105: "grad",
+    }  # fmt: skip
+    return {"type": kind, "name": names[code], "conversion_factor": factor}
+
+
+def _describe(tags: Mapping[str, Any], model: int) -> str | None:
+    """Return the WKT of a system that has no code, from its parameters."""
+    base = _ellipsoid(tags)
+    projection = None if model == _GEOGRAPHIC else _projection(tags)
+    if base is None or (model == _PROJECTED and projection is None):
+        return None
+    try:
+        from pyproj import CRS
+        from pyproj.exceptions import CRSError
+    except ImportError as exc:
+        raise ImportError(
+            "the map has a coordinate reference system without a code, which pyproj can name: "
+            "pip install 'intake-tiffstack[geo]'"
+        ) from exc
+    try:
+        geographic = CRS.from_user_input(base)
+        if projection is None:
+            return str(geographic.to_wkt())
+        radii = geographic.ellipsoid
+        if radii is None:
+            return None
+        shape = {"a": radii.semi_major_metre, "b": radii.semi_minor_metre}
+        document = CRS.from_dict({**projection, **shape}).to_json_dict()
+        document["base_crs"] = geographic.to_json_dict()
+        citation = tags.get("PCSCitationGeoKey", tags.get("GTCitationGeoKey"))
+        document["name"] = citation if isinstance(citation, str) and citation else "unnamed"
+        return str(CRS.from_json_dict(document).to_wkt())
+    except CRSError:
+        return None  # parameters that are no map
+
+
+def _ellipsoid(tags: Mapping[str, Any]) -> int | dict[str, Any] | None:
+    """Return the geographic system that a map is based on: its code or its ellipsoid."""
+    code = code_of(tags, "GeographicTypeGeoKey")
+    if code in _EPSG_CODES:
+        return code
+    a, b = _number(tags, ("GeogSemiMajorAxisGeoKey",)), _number(tags, ("GeogSemiMinorAxisGeoKey",))
+    flattening = _number(tags, ("GeogInvFlatteningGeoKey",))
+    if a is None or code_of(tags, "GeogPrimeMeridianGeoKey") not in (0, _GREENWICH):
+        return None
+    if flattening is not None:
+        shape = {"a": a, "rf": flattening} if flattening else {"R": a}
+    else:
+        shape = {"R": a} if b in (None, a) else {"a": a, "b": b}
+    return {"proj": "longlat", **shape}
+
+
+def _projection(tags: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the projection's parameters as PROJ names them, None for one that is not known."""
+    method = code_of(tags, "ProjCoordTransGeoKey")
+    linear = code_of(tags, "ProjLinearUnitsGeoKey") or _METRE
+    angular = code_of(tags, "GeogAngularUnitsGeoKey") or _DEGREE
+    metres = _METRES.get(linear, _number(tags, ("ProjLinearUnitSizeGeoKey",)))
+    degrees = _DEGREES.get(angular)
+    if method not in _PROJECTIONS or metres is None or degrees is None:
+        return None
+    name, keys = _PROJECTIONS[method]
+    found: dict[str, Any] = {"proj": name}
+    for parameter, options in (*keys.items(), *_FALSE.items()):
+        value = _number(tags, options)
+        if value is not None:
+            factor = metres if parameter in _FALSE else 1.0 if parameter == "k_0" else degrees
+            found[parameter] = value * factor
+    if method == _POLAR_STEREOGRAPHIC:
+        found["lat_0"] = math.copysign(90, found.get("lat_ts", 90))
+        if "k_0" in found and abs(found.get("lat_ts", 90)) == 90:
+            del found["lat_ts"]
+    unit = {9001: "m", 9002: "ft", 9003: "us-ft", 9036: "km"}.get(linear)
+    return found | ({"units": unit} if unit else {"to_meter": metres})
+
+
+def _number(tags: Mapping[str, Any], keys: tuple[str, ...]) -> float | None:
+    for key in keys:
+        value = tags.get(key)
+        if isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    return None
