@@ -20,6 +20,7 @@ from intake_tiffstack.collection.metadata_keys import PhysicalPixelSizes, physic
 from intake_tiffstack.collection.open import Collection, open_collection
 from intake_tiffstack.collection.report import (
     Report,
+    array_html,
     html_table,
     rows_in_order,
     summarize,
@@ -118,7 +119,8 @@ class TiffStack:
     def _repr_html_(self) -> str:
         if self._collection is None:
             return html_table([("TiffStack", repr(self))])
-        return html_table(summarize(self._collection))
+        shown = array_html("TiffStack", self.dims, self.to_dask())
+        return shown + html_table(summarize(self._collection))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (TiffStack, (self.options,))

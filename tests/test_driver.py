@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import shutil
 import warnings
 from copy import deepcopy
+from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import dedent
 
@@ -704,15 +706,79 @@ def test_the_ipython_hook_is_off_so_that_html_is_seen(catalog):
 def test_what_is_shown_names_the_dims_and_a_tidy_path(scans, tmp_path):
     source = intake.open_tiffstack(f"{tmp_path}/raw/S2/../S1//*.tif", pattern="c{c:d}_t{t:d}.tif")
     source.to_dask()
+    assert "(t: 3, c: 2, y: 4, x: 5) uint16" in repr(source)
     for text in (repr(source), source._repr_html_()):
-        assert "(t: 3, c: 2, y: 4, x: 5) uint16" in text
         assert f"{tmp_path}/raw/S1/*.tif" in text
 
 
-def test_a_source_of_a_persisted_copy_is_shown_as_one(catalog):
+def test_a_source_says_whether_pixels_come_from_the_copy(catalog, tmp_path, monkeypatch):
+    monkeypatch.setenv("INTAKE_PERSIST_PATH", str(tmp_path / "store"))
     source = catalog.scan
-    assert "persisted copy" in repr(source(persist_mode="always"))
-    assert "persisted copy" not in repr(source)
+    assert "from the" not in repr(source), "what is not decided is not claimed"
+    assert source.report().pixels == "from the files"
+    source.to_dask()
+    assert "(c: 2, t: 3, y: 4, x: 5) uint16, from the files" in repr(source)
+    persisted = source.persist()
+    today = f"from the copy of {datetime.now(UTC):%Y-%m-%d}"
+    assert today in repr(persisted)
+    assert "from the files" in repr(source), "it has not looked since"
+    source.to_dask()
+    fresh = catalog.scan(sensor="S1")
+    assert fresh.report().to_dict()["pixels"] == today
+    for one in (source, persisted, fresh):
+        one.to_dask()
+        assert f"(c: 2, t: 3, y: 4, x: 5) uint16, {today}" in repr(one)
+        assert today in one._repr_html_()
+        report = str(one.report())
+        assert f"pixels        {today}" in report
+        assert "2 c x 3 t x 4 y x 5 x" in report
+    never = catalog.scan(persist_mode="never")
+    never.to_dask()
+    assert "from the files" in repr(never)
+
+
+def test_the_report_of_a_copy_needs_no_files(catalog, tmp_path, monkeypatch):
+    monkeypatch.setenv("INTAKE_PERSIST_PATH", str(tmp_path / "store"))
+    persisted = catalog.scan.persist()
+    shutil.rmtree(tmp_path / "raw")
+    assert "2 c x 3 t x 4 y x 5 x" in str(persisted.report())
+
+
+def test_persist_mode_always_without_a_copy_says_so_before_it_is_used(
+    catalog, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("INTAKE_PERSIST_PATH", str(tmp_path / "store"))
+    source = catalog.scan(persist_mode="always")
+    texts = [repr(source), source._repr_html_(), str(source.report())]
+    catalog.scan(missing="fill").persist()
+    catalog.scan(missing="fill", sel={"c": 0}).persist()
+    near = catalog.scan(persist_mode="always")
+    texts_near = [repr(near), str(near.report())]
+    with pytest.raises(FilesNotFoundError) as refused:
+        near.to_dask()
+    for text in (*texts, *texts_near):
+        assert "there is no persisted copy" in text
+    for text in (*texts_near, str(refused.value)):
+        assert "differs in missing (there 'fill', here 'not given')" in text
+    other = catalog.scan(persist_mode="always", sensor="S2")
+    assert "differs" not in repr(other)
+
+
+def test_a_notebook_shows_dims_sizes_dtype_and_chunks(catalog):
+    source = catalog.scan
+    assert "not opened yet" in source._repr_html_()
+    source.to_dask()
+    for shown in (source._repr_html_(), source.stack._repr_html_()):
+        for text in ("<b>t</b>: 3", "uint16", "(2, 3, 4, 5)", "<svg", "Chunk"):
+            assert text in shown
+
+
+def test_metadata_show_long_coordinates_by_their_ends(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((500, 3), "uint8"))
+    source = intake.open_tiffstack(f"{tmp_path}/a.tif", scale={"y": 0.5})
+    assert source.metadata["coords"]["y"] == {
+        "dims": ["y"], "size": 500, "first": 0.0, "last": 249.5,
+    }  # fmt: skip
 
 
 def test_a_relative_urlpath_is_another_one_in_another_folder(scans, tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Coordinate", "build_coordinates", "coordinate_to_json"]
 
-COORD_LIMIT = 1000
+COORD_LIMIT = 100
 """A coordinate with more values than this is represented by its first and its last."""
 
 _SECOND = np.timedelta64(1, "s")

@@ -18,12 +18,23 @@ from intake_tiffstack.redact import hide_in_text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    import dask.array as da
     import pandas as pd
 
     from intake_tiffstack.collection.examination import Examination
     from intake_tiffstack.collection.open import Collection
 
-__all__ = ["Report", "html_table", "rows_in_order", "summarize", "tabulate_files"]
+__all__ = [
+    "FROM_FILES",
+    "Report",
+    "array_html",
+    "html_table",
+    "rows_in_order",
+    "summarize",
+    "tabulate_files",
+]
+
+FROM_FILES = "from the files"
 
 SHOWN = 3
 """Names, problems and notes shown of many."""
@@ -43,6 +54,8 @@ class Report:
     """Where each value of the metadata was learnt."""
     described: int = 0
     """How many files were asked what their pixels mean."""
+    pixels: str = FROM_FILES
+    """Where pixels come from."""
 
     @property
     def is_whole(self) -> bool:
@@ -100,6 +113,7 @@ class Report:
             "problems": [str(problem) for problem in examination.problems],
             "provenance": dict(self.provenance),
             "metadata_read": self.described,
+            "pixels": self.pixels,
             "folders_below": list(self.examination.folders_below),
         }
 
@@ -138,6 +152,7 @@ class Report:
             yield "array", f"{sizes}, {layout.dtype}, {format_bytes(size)}"
             for line in describe_dims(layout):
                 yield "dim", line
+        yield "pixels", self.pixels
         if grid is not None:
             yield from self._describe_grid()
         if headers is not None:
@@ -232,6 +247,22 @@ def html_table(rows: Sequence[tuple[str, str]]) -> str:
         for what, text in rows
     )
     return f"<table>{cells}</table>"
+
+
+def array_html(title: str, dims: Sequence[str], array: da.Array) -> str:
+    """Return an array as HTML: dims and sizes as xarray shows them, dtype and chunks as dask. Pure.
+
+    No chunk is computed.
+    """
+    sizes = "".join(
+        f"<li style='display:inline-block;padding-right:0.7em'><b>{html.escape(dim)}</b>: "
+        f"{size:,}</li>"
+        for dim, size in zip(dims, array.shape, strict=True)
+    )
+    return (
+        f"<div><b>{html.escape(title)}</b> {html.escape(str(array.dtype))}"
+        f"<ul style='padding:0;margin:0 0 0.5em'>{sizes}</ul></div>{array._repr_html_()}"
+    )
 
 
 def summarize(collection: Collection) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from dask.base import tokenize
 from intake.source.base import DataSource, Schema
 
 from intake_tiffstack.collection.metadata_keys import PhysicalPixelSizes, physical_pixel_sizes
+from intake_tiffstack.collection.report import array_html, html_table
 from intake_tiffstack.driver.entries import (
     absolute_urlpath,
     check_entry,
@@ -407,9 +408,13 @@ class ArraySource(DataSource):  # type: ignore[misc]
         where = mask_secrets(_tidy(self._given().get("urlpath")))
         if isinstance(where, list):
             where = f"{len(where)} urlpaths"
-        copy = ", its persisted copy" if self.is_persisted else ""
-        opened = "" if self.shape is None else f", {self._array_text()}"
-        return f"<{type(self).__name__} {self.name!r}: {where}{copy}{opened}>"
+        opened = "" if self.shape is None else self._array_text()
+        texts = ", ".join(filter(None, [str(where), opened, self._pixels_text()]))
+        return f"<{type(self).__name__} {self.name!r}: {texts}>"
+
+    def _pixels_text(self) -> str:
+        """Return where pixels come from, empty if there is but one place."""
+        return ""
 
     def _array_text(self) -> str:
         sizes = ", ".join(f"{d}: {n}" for d, n in zip(self._dims, self.shape, strict=True))
@@ -420,15 +425,11 @@ class ArraySource(DataSource):  # type: ignore[misc]
         given = self._given()
         given["urlpath"] = _tidy(given.get("urlpath"))
         rows |= {k: str(v) for k, v in mask_secrets(given).items()}
-        if self.shape is not None:
-            rows["array"] = self._array_text()
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(k)}</th>"
-            f"<td style='text-align:left'>{html.escape(v)}</td></tr>"
-            for k, v in rows.items()
-            if v
-        )
-        return f"<b>{html.escape(str(self.name))}</b><table>{cells}</table>"
+        rows["pixels"] = self._pixels_text()
+        table = html_table([(key, text) for key, text in rows.items() if text])
+        if self.shape is None:
+            return f"<b>{html.escape(str(self.name))}</b>, not opened yet{table}"
+        return array_html(str(self.name), self._dims, self._array()) + table
 
 
 def _tidy(urlpath: Any) -> Any:

@@ -7,6 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -22,6 +23,7 @@ from typing import (
 from dask.base import tokenize
 
 from intake_tiffstack.collection.metadata_keys import complete_metadata
+from intake_tiffstack.collection.report import FROM_FILES
 from intake_tiffstack.copies.open_zarr import ZarrCopy
 from intake_tiffstack.driver.base import ArraySource
 from intake_tiffstack.errors import OptionError
@@ -151,8 +153,33 @@ class TiffStackSource(ArraySource):
         return self._used().metadata
 
     def report(self) -> Report:
-        """Return what was found and what is missing, before any pixel is read."""
-        return self.stack.report()
+        """Return what was found and what is missing, before any pixel is read.
+
+        It also says whether pixels come from the files or from a persisted copy.
+        """
+        has_copy = self.persist_mode != "never" and self.has_been_persisted
+        pixels = ""
+        if has_copy and self._in_use is None:
+            if self.options.on_stale == "refresh" and not self.is_persisted:
+                pixels = "from the copy, which to_dask() makes anew if the files have changed"
+            else:
+                self._choose()
+        used = self._used() if self.is_persisted and has_copy else self.stack
+        return replace(used.report(), pixels=pixels or self._pixels_text() or FROM_FILES)
+
+    def _pixels_text(self) -> str:
+        """Return where pixels come from, empty if that is decided at the first use."""
+        if isinstance(self._in_use, PersistedStack):
+            return f"from the copy of {self._in_use.generation.created:%Y-%m-%d}"
+        if self._in_use is not None:
+            return FROM_FILES
+        if not self.is_persisted:
+            return ""
+        copies = self._copies()
+        generation = copies.current()
+        if generation is None:
+            return f"persist_mode is 'always', but {none_persisted(self.options, copies)}"
+        return f"from the copy of {generation.created:%Y-%m-%d}"
 
     @property
     def files(self) -> pd.DataFrame:

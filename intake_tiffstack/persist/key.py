@@ -14,7 +14,7 @@ from intake_tiffstack.options import Options
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.storage.urls import absolute_url
 
-__all__ = ["APPLIED_ON_TOP", "DECIDES_PIXELS", "pixel_key"]
+__all__ = ["APPLIED_ON_TOP", "DECIDES_PIXELS", "deciding_options", "pixel_key", "place_key"]
 
 DECIDES_PIXELS = frozenset(
     {
@@ -91,14 +91,33 @@ def pixel_key(options: Options) -> str:
     >>> pixel_key(lazy) == pixel_key(Options.parse({"urlpath": "s3://b/raw/a*.tif"}))
     False
     """
+    decided = {"urlpath": _absolute(options.urlpath), **deciding_options(options)}
+    where = sorted(set(_places(options.storage_options)))
+    return _digest({"version": _VERSION, "options": decided, "where": where})
+
+
+def place_key(options: Options) -> str:
+    """Return 32 hex digits that are equal for all options of the same place of files. Pure."""
+    where = sorted(set(_places(options.storage_options)))
+    return _digest({"urlpath": _absolute(options.urlpath), "where": where})
+
+
+def deciding_options(options: Options) -> dict[str, Any]:
+    """Return the options beside the place that decide pixels and are not at their defaults. Pure.
+
+    As JSON has them.
+    """
     defaults = Options.parse({"urlpath": "-"})
-    decided: dict[str, Any] = {"urlpath": _absolute(options.urlpath)}
+    decided: dict[str, Any] = {}
     for name in sorted(DECIDES_PIXELS - {"urlpath"}):
         value = getattr(options, name)
         if value is not None and value != getattr(defaults, name):
             decided[name] = _plain(_in_order(name, value))
-    where = sorted(set(_places(options.storage_options)))
-    text = json.dumps({"version": _VERSION, "options": decided, "where": where}, sort_keys=True)
+    return decided
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

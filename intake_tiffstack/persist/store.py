@@ -17,7 +17,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
@@ -89,6 +89,10 @@ class Generation:
     """How it was written, for the next one."""
     previous: str | None = None
     """The generation that counted before."""
+    place: str = ""
+    """Digest of where the files are, equal for copies of the same files under other options."""
+    decided: Mapping[str, Any] = field(default_factory=dict)
+    """The options beside the place that decide its pixels."""
 
     @property
     def number(self) -> int:

@@ -29,13 +29,16 @@ from intake_tiffstack.errors import (
 from intake_tiffstack.export.options import PersistOptions, check_options
 from intake_tiffstack.options import Options
 from intake_tiffstack.persist.file_record import spell_urlpath
-from intake_tiffstack.persist.key import pixel_key
+from intake_tiffstack.persist.key import deciding_options, pixel_key, place_key
 from intake_tiffstack.persist.store import CollectionCopies, Generation, find_store
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.stack import TiffStack
 
 __all__ = ["none_persisted", "persist_again", "persist_collection"]
+
+_LOOKED_AT = 100
+"""Copies in the store of which one may be near a copy that is not there."""
 
 _WAIT_SECONDS = 0.5
 """How often to look whether the process that writes this generation has finished."""
@@ -108,6 +111,8 @@ def _plan_generation(
         source=spell_urlpath(stack.options),
         n_files=len(stack.collection.discovery.listing.files),
         export=stored,
+        place=place_key(stack.options),
+        decided=deciding_options(stack.options),
     )
 
 
@@ -130,9 +135,37 @@ def none_persisted(options: Options, copies: CollectionCopies) -> FilesNotFoundE
     """Return the error of a collection that has no copy."""
     return FilesNotFoundError(
         f"there is no persisted copy of {spell_urlpath(options)} at {copies.url}; persist() makes "
-        "one",
+        f"one{_describe_near_copy(options, copies)}",
         url=copies.url,
     )
+
+
+def _describe_near_copy(options: Options, copies: CollectionCopies) -> str:
+    """Return in which options the nearest copy of the same files differs, empty if there is none.
+
+    One small request per copy in the store, of the first 100.
+    """
+    place, wanted = place_key(options), deciding_options(options)
+    near: list[list[str]] = []
+    for key in copies.store.names("")[:_LOOKED_AT]:
+        try:
+            generation = CollectionCopies(copies.store, key).current()
+        except StorageError:  # damaged, or of another version
+            continue
+        if generation is not None and generation.place == place:
+            found = generation.decided
+            near.append(
+                [
+                    f"{name} (there {found.get(name, 'not given')!r}, here "
+                    f"{wanted.get(name, 'not given')!r})"
+                    for name in sorted(found.keys() | wanted.keys())
+                    if found.get(name) != wanted.get(name)
+                ]
+            )
+    if not near:
+        return ""
+    nearest = min(near, key=lambda differing: len(differing))
+    return f"; a copy of the same files differs in {', '.join(nearest)}"
 
 
 def _seconds(ttl: Any) -> float | None:
