@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from intake_tiffstack.errors import PatternError
 from intake_tiffstack.pattern.infer import infer_pattern, no_match_error
 from intake_tiffstack.pattern.matching import compile_pattern, match_paths
 from intake_tiffstack.pattern.presets import PRESETS
+from intake_tiffstack.pattern.propose import propose_patterns
 from shared_data import SHARED, needs_shared
 
 
@@ -28,8 +30,8 @@ from shared_data import SHARED, needs_shared
         ),
         pytest.param(
             ["x_w1_[9AA4-D9EA].tif", "x_w2_[EFB0-A46D].tif", "x_w3_[E3E9-7D95].tif"],
-            "x_w{w:d}_[{}-{}].tif",
-            id="GUID",
+            "x_w{c:d}_[{}-{}].tif",
+            id="codes",
         ),
         pytest.param(["t1.tif", "t2.tif", "t3.tif", "notes.tif"], "t{t:d}.tif", id="stray"),
         pytest.param(["x/t1.tif", "x/t2.tif"], "t{t:d}.tif", id="one folder"),
@@ -76,10 +78,13 @@ def test_a_proposal_reads_most_of_a_real_collection(collection: str) -> None:
         for path in sorted(folder.rglob("*"))
         if path.suffix.lower() in (".tif", ".tiff")
     ]
-    text = infer_pattern(names)
-    assert text is not None
-    found = match_paths(compile_pattern(text), names, "")
-    assert len(found.indices) > len(names) / 2
+    proposals = propose_patterns(names)
+    assert proposals
+    for proposal in proposals:
+        found = match_paths(
+            compile_pattern(proposal.pattern), [names[i] for i in proposal.rows], ""
+        )
+        assert len(found.indices) == len(proposal.rows)
 
 
 def test_a_proposal_does_not_depend_on_how_many_there_are() -> None:
@@ -165,3 +170,117 @@ def test_the_error_proposes_a_pattern() -> None:
 
 def test_the_error_for_no_names_is_an_error_too() -> None:
     assert "none of 0 names" in str(no_match_error(compile_pattern("{t:d}.tif"), [], "/d/"))
+
+
+# -- whole proposals -----------------------------------------------------------------------------
+
+WORDS = ("t", "z", "c", "pos", "site", "ch", "time", "frame", "stage", "xy", "Z", "T", "P")
+CHANNELS = ("DAPI", "GFP", "Cy3", "Cy5", "TRITC", "BF")
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> tuple[list[str], list[tuple[int, ...]]]:
+    """Return names made from a pattern and a full grid, and the cell of each."""
+    n = draw(st.integers(1, 4))
+    words = draw(
+        st.permutations(WORDS)
+        .map(lambda w: w[:n])
+        .filter(lambda w: len({x.lower() for x in w}) == n)
+    )
+    separators = draw(st.lists(st.sampled_from(["_", "-", "/", "__", " "]), min_size=n, max_size=n))
+    lead = draw(st.sampled_from(["", "scan_", "exp 1/plate2_", "A-01_", "2020-01-31_run_"]))
+    spelled: list[list[str]] = []
+    for _ in words:
+        start, step = draw(st.integers(0, 30)), draw(st.integers(1, 12))
+        count = draw(st.integers(2, 5))
+        width = draw(st.sampled_from([1, 3, 4]))
+        spelled.append([f"{start + i * step:0{width}d}" for i in range(count)])
+    channels = draw(st.permutations(CHANNELS).map(lambda c: c[:3])) if draw(st.booleans()) else None
+    cells = list(np.ndindex(*[len(texts) for texts in spelled], *([3] if channels else [])))
+    names = []
+    for cell in cells:
+        numbers = zip(words, spelled, separators, cell, strict=False)
+        text = lead + "".join(f"{w}{texts[i]}{sep}" for w, texts, sep, i in numbers)
+        names.append(f"{text}{channels[cell[-1]] if channels else 'raw'}.tif")
+    return names, cells
+
+
+@settings(deadline=None)
+@given(grids())
+def test_names_made_from_a_grid_are_inferred_back(
+    made: tuple[list[str], list[tuple[int, ...]]],
+) -> None:
+    names, cells = made
+    best = propose_patterns(names)[0]
+    assert best.fullness == 1
+    assert sorted(best.rows.tolist()) == list(range(len(names)))
+    found = match_paths(compile_pattern(best.pattern), names, "")
+    codes = np.stack([found.fields[name].codes for name in best.concat_dim], axis=1)
+    truth = np.array(cells)
+    assert sorted(best.sizes.values()) == sorted(truth.max(axis=0) + 1)
+    for axis in truth.T:  # each axis is numbered as it was, whatever its name
+        assert any(is_same_partition(axis, column) for column in codes.T)
+
+
+def is_same_partition(one: np.ndarray, two: np.ndarray) -> bool:
+    return len(set(zip(one.tolist(), two.tolist(), strict=True))) == len(set(one)) == len(set(two))
+
+
+def test_the_names_of_many_files_are_read_once_each_kind() -> None:
+    main = [f"scan_t{t:04d}_z{z:02d}.tif" for t in range(40) for z in range(5)]
+    beside = [f"thumb_t{t:04d}.tif" for t in range(40)] + ["dark.tif"]
+    best, *others = propose_patterns(beside + main)
+    assert best.pattern == "scan_t{t:04d}_z{z:02d}.tif"
+    assert not best.is_sidecar
+    assert others[0].is_sidecar
+
+
+def test_what_others_decide_is_no_axis() -> None:
+    names = [
+        f"t{t:03d}_{488 if c else 560}nm_{t * 250:07d}msec_c{c}.tif"
+        for t in range(6)
+        for c in (0, 1)
+    ]
+    assert set(propose_patterns(names)[0].concat_dim) == {"t", "c"}
+
+
+def test_times_and_guids_are_no_axes_where_numbers_do() -> None:
+    guids = ["D5F8F51A-3E85-4358-AE51-A465AF87386F", "DEF08320-F169-4D37-9B69-B2808D75614E"]
+    names = [f"20200323T1629{31 + t}_t{t}_w{w}{guids[w - 1]}.tif" for t in range(5) for w in (1, 2)]
+    best = propose_patterns(names)[0]
+    assert (set(best.concat_dim), best.fullness) == ({"t", "c"}, 1)
+    found = match_paths(compile_pattern(best.pattern), names, "")
+    assert len(found.fields["time"].keys) == 5
+
+
+def test_a_time_is_the_axis_where_nothing_else_counts() -> None:
+    names = [f"ndvi_2020{month:02d}01.tif" for month in range(1, 13)]
+    best = propose_patterns(names)[0]
+    assert (best.pattern, dict(best.sizes)) == ("ndvi_{time:%Y%m%d}.tif", {"time": 12})
+
+
+def test_two_digits_are_split_only_where_that_fills_a_grid() -> None:
+    glued = [f"run_{i}{j}.tif" for i in range(2) for j in range(2)]
+    assert dict(propose_patterns(glued)[0].sizes) == {"i": 2, "i2": 2}
+    assert dict(propose_patterns([f"run_{i:02d}.tif" for i in range(12)])[0].sizes) == {"i": 12}
+
+
+def test_a_position_that_makes_holes_is_left_out_where_it_costs_few_files() -> None:
+    names = [f"z{z}_c{c}.tif" for z in range(10) for c in (1, 2, 4) if c != 4 or z == 0]
+    best, whole = propose_patterns(names)
+    assert (dict(best.sel), best.fullness) == ({"c": [1, 2]}, 1)
+    assert (whole.n_cells, len(whole.rows)) == (30, 21)
+
+
+def test_one_lost_file_is_a_hole() -> None:
+    names = [f"z{z}_c{c}.tif" for z in range(10) for c in range(5)]
+    names.remove("z3_c2.tif")
+    best = propose_patterns(names)[0]
+    assert (dict(best.sel), best.n_cells, len(best.rows)) == ({}, 50, 49)
+
+
+def test_two_grids_that_are_equally_full_have_one_rank() -> None:
+    names = [f"a{i}_b{j}_k{(i + j) % 4}.tif" for i in range(4) for j in range(4)]
+    one, two, *_ = propose_patterns(names)
+    assert (one.rank, one.weight) == (two.rank, two.weight)
+    assert one.concat_dim != two.concat_dim

@@ -1,0 +1,260 @@
+"""Names cut into parts, and the ways to read the parts that differ from name to name. Pure.
+
+Names of one make have the same separators in the same order. What stands between two separators is
+a column of texts: the same in all names, or one of several readings, such as letters and a number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "Make",
+    "Part",
+    "encode",
+    "group_makes",
+    "literal",
+    "readings_of",
+    "width_of",
+    "without_odd_names",
+]
+
+GUID = "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+_TIMES = {  # times as names write them, longest first, with their format
+    r"(?:19|20)[0-9]{6}T[0-9]{6}": "%Y%m%dT%H%M%S",
+    r"(?:19|20)[0-9]{6}_[0-9]{6}": "%Y%m%d_%H%M%S",
+    r"(?:19|20)[0-9]{6}-[0-9]{6}": "%Y%m%d-%H%M%S",
+    r"(?:19|20)[0-9]{12}": "%Y%m%d%H%M%S",
+    r"(?:19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}": "%Y-%m-%d",
+    r"(?:19|20)[0-9]{6}": "%Y%m%d",
+}
+_SPLIT = re.compile(
+    f"({GUID}|(?<![0-9])(?:{'|'.join(_TIMES)})(?![0-9])|[-_./ ()\\[\\],;=+#@&~!$%'])"
+)
+_FINE = re.compile(r"[0-9]+|[^\W\d_]+|[\W_]")
+_WELL = re.compile(r"[A-P][0-9]{2}|A[A-F][0-9]{2}")
+_LETTER_OF_ROLE = set("CFPTZWS")
+
+Kind = Literal["literal", "int", "text", "time", "any"]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One part of the names of a make: the same in all of them, or a column of texts."""
+
+    kind: Kind
+    """What it holds; ``any`` for a GUID, an identifier or an extension, which number nothing."""
+    texts: tuple[str, ...]
+    """The distinct texts."""
+    codes: NDArray[np.intp]
+    """Index in ``texts`` of the text of each name, shape (n_names,); empty for a literal."""
+    spec: str = ""
+    """Of a time: its format; of an integer: ``n`` digits where another digit may follow."""
+    hint: str = ""
+    """The name that the part asks for, such as ``well``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Make:
+    """Names with the same separators."""
+
+    rows: NDArray[np.intp]
+    """Their positions in the list that was grouped."""
+    columns: tuple[tuple[str, ...], ...]
+    """The text of each name between the separators, and the separators: every second one."""
+
+
+def group_makes(names: Sequence[str]) -> list[Make]:
+    """Return the names by their separators, the largest group first. Pure.
+
+    >>> [make.rows.tolist() for make in group_makes(["t1.tif", "a-b.tif", "t2.tif"])]
+    [[0, 2], [1]]
+    """
+    groups: dict[tuple[str, ...], list[list[str]]] = defaultdict(list)
+    rows: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for row, name in enumerate(names):
+        pieces = _SPLIT.split(name)
+        key = tuple([s if len(s) == 1 else _class_of(s) for s in pieces[1::2]])
+        groups[key].append(pieces)
+        rows[key].append(row)
+    makes = [
+        Make(np.array(rows[key], np.intp), tuple(zip(*pieces, strict=True)))
+        for key, pieces in groups.items()
+    ]
+    return sorted(makes, key=lambda make: -len(make.rows))
+
+
+def _class_of(atom: str) -> str:
+    return "guid" if len(atom) == 36 else re.sub("[0-9]", "0", atom)
+
+
+def encode(column: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
+    """Return the distinct texts of a column in order of appearance, and the index of each. Pure."""
+    numbers: dict[str, int] = {text: i for i, text in enumerate(dict.fromkeys(column))}
+    codes = np.fromiter(map(numbers.__getitem__, column), np.intp, len(column))
+    return tuple(numbers), codes
+
+
+def literal(text: str) -> Part:
+    """Return the part that is the same in all names. Pure."""
+    return Part("literal", (text,), np.empty(0, np.intp))
+
+
+def readings_of(column: Sequence[str], *, is_extension: bool) -> list[tuple[Part, ...]]:
+    """Return the ways to read what stands between two separators, the usual one first. Pure.
+
+    Examples
+    --------
+    >>> [[p.kind for p in parts] for parts in readings_of(["xy1t1", "xy1t2"], is_extension=False)]
+    [['literal', 'literal', 'literal', 'int']]
+    >>> glued = ["00", "01", "10", "11"]
+    >>> [[p.kind for p in parts] for parts in readings_of(glued, is_extension=False)]
+    [['int'], ['int', 'int']]
+    """
+    texts, codes = encode(column)
+    if len(texts) == 1:
+        return [(literal(texts[0]),)]
+    whole = Part("any", texts, codes)
+    if is_extension or all(re.fullmatch(GUID, text) for text in texts):
+        return [(whole,)]
+    if (spec := _time_format(texts)) is not None:
+        return [(Part("time", texts, codes, spec=spec, hint="time"),)]
+    text = Part("text", texts, codes)
+    if all(map(_WELL.fullmatch, texts)) and _are_wells(texts):
+        return [(Part("text", texts, codes, hint="well"),)]
+    if len(set(map(_shape_of, texts))) > 1:
+        return [(whole,), (text,)] if _are_identifiers(texts, len(column)) else [(text,)]
+    pieces = [_FINE.findall(t) for t in texts]
+    fine = _fine_parts(list(zip(*pieces, strict=True)), codes)
+    varying = [part for part in fine if part.kind != "literal"]
+    if len(varying) > 1:
+        return [fine, (text,)]
+    return [fine, *_split_digits(fine)]
+
+
+def _fine_parts(columns: Sequence[Sequence[str]], codes: NDArray[np.intp]) -> tuple[Part, ...]:
+    """Return runs of letters and digits as parts, a well as one."""
+    parts: list[Part] = []
+    i = 0
+    while i < len(columns):
+        column: Sequence[str] = columns[i]
+        hint = ""
+        if i + 1 < len(columns):
+            wells = [a + b for a, b in zip(column, columns[i + 1], strict=True)]
+            if all(map(_WELL.fullmatch, wells)) and _are_wells(wells):
+                column, hint = wells, "well"
+                i += 1
+        parts.append(_fine_part(column, codes, hint))
+        i += 1
+    return tuple(parts)
+
+
+def _fine_part(column: Sequence[str], codes: NDArray[np.intp], hint: str) -> Part:
+    texts, fine = encode(column)
+    if len(texts) == 1:
+        return literal(texts[0])
+    is_number = not hint and all(t.isascii() and t.isdigit() for t in texts)
+    is_number = is_number and len(set(map(int, texts))) == len(texts)
+    return Part("int" if is_number else "text", texts, fine[codes], hint=hint)
+
+
+def _are_wells(texts: Iterable[str]) -> bool:
+    """Return whether texts such as ``B02`` name wells, and do not count under one letter."""
+    letters = {text.rstrip("0123456789") for text in texts}
+    return len(letters) > 1 or not letters <= _LETTER_OF_ROLE
+
+
+def _shape_of(text: str) -> str:
+    """Return where letters and digits stand in a text. Pure.
+
+    >>> _shape_of("xy01t2"), _shape_of("B8A")
+    ('a0a0', 'a0a')
+    """
+    return re.sub("[0-9]+", "0", re.sub(r"[^\W\d_]+", "a", text))
+
+
+def _are_identifiers(texts: Sequence[str], n_names: int) -> bool:
+    """Return whether texts differ from name to name and number nothing, as parts of hashes do."""
+    return (
+        len(texts) == n_names > 2
+        and len({len(text) for text in texts}) == 1
+        and all(re.fullmatch("[0-9A-F]{4,}|[0-9a-f]{4,}", text) for text in texts)
+    )
+
+
+def without_odd_names(make: Make) -> list[Make]:
+    """Return the make without the few names that have other words where most count. Pure.
+
+    >>> names = ["t1.tif", "t2.tif", "notes.tif", "t3.tif"]
+    >>> [make.rows.tolist() for make in without_odd_names(group_makes(names)[0])]
+    [[0, 1, 3], [2]]
+    """
+    for column in make.columns:
+        texts, codes = encode(column)
+        shapes = [_shape_of(text) for text in texts]
+        most = max(set(shapes), key=lambda shape: (shapes.count(shape), shape))
+        usual = [text for text, shape in zip(texts, shapes, strict=True) if shape == most]
+        letters = re.match(r"[^\W\d_]*", usual[0])
+        start = letters[0] if letters else ""
+        odd = [not text.startswith(start) and not text[:1].isdigit() for text in texts]
+        is_counted = "0" in most and all(text.startswith(start) for text in usual)
+        if is_counted and len(usual) > 2 and 0 < 3 * sum(odd) <= len(texts):
+            is_odd = np.array(odd)[codes]
+            return [_take(make, np.flatnonzero(~is_odd)), _take(make, np.flatnonzero(is_odd))]
+    return [make]
+
+
+def _take(make: Make, places: NDArray[np.intp]) -> Make:
+    columns = tuple(tuple(column[i] for i in places.tolist()) for column in make.columns)
+    return Make(make.rows[places], columns)
+
+
+def _time_format(texts: Sequence[str]) -> str | None:
+    for regex, spec in _TIMES.items():
+        if re.fullmatch(regex, texts[0]):
+            try:
+                for text in texts:
+                    datetime.strptime(text, spec)
+            except ValueError:
+                return None
+            return spec
+    return None
+
+
+def width_of(texts: Sequence[str]) -> int | None:
+    """Return the number of characters of each text, None where they differ. Pure."""
+    widths = {len(text) for text in texts}
+    return widths.pop() if len(widths) == 1 else None
+
+
+def _split_digits(parts: tuple[Part, ...]) -> list[tuple[Part, ...]]:
+    """Return readings of one number of fixed width as two: pair and frame in ``2image_01``."""
+    at = next((i for i, part in enumerate(parts) if part.kind == "int"), None)
+    if at is None:
+        return []
+    part = parts[at]
+    width = width_of(part.texts)
+    numbers = sorted(map(int, part.texts))
+    is_regular = len(set(np.diff(numbers).tolist())) < 2
+    if width is None or not 2 <= width <= 8 or is_regular or len(numbers) < 4:
+        return []
+    found = []
+    for k in range(1, width):
+        halves = [
+            _fine_part([t[cut] for t in part.texts], part.codes, "")
+            for cut in (slice(k), slice(k, None))
+        ]
+        if all(half.kind == "int" for half in halves):
+            found.append((*parts[:at], *halves, *parts[at + 1 :]))
+    return found
