@@ -11,6 +11,7 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from intake_tiffstack.collection.suggest import Suggestion, Suggestions, suggest
     from intake_tiffstack.driver import TiffStackSource, TiffStackZarrSource
     from intake_tiffstack.driver.add_to_catalog import add_to_catalog
     from intake_tiffstack.errors import TiffStackError, TiffStackWarning
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __version__ = _version("intake-tiffstack")
 
 __all__ = [
+    "Suggestion",
+    "Suggestions",
     "TiffStack",
     "TiffStackError",
     "TiffStackSource",
@@ -26,9 +29,12 @@ __all__ = [
     "TiffStackZarrSource",
     "add_to_catalog",
     "open_stack",
+    "suggest",
 ]
 
 _HOMES = {
+    "Suggestion": "collection.suggest",
+    "Suggestions": "collection.suggest",
     "TiffStack": "stack",
     "TiffStackError": "errors",
     "TiffStackSource": "driver",
@@ -36,6 +42,7 @@ _HOMES = {
     "TiffStackZarrSource": "driver",
     "add_to_catalog": "driver.add_to_catalog",
     "open_stack": "stack",
+    "suggest": "collection.suggest",
 }
 
 

@@ -219,9 +219,10 @@ class Options:
     )
     storage_options: _Mapping = _option("dict", "passed to fsspec", default={})
     pattern: str | None = _option(
-        "format string, regex with named groups, preset name, None",
-        "parses each path into fields; None: files along the one dim that `concat_dim` names, else "
-        "along `file`; a list in its own order, a folder or glob in natural order",
+        "format string, regex with named groups, preset name, `infer`, None",
+        "parses each path into fields; `infer` takes and prints the best of `suggest()`; None: "
+        "files along the one dim that `concat_dim` names, else along `file`; a list in its own "
+        "order, a folder or glob in natural order",
         default=None,
     )
     concat_dim: _Names | None = _option(

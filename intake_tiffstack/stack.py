@@ -26,7 +26,8 @@ from intake_tiffstack.collection.report import (
     summarize,
     tabulate_files,
 )
-from intake_tiffstack.errors import FilesNotFoundError, LayoutError, OptionError
+from intake_tiffstack.collection.suggest import INFER, infer_options
+from intake_tiffstack.errors import FilesNotFoundError, LayoutError, OptionError, warn
 from intake_tiffstack.export.options import (
     OPTIONS,
     OmeZarrExportOptions,
@@ -104,6 +105,7 @@ class TiffStack:
         self.options = options
         self._collection: Collection | None = None
         self._failed: Examination | None = None  # of an opening that failed, for a report
+        self._is_hinted = False
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -133,10 +135,32 @@ class TiffStack:
                 self._collection = self._open()
             return self._collection
 
+    def settle(self) -> Options:
+        """Return the options with the pattern that ``pattern="infer"`` stands for; see ``suggest``.
+
+        The first call lists the files and prints what it takes; the options stay as they are then.
+
+        Raises
+        ------
+        PatternError
+            If names give no pattern, or two that are equally good.
+        """
+        with self._lock:
+            return self._settle()
+
+    def _settle(self) -> Options:
+        if self.options.pattern == INFER:
+            self.options, taken = infer_options(self.options)
+            print(f"pattern='infer' takes {taken}")
+        return self.options
+
     def _open(self) -> Collection:
+        self._settle()
         examination = Examination(self.options)
         try:
-            return open_collection(examination)
+            opened = open_collection(examination)
+            self._hint(examination)
+            return opened
         except FilesNotFoundError as exc:
             url = first_relative(self.options.urlpath)
             if url is None:
@@ -149,6 +173,18 @@ class TiffStack:
         except (LayoutError, OSError):
             self._failed = examination
             raise
+
+    def _hint(self, examination: Examination) -> None:
+        """Warn once if nothing says how to read names that form a grid."""
+        proposal = None if self._is_hinted else examination.proposal
+        if proposal is not None:
+            sizes = " x ".join(f"{n} {name}" for name, n in proposal.sizes.items())
+            warn(
+                f"{len(examination.found.files):,} files stand in one row along 'file', but their "
+                f"names form a grid, {sizes}: add\n  {proposal.to_python()}\n"
+                "or pattern='infer'; concat_dim='file' keeps the row"
+            )
+        self._is_hinted = True
 
     def relist(self) -> None:
         """Discard the listing; the next use lists the files again."""

@@ -326,7 +326,10 @@ def test_the_value_of_a_template_may_be_given_in_the_call_alone(scans, tmp_path)
 
 
 def test_a_whole_urlpath_may_be_given_in_the_call_alone(scans, tmp_path):
-    source = open_entry(tmp_path, '    args: {urlpath: "{{ where }}", level: "{{ level_of }}"}')
+    source = open_entry(
+        tmp_path,
+        '    args: {urlpath: "{{ where }}", level: "{{ level_of }}", concat_dim: file}',
+    )
     with pytest.raises(EntryError, match="'level_of'"):
         source.to_dask()
     assert source(where=f"{tmp_path}/raw/S1", level_of=0).to_dask().shape == (6, 4, 5)
@@ -409,7 +412,9 @@ def test_an_environment_variable_that_is_not_set_is_named(scans, tmp_path, monke
 def test_a_default_stands_for_an_environment_variable(scans, tmp_path, monkeypatch, where):
     monkeypatch.delenv("NO_SUCH_PLACE", raising=False)
     where = where.replace("FOLDER", repr(str(tmp_path / "raw/S1")))
-    source = open_entry(tmp_path, f'    args: {{urlpath: "{{{{ {where} }}}}/*.tif"}}')
+    source = open_entry(
+        tmp_path, f'    args: {{urlpath: "{{{{ {where} }}}}/*.tif", concat_dim: file}}'
+    )
     assert source.to_dask().shape == (6, 4, 5)
 
 
@@ -595,6 +600,7 @@ def test_yaml_keeps_the_folder_within_a_longer_expression(scans, tmp_path, tmp_p
     parameters: {folder: {description: s, type: str, default: ""}}
     args:
       urlpath: "{{ folder or CATALOG_DIR ~ '/raw/S1' }}/*.tif"
+      concat_dim: file
 """,
     )
     path = tmp_path_factory.mktemp("elsewhere") / "again.yml"
@@ -920,7 +926,9 @@ def test_a_persisted_copy_gets_the_metadata_of_the_entry_that_opens_it(
 
 
 def test_metadata_that_cannot_be_stored_are_named(scans, tmp_path):
-    source = TiffStackSource(f"{tmp_path}/raw/S1/*.tif", metadata={"gain": float("nan")})
+    source = TiffStackSource(
+        f"{tmp_path}/raw/S1/*.tif", concat_dim="file", metadata={"gain": float("nan")}
+    )
     with pytest.raises(OptionError, match=r"attrs\['gain'\] cannot be stored as JSON"):
         source.export(str(tmp_path / "c.zarr"))
 

@@ -32,7 +32,8 @@ from intake_tiffstack.listing.list_files import list_files
 from intake_tiffstack.listing.not_found import folders_below
 from intake_tiffstack.listing.url_list import has_tiff_suffix
 from intake_tiffstack.pattern.infer import no_match_error
-from intake_tiffstack.pattern.matching import compile_pattern, match_paths
+from intake_tiffstack.pattern.matching import compile_pattern, match_paths, parts_below
+from intake_tiffstack.pattern.propose import propose_patterns
 from intake_tiffstack.progress import reported
 from intake_tiffstack.reading.reader import CollectionReader
 from intake_tiffstack.redact import hide_in_text
@@ -47,7 +48,11 @@ if TYPE_CHECKING:
     from intake_tiffstack.listing.list_files import Listing
     from intake_tiffstack.options import Options
     from intake_tiffstack.pattern.matching import Matches, Pattern
+    from intake_tiffstack.pattern.propose import Proposal
     from intake_tiffstack.storage.files import FileTable
+
+_MAX_NAMES = 1_000
+"""Names that are looked at for a hint: 10 ms."""
 
 __all__ = ["Examination", "find_files", "reader_of", "take_listing", "template_row"]
 
@@ -87,6 +92,21 @@ class Examination:
     def folders_below(self) -> tuple[str, ...]:
         """Folders with TIFFs below a folder that the urlpath names; they take no part."""
         return folders_below(self.options.urlpath)
+
+    @cached_property
+    def proposal(self) -> Proposal | None:
+        """The grid that names form where nothing says how to read them, None for none.
+
+        The first names stand for all of many, since opening must not take longer for a hint.
+        """
+        found, options = self.found, self.options
+        is_asked = isinstance(options.urlpath, str) and options.concat_dim is None
+        if found.pattern is not None or found.is_single or not is_asked:
+            return None
+        names = parts_below(found.paths[:_MAX_NAMES], self.listing.root)
+        best = next(iter(propose_patterns(names)), None)
+        is_grid = best is not None and sum(n > 1 for n in best.sizes.values()) > 1
+        return best if is_grid and best is not None and 2 * len(best.rows) > len(names) else None
 
     def complete(self) -> Self:
         """Do all steps that are possible, and collect the problems.

@@ -93,6 +93,13 @@ class Report:
             "files": list(self.files()),
             "strays": list(found.strays),
             "pattern": None if found.pattern is None else found.pattern.text,
+            "proposal": None
+            if examination.proposal is None
+            else {
+                "pattern": examination.proposal.pattern,
+                "concat_dim": list(examination.proposal.concat_dim),
+                "sizes": dict(examination.proposal.sizes),
+            },
             "fields": [] if found.pattern is None else [f.name for f in found.pattern.fields],
             "dims": [] if layout is None else describe_dims(layout),
             "shape": None if layout is None else list(layout.shape),
@@ -146,6 +153,8 @@ class Report:
         if found.pattern is not None:
             names = ", ".join(f"{f.name} ({f.kind})" for f in found.pattern.fields)
             yield "pattern", f"{found.pattern.text}: {names}"
+        if (proposal := examination.proposal) is not None:
+            yield "pattern", f"none; the names form a grid: {proposal.to_python()}"
         if layout is not None:
             size = int(np.prod(layout.shape, dtype=object)) * layout.dtype.itemsize
             sizes = " x ".join(f"{n} {d}" for d, n in zip(layout.names, layout.shape, strict=True))

@@ -30,7 +30,13 @@ if TYPE_CHECKING:
 
     from intake_tiffstack.layout.model import Grid
 
-__all__ = ["Suggestion", "Suggestions", "explain_none", "infer_options", "suggest"]
+__all__ = ["INFER", "Suggestion", "Suggestions", "explain_none", "infer_options", "suggest"]
+
+INFER = "infer"
+"""The pattern that stands for the best suggestion."""
+
+INFERRED = ("urlpath", "pattern", "concat_dim", "sel", "exclude", "file_dims", "unmatched")
+"""Options that a suggestion gives."""
 
 _PAGE_DIMS = (("z", Role.Z), ("t", Role.TIME), ("c", Role.CHANNEL))
 """What pages without a label are, the likeliest first."""
@@ -245,8 +251,9 @@ def _options_of(
 ) -> dict[str, Any]:
     """Return the options of a proposal: where its files lie, and what else lies there. Pure."""
     options = {**given, "pattern": proposal.pattern, "concat_dim": list(proposal.concat_dim)}
-    members = [names[row] for row in proposal.rows.tolist()]
+    members = [names[row] for row in np.append(proposal.rows, proposal.unselected).tolist()]
     is_inside = np.ones(len(names), bool)
+    only: str | None = None
     if folder is not None:
         folders = {name.rpartition("/")[0] for name in members}
         only = folders.pop() if len(folders) == 1 else None
@@ -262,7 +269,11 @@ def _options_of(
     is_inside[proposal.rows] = is_inside[proposal.unselected] = False
     strays = [names[row] for row in np.flatnonzero(is_inside).tolist()]
     if strays:
-        globs = exclude_globs(strays, members)
+        start = f"{only}/" if only else ""  # what the urlpath contains already
+        globs = exclude_globs(
+            [name.removeprefix(start) for name in strays],
+            [name.removeprefix(start) for name in members],
+        )
         if globs is None:
             options["unmatched"] = "ignore"
         else:
@@ -374,13 +385,12 @@ def infer_options(options: Options) -> tuple[Options, Suggestion]:
     )
     best = found.best
     if best is None:
-        raise PatternError(f"pattern='infer' picks none of these:\n{found}", pattern="infer")
+        raise PatternError(f"pattern='infer' picks none of these:\n{found}", pattern=INFER)
     defaults = Options.parse({"urlpath": "-"})
     parsed = Options.parse(best.options)
-    names = ("urlpath", "pattern", "concat_dim", "sel", "exclude", "file_dims", "unmatched")
     taken = {
         name: getattr(parsed, name)
-        for name in names
+        for name in INFERRED
         if name in ("urlpath", "pattern", "exclude")
         or getattr(options, name) == getattr(defaults, name)
     }

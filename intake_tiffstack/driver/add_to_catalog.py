@@ -18,6 +18,7 @@ from ruamel.yaml.error import CommentMark, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from ruamel.yaml.tokens import CommentToken
 
+from intake_tiffstack.collection.suggest import Suggestion
 from intake_tiffstack.driver import TiffStackSource
 from intake_tiffstack.errors import EntryError, OptionError
 from intake_tiffstack.options import Options
@@ -35,7 +36,7 @@ _LIST_BELOW_KEY = re.compile(r"^( *)[^\s#].*:[ \t]*(?:#.*)?\n\1( *)- ", re.MULTI
 
 
 def add_to_catalog(
-    source: DataSource | TiffStack,
+    source: DataSource | TiffStack | Suggestion,
     catalog: str | os.PathLike[str],
     name: str,
     *,
@@ -51,8 +52,9 @@ def add_to_catalog(
 
     Parameters
     ----------
-    source : DataSource or TiffStack
-        A source, or the result of :func:`~intake_tiffstack.open_stack`. The entry is what
+    source : DataSource, TiffStack or Suggestion
+        A source, the result of :func:`~intake_tiffstack.open_stack`, or
+        one of :func:`~intake_tiffstack.suggest`. The entry is what
         ``source.yaml()`` returns, which contains no secret. A path below the folder of the catalog
         is written with ``{{ CATALOG_DIR }}``, so that both can move together.
     catalog : str or os.PathLike
@@ -111,14 +113,18 @@ def _as_source(options: Options) -> TiffStackSource:
     return TiffStackSource(**{k: v for k, v in given.items() if v != getattr(defaults, k)})
 
 
-def _spell_source(source: DataSource | TiffStack, folder: str | None) -> dict[str, Any]:
+def _spell_source(
+    source: DataSource | TiffStack | Suggestion, folder: str | None
+) -> dict[str, Any]:
     """Return the entry of *source*, with paths relative to *folder* unless that is None."""
+    if isinstance(source, Suggestion):
+        source = _as_source(Options.parse(source.options))
     if isinstance(source, TiffStack):
-        source = _as_source(source.options)
+        source = _as_source(source.settle())
     if not isinstance(source, DataSource):
         raise OptionError(
-            "source must be a source of Intake, or what open_stack() or export() returned, but got "
-            f"{source!r:.80}"
+            "source must be a source of Intake, or what suggest(), open_stack() or export() "
+            f"returned, but got {source!r:.80}"
         )
     (spelled,) = yaml.safe_load(source.yaml())["sources"].values()
     entry = {key: value for key, value in spelled.items() if value not in (None, "", {})}

@@ -24,8 +24,10 @@ from dask.base import tokenize
 
 from intake_tiffstack.collection.metadata_keys import complete_metadata
 from intake_tiffstack.collection.report import FROM_FILES
+from intake_tiffstack.collection.suggest import INFER, INFERRED
 from intake_tiffstack.copies.open_zarr import ZarrCopy
 from intake_tiffstack.driver.base import ArraySource
+from intake_tiffstack.driver.entries import absolute_urlpath
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.export.formats import open_copy
 from intake_tiffstack.export.options import (
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from ome_types import OME
 
     from intake_tiffstack.collection.report import Report
+    from intake_tiffstack.options import Options
 
 __all__ = ["TiffStackSource", "TiffStackZarrSource"]
 
@@ -114,6 +117,21 @@ class TiffStackSource(ArraySource):
         if self._files is None:
             self._files = TiffStack(self.options)
         return self._files
+
+    def _settled(self) -> Options:
+        """Return the options with an explicit pattern; lists the files where it is inferred."""
+        return self.stack.settle() if self.options.pattern == INFER else self.options
+
+    def _yaml(self) -> dict[str, Any]:
+        """Return the entry; its pattern is explicit, so that it means the same tomorrow."""
+        spelled = super()._yaml()
+        arguments = spelled["sources"][self.name]["args"]
+        if arguments.get("pattern") == INFER:
+            taken = self._settled()
+            for name in INFERRED:
+                if (value := getattr(taken, name)) != getattr(self.options, name):
+                    arguments[name] = absolute_urlpath(value) if name == "urlpath" else value
+        return spelled
 
     def _choose(self) -> TiffStack:
         """Return the collection to read now: its persisted copy or its files."""
@@ -284,12 +302,12 @@ class TiffStackSource(ArraySource):
         StorageError
             If the store refuses, or the copy exceeds ``persist_limit`` in the default store.
         """
-        persist_collection(self.options, ttl=ttl, **options)
+        persist_collection(self._settled(), ttl=ttl, **options)
         return self.get_persisted()
 
     def repersist(self, **options: Unpack[PersistOptions]) -> Self:
         """Write the copy again, as before except for *options*; see :meth:`persist`."""
-        persist_again(self.options, **options)
+        persist_again(self._settled(), **options)
         return self.get_persisted()
 
     def get_persisted(self) -> Self:
@@ -302,7 +320,7 @@ class TiffStackSource(ArraySource):
         """
         copies = self._copies()
         if copies.current() is None:
-            raise none_persisted(self.options, copies)
+            raise none_persisted(self._settled(), copies)
         return self.configure_new(persist_mode="always")
 
     @property
@@ -321,7 +339,7 @@ class TiffStackSource(ArraySource):
 
     def _copies(self) -> CollectionCopies:
         """Return the place of the copy in the store, written or not."""
-        return CollectionCopies.of(pixel_key(self.options))
+        return CollectionCopies.of(pixel_key(self._settled()))
 
 
 show_options(TiffStackSource.export, *OPTIONS.values())

@@ -66,7 +66,7 @@ class Pattern:
         raise PatternError(
             f"pattern '{self.text}' names no field{hint}\n"
             "Write {t:d}, or (?P<t>[0-9]+) in a regex, for a part that differs from file to file, "
-            f"or take a preset: {', '.join(PRESETS)}.",
+            f"or take a preset: {', '.join(PRESETS)}. pattern='infer' proposes one from the names.",
             pattern=self.text,
         )
 

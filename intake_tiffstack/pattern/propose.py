@@ -99,6 +99,10 @@ class Proposal:
         """Part of the cells that has a file, 0 to 1."""
         return len(self.rows) / self.n_cells
 
+    def to_python(self) -> str:
+        """Return the options as written in a call."""
+        return f"pattern={self.pattern!r}, concat_dim={list(self.concat_dim)!r}"
+
     @cached_property
     def rank(self) -> tuple[float, ...]:
         """What proposals are sorted by, best first: many files on a full grid."""
