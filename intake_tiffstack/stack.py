@@ -482,13 +482,11 @@ class TiffStack:
                 "not be read; leave such files out with `exclude` or `sel`"
             )
         check_options(OPTIONS[format], options, function="export()")
-        named = self.to_xarray(chunks=None)
+        coords = self.collection.known.coords
         known = {k: v for k, v in self.metadata.items() if v and k not in _OF_THE_ARRAY}
         given = {
             "dims": self.dims,
-            "coords": {
-                str(k): (tuple(map(str, c.dims)), c.values) for k, c in named.coords.items()
-            },
+            "coords": {name: (coord.dims, coord.values) for name, coord in coords.items()},
             "attrs": {**known, "source": mask_secrets(self.options.urlpath), **(attrs or {})},
             "granule": self.collection.granule,
             "present": self.collection.layout.present(),

@@ -13,7 +13,7 @@ from intake_tiffstack.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["OtherSeries", "Structure", "rename_dims"]
+__all__ = ["OtherSeries", "Structure", "canonical_dtype", "rename_dims"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,18 @@ class Structure:
     def describe(self) -> str:
         """Return shape, dtype and dims as one short text."""
         return f"{'x'.join(map(str, self.shape))} {self.dtype} ({' '.join(self.dims)})"
+
+
+def canonical_dtype(dtype: Any) -> np.dtype[Any]:
+    """Return a dtype in native byte order, by the one code that Zarr knows of each type. Pure.
+
+    NumPy has several for 64-bit integers, and tifffile's is not the one that it makes itself.
+
+    >>> canonical_dtype("q").char == np.dtype("int64").char, canonical_dtype(">u2").isnative
+    (True, True)
+    """
+    native: np.dtype[Any] = np.dtype(np.dtype(dtype).newbyteorder("=").str)
+    return native
 
 
 def rename_dims(structure: Structure, file_dims: Sequence[Any], url: str) -> Structure:

@@ -25,6 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("header", "device"),
     ("reading",),
     ("arrays",),
+    ("labelled",),
     ("collection", "copies"),
     ("references",),
     ("export",),

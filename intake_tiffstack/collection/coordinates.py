@@ -20,6 +20,7 @@ from intake_tiffstack.collection.channels import (
 )
 from intake_tiffstack.dims import Role
 from intake_tiffstack.errors import warn
+from intake_tiffstack.labelled.positions import regular_positions
 from intake_tiffstack.layout.lookup import dim_of_role, index_of
 from intake_tiffstack.metadata.units import METRES, SECONDS
 from intake_tiffstack.to_json import to_json
@@ -120,7 +121,7 @@ def coordinate_to_json(coord: Coordinate) -> dict[str, Any]:
 
 def _physical(dim: Dim, known: Calibration) -> Coordinate:
     start = known.translation.get(dim.name, 0.0)
-    values = start + np.arange(dim.size) * known.scale[dim.name]
+    values = regular_positions(start, known.scale[dim.name], dim.size)
     source = known.provenance[f"scale.{dim.name}"]
     return Coordinate((dim.name,), values, source, known.units.get(dim.name))
 
@@ -218,9 +219,10 @@ def _counted(
     own = known.units.get(dim.name, "")
     if dim.name not in known.scale or own not in factors:
         return None
-    physical = _physical(dim, known)
     factor = factors[own] / factors[unit]
-    return replace(physical, values=physical.values * factor, unit=unit)
+    start, step = known.translation.get(dim.name, 0.0), known.scale[dim.name]
+    values = regular_positions(start * factor, step * factor, dim.size)
+    return replace(_physical(dim, known), values=values, unit=unit)
 
 
 def _along(

@@ -24,6 +24,7 @@ from intake_tiffstack.copies.open_zarr import (
 )
 from intake_tiffstack.copies.zarr_store import open_zarr_store
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
+from intake_tiffstack.labelled.positions import regular_positions
 from intake_tiffstack.metadata.units import unit_name
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.folder import Folder
@@ -229,7 +230,8 @@ def _label(
         translation[dim] = start - (translation[dim] - origin[dim])
         scale[dim] = -scale[dim]
     coords: dict[str, Any] = {
-        dim: ((dim,), translation[dim] + np.arange(sizes[dim]) * scale[dim]) for dim in is_known
+        dim: ((dim,), regular_positions(translation[dim], scale[dim], sizes[dim]))
+        for dim in is_known
     }
     stored = decode_coords(attributes.get(OWN_KEY), folder.url)
     coords |= {name: coord for name, coord in stored.items() if kept.issuperset(coord[0])}

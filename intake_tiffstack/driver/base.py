@@ -28,6 +28,7 @@ from intake_tiffstack.driver.entries import (
     warn_of_relative,
 )
 from intake_tiffstack.errors import OptionError
+from intake_tiffstack.labelled.attributes import NOT_ATTRIBUTES
 from intake_tiffstack.metadata.model import CHANNEL_KEYS
 from intake_tiffstack.options import Options
 from intake_tiffstack.redact import mask_secrets
@@ -169,8 +170,6 @@ class ArraySource(DataSource):  # type: ignore[misc]
 
     def _own_attributes(self) -> dict[str, Any]:
         """Return the entry's metadata that belong in ``attrs`` and in copies."""
-        from intake_tiffstack.collection.to_xarray import NOT_ATTRIBUTES
-
         left_out = NOT_ATTRIBUTES | _OF_THE_PIXELS | {"catalog_dir"}
         return dict(_to_yaml({k: v for k, v in self._given_metadata.items() if k not in left_out}))
 

@@ -38,6 +38,7 @@ from intake_tiffstack.export.options import (
     ZarrExportOptions,
     show_options,
 )
+from intake_tiffstack.labelled.attributes import decode_attrs, encode_attrs
 from intake_tiffstack.options import (
     OptionKeywords,
     UrlPath,
@@ -164,7 +165,8 @@ class TiffStackSource(ArraySource):
             ``"option"`` wraps :meth:`to_dask`; None is lazy without dask.
         """
         self.to_dask()
-        named = self._used().to_xarray(chunks).assign_attrs(self._own_attributes())
+        named = self._used().to_xarray(chunks)
+        named.attrs = encode_attrs(decode_attrs(named.attrs) | self._own_attributes())
         return named.rename(self.name if self._entry is not None else None)
 
     def _discovered(self) -> dict[str, Any]:
@@ -460,25 +462,13 @@ class TiffStackZarrSource(ArraySource):
 
     def to_xarray(self) -> xr.DataArray:
         """Return the lazy array with its dims, coordinates and attributes."""
+        from intake_tiffstack.labelled.dataarray import label_array
+
         self._load_metadata()
-        import xarray as xr
-
-        from intake_tiffstack.collection.to_xarray import NOT_ATTRIBUTES
-
-        units = self.copy.attrs.get("coord_units") or {}
-        coords = {
-            name: (list(dims), values, {"units": units[name]} if name in units else {})
-            for name, (dims, values) in self.copy.coords.items()
-        }
-        return xr.DataArray(
-            xr.Variable(self.copy.dims, self._array()),  # a bare dask array would name the result
-            coords=coords,
-            attrs={
-                **{k: v for k, v in self.copy.attrs.items() if k not in NOT_ATTRIBUTES},
-                **self._own_attributes(),
-            },
-            name=None if self._entry is None else self.name,
-        )
+        copy = self.copy
+        metadata = {**copy.attrs, **self._own_attributes()}
+        named = label_array(self._array(), copy.dims, copy.coords, metadata)
+        return named.rename(None if self._entry is None else self.name)
 
     def _discovered(self) -> dict[str, Any]:
         copy = self.copy

@@ -22,6 +22,7 @@ from intake_tiffstack.export.compressors import resolve_compressor
 from intake_tiffstack.export.encoding import find_encoder
 from intake_tiffstack.storage.folder import Folder, write_file
 from intake_tiffstack.storage.urls import is_local
+from intake_tiffstack.structure import canonical_dtype
 
 __all__ = ["PlannedArray", "Slices", "plan_array"]
 
@@ -184,7 +185,7 @@ def plan_array(
         made = zarr.create_array(
             MemoryStore(stored),
             shape=tuple(shape),
-            dtype=dtype.newbyteorder("="),
+            dtype=canonical_dtype(dtype),
             chunks=tuple(chunks),
             shards=None if shards is None else tuple(shards),
             compressors=codec,

@@ -12,6 +12,7 @@ from intake_tiffstack.codecs import Codec, find_codec
 from intake_tiffstack.errors import UnreadableFileError, UnsupportedFileError
 from intake_tiffstack.header.direct import DirectDecoder, find_direct_decoder
 from intake_tiffstack.header.tiff_file import FILE_FAULTS, advice_for, short_text
+from intake_tiffstack.structure import canonical_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -279,7 +280,7 @@ def locate_frames(
     is_jpeg = find_codec(int(keyframe.compression)).needs_jpeg_tables
     return SegmentedFrames(
         shape=tuple(int(n) for n in keyframe.shaped),  # type: ignore[arg-type]
-        dtype=np.dtype(keyframe.dtype).newbyteorder("="),
+        dtype=canonical_dtype(keyframe.dtype),
         segment=_segment_extent(keyframe),
         offsets=offsets,
         counts=counts,

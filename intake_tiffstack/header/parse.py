@@ -48,7 +48,7 @@ from intake_tiffstack.header.tiff_file import (
 )
 from intake_tiffstack.metadata.reader import OpenImage
 from intake_tiffstack.storage.urls import is_local
-from intake_tiffstack.structure import Structure
+from intake_tiffstack.structure import Structure, canonical_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -263,7 +263,7 @@ def _locate(
     one = frames.parts[0] if isinstance(frames, JoinedFrames) else frames
     structure = Structure(
         shape=shape,
-        dtype=np.dtype(first.dtype).newbyteorder("="),
+        dtype=canonical_dtype(first.dtype),
         dims=dims,
         page_ndim=page_ndim,
         segment_shape=page_shape if isinstance(one, RawFrames) else one.segment_shape(page_shape),

@@ -1,0 +1,1 @@
+"""Pixels with dims, coordinates and attributes as xarray and the CF conventions have them."""
