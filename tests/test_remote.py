@@ -38,7 +38,7 @@ from intake_tiffstack.errors import (
     UnreadableFileError,
 )
 from intake_tiffstack.listing.list_files import list_files, stat_file
-from intake_tiffstack.storage import attempts, filesystem, s3, store
+from intake_tiffstack.storage import attempts, filesystem, obstore_s3, s3, store
 from intake_tiffstack.storage import remote_ranges as remote
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.ranges import open_bytes
@@ -131,7 +131,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder]:
     """Return an empty folder on the kind of store that the test names."""
     kind: str = request.param
     with ExitStack() as stack:
-        if kind.endswith("s3"):
+        if kind == "s3 without obstore":
+            monkeypatch = request.getfixturevalue("monkeypatch")
+            monkeypatch.setattr(obstore_s3, "_store_class", lambda: None)
+            yield _s3_place(request.getfixturevalue("s3_server"), tmp_path)
+        elif kind.endswith("s3"):
             server = request.getfixturevalue("s3_server")
             yield _s3_place(server, tmp_path, kind.removesuffix("s3"))
         elif kind == "http":
@@ -153,12 +157,13 @@ STORES = [
     "http without etags",
     "simplecache::http",
     "s3",
+    "s3 without obstore",
     "simplecache::s3",
 ]
 every_store = pytest.mark.parametrize("place", STORES, indirect=True)
-on_s3 = pytest.mark.parametrize("place", ["s3"], indirect=True)
+on_s3 = pytest.mark.parametrize("place", ["s3", "s3 without obstore"], indirect=True)
 on_http = pytest.mark.parametrize("place", ["http"], indirect=True)
-on_both = pytest.mark.parametrize("place", ["s3", "http"], indirect=True)
+on_both = pytest.mark.parametrize("place", ["s3", "s3 without obstore", "http"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -718,6 +723,94 @@ def test_version_of_an_object_is_read_as_such(place: Folder) -> None:
     place.put({"b.tif": CONTENT[::-1]})
     file = place.listed(f"b.tif?versionId={version}")
     assert read(file, place.storage_options, (5, 10)) == [CONTENT[5:15]]
+
+
+@pytest.fixture
+def by_obstore(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the keys that are read through obstore from now on."""
+    obstore = pytest.importorskip("obstore")
+    keys: list[str] = []
+    plain = obstore.get_async
+
+    def counting(store: Any, key: str, **options: Any) -> Any:
+        keys.append(key)
+        return plain(store, key, **options)
+
+    monkeypatch.setattr(obstore, "get_async", counting)
+    return keys
+
+
+S3_PLACE = pytest.mark.parametrize("place", ["s3"], indirect=True)
+
+
+@S3_PLACE
+def test_obstore_reads_any_key_or_leaves_it_to_s3fs(place: Folder, by_obstore: list[str]) -> None:
+    names = ["a b+c%20[1].tif", "ü/é.tif", "x//y.tif", "?q#h&=.tif", "..tif", "~'(!)*.tif"]
+    place.put({name: CONTENT[n:] for n, name in enumerate(names)})
+    for n, name in enumerate(names):
+        if "?" in name:  # s3fs reads a version from it
+            continue
+        file = place.listed(name)
+        assert read(file, place.storage_options, (5, 10)) == [CONTENT[n:][5:15]], name
+    assert len(by_obstore) >= 4
+
+
+@S3_PLACE
+@pytest.mark.parametrize(
+    ("options", "is_used"),
+    [
+        ({}, True),
+        ({"client_kwargs": {"region_name": "us-east-1"}}, True),
+        ({"config_kwargs": {"signature_version": "s3v4"}}, False),
+        ({"requester_pays": True}, False),
+        ({"s3_additional_kwargs": {"RequestPayer": "requester"}}, False),
+    ],
+    ids=str,
+)
+def test_obstore_is_used_where_it_knows_all_options(
+    place: Folder, by_obstore: list[str], options: dict[str, Any], is_used: bool
+) -> None:
+    place.put({"a.tif": CONTENT})
+    file = place.listed("a.tif")
+    assert read(file, {**place.storage_options, **options}, (5, 10)) == [CONTENT[5:15]]
+    assert bool(by_obstore) == is_used
+
+
+@S3_PLACE
+def test_credentials_of_the_environment_serve_obstore_too(
+    place: Folder, by_obstore: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.put({"a.tif": CONTENT})
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    options = {"endpoint_url": place.storage_options["endpoint_url"]}
+    file = stat_file(place.url("a.tif"), options)
+    assert read(file, options, (5, 10)) == [CONTENT[5:15]]
+    assert len(by_obstore) == 1
+
+
+@S3_PLACE
+def test_long_body_comes_in_pieces_and_may_break_off(place: Folder, by_obstore: list[str]) -> None:
+    content = np.random.default_rng(1).bytes(5 * 2**20)
+    place.put({"a.tif": content})
+    file = place.listed("a.tif")
+    assert read(file, place.storage_options, (7, 4 * 2**20)) == [content[7 : 7 + 4 * 2**20]]
+    assert by_obstore
+
+
+@S3_PLACE
+def test_bucket_that_obstore_is_sent_away_from_is_read_by_s3fs(
+    place: Folder, by_obstore: list[str]
+) -> None:
+    place.put({"a.tif": CONTENT})
+    file = place.listed("a.tif")
+    assert isinstance(place.server, S3Server)
+    place.server.refuses = lambda request: (
+        301 if request.range and len(place.server.reads) == 1 else None
+    )
+    for _ in range(2):
+        assert read(file, place.storage_options, (5, 10)) == [CONTENT[5:15]]
+    assert len(by_obstore) == 1  # s3fs from then on
 
 
 # --- any other store ----------------------------------------------------------------------------

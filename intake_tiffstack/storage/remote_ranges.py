@@ -28,6 +28,7 @@ from intake_tiffstack.errors import (
     TiffStackError,
     UnreadableFileError,
 )
+from intake_tiffstack.storage import obstore_s3
 from intake_tiffstack.storage.attempts import Patience, persist
 from intake_tiffstack.storage.failures import http_status, storage_errors
 from intake_tiffstack.storage.files import File
@@ -253,11 +254,43 @@ def _fetch_checked(filesystem: Any, path: str) -> Fetch:
 
 async def _fetch_s3(filesystem: Any, path: str, part: _Part, is_alive: Callable[[], None]) -> None:
     """Fetch by one GetObject, which the store refuses if the ETag differs from the listed one."""
+    try:
+        await _fetch_obstore(filesystem, path, part, is_alive)
+        return
+    except obstore_s3.NotReachedError:
+        pass
     answer = await get_object(filesystem, path, part.header, part.file.etag)
     body, response = answer["Body"], answer["ResponseMetadata"]
     async with body:
         _refuse_answer(part, response["HTTPStatusCode"], response["HTTPHeaders"])
         await _fill_part(part, partial(body.read, _CHUNK), is_alive)
+
+
+async def _fetch_obstore(
+    filesystem: Any, path: str, part: _Part, is_alive: Callable[[], None]
+) -> None:
+    """Fetch by one GetObject of obstore."""
+    answer = await obstore_s3.get_range(filesystem, path, part.start, part.stop, part.file.etag)
+    time = answer.last_modified.timestamp() if answer.last_modified else None
+    now = File(
+        part.file.url,
+        answer.size,
+        mtime_ns({"mtime": time}) if part.file.mtime_ns >= 0 else -1,
+        answer.etag,
+    )
+    _refuse_changed(part.file, now)
+    if (answer.start, answer.stop) != (part.start, part.stop):
+        raise part.error(f"bytes {answer.start}-{answer.stop - 1}")
+    done = 0
+    async for chunk in answer.chunks:
+        is_alive()
+        view = memoryview(chunk)
+        if done + len(view) > len(part.buffer):
+            raise part.error("more")
+        part.buffer[done : done + len(view)] = view
+        done += len(view)
+    if done < len(part.buffer):
+        raise part.error(f"{done:,}")
 
 
 async def _fetch_http(filesystem: Any, url: str, part: _Part, is_alive: Callable[[], None]) -> None:
