@@ -78,7 +78,7 @@ def wait_for_all(count: int, good: Any) -> Any:
         came.append(request)
         if len(came) >= count:
             are_there.set()
-        return good if are_there.wait(5) else 500
+        return good if are_there.wait(30) else 500
 
     return answer
 
