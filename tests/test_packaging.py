@@ -17,6 +17,7 @@ OPTIONAL = {
     "cupyx",
     "pyproj",
     "distributed",
+    "obstore",
     "ome_types",
     "pyarrow",
 }
