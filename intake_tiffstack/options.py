@@ -63,7 +63,8 @@ class OptionKeywords(TypedDict, total=False):
     series: int | Literal["all"]
     level: int
     missing: Missing
-    fill_value: complex
+    fill_value: complex | None
+    mask_and_scale: bool
     duplicates: Duplicates
     unmatched: Unmatched
     validate: Validate
@@ -303,7 +304,16 @@ class Options:
         "trailing positions of the outermost time-like dim until it is complete",
     )
     fill_value: Annotated[Any, BeforeValidator(_number)] = _option(
-        "scalar", "value of pixels that are in no file", default=0
+        "scalar, None",
+        "value of pixels that are in no file: holes, and blocks that a file without nodata leaves "
+        "out; None: the nodata of the first file, else 0",
+        default=None,
+    )
+    mask_and_scale: Annotated[bool, BeforeValidator(_from_text)] = _option(
+        "bool",
+        "whether `to_xarray()` gives NaN for nodata and applies scale and offset, as "
+        "`xarray.open_dataset` does; `to_dask()`, `read()` and copies keep the stored numbers",
+        default=False,
     )
     duplicates: Duplicates = _choice(
         Duplicates,

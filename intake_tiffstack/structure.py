@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -13,7 +13,42 @@ from intake_tiffstack.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["OtherSeries", "Structure", "canonical_dtype", "rename_dims"]
+__all__ = ["OtherSeries", "Packing", "Structure", "canonical_dtype", "rename_dims"]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How the stored numbers of an image mean values: ``stored * scale + offset``."""
+
+    KEYS: ClassVar = ("nodata", "scale_factor", "add_offset", "scales", "offsets")
+    """Of :meth:`describe`."""
+
+    nodata: int | float | None = None
+    """The stored number that is no data, None if there is none."""
+    scales: tuple[float, ...] = ()
+    """Per band, empty if all are 1."""
+    offsets: tuple[float, ...] = ()
+    """Per band, empty if all are 0."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is known by the names of CF; lists for bands that differ, NaN as text.
+
+        >>> Packing(-9999, (0.1, 0.1), (1.0, 2.0)).describe()
+        {'nodata': -9999, 'scale_factor': 0.1, 'offsets': [1.0, 2.0]}
+        """
+        found: dict[str, Any] = {}
+        if self.nodata is not None:
+            is_finite = isinstance(self.nodata, int) or math.isfinite(self.nodata)
+            found["nodata"] = self.nodata if is_finite else str(self.nodata)
+        for values, one, many in (
+            (self.scales, "scale_factor", "scales"),
+            (self.offsets, "add_offset", "offsets"),
+        ):
+            if values and len(set(values)) == 1:
+                found[one] = values[0]
+            elif values:
+                found[many] = list(values)
+        return found
 
 
 @dataclass(frozen=True)
@@ -62,6 +97,8 @@ class Structure:
     """What the file is: ``ome``, ``imagej``, ``shaped``, ``uniform`` ..."""
     others: tuple[OtherSeries, ...] = ()
     """Images of the file that are not opened."""
+    packing: Packing = Packing()
+    """How its numbers mean values."""
 
     def __post_init__(self) -> None:
         if len(self.shape) != len(self.dims) or not 0 < self.page_ndim <= len(self.shape):

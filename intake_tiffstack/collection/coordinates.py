@@ -5,7 +5,7 @@ xarray, the metadata and a copy all show these.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from intake_tiffstack.layout.model import Dim, Layout
     from intake_tiffstack.metadata.model import FileMetadata
 
-__all__ = ["Coordinate", "build_coordinates", "coordinate_to_json"]
+__all__ = ["Coordinate", "build_coordinates", "coordinate_to_json", "name_bands"]
 
 COORD_LIMIT = 100
 """A coordinate with more values than this is represented by its first and its last."""
@@ -132,6 +132,14 @@ def _name_channels(layout: Layout, names: ChannelData | None) -> dict[str, Coord
         return {}  # they are the index
     name = "channel" if dim.name != "channel" else "channel_name"
     return {name: Coordinate((dim.name,), np.array(names.values, dtype=str), names.provenance)}
+
+
+def name_bands(layout: Layout, names: Sequence[str] | None, source: str) -> dict[str, Coordinate]:
+    """Return ``band_name`` along the samples of a pixel, if the files name their bands."""
+    sizes = {dim.name: dim.size for dim in layout.dims}
+    if not names or sizes.get("sample") != len(names):
+        return {}
+    return {"band_name": Coordinate(("sample",), np.array(names, dtype=str), source)}
 
 
 # -- beside the index: when and where the planes were taken --------------------------------------

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from intake_tiffstack.collection.model import Discovery, FilesFound, HeadersRead
+from intake_tiffstack.collection.packing import warn_of_packing
 from intake_tiffstack.collection.probing import choose_headers
 from intake_tiffstack.errors import (
     LayoutError,
@@ -179,6 +180,7 @@ class Examination:
                 self.found.files, self.grid, replace(self.options, on_error=on_error)
             )
             unreadable = list(self.headers.unreadable.values())
+            warn_of_packing(self.headers.structures, self.found.files.urls)
             if self.options.series == 0:  # who chooses another one knows that there are several
                 warn_of_other_series(self.headers, self.found.files)
         except (UnreadableFileError, StorageError) as exc:

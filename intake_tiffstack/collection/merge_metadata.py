@@ -16,12 +16,13 @@ from intake_tiffstack.collection.coordinates import (
     Coordinate,
     build_coordinates,
     coordinate_to_json,
+    name_bands,
 )
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import warn
 from intake_tiffstack.layout.lookup import positions_of
 from intake_tiffstack.metadata.describe_file import FileMetadata, describe_file
-from intake_tiffstack.metadata.model import CHANNEL_KEYS, FACT_KEYS
+from intake_tiffstack.metadata.model import CHANNEL_KEYS, FACT_KEYS, PACKING_KEYS
 from intake_tiffstack.to_json import to_json
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ def merge(
     built = build_coordinates(
         layout, files, known, channels.get("channel_names"), coords, numbers or {}
     )
+    bands = name_bands(layout, facts.get("band_names"), sources.get("band_names", ""))
+    built |= {name: coord for name, coord in bands.items() if name not in built}
     metadata = {
         "dims": list(known.dims),
         "shape": [int(dim.size) for dim in layout.dims],
@@ -146,6 +149,8 @@ def _merge_facts(
         known = [file for file in files.values() if key in file.facts]
         if key == "affine":
             known = _of_one_place(layout, files)
+        if key in PACKING_KEYS:  # a mixture of two files would be wrong for both
+            known = [file for file in list(files.values())[:1] if key in file.facts]
         if not known:
             continue
         facts[key] = known[0].facts[key]

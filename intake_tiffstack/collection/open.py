@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from intake_tiffstack.options import Options
     from intake_tiffstack.reading.reader import CollectionReader
     from intake_tiffstack.storage.files import FileTable
+    from intake_tiffstack.structure import Structure
 
 __all__ = ["Collection", "open_collection"]
 
@@ -97,7 +98,7 @@ def open_collection(examination: Examination) -> Collection:
         examination=examination,
         discovery=examination.discovery,
         layout=layout,
-        array=StackArray(found.files, layout, _read_options(options, layout.dtype)),
+        array=StackArray(found.files, layout, _read_options(options, structure)),
         chunks=choose_chunks(
             options.chunks,
             layout,
@@ -125,10 +126,15 @@ def open_collection(examination: Examination) -> Collection:
     )
 
 
-def _read_options(options: Options, dtype: np.dtype[Any]) -> ReadOptions:
+def _read_options(options: Options, structure: Structure) -> ReadOptions:
+    """Return how files are read; what no file has is the files' nodata, unless an option says."""
+    dtype, fill_value = structure.dtype, options.fill_value
+    if fill_value is None:
+        nodata = structure.packing.nodata
+        fill_value = 0 if nodata is None else nodata
     return ReadOptions(
         reader=reader_of(options),
-        fill_value=_fitting(options.fill_value, dtype),
+        fill_value=_fitting(fill_value, dtype),
         on_error=options.on_error,
         arraytype=options.arraytype,
     )

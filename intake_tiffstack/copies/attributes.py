@@ -14,6 +14,9 @@ of format 3, the attribute ``_ARRAY_DIMENSIONS`` on format 2.
 
 from __future__ import annotations
 
+import base64
+import math
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +28,7 @@ from intake_tiffstack.to_json import to_strict_json
 
 __all__ = [
     "ARRAY_DIMENSIONS",
+    "FILL_VALUE",
     "OWN_KEY",
     "Coords",
     "checked_dims",
@@ -35,6 +39,8 @@ __all__ = [
 
 OWN_KEY = "tiffstack"
 ARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
+FILL_VALUE = "_FillValue"
+"""Where xarray finds the stored number that is no data; our own key for it is ``nodata``."""
 _VERSION = 1
 
 Coords = Mapping[str, tuple[tuple[str, ...], NDArray[Any]]]
@@ -59,9 +65,27 @@ def encode_attributes(
             raise OptionError(f"attrs must not have the key {key!r}: a copy keeps its own there")
     attributes: dict[str, Any] = to_strict_json(attrs, "attrs")
     attributes[OWN_KEY] = encode_coords(coords, sizes)
+    if FILL_VALUE not in attributes:
+        attributes |= _encode_nodata(attributes.get("nodata"), zarr_format)
     if zarr_format == 2:
         attributes[ARRAY_DIMENSIONS] = list(sizes)
     return attributes
+
+
+def _encode_nodata(nodata: Any, zarr_format: int) -> dict[str, Any]:
+    """Return nodata where xarray looks for it: on format 3 a float is text of its bytes.
+
+    >>> _encode_nodata(-9999, 3), _encode_nodata("nan", 2), _encode_nodata(1.5, 3)
+    ({'_FillValue': -9999}, {}, {'_FillValue': 'AAAAAAAA+D8='})
+    """
+    if isinstance(nodata, int):
+        return {FILL_VALUE: nodata}
+    if not isinstance(nodata, float) and nodata not in ("nan", "inf", "-inf"):
+        return {}
+    number = float(nodata)
+    if zarr_format == 3:
+        return {FILL_VALUE: base64.b64encode(struct.pack("<d", number)).decode()}
+    return {FILL_VALUE: number} if math.isfinite(number) else {}  # JSON has no such number
 
 
 def encode_coords(coords: Coords, sizes: Mapping[str, int]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from intake_tiffstack.arrays.chunks import AUTO_BYTES
 from intake_tiffstack.arrays.lazy_array import to_dask_array
-from intake_tiffstack.copies.attributes import ARRAY_DIMENSIONS, OWN_KEY, decode_coords
+from intake_tiffstack.copies.attributes import ARRAY_DIMENSIONS, FILL_VALUE, OWN_KEY, decode_coords
 from intake_tiffstack.copies.chunk_plan import page_dims_last, plan_blocks
 from intake_tiffstack.copies.select import Positions, select_attrs, select_coords, select_positions
 from intake_tiffstack.copies.zarr_documents import CLAIMS, OPENING
@@ -81,6 +81,8 @@ def open_zarr(
     document = find_document(folder)  # first: a copy that is replaced meanwhile does not agree
     source = open_array(folder)
     attrs = dict(source.attrs)
+    if OWN_KEY in attrs and "nodata" in attrs:
+        attrs.pop(FILL_VALUE, None)  # written for xarray
     coords = decode_coords(attrs.pop(OWN_KEY, None), folder.url)
     if source.metadata.zarr_format == 2:
         dims: Any = attrs.pop(ARRAY_DIMENSIONS, None)

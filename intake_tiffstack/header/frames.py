@@ -12,6 +12,7 @@ from intake_tiffstack.codecs import Codec, find_codec
 from intake_tiffstack.errors import UnreadableFileError, UnsupportedFileError
 from intake_tiffstack.header.direct import DirectDecoder, find_direct_decoder
 from intake_tiffstack.header.tiff_file import FILE_FAULTS, advice_for, short_text
+from intake_tiffstack.metadata.readers.gdal import clamp_nodata
 from intake_tiffstack.structure import canonical_dtype
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class RawFrames:
     dtype: np.dtype[Any]
     """As stored, byte order included."""
     offsets: NDArray[np.int64]
-    """First byte of each frame, -1 for a frame that is not in the file (zeros)."""
+    """First byte of each frame, -1 for a frame that is not in the file."""
 
     @property
     def nbytes(self) -> int:
@@ -96,8 +97,8 @@ class SegmentedFrames:
     """JPEG header of NDPI files, None elsewhere."""
     axes: tuple[int, ...] | None
     """Which of the five each trailing dim of the file is; None: decode whole and reshape."""
-    nodata: float
-    """Value of sparse segments."""
+    nodata: float | None
+    """Value of sparse segments, None for the fill value of the collection."""
     coding: Coding
     """What the bytes of a segment are."""
     direct: DirectDecoder | None = None
@@ -288,7 +289,7 @@ def locate_frames(
         tables=tuple(p.jpegtables if p is not None else None for p in pages) if is_jpeg else None,
         header=keyframe.jpegheader if is_jpeg else None,
         axes=axes,
-        nodata=keyframe.nodata,
+        nodata=clamp_nodata(keyframe.tags.valueof(42113), np.dtype(keyframe.dtype)),
         coding=_describe_coding(keyframe, stored),
         direct=find_direct_decoder(keyframe),
     )

@@ -47,8 +47,9 @@ from intake_tiffstack.header.tiff_file import (
     short_text,
 )
 from intake_tiffstack.metadata.reader import OpenImage
+from intake_tiffstack.metadata.readers.gdal import extract_gdal, read_packing
 from intake_tiffstack.storage.urls import is_local
-from intake_tiffstack.structure import Structure, canonical_dtype
+from intake_tiffstack.structure import Packing, Structure, canonical_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -224,11 +225,25 @@ def _make_header(
     for part, _ in itertools.chain(*parts):
         _refuse_impossible(part, file.url, notes, max_image_bytes)
     structure, frames = _locate(chosen, parts, file)
-    structure = replace(structure, others=list_others(images, chosen))
+    base = _base(images, series).keyframe
+    structure = replace(
+        structure, others=list_others(images, chosen), packing=_read_packing(tif, base)
+    )
     if kind == "ome":
         structure, frames = _without_absent(structure, frames, notes)
-    page = _base(images, series).keyframe.treeindex[0]  # a level has the tags of a copy
+    page = base.treeindex[0]  # a level has the tags of a copy
     return Header(file, structure, frames, chosen[0].transform, tuple(notes), page)
+
+
+def _read_packing(tif: Any, page: Any) -> Packing:
+    """Return how numbers mean values; faults of the tags are warnings of the metadata."""
+    tags = extract_gdal(OpenImage(tif, page))
+    if tags is None:
+        return Packing()
+    try:
+        return read_packing(tags)
+    except (ValueError, SyntaxError):
+        return read_packing({**tags, "metadata": None})
 
 
 def _base(images: Images, series: int | Literal["all"]) -> Any:
@@ -396,7 +411,14 @@ def _refuse_impossible(image: Any, url: str, notes: list[str], limit: int | None
     codec = find_codec(int(keyframe.compression))
     stored = sum(keyframe.databytecounts)
     bits = keyframe.bitspersample
-    packed = math.prod(keyframe.shape) * (bits if isinstance(bits, int) else min(bits)) // 8
+    bits = bits if isinstance(bits, int) else min(bits)
+    packed = math.prod(keyframe.shape) * bits // 8
+    present = sum(count > 0 for count in keyframe.databytecounts)
+    absent = len(keyframe.databytecounts) - present
+    if absent:
+        segment = math.prod(keyframe.chunks) * bits // 8
+        # a tile is whole beyond the edge of the page, the last strip is shorter than the others
+        packed = min(packed, present * segment) if keyframe.is_tiled else packed - absent * segment
     most = None if codec.max_expansion is None else (stored + EXPANSION_SLACK) * codec.max_expansion
     if most is not None and stored > 0 and packed > most:
         raise TooLargeError(

@@ -62,6 +62,8 @@ def decode_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
     {'crs': 'EPSG:4326', 'units': {'x': 'degree'}}
     """
     plain = {key: to_json(value) for key, value in attrs.items() if key not in _RESERVED}
+    if "nodata" in plain:
+        plain.pop("_FillValue", None)  # the same, where xarray looks for it
     stored = json.loads(attrs.get(METADATA_KEY, "{}"))
     if not isinstance(stored, dict):
         raise ValueError(f"{METADATA_KEY} holds no JSON object, but {stored!r:.80}")

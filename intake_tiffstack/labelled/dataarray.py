@@ -11,6 +11,7 @@ from xarray.core import indexing
 
 from intake_tiffstack.arrays.lazy_array import LazyArray
 from intake_tiffstack.labelled.attributes import encode_attrs
+from intake_tiffstack.labelled.packing import nodata_attribute
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -67,7 +68,8 @@ def label_array(
         for name, (along, coord) in coords.items()
     }
     # a Variable, since a bare dask array would name the result
-    return xr.DataArray(xr.Variable(dims, values), variables, attrs=encode_attrs(metadata))
+    attrs = encode_attrs(metadata) | nodata_attribute(metadata, data.dtype)
+    return xr.DataArray(xr.Variable(dims, values), variables, attrs=attrs)
 
 
 def _variable(dims: Sequence[str], values: NDArray[Any], attrs: Mapping[str, Any]) -> xr.Variable:

@@ -19,11 +19,12 @@ from intake_tiffstack.metadata.units import (
     unit_name,
 )
 from intake_tiffstack.redact import hide_in_text
+from intake_tiffstack.structure import Packing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["CHANNEL_KEYS", "FACT_KEYS", "FileMetadata", "Findings"]
+__all__ = ["CHANNEL_KEYS", "FACT_KEYS", "PACKING_KEYS", "FileMetadata", "Findings"]
 
 CHANNEL_KEYS = (
     "channel_names",
@@ -34,7 +35,16 @@ CHANNEL_KEYS = (
 )
 """Keys of values per channel: text, ``#rrggbb``, nm, nm, [darkest, brightest]."""
 
-FACT_KEYS = ("acquired", "created", "objective", "instrument", "software", "crs", "affine")
+PACKING_KEYS = Packing.KEYS
+"""Keys of how stored numbers mean values, as the first file has them."""
+
+BAND_KEYS = ("band_names", "band_units", "color_table")
+"""Keys of lists: text per band, text per band, [red, green, blue] per stored number."""
+
+FACT_KEYS = (
+    *("acquired", "created", "objective", "instrument", "software", "crs", "affine"),
+    *(PACKING_KEYS + BAND_KEYS),
+)
 """Keys of values per file."""
 
 _DIMS = frozenset("tzyx")
@@ -195,6 +205,12 @@ class Findings:
         elif isinstance(value, Mapping):
             value = {k: v for k, v in value.items() if v not in (None, "")}
         if value and key not in self.facts:
+            self.facts[key] = value
+            self.note(key, source)
+
+    def add_number(self, key: str, value: Any, source: str) -> None:
+        """Add a number of the file as a whole, 0 included, or a list of numbers."""
+        if key not in self.facts:
             self.facts[key] = value
             self.note(key, source)
 

@@ -47,6 +47,7 @@ APPLIED_ON_TOP = frozenset(
         "units",
         "unmatched",
         "validate",
+        "mask_and_scale",
         "on_error",
         "arraytype",
         "persist_mode",

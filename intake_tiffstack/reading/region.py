@@ -60,6 +60,7 @@ def read_region(
     out: NDArray[Any],
     *,
     source: ByteSource | None = None,
+    fill_value: Any = 0,
 ) -> None:
     """Fill *out* with a region of a file; reads only the bytes that the region needs.
 
@@ -76,6 +77,8 @@ def read_region(
         Any writable view of the region's shape and the structure's dtype.
     source : ByteSource, optional
         Where the file's bytes come from; None opens it, with no storage options.
+    fill_value : scalar
+        Value of planes and blocks that the file leaves out, if it has no nodata of its own.
 
     Raises
     ------
@@ -84,12 +87,17 @@ def read_region(
     """
     if source is None:
         source = open_bytes(header.file, {})
-    for spans in _steps(header, structure, region, out, source.read_cost):
+    for spans in _steps(header, structure, region, out, source.read_cost, fill_value):
         source.fill(spans)
 
 
 def _steps(
-    header: Header, structure: Structure, region: Region, out: NDArray[Any], read_cost: int
+    header: Header,
+    structure: Structure,
+    region: Region,
+    out: NDArray[Any],
+    read_cost: int,
+    fill_value: Any,
 ) -> Steps:
     """Yield what has to be read next, and decode it when resumed: no step does I/O."""
     frames = header.frames
@@ -102,10 +110,11 @@ def _steps(
     for part, own in _pages_by_part(frames, pages):
         if isinstance(part, RawFrames):
             shape = structure.shape[n_lead:]
-            yield from _read_raw(part, own, shape, region[n_lead:], target, read_cost)
+            yield from _read_raw(part, own, shape, region[n_lead:], target, read_cost, fill_value)
         else:
-            url = header.file.url
-            yield from _read_segments(part, own, structure, region[n_lead:], target, read_cost, url)
+            nodata = fill_value if part.nodata is None else part.nodata
+            inner, url = region[n_lead:], header.file.url
+            yield from _read_segments(part, own, structure, inner, target, read_cost, url, nodata)
     if header.transform is not None:
         out[...] = header.transform(target)
 
@@ -175,7 +184,9 @@ class PartRead:
         region = tuple(self._part.region[i] for i in kept)
         # a view: a file lacks a dim only where it has one place of it
         target = self._out.squeeze(lacking)
-        return source, _steps(header, structure, region, target, source.read_cost)
+        return source, _steps(
+            header, structure, region, target, source.read_cost, self._options.fill_value
+        )
 
     def run(self) -> None:
         """Do all steps, one after the other.
@@ -257,6 +268,7 @@ def _read_raw(
     region: Region,
     out: NDArray[Any],
     read_cost: int,
+    fill_value: Any,
 ) -> Steps:
     """Read each span straight into the result where it can lie there, else beside it."""
     plan = plan_spans(shape, frames.dtype.itemsize, region, read_cost=read_cost)
@@ -264,11 +276,13 @@ def _read_raw(
         if len(pages) > 1:
             middle = len(pages) // 2
             for some in (pages[:middle], pages[middle:]):
-                yield from _read_raw(frames, some, shape, region, out, read_cost)
+                yield from _read_raw(frames, some, shape, region, out, read_cost, fill_value)
         else:
             number, place = pages[0]
             for half, part in _halves(region, out[place]):
-                yield from _read_raw(frames, [(number, ())], shape, half, part, read_cost)
+                yield from _read_raw(
+                    frames, [(number, ())], shape, half, part, read_cost, fill_value
+                )
         return
     walked = [range(len(r)) for r in region[: plan.split]]
     spans: list[tuple[int, memoryview]] = []
@@ -277,7 +291,7 @@ def _read_raw(
     for number, place in pages:
         offset = int(frames.offsets[number])
         if offset < 0:
-            out[place] = 0
+            out[place] = fill_value
             continue
         for start, within in zip(plan.starts.tolist(), itertools.product(*walked), strict=True):
             # with an ellipsis it is a view, be it of one pixel
@@ -331,6 +345,7 @@ def _read_segments(
     out: NDArray[Any],
     read_cost: int,
     url: str,
+    nodata: Any,
 ) -> Steps:
     """Decode each segment that the region touches once, and copy its part into place."""
     axes = _page_axes(frames, structure)
@@ -347,7 +362,7 @@ def _read_segments(
             index: tuple[Any, ...] = (*place, ...)
             page = out[index]
             if frames.offsets[number, 0] < 0:
-                page[...] = 0
+                page[...] = nodata
                 continue
             target = np.empty(frames.shape, frames.dtype) if axes is None else _as_page(page, axes)
             for segment, data in zip(plan, pieces, strict=True):
@@ -361,7 +376,7 @@ def _read_segments(
                 ):
                     continue
                 pixels = decode_segment(frames, number, segment.index, data, url)
-                part[...] = frames.nodata if pixels is None else pixels[segment.taken]
+                part[...] = nodata if pixels is None else pixels[segment.taken]
             if axes is None:
                 page[...] = target.reshape(structure.page_shape)[_as_slices(inner)]
 

@@ -212,17 +212,17 @@ def find_references(
         )
 
 
-def fill_values(header: Header) -> set[float]:
+def fill_values(header: Header, default: float) -> set[float]:
     """Return the values of pixels that are in the structure of a file and not in its bytes."""
     frames = header.frames
     if isinstance(frames, JoinedFrames):
         raise RuntimeError("chunk_file refuses pages that are stored in several ways")
     if isinstance(frames, RawFrames):
-        return {0} if (frames.offsets < 0).any() else set()
+        return {default} if (frames.offsets < 0).any() else set()
     absent = frames.offsets[:, 0] < 0
-    found: set[float] = {0} if absent.any() else set()
+    nodata = default if frames.nodata is None else frames.nodata
     is_there = (frames.offsets > 0) & (frames.counts > 0)
-    return found | ({frames.nodata} if not is_there[~absent].all() else set())
+    return {nodata} if absent.any() or not is_there[~absent].all() else set()
 
 
 def _refusal(header: Header, why: str) -> UnsupportedFileError:

@@ -146,7 +146,7 @@ def _refer(
             if found and both != chunking:
                 return _refer(source, progress, both)
             chunking = both
-            filled |= fill_values(header)
+            filled |= fill_values(header, source.options.fill_value)
             start, url = _first_chunk(layout, cell, chunking), _plain_url(header.file.url)
             for reference in find_references(header, structure, chunking):
                 place = list(start)

@@ -3,6 +3,7 @@
 from intake_tiffstack.metadata.reader import Reader
 from intake_tiffstack.metadata.readers import (
     baseline,
+    gdal,
     geotiff,
     imagej,
     metamorph,
@@ -20,6 +21,7 @@ READERS: tuple[Reader, ...] = (
     metamorph.STK,
     metamorph.METASERIES,
     geotiff.GEOTIFF,
+    gdal.GDAL,
     pages.QPTIFF,
     imagej.SHAPED,
     pages.PAGE_NAMES,
