@@ -209,7 +209,7 @@ def test_file_dims_that_do_not_fit_show_both_counts(file_dims: Any, message: str
         (b"II*\0\xff\xff\0\0", "holds no image|cannot be read as TIFF"),
         (b"II*\0\x08\0\0\0\0\0\0\0\0\0", "cannot be read as TIFF|no image|not supported"),
     ],
-    ids=["empty", "text", "LFS pointer", "no page", "page outside", "no tags"],
+    ids=["empty", "text", "LFS pointer", "annex pointer", "no page", "page outside", "no tags"],
 )
 def test_what_is_no_image_is_an_error_that_says_what_to_do(
     tmp_path: Path, content: bytes, message: str
