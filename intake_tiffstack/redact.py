@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-__all__ = ["hide_in_text", "mask_secrets"]
+__all__ = [
+    "escape_template",
+    "hide_credentials",
+    "hide_in_text",
+    "hide_secrets",
+    "mask_secrets",
+]
 
 _SECRET_NAME = re.compile(
     r"(^|_)(key|pkey|secret|token|pass|passwd|pwd|auth|sas|sig|cookie|private|connection_string)($|_)"
@@ -19,54 +25,177 @@ _WELL_KNOWN = {
     "token": "AWS_SESSION_TOKEN",
 }
 _USER_INFO = re.compile(
-    r"(?P<start>[a-z][a-z0-9+.-]*://(?:[^/@:\s?#]*:)?)[^/\s?#]+@", re.IGNORECASE
+    r"[a-z][a-z0-9+.-]*://(?:[^/@:\s?#]*:)?(?P<value>[^/\s?#]+)@", re.IGNORECASE
 )
-_SIGNED = re.compile(
-    r"(?P<start>[?&][\w.-]*(?:signature|sig|token|credential|key|keyid|password|secret|auth)=)"
-    r"(?:(?!::)[^&\s])+",
-    re.IGNORECASE,
+_VALUE = r"(?P<value>(?:(?!::)[^&\s])+)"
+_PARAMETER = re.compile(rf"[?&](?P<name>[^=&\s?/#]+)={_VALUE}")
+_BARE = re.compile(r"https?://[^\s?]*\?(?P<value>[\w.%~+/-]{8,})(?=[&'\"\s,;)]|$)", re.IGNORECASE)
+"""A query that is one word is a token as often as not."""
+
+_CREDENTIAL = re.compile(
+    r"[\w.-]*(?:signature|sig|token|credential|key|keyid|password|secret|auth)$", re.IGNORECASE
 )
+_HARMLESS = frozenset({"versionid", "version_id", "sha", "generation"})
+"""Parameters of a URL that say which version of a file is meant, and are shown."""
+
+_is_version = re.compile(r"[\w.~-]+[)'\",;:]*\Z").match
+
+_TO_ESCAPE = re.compile(r"\{[{%#]|\{\Z|\r|\n\Z")
 
 
-def mask_secrets(value: Any, name: str = "") -> Any:
+def escape_template(value: Any) -> Any:
+    """Return *value* so that a template of Jinja renders it back as it is. Pure.
+
+    Examples
+    --------
+    >>> escape_template("A {{1+1}}")
+    "A {{ '{{' }}1+1}}"
+    >>> escape_template({"c": ["DAPI", "{%"]})
+    {'c': ['DAPI', "{{ '{%' }}"]}
+    """
+    if isinstance(value, Mapping):  # Intake does not render the keys
+        return {k: escape_template(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [escape_template(v) for v in value]
+    return _TO_ESCAPE.sub(_quote, value) if isinstance(value, str) else value
+
+
+def _quote(found: re.Match[str]) -> str:
+    return f"{{{{ {found[0]!r} }}}}"
+
+
+def mask_secrets(value: Any, name: str = "", *, is_literal: bool = False) -> Any:
     """Return *value* with each secret replaced by ``{{ env(NAME) }}``. Pure.
 
     A value is a secret because of its key (``secret``, ``password``, ``X-Api-Key`` ...), or as the
-    user information or signature inside a URL. Templates are kept.
+    user information or a parameter inside a URL, except those that name a version of a file.
+
+    Parameters
+    ----------
+    value : object
+        Text, or a mapping or list of values.
+    name : str
+        Its key.
+    is_literal : bool
+        Whether braces in *value* mean braces: the result is then a template that renders them.
+        Otherwise *value* may be a template itself, which is kept.
 
     Examples
     --------
     >>> mask_secrets({"key": "AKIA", "anon": False, "client_kwargs": {"password": "x"}})
     {'key': '{{ env(AWS_ACCESS_KEY_ID) }}', 'anon': False, 'client_kwargs': {'password': \
 '{{ env(PASSWORD) }}'}}
-    >>> mask_secrets("http://me:word@host/a.tif")
-    'http://me:{{ env(URL_PASSWORD) }}@host/a.tif'
+    >>> mask_secrets("http://me:word@host/a.tif?pwd=x&versionId=3")
+    'http://me:{{ env(URL_PASSWORD) }}@host/a.tif?pwd={{ env(URL_PWD) }}&versionId=3'
+    >>> mask_secrets("A {{1+1}}", is_literal=True)
+    "A {{ '{{' }}1+1}}"
     """
     if isinstance(value, Mapping):
-        return {k: mask_secrets(v, name if _is_secret(name) else str(k)) for k, v in value.items()}
+        return {
+            k: mask_secrets(v, name if _is_secret(name) else str(k), is_literal=is_literal)
+            for k, v in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [mask_secrets(v, name) for v in value]
+        return [mask_secrets(v, name, is_literal=is_literal) for v in value]
+    is_text = isinstance(value, str)
     if _is_secret(name) and value is not None and not isinstance(value, bool):
-        return value if isinstance(value, str) and "{{" in value else _ask(name)
-    if isinstance(value, str):
-        return _mask_url(value, "{{ env(URL_PASSWORD) }}", "{{ env(URL_SIGNATURE) }}")
+        return value if is_text and "{{" in value and not is_literal else _ask(name)
+    if is_text:
+        found = _secrets_in(value)
+        if not is_literal:
+            found = [secret for secret in found if not value.startswith("{{", secret.start)]
+        keep = escape_template if is_literal else str
+        return _mask(value, found, lambda variable: f"{{{{ env({variable}) }}}}", keep)
     return value
+
+
+def hide_secrets(value: Any) -> Any:
+    """Return *value* for display: secrets in mappings and URLs as ``***``. Pure.
+
+    >>> hide_secrets({"secret": "x", "urls": ("http://h/a.tif?pwd=x", "a.tif")})
+    {'secret': '***', 'urls': ('http://h/a.tif?pwd=***', 'a.tif')}
+    """
+    if isinstance(value, Mapping):
+        return {
+            k: "***"
+            if _is_secret(str(k)) and v is not None and not isinstance(v, (bool, Mapping))
+            else hide_secrets(v)
+            for k, v in value.items()
+        }
+    if type(value) in (list, tuple, set, frozenset):
+        return type(value)(hide_secrets(v) for v in value)
+    return hide_in_text(value) if isinstance(value, str) else value
 
 
 def hide_in_text(text: str) -> str:
     """Return a message with the secrets inside its URLs hidden. Pure.
 
-    >>> hide_in_text("cannot read https://me:word@host/a.tif?sig=x1")
-    'cannot read https://me:***@host/a.tif?sig=***'
+    >>> hide_in_text("cannot read https://me:word@host/a.tif?sig=x1&sha=4d7a")
+    'cannot read https://me:***@host/a.tif?sig=***&sha=4d7a'
     >>> hide_in_text("the name 'a.tif?X-Amz-Signature=x1'")  # the last part of a URL
     "the name 'a.tif?X-Amz-Signature=***"
     """
-    return _mask_url(text, "***", "***") if "://" in text or "?" in text else text
+    if "://" not in text and "?" not in text:
+        return text
+    return _mask(text, _secrets_in(text), lambda variable: "***")
 
 
-def _mask_url(text: str, password: str, signature: str) -> str:
-    text = _USER_INFO.sub(lambda found: f"{found['start']}{password}@", text)
-    return _SIGNED.sub(lambda found: f"{found['start']}{signature}", text)
+def hide_credentials(text: str) -> str:
+    """Return a URL without what is a credential for sure. Pure.
+
+    Other parameters stay, since they may say which file is meant: for digests, not for display.
+
+    >>> hide_credentials("https://h/datafile?id=5&sig=x1")
+    'https://h/datafile?id=5&sig=***'
+    """
+    found = [secret for secret in _secrets_in(text) if secret.is_certain]
+    return _mask(text, found, lambda variable: "***")
+
+
+class _Secret(NamedTuple):
+    """A secret inside a text."""
+
+    start: int
+    stop: int
+    variable: str
+    """The environment variable that stands for it in YAML."""
+    is_certain: bool = True
+    """Whether it is a credential, not just a parameter that may be one."""
+
+
+def _secrets_in(text: str) -> list[_Secret]:
+    """Return the secrets inside the URLs of a text, ascending. Pure.
+
+    >>> [secret.variable for secret in _secrets_in("http://me:word@host/a.tif?sig=x1&pwd=x&sha=1")]
+    ['URL_PASSWORD', 'URL_SIGNATURE', 'URL_PWD']
+    """
+    found = [_Secret(*m.span("value"), "URL_PASSWORD") for m in _USER_INFO.finditer(text)]
+    found += [_Secret(*m.span("value"), "URL_QUERY", False) for m in _BARE.finditer(text)]
+    for m in _PARAMETER.finditer(text):
+        name = m["name"]
+        if name.lower() in _HARMLESS and _is_version(m["value"]):
+            continue
+        is_certain = _CREDENTIAL.match(name) is not None
+        variable = f"URL_{re.sub(r'[^A-Za-z0-9]', '_', name).upper()}"
+        found.append(
+            _Secret(*m.span("value"), "URL_SIGNATURE" if is_certain else variable, is_certain)
+        )
+    return sorted(found)
+
+
+def _mask(
+    text: str,
+    secrets: Sequence[_Secret],
+    mask: Callable[[str], str],
+    keep: Callable[[str], str] = str,
+) -> str:
+    """Return a text with its secrets replaced, and *keep* applied to what is between them."""
+    pieces, at = [], 0
+    for secret in secrets:
+        if secret.start >= at:  # else it is a part of the one before
+            pieces += [keep(text[at : secret.start]), mask(secret.variable)]
+            at = secret.stop
+    return "".join([*pieces, keep(text[at:])])
 
 
 def _is_secret(name: str) -> bool:

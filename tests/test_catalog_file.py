@@ -16,14 +16,16 @@ import s3fs
 import tifffile
 import yaml
 from filelock import FileLock
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from intake.catalog.utils import expand_templates
 
 from child_processes import FORKS
 from intake_tiffstack import TiffStackSource, add_to_catalog, open_stack
 from intake_tiffstack.driver.add_to_catalog import _with_entry
 from intake_tiffstack.errors import EntryError, OptionError, StorageError
 from intake_tiffstack.storage import shared_document
+from intake_tiffstack.storage.urls import absolute_url
 from servers import Request, S3Server
 
 CATALOG = """\
@@ -412,6 +414,50 @@ def test_another_writer_in_a_store_without_conditions_is_found_after_the_write(
     monkeypatch.setattr(type(store), "pipe_file", overwritten)
     add_to_catalog(TiffStackSource("/a.tif"), "memory://cats/lab.yml", "new")
     assert "new" in yaml.safe_load(store.cat_file("/cats/lab.yml"))["sources"]
+
+
+BRACES = st.text(alphabet="{}%#'\"\\\n\r -1a", max_size=12)
+
+
+@settings(max_examples=30)
+@given(texts=st.lists(BRACES, min_size=1, max_size=3), folder=BRACES, label=BRACES)
+def test_what_is_given_in_python_is_no_template(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], folder: str, label: str
+) -> None:
+    here = tmp_path_factory.mktemp("catalog")
+    source = TiffStackSource(
+        f"{here}/x{folder}/a.tif",
+        channel_names=texts,
+        labels={"c": {"{{ x }}": label}},
+        storage_options={"password": "{{ 7*7 }}", "note": label},
+    )
+    add_to_catalog(source, here / "lab.yml", "new")
+    found = intake.open_catalog(str(here / "lab.yml")).new
+    given = found._given()
+    assert absolute_url(given["urlpath"]) == absolute_url(f"{here}/x{folder}/a.tif")
+    assert given["channel_names"] == texts
+    assert given["labels"] == {"c": {"{{ x }}": label}}
+    assert given["storage_options"]["note"] == label
+    assert given["storage_options"]["password"] == "", "from the environment, where it is not set"
+    again = yaml.safe_load(found.yaml())["sources"]["new"]["args"]
+    assert expand_templates(again, {})["channel_names"] == texts, "the entry's own text is kept"
+
+
+def test_a_folder_named_like_a_template_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "{{ cycler.__init__.__globals__.os.mkdir('RAN') }}scan"
+    folder.mkdir()
+    tifffile.imwrite(folder / "t0.tif", np.full((4, 5), 7, np.uint16))
+    source = TiffStackSource(f"{folder}/*.tif", pattern="t{t:d}.tif")
+    catalog = tmp_path / "lab.yml"
+    add_to_catalog(source, catalog, "one")
+    add_to_catalog(intake.open_catalog(str(catalog)).one, catalog, "two")
+    for name in ("one", "two"):
+        found = intake.open_catalog(str(catalog))[name]
+        assert found.read()[0, 0, 0] == found(chunks="file").read()[0, 0, 0] == 7
+    assert not os.path.exists("RAN")
 
 
 def test_no_secret_is_written(tmp_path: Path) -> None:

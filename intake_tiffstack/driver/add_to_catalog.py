@@ -22,6 +22,7 @@ from intake_tiffstack.collection.suggest import Suggestion
 from intake_tiffstack.driver import TiffStackSource
 from intake_tiffstack.errors import EntryError, OptionError
 from intake_tiffstack.options import Options
+from intake_tiffstack.redact import escape_template
 from intake_tiffstack.stack import TiffStack
 from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.shared_document import update_document
@@ -135,19 +136,17 @@ def _spell_source(
 
 
 def _relocated(urlpath: Any, folder: str | None) -> Any:
-    """Return a urlpath as written in a catalog in *folder*. Reads only the working directory.
+    """Return a urlpath of an entry as written in a catalog in *folder*. Pure.
 
     >>> _relocated("/data/raw/*.tif", "/data"), _relocated("s3://b/a.tif", "/data")
     ('{{ CATALOG_DIR }}/raw/*.tif', 's3://b/a.tif')
     """
     if isinstance(urlpath, list):
         return [_relocated(url, folder) for url in urlpath]
-    if not isinstance(urlpath, str) or "{{" in urlpath or "{%" in urlpath:
+    if folder is None or not isinstance(urlpath, str):
         return urlpath
-    url = absolute_url(urlpath)
-    if folder is None or not url.startswith(f"{folder}/"):
-        return url
-    return "{{ CATALOG_DIR }}" + url.removeprefix(folder)
+    start = escape_template(f"{folder}/")  # the urlpath is a template too
+    return "{{ CATALOG_DIR }}/" * urlpath.startswith(start) + urlpath.removeprefix(start)
 
 
 def _with_entry(text: str, name: str, entry: Mapping[str, Any], url: str) -> str:

@@ -17,13 +17,13 @@ from intake.source.base import DataSource, Schema
 from intake_tiffstack.collection.metadata_keys import PhysicalPixelSizes, physical_pixel_sizes
 from intake_tiffstack.collection.report import array_html, html_table
 from intake_tiffstack.driver.entries import (
-    absolute_urlpath,
     check_entry,
     collapse_after,
     default_options,
     option_overrides,
     render_overrides,
     rendered_names,
+    spell_arguments,
     spell_entry,
     warn_of_relative,
 )
@@ -31,7 +31,7 @@ from intake_tiffstack.errors import OptionError
 from intake_tiffstack.labelled.attributes import NOT_ATTRIBUTES
 from intake_tiffstack.metadata.model import CHANNEL_KEYS
 from intake_tiffstack.options import Options
-from intake_tiffstack.redact import mask_secrets
+from intake_tiffstack.redact import escape_template, mask_secrets
 from intake_tiffstack.storage.urls import absolute_url
 
 if TYPE_CHECKING:
@@ -295,8 +295,11 @@ class ArraySource(DataSource):  # type: ignore[misc]
             kwargs = render_overrides(self._entry, kwargs, self._overrides)
         overrides = {**self._overrides, **kwargs}
         if self._entry is not None:
-            if rendered_names(self._entry) & set(kwargs):
-                given = self._entry.get(**overrides)._given()
+            names = rendered_names(self._entry)
+            if names & set(kwargs):
+                # Intake renders what is given once more
+                again = {k: v if k in names else escape_template(v) for k, v in overrides.items()}
+                given = self._entry.get(**again)._given()
             options = option_overrides(self._entry, overrides, self._signature.parameters)
         made = type(self)(**{**given, "metadata": self._given_metadata, **options})
         for name in ("name", "description", "cat", "catalog_object", "_entry", "_pmode"):
@@ -381,12 +384,9 @@ class ArraySource(DataSource):  # type: ignore[misc]
 
     def _yaml(self) -> dict[str, Any]:
         if self._entry is None:
-            spelled: dict[str, Any] = {"args": mask_secrets(self._given())}
+            spelled: dict[str, Any] = {"args": spell_arguments(self._given())}
         else:
             spelled = spell_entry(self._entry, self._overrides, self._signature.parameters)
-        arguments = spelled["args"]
-        if "urlpath" in arguments:
-            arguments["urlpath"] = absolute_urlpath(arguments["urlpath"])
         metadata = {k: v for k, v in self._given_metadata.items() if k != "catalog_dir"}
         return {
             "sources": {

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any, Self
 
 from intake_tiffstack.errors import EntryError, warn
-from intake_tiffstack.redact import mask_secrets
+from intake_tiffstack.redact import escape_template, mask_secrets
 from intake_tiffstack.storage.urls import absolute_url, first_relative, is_local
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "option_overrides",
     "render_overrides",
     "rendered_names",
+    "spell_arguments",
     "spell_entry",
     "warn_of_relative",
 ]
@@ -244,6 +245,25 @@ def option_overrides(
     return {k: v for k, v in overrides.items() if k not in others}
 
 
+def spell_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments given in Python as the ``args`` of an entry: templates without secrets.
+
+    Rendered by Intake, they are what was given. Reads only the working directory.
+    """
+    absolute = dict(given)
+    if "urlpath" in given:
+        absolute["urlpath"] = _absolute_path(given["urlpath"])
+    spelled: dict[str, Any] = mask_secrets(absolute, is_literal=True)
+    return spelled
+
+
+def _absolute_path(urlpath: Any) -> Any:
+    """Return a urlpath, whose braces are no template, so that it means the same everywhere."""
+    if isinstance(urlpath, (list, tuple)):
+        return [_absolute_path(url) for url in urlpath]
+    return absolute_url(os.fspath(urlpath)) if urlpath else urlpath
+
+
 def spell_entry(
     entry: Any, overrides: Mapping[str, Any], options: Container[str]
 ) -> dict[str, Any]:
@@ -251,9 +271,11 @@ def spell_entry(
 
     Templates stay as written, except ``CATALOG_DIR``: the YAML may be saved in another folder.
     """
-    arguments = _fill_catalog_dir(dict(entry._open_args), entry._catalog_dir)
-    arguments.update(option_overrides(entry, overrides, options))
-    spelled: dict[str, Any] = {"args": mask_secrets(arguments)}
+    arguments = mask_secrets(_fill_catalog_dir(dict(entry._open_args), entry._catalog_dir))
+    if "urlpath" in arguments:
+        arguments["urlpath"] = absolute_urlpath(arguments["urlpath"])
+    arguments |= spell_arguments(option_overrides(entry, overrides, options))
+    spelled: dict[str, Any] = {"args": arguments}
     parameters = {}
     for parameter in entry._user_parameters or []:
         described = {k: v for k, v in parameter.describe().items() if k != "name"}
@@ -302,7 +324,7 @@ def _fill_catalog_dir(value: Any, folder: str) -> Any:
     if isinstance(value, (list, tuple)):
         return [_fill_catalog_dir(v, folder) for v in value]
     if isinstance(value, str) and folder:
-        value = _CATALOG_DIR.sub(lambda _: folder.rstrip("/"), value)
+        value = _CATALOG_DIR.sub(lambda _: escape_template(folder.rstrip("/")), value)
         if "CATALOG_DIR" in value:  # within a longer expression
             return f"{{% set CATALOG_DIR = {folder.rstrip('/')!r} %}}{value}"
     return value

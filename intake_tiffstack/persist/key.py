@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from intake_tiffstack.options import Options
-from intake_tiffstack.redact import hide_in_text
+from intake_tiffstack.redact import hide_credentials
 from intake_tiffstack.storage.urls import absolute_url
 
 __all__ = ["APPLIED_ON_TOP", "DECIDES_PIXELS", "deciding_options", "pixel_key", "place_key"]
@@ -126,7 +126,7 @@ def _absolute(urlpath: str | Sequence[str]) -> str | list[str]:
     """Return the urlpath as it is from every folder, without what is a credential for sure."""
     if isinstance(urlpath, str):
         url = absolute_url(urlpath).rstrip("/")
-        return " ".join([hide_in_text(url), *_MAY_NAME.findall(url)])
+        return " ".join([hide_credentials(url), *_MAY_NAME.findall(url)])
     return [str(_absolute(url)) for url in urlpath]
 
 
@@ -162,4 +162,4 @@ def _places(storage_options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         elif name == "connection_string":
             yield from _IN_ACCOUNT.findall(str(value))
         elif name in _SAY_WHERE and value is not None:
-            yield name, hide_in_text(str(value)).rstrip("/")
+            yield name, hide_credentials(str(value)).rstrip("/")
