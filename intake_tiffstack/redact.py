@@ -40,7 +40,7 @@ _HARMLESS = frozenset({"versionid", "version_id", "sha", "generation"})
 
 _is_version = re.compile(r"[\w.~-]+[)'\",;:]*\Z").match
 
-_TO_ESCAPE = re.compile(r"\{[{%#]|\{\Z|\r|\n\Z")
+_TO_ESCAPE = re.compile(r"\{(?=[{%#\r\n]|\Z)|\r|\n\Z")
 
 
 def escape_template(value: Any) -> Any:
@@ -49,9 +49,9 @@ def escape_template(value: Any) -> Any:
     Examples
     --------
     >>> escape_template("A {{1+1}}")
-    "A {{ '{{' }}1+1}}"
+    "A {{ '{' }}{1+1}}"
     >>> escape_template({"c": ["DAPI", "{%"]})
-    {'c': ['DAPI', "{{ '{%' }}"]}
+    {'c': ['DAPI', "{{ '{' }}%"]}
     """
     if isinstance(value, Mapping):  # Intake does not render the keys
         return {k: escape_template(v) for k, v in value.items()}
@@ -88,7 +88,7 @@ def mask_secrets(value: Any, name: str = "", *, is_literal: bool = False) -> Any
     >>> mask_secrets("http://me:word@host/a.tif?pwd=x&versionId=3")
     'http://me:{{ env(URL_PASSWORD) }}@host/a.tif?pwd={{ env(URL_PWD) }}&versionId=3'
     >>> mask_secrets("A {{1+1}}", is_literal=True)
-    "A {{ '{{' }}1+1}}"
+    "A {{ '{' }}{1+1}}"
     """
     if isinstance(value, Mapping):
         return {
