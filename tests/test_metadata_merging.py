@@ -342,7 +342,7 @@ def test_files_that_disagree_as_a_whole_are_named(key: str, one: Any, other: Any
 
 
 def test_an_affine_is_that_of_the_first_tile_and_none_where_sites_differ() -> None:
-    affine = [[1.0, 0.0, 10.0 * i, 0.0, -1.0, 0.0] for i in range(2)]
+    affine = [[1.0, 0.0, 5.0 * i, 0.0, -1.0, 0.0] for i in range(2)]
     files = {i: said(i, affine=affine[i]) for i in range(2)}
     assert known_of(stacked(site=[0, 1]), files)["affine"] is None
     tiles = Layout(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from intake_tiffstack.collection.placement import TOLERANCE, is_georeferenced
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import OptionError, warn
 from intake_tiffstack.layout.lookup import dim_of_role, index_of, positions_of, steps_by_one
@@ -42,6 +43,8 @@ class Calibration:
         self.translation: dict[str, float] = {}
         self.units: dict[str, str] = {}
         self.provenance: dict[str, str] = {}
+        self.unplaced: set[str] = set()
+        """Dims of a map along which the place is not known: they have no coordinates."""
 
     @property
     def time_interval(self) -> float | None:
@@ -52,9 +55,17 @@ class Calibration:
         return None
 
     def take_files(
-        self, layout: Layout, files: Mapping[int, FileMetadata], except_dims: Iterable[str]
+        self,
+        layout: Layout,
+        files: Mapping[int, FileMetadata],
+        except_dims: Iterable[str],
+        doubts: Mapping[str, str],
     ) -> None:
-        """Take what names and files say, along the dims that no option calibrates."""
+        """Take what names and files say, along the dims that no option calibrates.
+
+        Where the place along y or x is in doubt it is left out.
+        """
+        is_map = is_georeferenced(files)
         for letter, role in _ROLES.items():
             dim = dim_of_role(layout, role)
             if dim is None and letter == "z":
@@ -67,7 +78,9 @@ class Calibration:
                 self._keep("scale", dim.name, seconds, FILE_NAMES)
                 self._keep("units", dim.name, "second", FILE_NAMES)
             elif dim.file_dim is not None or steps_by_one(index):
-                self._take_agreed(layout, dim, letter, files)
+                self._take_agreed(layout, dim, letter, files, doubts)
+                if letter in ("y", "x") and dim.name not in self.translation and is_map:
+                    self.unplaced.add(dim.name)
 
     def _take_thickness(self, files: Iterable[FileMetadata]) -> None:
         """Take the distance to the next plane under ``z`` where files hold one plane each."""
@@ -79,7 +92,12 @@ class Calibration:
             self._keep("units", "z", first.units["z"], first.provenance["units.z"])
 
     def _take_agreed(
-        self, layout: Layout, dim: Dim, letter: str, files: Mapping[int, FileMetadata]
+        self,
+        layout: Layout,
+        dim: Dim,
+        letter: str,
+        files: Mapping[int, FileMetadata],
+        doubts: Mapping[str, str],
     ) -> None:
         first = _agreed_step(files.values(), letter, dim.name)
         if first is None:
@@ -88,6 +106,8 @@ class Calibration:
         if letter in first.units:
             self._keep("units", dim.name, first.units[letter], first.provenance[f"units.{letter}"])
         # Along an axis of the grid files begin at different places: the first ones count.
+        if letter in doubts:
+            return
         starts = positions_of(layout, dim, files)
         at_start = [file for row, file in files.items() if starts.get(row) == 0]
         origin = agreed_origin(at_start, letter)
@@ -113,6 +133,7 @@ class Calibration:
                 if dim not in self.dims:
                     raise OptionError.unknown(f"dim in {option}", str(dim), self.dims)
                 self._keep(option, dim, _option_value(option, dim, value), "option")
+        self.unplaced.difference_update(translation)
 
     def _keep(self, key: str, dim: str, value: Any, source: str) -> None:
         getattr(self, key)[dim] = value
@@ -182,7 +203,8 @@ def agreed_origin(files: Iterable[FileMetadata], letter: str) -> tuple[FileMetad
     known = [file for file in files if letter in file.translation]
     for other in known[1:]:
         origins = known[0].translation[letter], other.translation[letter]
-        if not math.isclose(*origins, rel_tol=0, abs_tol=SAME * abs(known[0].scale[letter])):
+        share = TOLERANCE if "affine" in known[0].facts else SAME
+        if not math.isclose(*origins, rel_tol=0, abs_tol=share * abs(known[0].scale[letter])):
             return known[0], other
     return tuple(known[:1])
 

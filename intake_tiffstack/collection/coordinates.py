@@ -66,7 +66,8 @@ def build_coordinates(
     """Return all coordinates, by name.
 
     Index coordinates are those of names and options. Dims that these do not label carry physical
-    positions where the scale is known; along an extended dim names only count. What files say of
+    positions where the scale is known; along an extended dim names only count. On a map whose place
+    is in doubt y and x have none. What files say of
     channels, times and heights stands beside, under names of its own.
 
     Parameters
@@ -96,7 +97,9 @@ def build_coordinates(
         if dim.name in by_option or (dim.name in found and dim.file_dim is None)
     }
     for dim in layout.dims:
-        if dim.name not in labelled and dim.name in known.scale:
+        if dim.name in known.unplaced and dim.name not in by_option:
+            found.pop(dim.name, None)
+        elif dim.name not in labelled and dim.name in known.scale:
             found[dim.name] = _physical(dim, known)
     beside = _name_channels(layout, names)
     beside |= _times(layout, files, known, labelled, numbers)

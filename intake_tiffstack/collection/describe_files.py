@@ -9,8 +9,8 @@ import re
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from intake_tiffstack.collection.examination import reader_of
-from intake_tiffstack.collection.probing import choose_described_rows
+from intake_tiffstack.collection.file_reader import reader_of
+from intake_tiffstack.collection.probing import choose_described_rows, choose_placed_rows
 from intake_tiffstack.errors import StorageError, UnreadableFileError
 from intake_tiffstack.header.raw_metadata import read_pages_metadata
 from intake_tiffstack.header.sidecars import with_sidecars
@@ -19,6 +19,7 @@ from intake_tiffstack.metadata.describe_file import describe_file
 from intake_tiffstack.metadata.readers import READERS
 from intake_tiffstack.metadata.readers.ome import refuse_entities
 from intake_tiffstack.redact import hide_in_text
+from intake_tiffstack.storage.concurrency import map_files
 from intake_tiffstack.to_json import to_json
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def read_metadata(
 ) -> dict[int, FileMetadata]:
     """Return the metadata of the files that may differ, by row; the template comes first.
 
-    With ``validate="all"`` these are all readable files. Sidecar files of the template are read
+    With ``validate="all"`` these are all readable files; on a map also those by which their places
+    are checked. Sidecar files of the template are read
     too, if Micro-Manager wrote it.
     """
     rows = (
@@ -78,10 +80,20 @@ def read_metadata(
             base_shape=base if fits else None,
         )
 
-    found = reader.map_headers(describe, files, rows)
-    return {
-        row: metadata for row, metadata in zip(rows, found, strict=True) if metadata is not None
-    }
+    def place_tags(row: int) -> object:
+        tags = reader.place_tags(files[row]) if page == 0 else None
+        return row if tags is None else tags
+
+    found = dict(zip(rows, reader.map_headers(describe, files, rows), strict=True))
+    first = found[rows[0]]
+    if first is not None and "affine" in first.facts:  # each file has a place of its own
+        placed = set(grid.rows.tolist())
+        read = [row for row in headers.structures if row in placed]
+        tags = dict(zip(read, map_files(place_tags, files, read), strict=True))
+        wanted = choose_placed_rows(grid, tags, headers.structures[template].dims)
+        more = [row for row in wanted if row not in found and row not in headers.unreadable]
+        found |= dict(zip(more, reader.map_headers(describe, files, more), strict=True))
+    return {row: metadata for row, metadata in found.items() if metadata is not None}
 
 
 _COUNT_PLANES = frozenset({"ome_xml", "imagej"})

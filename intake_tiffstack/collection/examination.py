@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from intake_tiffstack.collection.describe_files import read_metadata
+from intake_tiffstack.collection.file_reader import reader_of
 from intake_tiffstack.collection.model import Discovery, FilesFound, HeadersRead
 from intake_tiffstack.collection.packing import warn_of_packing
+from intake_tiffstack.collection.placement import find_doubts, turn_axes
 from intake_tiffstack.collection.probing import choose_headers
+from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import (
     LayoutError,
     OptionError,
@@ -36,17 +40,17 @@ from intake_tiffstack.pattern.infer import no_match_error
 from intake_tiffstack.pattern.matching import compile_pattern, match_paths, parts_below
 from intake_tiffstack.pattern.propose import propose_patterns
 from intake_tiffstack.progress import reported
-from intake_tiffstack.reading.reader import CollectionReader
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from intake_tiffstack.header import Header, Structure
     from intake_tiffstack.listing.list_files import Listing
+    from intake_tiffstack.metadata.model import FileMetadata
     from intake_tiffstack.options import Options
     from intake_tiffstack.pattern.matching import Matches, Pattern
     from intake_tiffstack.pattern.propose import Proposal
@@ -55,7 +59,7 @@ if TYPE_CHECKING:
 _MAX_NAMES = 1_000
 """Names that are looked at for a hint: 10 ms."""
 
-__all__ = ["Examination", "find_files", "reader_of", "take_listing", "template_row"]
+__all__ = ["Examination", "find_files", "take_listing", "template_row"]
 
 
 MOST_NAMED = 4
@@ -82,6 +86,8 @@ class Examination:
         self.grid: Grid | None = None
         self.headers: HeadersRead | None = None
         self.layout: Layout | None = None
+        self.described: Mapping[int, FileMetadata] | None = None
+        self.turned: Sequence[str] = ()
         self._problems: dict[str, list[TiffStackError]] = {}
 
     @property
@@ -131,7 +137,14 @@ class Examination:
 
     @property
     def _steps(self) -> tuple[Callable[..., None], ...]:
-        return (self._find, self._place, self._settle_holes, self._read_headers, self._combine)
+        return (
+            self._find,
+            self._place,
+            self._settle_holes,
+            self._read_headers,
+            self._turn,
+            self._combine,
+        )
 
     @cached_property
     def listing(self) -> Listing:
@@ -188,12 +201,49 @@ class Examination:
         is_problem = self.options.on_error == "raise" or self.headers is None
         self._problems["headers"] = unreadable if is_problem else []
 
+    def describe(self) -> Mapping[int, FileMetadata]:
+        """Return the metadata of the files that may differ, by row; headers are read before."""
+        if self.described is None and self.grid is not None and self.headers is not None:
+            self.described = (
+                self.discovery.described
+                if self.discovery is not None
+                else read_metadata(
+                    self.found.files,
+                    self.grid,
+                    self.headers,
+                    self.options,
+                    template=template_row(self.grid, self.headers),
+                )
+            )
+        return self.described or {}
+
+    def _turn(self, *, is_opening: bool) -> None:
+        """Put tiles side by side in the order in which they lie on the map."""
+        if self.grid is None or self.headers is None or "places" in self._problems:
+            return
+        self._problems["places"] = []
+        file_dims = self.headers.structures[template_row(self.grid, self.headers)].dims
+        tiled = [name for name in self.grid.names if role_of(name) in (Role.Y, Role.X)]
+        if not set(tiled) & set(file_dims):
+            return
+        try:
+            described = self.describe()
+        except (UnreadableFileError, StorageError) as exc:
+            self._problems["places"] = [exc]
+            return
+        fixed = list(self.options.labels)
+        self.grid, self.turned = turn_axes(self.grid, described, file_dims, fixed)
+        for line in self.turned:
+            warn(line)
+
     def _combine(self, *, is_opening: bool) -> None:
         if self.grid is None or self.headers is None or "layout" in self._problems:
             return
         self._problems["layout"] = []
         try:
-            self.layout = _combine(self.found, self.grid, self.headers, self.options)
+            layout = _combine(self.found, self.grid, self.headers, self.options)
+            find_doubts(layout, self.described or {})
+            self.layout = layout
         except LayoutError as exc:
             self._problems["layout"] = [exc]
 
@@ -278,14 +328,6 @@ def _place(found: FilesFound, options: Options) -> Grid:
         is_single=found.is_single,
         is_ordered=found.is_ordered,
     )
-
-
-def reader_of(options: Options) -> CollectionReader:
-    """Return what opens the files of a collection with these options. Pure."""
-    dims: Any = options.file_dims
-    if dims is not None:
-        dims = tuple(dims.items() if isinstance(dims, dict) else dims)
-    return CollectionReader(options.storage_options, options.series, options.level, dims)
 
 
 def read_headers(files: FileTable, grid: Grid, options: Options) -> HeadersRead:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_tiffstack.collection.calibration import SAME, Calibration
+from intake_tiffstack.collection.calibration import SAME, Calibration, is_one_place
 from intake_tiffstack.collection.channels import describe_channels
 from intake_tiffstack.collection.coordinates import (
     Coordinate,
@@ -18,6 +18,7 @@ from intake_tiffstack.collection.coordinates import (
     coordinate_to_json,
     name_bands,
 )
+from intake_tiffstack.collection.placement import find_doubts
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import warn
 from intake_tiffstack.layout.lookup import positions_of
@@ -102,10 +103,20 @@ def merge(
     """
     _warn_of_faults(files.values())
     known = Calibration([dim.name for dim in layout.dims])
-    known.take_files(layout, files, except_dims=scale or {})
+    doubts = find_doubts(layout, files)
+    is_tiled = any(dim.offsets and role_of(dim.name) in (Role.Y, Role.X) for dim in layout.dims)
+    if doubts and (is_tiled or is_one_place(layout)):
+        warn(
+            f"files disagree on the place along {' and '.join(doubts)}, so there are no coordinates"
+            f": {next(iter(doubts.values()))}; give the option translation to settle it"
+        )
+    known.take_files(layout, files, except_dims=scale or {}, doubts=doubts)
     known.take_options(scale or {}, translation or {}, units or {})
     channels = describe_channels(layout, files, channel_names, numbers or {})
     facts, sources = _merge_facts(layout, files)
+    if doubts:
+        facts.pop("affine", None)
+        sources.pop("affine", None)
     built = build_coordinates(
         layout, files, known, channels.get("channel_names"), coords, numbers or {}
     )

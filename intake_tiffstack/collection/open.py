@@ -12,8 +12,8 @@ from dask.utils import parse_bytes
 from intake_tiffstack.arrays.chunks import choose_chunks, decoded_whole
 from intake_tiffstack.arrays.lazy_array import LazyArray
 from intake_tiffstack.arrays.stack_array import StackArray
-from intake_tiffstack.collection.describe_files import read_metadata
-from intake_tiffstack.collection.examination import Examination, reader_of, template_row
+from intake_tiffstack.collection.examination import Examination, template_row
+from intake_tiffstack.collection.file_reader import reader_of
 from intake_tiffstack.collection.merge_metadata import Merged, merge
 from intake_tiffstack.collection.model import Discovery
 from intake_tiffstack.errors import OptionError
@@ -89,9 +89,8 @@ def open_collection(examination: Examination) -> Collection:
         raise RuntimeError("an examination without a problem is complete")
     first = template_row(grid, headers)
     if examination.discovery is None:
-        described = read_metadata(found.files, grid, headers, options, template=first)
         files = replace(examination.listing, files=found.files)
-        examination.discovery = Discovery(files, headers.structures, described)
+        examination.discovery = Discovery(files, headers.structures, examination.describe())
     structure = headers.structures[first]
     return Collection(
         options=options,

@@ -11,7 +11,7 @@ from intake_tiffstack.errors import OptionError
 from intake_tiffstack.storage.urls import is_local as is_local_url
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from intake_tiffstack.layout.model import Grid
     from intake_tiffstack.structure import Structure
 
-__all__ = ["MAX_LOCAL_HEADERS", "MAX_PROBED_HEADERS", "choose_described_rows", "choose_headers"]
+__all__ = [
+    "MAX_LOCAL_HEADERS",
+    "MAX_PROBED_HEADERS",
+    "choose_described_rows",
+    "choose_headers",
+    "choose_placed_rows",
+]
 
 MAX_LOCAL_HEADERS = 1_000
 """Local files whose headers are all read: 0.2 ms each."""
@@ -106,6 +112,35 @@ def choose_described_rows(
                 if row not in headers.unreadable and (is_cheap or role == Role.CHANNEL):
                     rows[row] = None
     return list(rows)[:MAX_PROBED_HEADERS]
+
+
+def choose_placed_rows(
+    grid: Grid, place_tags: Mapping[int, object], file_dims: Sequence[str]
+) -> dict[int, None]:
+    """Return the rows whose place on the map to hold against their cells. Pure.
+
+    One line of tiles along each extended y or x and the corners; of the others one for each place
+    on the map and along y and x.
+
+    Parameters
+    ----------
+    grid : Grid
+        The files in their cells.
+    place_tags : mapping[int, object]
+        What the tags of each file say of its place, by row; equal for equal places.
+    file_dims : sequence of str
+        Dims inside the files.
+    """
+    axes = [i for i, name in enumerate(grid.names) if role_of(name) in (Role.Y, Role.X)]
+    index = grid.locate(list(place_tags))
+    chosen: dict[tuple[object, ...], int] = {}
+    for i, (row, tags) in enumerate(place_tags.items()):
+        chosen.setdefault((tags, *(int(index[axis][i]) for axis in axes)), row)
+    tiled = [axis for axis in axes if grid.names[axis] in file_dims]
+    ends = np.ix_(*([0, -1] if axis in tiled else [0] for axis in range(grid.cells.ndim)))
+    lines = [row for axis in tiled for row in _first_rows(grid.cells, axis)]
+    corners = grid.cells[ends].ravel().tolist() if tiled else []
+    return dict.fromkeys(row for row in (*chosen.values(), *lines, *corners) if row >= 0)
 
 
 def _first_rows(cells: NDArray[np.int32], axis: int) -> list[int]:

@@ -226,6 +226,8 @@ class Report:
             is_refused = any(isinstance(p, DuplicateFilesError) for p in self.examination.problems)
             place = "in the cell of another one" if is_refused else "left out"
             yield "duplicates", f"{_count(grid.dropped, 'file')} {place}: {names}"
+        for line in self.examination.turned:
+            yield "turned", line
         if grid.trimmed:
             name, before = grid.trimmed
             yield "trimmed", f"{name} from {before} to {grid.cells.shape[grid.names.index(name)]}"

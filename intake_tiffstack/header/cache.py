@@ -10,7 +10,7 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from intake_tiffstack.errors import StorageError, TiffStackError
+from intake_tiffstack.errors import StorageError, TiffStackError, UnreadableFileError
 from intake_tiffstack.header import (
     Header,
     HeaderBytes,
@@ -20,6 +20,7 @@ from intake_tiffstack.header import (
     read_header,
     read_raw_metadata,
 )
+from intake_tiffstack.header.ifd import PLACE_TAGS, read_directories
 from intake_tiffstack.metadata.reader import RawMetadata
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.storage.first_bytes import FIRST_BYTES, take_first_bytes
@@ -36,6 +37,7 @@ __all__ = [
     "clear_headers",
     "fetch_ahead",
     "get_header",
+    "get_place_tags",
     "get_raw_metadata",
     "has_header",
     "open_file",
@@ -161,6 +163,16 @@ class HeaderCache:
             raw = read_raw_metadata(file, data=self._fetched(file, storage_options), page=page)
         self._keep_metadata(file, raw, page)
         return raw
+
+    def get_place_tags(
+        self, file: File, *, storage_options: Mapping[str, Any]
+    ) -> tuple[object, ...] | None:
+        """Return the bytes of the tags that place the first page on a map, None if unreadable."""
+        try:
+            (page,) = read_directories(self._fetched(file, storage_options), file.url, most=1)
+        except (UnreadableFileError, StorageError, ValueError):
+            return None
+        return tuple(tag for tag in page.structure if tag[0] in PLACE_TAGS)
 
     def _keep_metadata(self, file: File, raw: RawMetadata, page: int) -> None:
         with self._lock:
@@ -373,5 +385,6 @@ get_header = _CACHE.get
 has_header = _CACHE.has
 open_file = _CACHE.open
 fetch_ahead = _CACHE.fetch_ahead
+get_place_tags = _CACHE.get_place_tags
 get_raw_metadata = _CACHE.get_raw_metadata
 clear_headers = _CACHE.clear

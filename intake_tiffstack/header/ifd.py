@@ -19,7 +19,7 @@ from intake_tiffstack.errors import UnreadableFileError
 if TYPE_CHECKING:
     from intake_tiffstack.header.header_bytes import HeaderBytes
 
-__all__ = ["Directory", "read_directories"]
+__all__ = ["PLACE_TAGS", "Directory", "read_directories"]
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIZES |= {16: 8, 17: 8, 18: 8}
@@ -45,6 +45,9 @@ _NEUTRAL = frozenset(
         36868,  # DateTimeDigitized
     }
 )
+
+PLACE_TAGS = frozenset({33550, 33922, 34264, 34735, 34736, 34737})
+"""ModelPixelScale, ModelTiepoint, ModelTransformation and the GeoKeys: where on a map it is."""
 
 MOST_DIRECTORIES = 1_000_000
 

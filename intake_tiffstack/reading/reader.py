@@ -117,6 +117,15 @@ class CollectionReader:
 
         return get_raw_metadata(file, storage_options=self.storage_options, page=page)
 
+    def place_tags(self, file: File) -> tuple[object, ...] | None:
+        """Return the tags of the first page that say where on a map it is, None if unreadable.
+
+        Bytes to compare, a fifth of the time of :meth:`raw_metadata`.
+        """
+        from intake_tiffstack.header.cache import get_place_tags
+
+        return get_place_tags(file, storage_options=self.storage_options)
+
     def name_dims(self, structure: Structure, url: str) -> Structure:
         """Return a structure with its dims named by `file_dims`. Pure.
 
