@@ -59,6 +59,8 @@ class Case:
     """Whether each repeat is a new process, because the first time counts."""
     is_remote: bool = False
     """Whether the files are in an object store, where requests and bytes are counted."""
+    is_distant: bool = False
+    """Whether the files are on a web server at a distance."""
     patience: float = 12
     """Seconds after which a contender is not repeated; three times that if a bar needs it."""
     deadline: float = 120

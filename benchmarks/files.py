@@ -27,6 +27,7 @@ __all__ = [
     "objects",
     "paged",
     "small",
+    "tiled",
     "tiny",
     "volume",
 ]
@@ -54,6 +55,8 @@ BAND_SHAPE = (16, 512, 1024)
 SMALL_SHAPE = (32, 32)
 OBJECT_SHAPE = (16, 512, 512)
 PAGED_SHAPE = (64, 256, 256)
+TILED_SHAPE = (1024, 1024)
+TILED_COUNT = 64
 
 
 def tiny(folder: Path, count: int = 100_000) -> dict[str, float]:
@@ -114,6 +117,15 @@ def paged(folder: Path, count: int = 1) -> dict[str, float]:
     facts = _write(folder, PAGED_SHAPE, count, channels=1, compression="zlib")
     with tifffile.TiffFile(next(folder.iterdir())) as tif:
         return {**facts, "plane_bytes": max(sum(page.databytecounts) for page in tif.pages)}
+
+
+def tiled(folder: Path, count: int = TILED_COUNT) -> dict[str, float]:
+    """Write planes of 2 MB in zlib tiles, named by a number alone."""
+    folder.mkdir(parents=True)
+    for i in range(count):
+        options = {"compression": "zlib", "tile": (256, 256), "metadata": None}
+        tifffile.imwrite(folder / f"tile_t{i:03d}.tif", volume(TILED_SHAPE, i), **options)
+    return {"files": count}
 
 
 def _write(

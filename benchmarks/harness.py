@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.case import OURS, Bar, Case, Facts
+from benchmarks.distant_server import serve_from_afar
 from benchmarks.server import S3Server, serve_s3
 from benchmarks.worker import PROFILED, TRUTH
 
@@ -108,22 +109,35 @@ def run_cases(cases: Sequence[Case], say: Callable[[str], None]) -> Iterator[Cas
                 dataset(root / "warm", count=4)
                 if is_remote:
                     server.upload(root / "main", _BUCKET, root.name)
-                for case in group:
-                    yield _run_case(case, root, facts, server, say)
+                with ExitStack() as served:
+                    cases_here = list(group)
+                    places = _places(cases_here[0], root, served)
+                    for case in cases_here:
+                        yield _run_case(case, places, root, facts, server, say)
             finally:
                 shutil.rmtree(root)
 
 
+def _places(case: Case, root: Path, served: ExitStack) -> list[str]:
+    """Return where the files are, and files to warm up with; a server runs until *served* ends."""
+    if case.is_remote:
+        return [f"s3://{_BUCKET}/{root.name}"]
+    start = served.enter_context(serve_from_afar(root)) if case.is_distant else str(root)
+    return [f"{start}/main", f"{start}/warm"]
+
+
 def _run_case(
-    case: Case, root: Path, facts: Facts, server: S3Server, say: Callable[[str], None]
+    case: Case,
+    places: Sequence[str],
+    root: Path,
+    facts: Facts,
+    server: S3Server,
+    say: Callable[[str], None],
 ) -> CaseResult:
     say(f"{case.name}: {case.work}")
-    places = [str(root / "main")]
-    truth = _Worker(case, TRUTH, places, server).hear(case.deadline)["value"]
-    if case.is_remote:
-        places = [f"s3://{_BUCKET}/{root.name}"]
-    elif case.is_fresh:
-        places.append(str(root / "warm"))
+    truth = _Worker(case, TRUTH, [str(root / "main")], server).hear(case.deadline)["value"]
+    if not case.is_fresh:
+        places = places[:1]
     results = {name: ContenderResult() for name in case.contenders}
     with _workers(case, places, server) as go:
         for number in range(case.repeats):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import (
+    distance,
     many_files,
     object_store,
     ome_zarr,
@@ -17,6 +18,9 @@ __all__ = ["CASES"]
 
 CASES: dict[str, Case] = {
     case.name: case
-    for module in (many_files, pixels, small_files, zarr_writing, ome_zarr, zarr_copy, object_store)
+    for module in (
+        *(many_files, pixels, small_files, zarr_writing, ome_zarr, zarr_copy),
+        *(object_store, distance),
+    )
     for case in module.CASES
 }

@@ -18,7 +18,7 @@ __all__ = ["describe_machine", "render"]
 _PACKAGES = (
     *("intake-tiffstack", "dask", "numpy", "tifffile", "imagecodecs", "zarr", "fsspec", "s3fs"),
     *("dask-image", "intake-xarray", "imageio", "bioio", "bioio-tiff-glob", "bioio-ome-zarr"),
-    *("ngff-zarr", "moto"),
+    *("ngff-zarr", "moto", "rasterio", "async-tiff", "obstore", "aiohttp"),
 )
 
 _HEAD = """\
