@@ -38,7 +38,7 @@ from intake_tiffstack.export.options import (
     ZarrExportOptions,
     show_options,
 )
-from intake_tiffstack.labelled.attributes import decode_attrs, encode_attrs
+from intake_tiffstack.labelled.attributes import decode_attrs
 from intake_tiffstack.options import (
     OptionKeywords,
     UrlPath,
@@ -165,8 +165,10 @@ class TiffStackSource(ArraySource):
             ``"option"`` wraps :meth:`to_dask`; None is lazy without dask.
         """
         self.to_dask()
+        from intake_tiffstack.labelled.dataarray import set_metadata
+
         named = self._used().to_xarray(chunks)
-        named.attrs = encode_attrs(decode_attrs(named.attrs) | self._own_attributes())
+        named = set_metadata(named, decode_attrs(named.attrs) | self._own_attributes())
         return named.rename(self.name if self._entry is not None else None)
 
     def _discovered(self) -> dict[str, Any]:

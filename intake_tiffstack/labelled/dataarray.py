@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from intake_tiffstack.arrays.lazy_array import LazyArray
 from intake_tiffstack.labelled.attributes import encode_attrs
+from intake_tiffstack.labelled.crs import GRID_MAPPING, axis_attrs, grid_mapping_attrs
 from intake_tiffstack.labelled.packing import nodata_attribute
 
 if TYPE_CHECKING:
     import dask.array as da
     from numpy.typing import NDArray
 
-__all__ = ["label_array"]
+__all__ = ["label_array", "set_metadata"]
 
 
 class LazyPixels(BackendArray):
@@ -63,13 +65,28 @@ def label_array(
     if isinstance(data, LazyArray):
         values = indexing.LazilyIndexedArray(LazyPixels(data))
     units = metadata.get("coord_units") or {}
+    on_map = axis_attrs(metadata, coords)
     variables = {
-        name: _variable(along, coord, {"units": units[name]} if name in units else {})
+        name: _variable(
+            along,
+            coord,
+            {**on_map.get(name, {}), **({"units": units[name]} if name in units else {})},
+        )
         for name, (along, coord) in coords.items()
     }
     # a Variable, since a bare dask array would name the result
-    attrs = encode_attrs(metadata) | nodata_attribute(metadata, data.dtype)
-    return xr.DataArray(xr.Variable(dims, values), variables, attrs=attrs)
+    return set_metadata(xr.DataArray(xr.Variable(dims, values), variables), metadata)
+
+
+def set_metadata(named: xr.DataArray, metadata: Mapping[str, Any]) -> xr.DataArray:
+    """Return the array with metadata as its attributes, and its place on a map as a coordinate."""
+    attrs = encode_attrs(metadata) | nodata_attribute(metadata, named.dtype)
+    mapping = grid_mapping_attrs(metadata)
+    if mapping:
+        named = named.assign_coords({GRID_MAPPING: xr.Variable((), np.int64(0), mapping)})
+        attrs["grid_mapping"] = GRID_MAPPING
+    named.attrs = attrs
+    return named
 
 
 def _variable(dims: Sequence[str], values: NDArray[Any], attrs: Mapping[str, Any]) -> xr.Variable:
