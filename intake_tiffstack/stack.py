@@ -450,6 +450,11 @@ class TiffStack:
             - ``progress``: True, False, a function of bytes done and bytes in all, or None: a bar
               on a terminal and in a notebook
 
+            Of ``"zarr"``:
+
+            - ``group``: whether to write a group that ``xarray.open_zarr`` opens, with the
+              coordinates as arrays, instead of one array; default False
+
             Of ``"zarr"`` and ``"ome-zarr"``:
 
             - ``zarr_format``: 3 or 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import pyplot
 
-from intake_tiffstack import TiffStackSource, open_stack
+from intake_tiffstack import TiffStackSource, TiffStackZarrSource, open_stack
+from intake_tiffstack.errors import TargetExistsError
 from intake_tiffstack.labelled.attributes import METADATA_KEY, decode_attrs, encode_attrs
 from intake_tiffstack.labelled.positions import regular_positions
 
@@ -209,3 +211,77 @@ def test_64_bit_integers_export(tmp_path: Path, dtype: str, zarr_format: Any) ->
     stack.export(tmp_path / "a.zarr", zarr_format=zarr_format)
     again = TiffStackSource(str(tmp_path / "a.tif")).read()
     np.testing.assert_array_equal(again, pixels, strict=True)
+
+
+# -- copies that xarray opens --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_group_opens_in_xarray_with_all_labels(
+    source: TiffStackSource, tmp_path: Path, zarr_format: Any
+) -> None:
+    url = str(tmp_path / "a.zarr")
+    copy = source.export(url, group=True, zarr_format=zarr_format)
+    named = source.to_xarray()
+    opened = xr.open_zarr(url)["image"]
+    assert (opened.dims, opened.dtype) == (named.dims, named.dtype)
+    np.testing.assert_array_equal(opened.values, named.values)
+    assert set(opened.coords) == set(named.coords)
+    for name in named.coords:
+        assert opened[name].values.tolist() == named[name].values.tolist()
+        assert opened[name].attrs == named[name].attrs
+    assert all(map(is_attribute, opened.attrs.values()))
+    again = copy.to_xarray()
+    assert again.attrs.pop("source")
+    xr.testing.assert_identical(again.compute(), named.compute())
+    assert copy.scale == source.scale
+    assert copy.physical_pixel_sizes == source.physical_pixel_sizes
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_unknown_labels_survive_a_group(
+    with_holes: TiffStackSource, tmp_path: Path, zarr_format: Any
+) -> None:
+    copy = with_holes.export(str(tmp_path / "a.zarr"), group=True, zarr_format=zarr_format)
+    assert copy.to_xarray().dye.values.tolist() == ["DAPI", None, "GFP"]
+    assert xr.open_zarr(tmp_path / "a.zarr").dye.values.tolist() == ["DAPI", "", "GFP"]
+
+
+def test_a_group_is_replaced_and_refused_as_any_copy(
+    source: TiffStackSource, tmp_path: Path
+) -> None:
+    url = str(tmp_path / "a.zarr")
+    source.export(url, group=True)
+    with pytest.raises(TargetExistsError):
+        source.export(url, group=True)
+    source.export(url, group=True, overwrite=True, zarr_format=2)
+    source.export(url, overwrite=True)
+    assert not (tmp_path / "a.zarr" / "channel").exists()
+
+
+@pytest.mark.parametrize("options", [{"group": True}, {"format": "ome-zarr", "version": "0.4"}])
+def test_zeros_in_format_2_are_zeros_to_xarray(tmp_path: Path, options: Any) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), "u2"), photometric="minisblack")
+    stack = open_stack(str(tmp_path / "a.tif"))
+    form = {} if "version" in options else {"zarr_format": 2}
+    stack.export(tmp_path / "a.zarr", **options, **form)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # OME-Zarr is not consolidated
+        opened = xr.open_zarr(tmp_path / "a.zarr")
+    (pixels,) = opened.data_vars.values()
+    assert pixels.dtype == "uint16"
+    assert not pixels.values.any()
+
+
+@pytest.mark.parametrize("zarr_format", [2, pytest.param(3, marks=AS_XARRAY_WRITES)])
+def test_what_xarray_wrote_opens_as_a_copy(
+    source: TiffStackSource, tmp_path: Path, zarr_format: Any
+) -> None:
+    part = source.to_xarray().isel(x=slice(1, None), z=slice(None, None, 2))
+    part.to_dataset(name="mine").to_zarr(tmp_path / "a.zarr", zarr_format=zarr_format)
+    copy = TiffStackZarrSource(str(tmp_path / "a.zarr"))
+    np.testing.assert_array_equal(copy.read(), part.values)
+    assert copy.metadata["translation"]["x"] == 0.1, "that of the part"
+    assert copy.scale == {"z": 0.6, "y": 0.1, "x": 0.1}
+    assert copy.channel_names == ["DAPI", "GFP"]
+    assert copy.metadata["nested"] == {"deep": [1, None, "x"]}

@@ -31,6 +31,7 @@ __all__ = [
     "FILL_VALUE",
     "OWN_KEY",
     "Coords",
+    "checked_coords",
     "checked_dims",
     "decode_coords",
     "encode_attributes",
@@ -105,6 +106,24 @@ def encode_coords(coords: Coords, sizes: Mapping[str, int]) -> dict[str, Any]:
     OptionError
         If values do not fit their dims, or are of an unsupported type.
     """
+    checked_coords(coords, sizes)
+    return {
+        "version": _VERSION,
+        "coords": {
+            name: {"dims": list(dims), **_encode_values(np.asarray(values), f"coord {name!r}")}
+            for name, (dims, values) in coords.items()
+        },
+    }
+
+
+def checked_coords(coords: Coords, sizes: Mapping[str, int]) -> Coords:
+    """Return *coords* if each lies along dims of the array.
+
+    Raises
+    ------
+    OptionError
+        If not.
+    """
     for name, (dims, values) in coords.items():
         unknown = next((dim for dim in dims if dim not in sizes), None)
         if unknown is not None:
@@ -115,13 +134,7 @@ def encode_coords(coords: Coords, sizes: Mapping[str, int]) -> dict[str, Any]:
                 f"coord {name!r} along {dims} must have shape {expected}, "
                 f"but got {np.shape(values)}"
             )
-    return {
-        "version": _VERSION,
-        "coords": {
-            name: {"dims": list(dims), **_encode_values(np.asarray(values), f"coord {name!r}")}
-            for name, (dims, values) in coords.items()
-        },
-    }
+    return coords
 
 
 def _encode_values(values: NDArray[Any], where: str) -> dict[str, Any]:

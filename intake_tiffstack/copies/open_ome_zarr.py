@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from yaozarrs import v04, v05
 
 from intake_tiffstack.copies.attributes import OWN_KEY, decode_coords
+from intake_tiffstack.copies.open_xarray_group import open_xarray_group
 from intake_tiffstack.copies.open_zarr import (
     ZarrCopy,
     ZarrLabels,
@@ -92,11 +93,9 @@ def open_ome_zarr(
     root, path = _open_group(folder, ""), ""
     attributes = dict(root.attrs)
     if not is_ome_zarr(attributes):
-        raise FilesNotFoundError(
-            f"{folder.url} holds a Zarr group that is not an OME-Zarr (its attributes: "
-            f"{', '.join(attributes) or 'none'}); give the URL of an array in it",
-            url=folder.url,
-        )
+        if level:
+            raise OptionError(f"level={level}, but {folder.url} is not an OME-Zarr")
+        return open_xarray_group(folder, image, arraytype, sel or {})
     own = attributes.get(OWN_KEY)
     if image is None and "multiscales" not in _ome(attributes):
         image = _only_image(folder, root)

@@ -37,6 +37,7 @@ class CommonExportOptions(TypedDict, total=False):
 class ZarrExportOptions(CommonExportOptions, total=False):
     """Options of ``format="zarr"``."""
 
+    group: bool
     zarr_format: Literal[2, 3]
     chunks: Lengths | None
     shards: Lengths | None
@@ -77,6 +78,7 @@ DEFAULTS: Mapping[str, Any] = {
     "overwrite": False,
     "verify": "sample",
     "progress": None,
+    "group": False,
     "zarr_format": 3,
     "chunks": None,
     "shards": None,

@@ -189,7 +189,8 @@ def plan_array(
             chunks=tuple(chunks),
             shards=None if shards is None else tuple(shards),
             compressors=codec,
-            fill_value=0,
+            # xarray takes a number in format 2 for what masks pixels; every chunk is written anyway
+            fill_value=None if zarr_format == 2 else 0,
             zarr_format=zarr_format,
             attributes=dict(attributes),
             dimension_names=dims if zarr_format == 3 else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from dask.base import tokenize
@@ -17,6 +18,7 @@ from intake_tiffstack.export.write_copy import write_copy
 from intake_tiffstack.progress import Progress
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.to_json import to_strict_json
 
 __all__ = ["write_zarr"]
 
@@ -30,6 +32,7 @@ def write_zarr(
     attrs: Mapping[str, Any],
     granule: Sequence[int] | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    group: bool = False,
     zarr_format: Literal[2, 3] = 3,
     chunks: Lengths | None = None,
     shards: Lengths | None = None,
@@ -62,6 +65,9 @@ def write_zarr(
         None if a region of any shape costs only its own pixels.
     storage_options : dict, optional
         Passed to fsspec.
+    group : bool
+        Whether *url* becomes a group with the array and its coordinates as arrays, as xarray has
+        them, instead of one array.
     zarr_format : {3, 2}
         2 is for readers that do not support 3.
     chunks : int, sequence of int or dict, optional
@@ -99,9 +105,19 @@ def write_zarr(
     folder = Folder.at(url, storage_options)
     shape, itemsize = tuple(source.shape), source.dtype.itemsize
     dims = checked_dims(dims, shape)
-    attributes = encode_attributes(dict(zip(dims, shape, strict=True)), coords, attrs, zarr_format)
+    sizes = dict(zip(dims, shape, strict=True))
+    around = None
+    if group:
+        from intake_tiffstack.export.zarr_group import XarrayGroup
+
+        kept = to_strict_json(attrs, "attrs")
+        around = XarrayGroup(sizes, source.dtype, coords, kept, zarr_format)
+        attributes = around.attributes
+    else:
+        attributes = encode_attributes(sizes, coords, attrs, zarr_format)
     cut, shard = resolve_chunks(shape, itemsize, dims, chunks, shards)
     array = plan_array(
+        path="" if around is None else around.name,
         shape=shape,
         dtype=source.dtype,
         chunks=cut,
@@ -122,7 +138,7 @@ def write_zarr(
     write_copy(
         folder,
         [Pass(source, (array,), blocks)],
-        dict,  # no groups
+        dict if around is None else partial(around.documents, array.documents),
         token=tokenize(source),
         overwrite=overwrite,
         resume=resume,

@@ -13,7 +13,7 @@ from typing import Any
 
 from intake_tiffstack.dims import Role, role_of
 
-__all__ = ["GRID_MAPPING", "axis_attrs", "grid_mapping_attrs"]
+__all__ = ["GRID_MAPPING", "axis_attrs", "grid_mapping_attrs", "read_grid_mapping"]
 
 GRID_MAPPING = "spatial_ref"
 """Name of the coordinate without dims whose attributes are the reference system."""
@@ -39,6 +39,23 @@ def grid_mapping_attrs(metadata: Mapping[str, Any]) -> dict[str, Any]:
         a, b, c, d, e, f = affine
         attrs["GeoTransform"] = " ".join(repr(float(n)) for n in (c, a, b, f, d, e))
     return attrs
+
+
+def read_grid_mapping(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``crs`` and ``affine`` from the attributes of a grid mapping.
+
+    >>> read_grid_mapping({"GeoTransform": "500.0 10.0 0.0 90.0 0.0 -10.0"})
+    {'affine': [10.0, 0.0, 500.0, 0.0, -10.0, 90.0]}
+    """
+    found: dict[str, Any] = {}
+    crs = attrs.get("spatial_ref") or attrs.get("crs_wkt")
+    if isinstance(crs, str):
+        found["crs"] = crs
+    numbers = str(attrs.get("GeoTransform", "")).split()
+    if len(numbers) == 6:
+        c, a, b, f, d, e = map(float, numbers)
+        found["affine"] = [a, b, c, d, e, f]
+    return found
 
 
 def axis_attrs(metadata: Mapping[str, Any], coords: Collection[str]) -> dict[str, dict[str, str]]:
