@@ -10,11 +10,11 @@ import functools
 from typing import Any
 
 import dask
-from dask.utils import parse_bytes
+from dask.utils import parse_bytes, parse_timedelta
 
 from intake_tiffstack.errors import OptionError
 
-__all__ = ["DEFAULTS", "setting", "setting_bytes", "setting_number"]
+__all__ = ["DEFAULTS", "setting", "setting_bytes", "setting_number", "setting_seconds"]
 
 DEFAULTS: dict[str, Any] = {
     "max_image_bytes": "64 GiB",  # a page that declares more is an error; slides reach 30 GB
@@ -29,6 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "progress": None,  # whether long operations show a bar; None: on a terminal and in a notebook
     "block_bytes": "128 MiB",  # maximum that a task of an export reads, if chunks allow
     "persist_limit": "50 GB",  # maximum decoded size of a copy in the default store
+    "persist_grace": "1 day",  # how long a superseded copy stays for its readers
     "persist_storage_options": {},  # passed to fsspec for the store of persisted copies
 }
 """Every setting that this version reads, with its default."""
@@ -57,6 +58,18 @@ def setting_bytes(name: str) -> int:
         return _parse_bytes(value)
     except (ValueError, TypeError) as exc:
         raise OptionError(f"tiffstack.{name} must be a size, but got {value!r}") from exc
+
+
+def setting_seconds(name: str) -> float:
+    """Return the value of a setting in seconds; strings such as ``1 day`` are parsed."""
+    value = setting(name)
+    try:
+        seconds = float(parse_timedelta(value))
+    except (ValueError, TypeError, KeyError) as exc:
+        raise OptionError(f"tiffstack.{name} must be a time, but got {value!r}") from exc
+    if not seconds >= 0:
+        raise OptionError(f"tiffstack.{name} must not be negative, but got {value!r}")
+    return seconds
 
 
 def setting_number(name: str, *, least: float) -> float:

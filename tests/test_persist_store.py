@@ -10,6 +10,7 @@ import logging
 import signal
 import uuid
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from intake_tiffstack.errors import (
     TiffStackWarning,
 )
 from intake_tiffstack.export.claim import hold
-from intake_tiffstack.persist import CollectionCopies, pixel_key
+from intake_tiffstack.persist import CollectionCopies, pixel_key, prune
 from intake_tiffstack.persist.file_record import pack_seen, unpack_seen
 from intake_tiffstack.persist.store import find_store
 from intake_tiffstack.storage.files import FileTable
@@ -103,9 +104,12 @@ def test_a_large_copy_is_refused_where_nobody_chose_a_store(source, scan, monkey
 
 def test_a_store_in_memory(source, scan, monkeypatch):
     monkeypatch.setenv("INTAKE_PERSIST_PATH", f"memory://{uuid.uuid4().hex}/store")
-    for _ in range(3):
-        source.persist()
-    assert len(generations(source)) == 2
+    source.persist()
+    source.repersist()
+    source.repersist()
+    assert len(generations(source)) == 3
+    assert len(prune(0)) == 2
+    assert len(generations(source)) == 1
     np.testing.assert_array_equal(source.get_persisted().read(), scan)
     source.unpersist()
     assert not source.has_been_persisted
@@ -116,9 +120,11 @@ def test_a_store_in_a_bucket(source, scan, monkeypatch, s3_server: S3Server):
     s3_server.put("shelves", {"other": b"x"})
     monkeypatch.setenv("INTAKE_PERSIST_PATH", "s3://shelves/store")
     with dask.config.set({"tiffstack.persist_storage_options": s3_server.storage_options}):
-        for _ in range(3):
-            source.persist()
-        assert len(generations(source)) == 2
+        source.persist()
+        source.repersist()
+        source.repersist()
+        assert len(prune(0)) == 2
+        assert len(generations(source)) == 1
         s3_server.requests.clear()
         array = source.to_dask()
         assert len(s3_server.requests) < 12
@@ -167,19 +173,87 @@ def test_the_copy_serves_where_the_server_of_the_files_is_stopped(store, tmp_pat
 # --- generations --------------------------------------------------------------------------------
 
 
-def test_the_generation_before_stays_and_older_ones_go(source, scan, tmp_path):
+def test_persist_returns_a_copy_that_holds(source, scan, tmp_path, capsys):
     source.persist()
-    first = source.to_dask()
+    (name,) = generations(source)
+    capsys.readouterr()
+    for again in (source, open_scan(tmp_path / "raw")):
+        np.testing.assert_array_equal(again.persist().read(), scan)
+        again.persist(verify="sample", zarr_format=3)  # the defaults
+    assert generations(source) == [name]
+    assert capsys.readouterr().out == ""
+    source.persist(ttl=3600)
+    limited = copies_of(source).current()
+    assert (limited.name, limited.ttl) == (name, 3600)
     source.persist()
-    second = source.to_dask()
-    assert [name[:6] for name in generations(source)] == ["000001", "000002"]
-    np.testing.assert_array_equal(first.compute(), scan)  # one who still reads
+    assert copies_of(source).current().expires is None
+
+
+@pytest.mark.parametrize("reason", ["file", "options", "expired", "damaged", "asked"])
+def test_persist_writes_a_new_copy_where_the_old_one_does_not_hold(
+    source, scan, tmp_path, reason, recwarn
+):
     source.persist()
-    assert [name[:6] for name in generations(source)] == ["000002", "000003"]
-    np.testing.assert_array_equal(second.compute(), scan)
+    (name,) = generations(source)
+    options: dict[str, Any] = {}
+    if reason == "file":
+        scan = scan.copy()
+        scan[1, 2] = 5
+        write_file(tmp_path / "raw" / "c1_t2_561nm.tif", scan[1, 2])
+    elif reason == "options":
+        options = {"chunks": (1, 1, 4, 8, 6)}
+    elif reason == "expired":
+        source.persist(ttl=0)
+    elif reason == "damaged":
+        Path(copies_of(source).pixels_url(name), "zarr.json").unlink()
+    source.repersist() if reason == "asked" else source.persist(**options)
+    current = copies_of(source).current()
+    assert current.name[:6] == "000002"
+    np.testing.assert_array_equal(source.get_persisted().read(), scan)
+
+
+def test_superseded_generations_stay_for_their_readers(source, scan, tmp_path):
+    source.persist()
+    arrays = [source.to_dask()]
+    for _ in range(3):
+        source.repersist()
+        arrays.append(source.to_dask())
+    assert [name[:6] for name in generations(source)] == [f"00000{n}" for n in (1, 2, 3, 4)]
+    assert prune() == prune(3600) == []
+    for array in arrays:
+        np.testing.assert_array_equal(array.compute(), scan)
+    marker = Path(copies_of(source).url, generations(source)[0], "superseded")
+    hours_ago = datetime.fromisoformat(marker.read_text()) - timedelta(hours=25)
+    marker.write_text(hours_ago.isoformat())
+    source.repersist()
+    assert [name[:6] for name in generations(source)] == [f"00000{n}" for n in (2, 3, 4, 5)]
     with pytest.raises(FileChangedError, match="was removed since this array was made from it"):
-        first.compute()
-    assert len({first.name, second.name, source.to_dask().name}) == 3
+        arrays[0].compute()
+    np.testing.assert_array_equal(arrays[1].compute(), scan)
+    with dask.config.set({"tiffstack.persist_grace": "0 s"}):
+        assert len(prune()) == 3
+    assert [name[:6] for name in generations(source)] == ["000005"]
+    assert len({array.name for array in arrays}) == 4
+    np.testing.assert_array_equal(source.read(), scan)
+
+
+def test_a_mark_that_is_damaged_is_named(source):
+    source.persist()
+    source.repersist()
+    marker = Path(copies_of(source).url, generations(source)[0], "superseded")
+    marker.write_text("yesterday")
+    with pytest.raises(StorageError, match=r"superseded is damaged: .*; remove this file"):
+        prune()
+    source.repersist()  # it only warns in the log
+    assert copies_of(source).current().name[:6] == "000003"
+
+
+@pytest.mark.parametrize("grace", ["long", -1, None])
+def test_a_grace_that_is_not_a_time_is_refused(source, grace):
+    source.persist()
+    config = dask.config.set({"tiffstack.persist_grace": grace})
+    with config, pytest.raises(OptionError, match="persist_grace must"):
+        prune()
 
 
 def test_a_copy_made_anew_after_unpersist_is_another_array(source, scan):
@@ -378,8 +452,8 @@ def test_many_processes_persist_at_once(source, scan, tmp_path, how):
     assert list(Path(copies.url).rglob("claim-*")) == []
     assert copies.current().name in generations(source)
     source.repersist()
-    source.repersist()
-    assert len(generations(source)) <= 3
+    prune(0)
+    assert len(generations(source)) == 1
 
 
 CHUNKS = (1, 1, 4, 8, 6)
@@ -410,9 +484,10 @@ def test_files_that_change_under_a_killed_process_make_another_copy(source, scan
     write_file(tmp_path / "raw" / "c1_t2_561nm.tif", changed[1, 2])
     source.persist(chunks=CHUNKS)
     np.testing.assert_array_equal(source.get_persisted().read(), changed)
-    for _ in range(2):
-        source.persist()
-    assert [name[:6] for name in generations(source)] == ["000002", "000003"]
+    assert [name[:6] for name in generations(source)] == ["000001", "000001"]
+    source.repersist()
+    prune(0)
+    assert [name[:6] for name in generations(source)] == ["000002"]
 
 
 # --- secrets ------------------------------------------------------------------------------------

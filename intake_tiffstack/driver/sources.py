@@ -285,6 +285,9 @@ class TiffStackSource(ArraySource):
     def persist(self, ttl: float | None = None, **options: Unpack[PersistOptions]) -> Self:
         """Write a Zarr copy of the files into the store, to be read instead of the files.
 
+        A copy that still holds is returned at once: it can be read, has not expired, was written
+        with the same options, and the files have not changed since.
+
         Parameters
         ----------
         ttl : float, optional
@@ -310,7 +313,7 @@ class TiffStackSource(ArraySource):
         return self.get_persisted()
 
     def repersist(self, **options: Unpack[PersistOptions]) -> Self:
-        """Write the copy again, as before except for *options*; see :meth:`persist`."""
+        """Write a new copy, as before except for *options*; see :meth:`persist`."""
         persist_again(self._settled(), **options)
         return self.get_persisted()
 

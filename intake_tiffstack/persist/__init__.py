@@ -5,7 +5,7 @@ from __future__ import annotations
 from intake_tiffstack.persist.choose import choose_copy
 from intake_tiffstack.persist.key import pixel_key
 from intake_tiffstack.persist.open import PersistedStack
-from intake_tiffstack.persist.store import CollectionCopies, Generation
+from intake_tiffstack.persist.store import CollectionCopies, Generation, prune
 from intake_tiffstack.persist.write import none_persisted, persist_again, persist_collection
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "persist_again",
     "persist_collection",
     "pixel_key",
+    "prune",
 ]

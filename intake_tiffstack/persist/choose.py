@@ -80,7 +80,7 @@ def choose_copy(
         return copy
     if stack.options.on_stale != "refresh":
         return None
-    persist_again(stack.options)
+    persist_again(stack.options, anew=False)  # others may have refreshed it meanwhile
     return choose_copy(stack, "always", keep)
 
 
@@ -90,6 +90,7 @@ def _open_current(options: Options, mode: str, keep: Keep) -> PersistedStack | N
     generation = copies.current()
     while generation is not None:
         copy = keep(PersistedStack(options, copies, generation))
+        copy.generation = generation  # opened before, it may have had another time limit
         try:
             _ = copy.collection  # opened by this, it stays so
         except FilesNotFoundError:

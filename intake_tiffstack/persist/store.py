@@ -5,9 +5,12 @@ A collection has one folder in the store, named by its key::
     <store>/<key>/current.json                        which generation counts
     <store>/<key>/000002-5d41402abc4b2a76/pixels.zarr    its pixels
     <store>/<key>/000002-5d41402abc4b2a76/seen.json.gz   what is known of its files
+    <store>/<key>/000001-736de03a4b52ff76/superseded     since when another one counts
 
-``current.json`` is written last and as a whole, and readers trust nothing else. A generation is
-never changed once it is published, and outlives the next publication for those who still read it.
+``current.json`` is written last and as a whole, and readers trust nothing else. The pixels of a
+generation never change once it is published. A superseded generation stays for those who still
+read it until the setting ``persist_grace`` has passed; then the next publication or :func:`prune`
+removes it.
 """
 
 from __future__ import annotations
@@ -27,17 +30,19 @@ from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageErro
 from intake_tiffstack.export.claim import last_claim
 from intake_tiffstack.persist.file_record import VERSION, pack_seen, unpack_seen
 from intake_tiffstack.redact import hide_in_text
-from intake_tiffstack.settings import setting
+from intake_tiffstack.settings import setting, setting_seconds
 from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.urls import absolute_url, is_local
 
-__all__ = ["CollectionCopies", "Generation", "find_store", "store_options"]
+__all__ = ["CollectionCopies", "Generation", "find_store", "prune", "store_options"]
 
 _CURRENT = "current.json"
 _PIXELS = "pixels.zarr"
 _SEEN = "seen.json.gz"
 _REMOVED = "removed"
 """In a generation of which a part may be gone: it is to be removed before all else."""
+_SUPERSEDED = "superseded"
+"""In a generation that no longer counts: the time at which this was noticed first."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -87,8 +92,6 @@ class Generation:
     n_files: int
     export: Mapping[str, Any]
     """How it was written, for the next one."""
-    previous: str | None = None
-    """The generation that counted before."""
     place: str = ""
     """Digest of where the files are, equal for copies of the same files under other options."""
     decided: Mapping[str, Any] = field(default_factory=dict)
@@ -124,6 +127,7 @@ class Generation:
             stored = json.loads(content)
             version = stored.pop("version")
             if version == VERSION:
+                stored.pop("previous", None)  # written by earlier versions
                 stored["created"] = datetime.fromisoformat(stored["created"])
                 stored["expires"] = stored["expires"] and datetime.fromisoformat(stored["expires"])
                 return cls(**stored)
@@ -137,16 +141,10 @@ class Generation:
             url=url,
         )
 
-    def published_now(self, ttl: float | None, previous: Generation | None) -> Generation:
-        """Return this generation with its time starting now."""
-        now = datetime.now(UTC)
-        return replace(
-            self,
-            created=now,
-            expires=None if ttl is None else now + timedelta(seconds=ttl),
-            ttl=ttl,
-            previous=None if previous is None else previous.name,
-        )
+    def expiring(self, ttl: float | None) -> Generation:
+        """Return this generation with *ttl* seconds left from now, or no limit if None."""
+        expires = None if ttl is None else datetime.now(UTC) + timedelta(seconds=ttl)
+        return replace(self, expires=expires, ttl=ttl)
 
 
 def _number(name: str) -> int:
@@ -212,9 +210,16 @@ class CollectionCopies:
         """Make a generation, whose pixels are written, the one that counts; remove old ones."""
         self.store.write_document(f"{self.key}/{generation.name}/{_SEEN}", pack_seen(seen))
         self.store.write_document(f"{self.key}/{_CURRENT}", generation.to_json())
-        # Of the same number and higher are those that others write now.
-        oldest = min(generation.number, _number(generation.previous or generation.name))
-        self._remove_before(oldest)
+        try:
+            self.prune(setting_seconds("persist_grace"))
+        except StorageError as exc:  # the new one counts: persist() has not failed
+            _LOG.warning("an old copy stays: %s", exc)
+
+    def extend(self, generation: Generation, ttl: float | None) -> Generation:
+        """Return the current generation with another time limit, and record it. One request."""
+        generation = generation.expiring(ttl)
+        self.store.write_document(f"{self.key}/{_CURRENT}", generation.to_json())
+        return generation
 
     def remove(self) -> None:
         """Remove all generations but those that are being written; first, what makes one count."""
@@ -228,14 +233,48 @@ class CollectionCopies:
     def _names(self) -> list[str]:
         return [name for name in self.store.names(self.key) if _number(name)]
 
-    def _remove_before(self, oldest: int) -> None:
-        """Remove what no reader may use any more; what cannot be removed is logged."""
+    def prune(self, grace: float) -> list[str]:
+        """Remove the generations that were superseded at least *grace* seconds ago.
+
+        A generation that is found superseded for the first time is marked with the time of this
+        call. The current generation, and those that are being written, always stay.
+
+        Parameters
+        ----------
+        grace : float
+            Seconds; 0 removes all superseded generations at once.
+
+        Returns
+        -------
+        list of str
+            URLs of the removed generations.
+        """
+        current = self.current()
+        removed: list[str] = []
+        if current is None:
+            return removed
         for name in self._names():
-            if _number(name) < oldest and not self._is_written(name):
-                try:
-                    self.remove_generation(name)
-                except StorageError as exc:  # the new one counts: persist() has not failed
-                    _LOG.warning("an old copy stays: %s", exc)
+            # of the same number and higher are those that others write now
+            if _number(name) >= current.number or self._is_written(name):
+                continue
+            if self._seconds_superseded(name) >= grace:
+                self.remove_generation(name)
+                removed.append(f"{self.url}/{name}")
+        return removed
+
+    def _seconds_superseded(self, name: str) -> float:
+        """Return for how long a generation has been superseded; mark it if it is not marked."""
+        key, now = f"{name}/{_SUPERSEDED}", datetime.now(UTC)
+        content = self._read(key)
+        if content is None:
+            self.store.write_document(f"{self.key}/{key}", now.isoformat().encode())
+            return 0.0
+        try:
+            since = datetime.fromisoformat(content.decode())
+            return (now - since).total_seconds()
+        except (TypeError, ValueError) as exc:  # not UTF-8, not a time, or without its zone
+            url = f"{self.url}/{key}"
+            raise StorageError(f"{url} is damaged: {exc}; remove this file", url=url) from exc
 
     def _is_written(self, name: str) -> bool:
         """Return whether a process is writing a generation now."""
@@ -262,6 +301,33 @@ class CollectionCopies:
             for path, _, _ in os.walk(folder.path, topdown=False):
                 with suppress(OSError):  # it is not empty, or gone
                     os.rmdir(path)
+
+
+def prune(grace: float | None = None) -> list[str]:
+    """Remove superseded copies from the configured store.
+
+    Each ``persist()`` does this for its own collection; this function does it for all.
+
+    Parameters
+    ----------
+    grace : float, optional
+        Remove copies that were superseded at least this many seconds ago; None: the setting
+        ``persist_grace``. A copy that is found superseded for the first time counts from now, so
+        that only 0 removes it at once. Arrays over a removed copy raise ``FileChangedError``.
+
+    Returns
+    -------
+    list of str
+        URLs of the removed copies.
+
+    Raises
+    ------
+    StorageError
+        If the store cannot be read or refuses.
+    """
+    grace = setting_seconds("persist_grace") if grace is None else grace
+    store = Folder.at(find_store()[0], store_options())
+    return [url for key in store.names("") for url in CollectionCopies(store, key).prune(grace)]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from numbers import Real
@@ -26,10 +27,15 @@ from intake_tiffstack.errors import (
     TargetBusyError,
     TargetExistsError,
 )
-from intake_tiffstack.export.options import PersistOptions, check_options
+from intake_tiffstack.export.options import DEFAULTS, PersistOptions, check_options
 from intake_tiffstack.options import Options
-from intake_tiffstack.persist.file_record import spell_urlpath
+from intake_tiffstack.persist.file_record import (
+    count_unproven,
+    spell_urlpath,
+    without_secrets,
+)
 from intake_tiffstack.persist.key import deciding_options, pixel_key, place_key
+from intake_tiffstack.persist.open import PersistedStack
 from intake_tiffstack.persist.store import CollectionCopies, Generation, find_store
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.settings import setting_bytes
@@ -46,11 +52,14 @@ _WAIT_SECONDS = 0.5
 _LOG = logging.getLogger(__name__)
 
 
-def persist_collection(options: Options, *, ttl: float | None = None, **export: Any) -> Generation:
+def persist_collection(
+    options: Options, *, ttl: float | None = None, anew: bool = False, **export: Any
+) -> Generation:
     """Return the generation that counts now: a copy of the files as they are at this moment.
 
-    A copy that was begun and not finished is taken up; one that another process is writing of the
-    same files in the same way is waited for. Prints where it is written and how large it is.
+    A copy that holds is returned at once; an incomplete one is resumed; one that another process is
+    writing of the same files in the same way is waited for. Prints where it is written and how
+    large it is.
 
     Parameters
     ----------
@@ -58,6 +67,9 @@ def persist_collection(options: Options, *, ttl: float | None = None, **export: 
         Of the collection.
     ttl : float, optional
         Seconds until the copy is no longer used unasked; None: no limit.
+    anew : bool
+        Whether to write a new copy even if the current one holds: it has not expired, was written
+        with the same options, and the files have not changed since.
     **export
         ``zarr_format``, ``chunks``, ``shards``, ``compressor``, ``verify`` and ``progress``, as
         :func:`~intake_tiffstack.export.write_zarr` has them.
@@ -72,11 +84,14 @@ def persist_collection(options: Options, *, ttl: float | None = None, **export: 
     _check(options, export)
     ttl = _seconds(ttl)
     stack = TiffStack(options)
-    nbytes = stack.host_array.nbytes
-    _check_limit(nbytes)
     copies = CollectionCopies.of(pixel_key(options))
     stored = {name: _to_record(value) for name, value in export.items() if name != "progress"}
-    generation = _plan_generation(stack, stored, before=copies.current())
+    before = copies.current()
+    if not anew and before is not None and _holds(stack, copies, before, stored):
+        return before if ttl is before.ttl is None else copies.extend(before, ttl)
+    nbytes = stack.host_array.nbytes
+    _check_limit(nbytes)
+    generation = _plan_generation(stack, stored, before=before)
     if export.get("progress") is not False:
         print(f"persisting {format_bytes(nbytes)} at {hide_in_text(copies.url)}")
     copies.remove_rest(generation.name)
@@ -84,9 +99,24 @@ def persist_collection(options: Options, *, ttl: float | None = None, **export: 
     current = copies.current()
     if current is not None and _is_overtaken(generation, current):
         return current
-    generation = generation.published_now(ttl, current)
+    generation = replace(generation, created=datetime.now(UTC)).expiring(ttl)
     copies.publish(generation, stack.collection.discovery)
     return generation
+
+
+def _holds(
+    stack: TiffStack, copies: CollectionCopies, copy: Generation, export: Mapping[str, Any]
+) -> bool:
+    """Return whether a copy can be read, is of these files as they are now, and as asked for."""
+    if copy.has_expired() or not {**DEFAULTS, **copy.export}.items() >= {**export}.items():
+        return False
+    try:
+        before = PersistedStack(stack.options, copies, copy).collection.discovery.listing.files
+    except (FilesNotFoundError, StorageError) as exc:
+        _LOG.warning("the persisted copy cannot be read, and a new one is made: %s", exc)
+        return False
+    now = without_secrets(stack.collection.discovery.listing.files)
+    return now == before and not count_unproven(before, now)
 
 
 def _plan_generation(
@@ -116,8 +146,18 @@ def _plan_generation(
     )
 
 
-def persist_again(options: Options, **export: Any) -> Generation:
+def persist_again(options: Options, *, anew: bool = True, **export: Any) -> Generation:
     """Return a new generation of a collection, written as the one that counts was.
+
+    Parameters
+    ----------
+    options : Options
+        Of the collection.
+    anew : bool
+        Whether to write it even if the current one holds; False if another process may have
+        done so already.
+    **export
+        Options to write it with instead of those of the current one.
 
     Raises
     ------
@@ -128,7 +168,8 @@ def persist_again(options: Options, **export: Any) -> Generation:
     before = copies.current()
     if before is None:
         raise none_persisted(options, copies)
-    return persist_collection(options, ttl=before.ttl, **{**_from_record(before.export), **export})
+    export = {**_from_record(before.export), **export}
+    return persist_collection(options, ttl=before.ttl, anew=anew, **export)
 
 
 def none_persisted(options: Options, copies: CollectionCopies) -> FilesNotFoundError:
