@@ -97,7 +97,7 @@ def test_what_is_known_of_a_copy_needs_no_files(source, tmp_path):
         ("dims", ("c", "t", "z", "y", "x")),
         ("sizes", {"c": 2, "t": 3, "z": 4, "y": 8, "x": 6}),
         ("scale", {"y": 0.5, "x": 0.5}),
-        ("channel_names", None),
+        ("channel_names", ["488", "561"]),
     ):
         assert getattr(open_scan(tmp_path / "raw", persist_mode="always"), name) == expected
 
