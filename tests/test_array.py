@@ -43,6 +43,7 @@ from intake_tiffstack.pattern.matching import compile_pattern, match_paths
 from intake_tiffstack.reading.options import ReadOptions
 from intake_tiffstack.reading.parts import FilePart
 from intake_tiffstack.storage.files import FileTable
+from part_reads import parts_read_by
 
 # ------------------------------------------------------------------------ an array cut into files
 
@@ -145,7 +146,7 @@ def reading_from(parts: dict[str, np.ndarray]) -> Iterator[list[int]]:
     """Read from memory in place of files; yields how many pixels each read asked for."""
     asked: list[int] = []
 
-    def read_part(files: FileTable, part: FilePart, out: np.ndarray, *_: Any) -> None:
+    def read_part(files: FileTable, part: FilePart, out: np.ndarray) -> None:
         pixels = parts[files.urls[part.row]]
         assert pixels.shape == part.expected
         for wanted, size in zip(part.region, pixels.shape, strict=True):
@@ -154,7 +155,7 @@ def reading_from(parts: dict[str, np.ndarray]) -> Iterator[list[int]]:
         asked.append(math.prod(map(len, part.region)))
         out[...] = pixels[np.ix_(*part.region)]
 
-    with patch("intake_tiffstack.reading.region.read_part", read_part):
+    with parts_read_by(read_part):
         yield asked
 
 
@@ -399,11 +400,11 @@ def test_reading_one_of_many_extended_files_does_not_look_at_all() -> None:
     array = lattice_array(is_extended=True)
     asked: list[tuple[int, Any]] = []
 
-    def read_part(files: FileTable, part: FilePart, out: np.ndarray, *_: Any) -> None:
+    def read_part(files: FileTable, part: FilePart, out: np.ndarray) -> None:
         asked.append((part.row, part.region[0]))
         out[...] = 0
 
-    with patch("intake_tiffstack.reading.region.read_part", read_part):
+    with parts_read_by(read_part):
         assert array[1, 399_990:].shape == (10, 64, 48)
     assert asked == [(99_998, range(6, 8)), (99_999, range(8))]
 
@@ -566,6 +567,8 @@ def write_pyramids(folder: Path) -> None:
                 writer.write(pixels[::2, ::2], photometric="minisblack", metadata=None)
 
 
+second_image_known = pytest.mark.filterwarnings("ignore:.* more image")
+
 PYRAMIDS: dict[str, Any] = {"pattern": "t{t:d}_c{c}.tif", "duplicates": "first"}
 
 # What decides a pixel, and two or more values of each; the first is what an option left out means.
@@ -624,6 +627,7 @@ choices = st.fixed_dictionaries(
 changes = st.sampled_from([(o, i) for o, values in DECIDING.items() for i in range(len(values))])
 
 
+@second_image_known
 @settings(max_examples=60)
 @given(chosen=choices, change=changes)
 def test_what_has_one_name_is_one_array(
@@ -638,6 +642,7 @@ def test_what_has_one_name_is_one_array(
             assert np.array_equal(*dask.compute(one, other, scheduler="synchronous"))
 
 
+@second_image_known
 @pytest.mark.parametrize(
     ("option", "i"), [(o, i) for o, v in DECIDING.items() for i in range(1, len(v))]
 )
@@ -647,7 +652,9 @@ def test_each_option_that_decides_a_pixel_changes_the_name(
     assert name_of(pyramids, (option, i)) != name_of(pyramids)
 
 
+@second_image_known
 @pytest.mark.parametrize("option", NOT_DECIDING)
+@second_image_known
 def test_what_only_describes_the_pixels_leaves_the_name(pyramids: str, option: str) -> None:
     stack = open_stack(pyramids, **PYRAMIDS, **{option: NOT_DECIDING[option]})
     assert stack.to_dask().name == name_of(pyramids)
@@ -663,6 +670,7 @@ def test_an_array_that_is_trimmed_has_another_name(tmp_path: Path) -> None:
     assert len(names) == 2
 
 
+@second_image_known
 @pytest.mark.parametrize(
     "change",
     [
@@ -722,6 +730,7 @@ print(open_stack(sys.argv[1], pattern="t{t:d}_c{c}.tif", duplicates="first").to_
 """
 
 
+@second_image_known
 def test_two_processes_give_one_name(pyramids: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", NAME, pyramids],

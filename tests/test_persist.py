@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from intake_tiffstack import TiffStackSource
 from intake_tiffstack.errors import FilesNotFoundError, OptionError
 from intake_tiffstack.persist import PersistedStack
+from part_reads import no_part_read
 from persist_scans import open_scan, scan, source, store, write_scan  # noqa: F401 - fixtures
 from shared_data import SHARED, needs_shared, read_rows
 
@@ -31,9 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Shell command not executed:UserW
 def reads_copy(source: TiffStackSource) -> bool:
     """Return whether no file is read when all pixels are computed."""
     array = source.to_dask()
-    with patch(
-        "intake_tiffstack.reading.region.read_part", side_effect=AssertionError("a file is read")
-    ):
+    with no_part_read():
         try:
             array.compute(scheduler="sync")
         except AssertionError:
@@ -359,7 +358,7 @@ def test_sources_and_arrays_over_a_copy_are_pickled(source, scan):
 
 def test_export_writes_what_to_dask_gives(source, scan, tmp_path):
     source.persist()
-    with patch("intake_tiffstack.reading.region.read_part", side_effect=AssertionError):
+    with no_part_read():
         copy = source.get_persisted().export(str(tmp_path / "copy.zarr"), progress=False)
     np.testing.assert_array_equal(copy.read(), scan)
     assert copy.to_xarray().dims == ("c", "t", "z", "y", "x")

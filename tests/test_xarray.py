@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import dask.array as da
 import numpy as np
@@ -20,8 +19,8 @@ from hypothesis import strategies as st
 from intake_tiffstack import open_stack
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.labelled.attributes import decode_attrs
-from intake_tiffstack.reading import region as reading
 from intake_tiffstack.reading.parts import FilePart
+from part_reads import parts_read_by
 
 LIKE_LATTICE: dict[str, Any] = {
     "pattern": "c{c:d}_t{t:d}_{wavelength:d}nm_{msec:d}msec.tif",
@@ -51,13 +50,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory, whole: np.ndarray) -> str:
 def regions_read() -> Iterator[list[tuple[str, tuple[range, ...]]]]:
     """Yield the name and the region of each read."""
     read: list[tuple[str, tuple[range, ...]]] = []
-    read_part = reading.read_part
 
-    def spy(files: Any, part: FilePart, *args: Any) -> None:
+    def watch(files: Any, part: FilePart, out: np.ndarray) -> None:
         read.append((Path(files.urls[part.row]).name, part.region))
-        read_part(files, part, *args)
 
-    with patch("intake_tiffstack.reading.region.read_part", spy):
+    with parts_read_by(None, watch):
         yield read
 
 
