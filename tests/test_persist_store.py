@@ -39,6 +39,7 @@ from intake_tiffstack.persist.file_record import pack_seen, unpack_seen
 from intake_tiffstack.persist.store import find_store
 from intake_tiffstack.storage.files import FileTable
 from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.structure import OtherSeries
 from persist_scans import (  # noqa: F401 - fixtures
     PATTERN,
     finish,
@@ -419,6 +420,9 @@ def test_other_credentials_are_used_from_then_on(source, monkeypatch, s3_server:
 
 def test_what_a_copy_remembers_comes_back(source, tmp_path):
     seen = source.stack.collection.discovery
+    other = OtherSeries(1, "preview", (4, 3), "uint8", ("y", "x"), True)
+    kinds = {row: replace(kind, others=(other,)) for row, kind in seen.structures.items()}
+    seen = replace(seen, structures=kinds)
     found = unpack_seen(pack_seen(seen), "here")
     assert found.listing == seen.listing
     assert found.structures == seen.structures

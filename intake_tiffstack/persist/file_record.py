@@ -14,12 +14,12 @@ import numpy as np
 from intake_tiffstack.collection.model import Discovery
 from intake_tiffstack.errors import StorageError
 from intake_tiffstack.formatting import few
-from intake_tiffstack.header import Structure
 from intake_tiffstack.listing.list_files import Listing
 from intake_tiffstack.metadata.model import FileMetadata
 from intake_tiffstack.options import Options
 from intake_tiffstack.redact import hide_in_text, mask_secrets
 from intake_tiffstack.storage.files import File, FileTable
+from intake_tiffstack.structure import OtherSeries, Structure
 
 __all__ = [
     "VERSION",
@@ -238,7 +238,11 @@ def unpack_seen(packed: bytes, url: str) -> Discovery:
 
 def _structure(stored: Mapping[str, Any]) -> Structure:
     lists = {key: tuple(stored[key]) for key in ("shape", "dims", "segment_shape")}
-    return Structure(**{**stored, **lists, "dtype": np.dtype(stored["dtype"])})
+    others = tuple(
+        OtherSeries(**{**other, "shape": tuple(other["shape"]), "dims": tuple(other["dims"])})
+        for other in stored.get("others", ())
+    )
+    return Structure(**{**stored, **lists, "dtype": np.dtype(stored["dtype"]), "others": others})
 
 
 def _file_metadata(stored: Mapping[str, Any]) -> FileMetadata:
