@@ -7,6 +7,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import math
 import signal
 import uuid
 from dataclasses import replace
@@ -39,7 +40,7 @@ from intake_tiffstack.persist.file_record import pack_seen, unpack_seen
 from intake_tiffstack.persist.store import find_store
 from intake_tiffstack.storage.files import FileTable
 from intake_tiffstack.storage.folder import Folder
-from intake_tiffstack.structure import OtherSeries
+from intake_tiffstack.structure import OtherSeries, Packing
 from persist_scans import (  # noqa: F401 - fixtures
     PATTERN,
     finish,
@@ -420,9 +421,6 @@ def test_other_credentials_are_used_from_then_on(source, monkeypatch, s3_server:
 
 def test_what_a_copy_remembers_comes_back(source, tmp_path):
     seen = source.stack.collection.discovery
-    other = OtherSeries(1, "preview", (4, 3), "uint8", ("y", "x"), True)
-    kinds = {row: replace(kind, others=(other,)) for row, kind in seen.structures.items()}
-    seen = replace(seen, structures=kinds)
     found = unpack_seen(pack_seen(seen), "here")
     assert found.listing == seen.listing
     assert found.structures == seen.structures
@@ -430,6 +428,11 @@ def test_what_a_copy_remembers_comes_back(source, tmp_path):
     assert pack_seen(found) == pack_seen(seen)
     again = open_collection(Examination(source.options, found))
     assert again.metadata == source.stack.collection.metadata
+    other = OtherSeries(1, "preview", (4, 3), "uint8", ("y", "x"), True)
+    rest = {"others": (other,), "packing": Packing(math.nan, (0.1, 0.2), (1.0,))}
+    kinds = {row: replace(kind, **rest) for row, kind in seen.structures.items()}
+    with_others = pack_seen(replace(seen, structures=kinds))
+    assert repr(unpack_seen(with_others, "here").structures) == repr(kinds)  # NaN is not NaN
     for damaged in (b"", pack_seen(seen)[:-9], b"\x1f\x8b"):
         with pytest.raises(StorageError, match="here is damaged"):
             unpack_seen(damaged, "here")

@@ -10,6 +10,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
+from pydantic import ConfigDict, TypeAdapter
 
 from intake_tiffstack.collection.model import Discovery
 from intake_tiffstack.errors import StorageError
@@ -19,7 +20,7 @@ from intake_tiffstack.metadata.model import FileMetadata
 from intake_tiffstack.options import Options
 from intake_tiffstack.redact import hide_in_text, mask_secrets
 from intake_tiffstack.storage.files import File, FileTable
-from intake_tiffstack.structure import OtherSeries, Structure
+from intake_tiffstack.structure import Structure
 
 __all__ = [
     "VERSION",
@@ -34,6 +35,8 @@ __all__ = [
 VERSION = 1
 """Version of all that a store keeps beside pixels, in ``current.json``: a reader of another version
 takes a copy for none."""
+
+_STRUCTURES = TypeAdapter(list[Structure], config=ConfigDict(arbitrary_types_allowed=True))
 
 _SHOWN = 3
 """Names that a warning shows of each kind of change."""
@@ -215,7 +218,9 @@ def unpack_seen(packed: bytes, url: str) -> Discovery:
     try:
         stored = json.loads(gzip.decompress(packed))
         files = stored["files"]
-        kinds = [_structure(kind) for kind in stored["structures"]["kinds"]]
+        kinds = _STRUCTURES.validate_python(
+            [{**kind, "dtype": np.dtype(kind["dtype"])} for kind in stored["structures"]["kinds"]]
+        )
         return Discovery(
             listing=Listing(
                 FileTable(
@@ -234,15 +239,6 @@ def unpack_seen(packed: bytes, url: str) -> Discovery:
         )
     except (OSError, EOFError, KeyError, TypeError, ValueError) as exc:
         raise StorageError(f"{url} is damaged: {exc!r}; persist anew", url=url) from exc
-
-
-def _structure(stored: Mapping[str, Any]) -> Structure:
-    lists = {key: tuple(stored[key]) for key in ("shape", "dims", "segment_shape")}
-    others = tuple(
-        OtherSeries(**{**other, "shape": tuple(other["shape"]), "dims": tuple(other["dims"])})
-        for other in stored.get("others", ())
-    )
-    return Structure(**{**stored, **lists, "dtype": np.dtype(stored["dtype"]), "others": others})
 
 
 def _file_metadata(stored: Mapping[str, Any]) -> FileMetadata:
