@@ -24,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "concurrency": 100,  # most concurrent requests; fewer as soon as the store answers more slowly
     "table_cache": 8,  # opened persisted copies kept per process
     "allow_code": False,  # whether arraytype may name a class to import
+    "allow_references": [],  # what references may name outside their own folder or bucket
     "require_device": True,  # whether to_dask() requires the device of arraytype in this process
     "pinned_limit": "1 GiB",  # pinned host memory in use at once per process, for CuPy; 0: none
     "progress": None,  # whether long operations show a bar; None: on a terminal and in a notebook

@@ -175,11 +175,43 @@ def open_array(folder: Folder) -> Any:
     """
     with folder.read_errors():
         try:
-            return zarr.open_array(open_zarr_store(folder, read_only=True), mode="r")
+            array = zarr.open_array(open_zarr_store(folder, read_only=True), mode="r")
         except FileNotFoundError as exc:
             raise _nothing_there(folder) from exc
         except ValueError as exc:
             raise StorageError(f"{folder.url} is not a readable Zarr array: {exc}") from exc
+    _refuse_objects(array, folder)
+    return array
+
+
+def _refuse_objects(array: Any, folder: Folder) -> None:
+    """Raise for an array whose chunks are decoded to Python objects: that can run code.
+
+    Raises
+    ------
+    StorageError
+        If its elements are objects or texts, or a codec unpickles.
+    """
+    names = [
+        codec["name"] if isinstance(codec, Mapping) else str(codec) for codec in _codecs(array)
+    ]
+    pickles = [name for name in names if "pickle" in name.lower()]
+    if array.dtype.kind in "OTSUV" or pickles:
+        what = f"the codec {pickles[0]!r}" if pickles else f"elements of type {array.dtype}"
+        raise StorageError(
+            f"{folder.url} has {what}, which no image needs and which may run code when it is "
+            "decoded; it is not opened",
+            url=folder.url,
+        )
+
+
+def _codecs(array: Any) -> list[Any]:
+    """Return the name of each codec of an array."""
+    metadata = array.metadata.to_dict()
+    if metadata["zarr_format"] == 2:
+        found = [*(metadata.get("filters") or ()), metadata.get("compressor")]
+        return [getattr(c, "codec_id", None) or c["id"] for c in found if c is not None]
+    return list(metadata["codecs"])
 
 
 def _nothing_there(folder: Folder) -> FilesNotFoundError:

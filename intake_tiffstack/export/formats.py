@@ -15,6 +15,7 @@ from intake_tiffstack.copies.open_zarr import ZarrCopy
 from intake_tiffstack.copies.zarr_store import is_zarr_group
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.storage.reference_targets import check_references
 
 __all__ = ["FORMATS", "ExportFormat", "find_writer", "open_copy"]
 
@@ -122,6 +123,8 @@ def open_copy(
         If an option belongs to another format.
     """
     text, options = os.fspath(url), storage_options or {}
+    if text.startswith("reference:"):
+        check_references(text, options)
     format = next(format for format in FORMATS.values() if format.recognizes(text, options))
     extra = {"level": level, "image": image, "remote_options": remote_options}
     own = {name: extra.pop(name) for name in format.open_options}

@@ -25,6 +25,7 @@ from intake_tiffstack.natural_sort import natural_order
 from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.files import File, FileTable
 from intake_tiffstack.storage.filesystem import get_filesystem
+from intake_tiffstack.storage.reference_targets import check_references
 from intake_tiffstack.storage.store import Row, Store, open_store, stat_file
 from intake_tiffstack.storage.urls import absolute_url, is_local, split_chain
 
@@ -208,6 +209,8 @@ def _in_stores(
         groups.setdefault(_store_key(url), []).append(url)
     results: dict[str, T] = {}
     for members in groups.values():
+        if members[0].startswith("reference:"):
+            check_references(members[0], options)
         store = open_store(members[0], options).expecting([split_chain(m)[0] for m in members])
         results.update(zip(members, store.map(partial(function, store), members), strict=True))
     return [results[url] for url in urls]

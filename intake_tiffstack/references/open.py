@@ -14,6 +14,7 @@ from zarr.storage import FsspecStore
 from intake_tiffstack.copies.open_zarr import ZarrCopy, open_zarr
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
 from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.storage.reference_targets import check_references
 from intake_tiffstack.storage.store import stat_file
 from intake_tiffstack.storage.urls import is_local
 
@@ -55,13 +56,14 @@ def open_references(
     FilesNotFoundError
         If there is no such document.
     StorageError
-        If it holds no references to the array that :func:`write_references` makes, or cannot be
-        read.
+        If it holds no references to the array that :func:`write_references` makes, cannot be
+        read, or names files that the setting ``allow_references`` does not allow.
     """
     imagecodecs.numcodecs.register_codecs(verbose=False)
     options = dict(storage_options or {})
     text = os.fspath(url)
     stat_file(text, options)  # an absent document is named as such
+    check_references(text, options)
     chained = {
         "fo": text,
         "target_options": options,

@@ -35,6 +35,7 @@ from intake_tiffstack.references.chunking import (
 )
 from intake_tiffstack.references.open import ARRAY, SUFFIX, open_document
 from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.storage.reference_targets import trust_references
 from intake_tiffstack.storage.urls import is_local
 
 __all__ = ["write_references"]
@@ -106,6 +107,7 @@ def write_references(
     if verify:
         _verify(source, document, verify)
     folder.write_document(name, json.dumps(document).encode())
+    trust_references(target.url)
 
 
 def _split_target(

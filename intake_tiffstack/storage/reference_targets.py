@@ -1,0 +1,136 @@
+"""Which files a document of references may name: it is read from anywhere, and names any URL."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from intake_tiffstack.errors import OptionError, StorageError
+from intake_tiffstack.settings import setting
+from intake_tiffstack.storage.failures import storage_errors
+from intake_tiffstack.storage.filesystem import get_filesystem
+from intake_tiffstack.storage.urls import absolute_url, is_local
+
+__all__ = ["check_references", "trust_references"]
+
+_OWN: set[str] = set()
+
+
+def trust_references(url: str) -> None:
+    """Let this process open the document at *url*, which it wrote itself."""
+    _OWN.add(absolute_url(url))
+
+
+def check_references(url: str, storage_options: Mapping[str, Any]) -> None:
+    """Raise if a document of references names files that its opener has not allowed.
+
+    A local document may name files in its folder and below, one in a store those of its bucket or
+    host. The setting ``allow_references`` allows more: a list of folders or URLs, or True for all.
+
+    Parameters
+    ----------
+    url : str
+        Of the document, or a ``reference:`` URL.
+    storage_options : mapping
+        Passed to fsspec: for the document, or for the ``reference:`` URL.
+
+    Raises
+    ------
+    StorageError
+        If it names another file, or has templates that run code.
+    OptionError
+        If the setting is neither True, False nor a list of texts.
+    """
+    remote_protocol = "file"
+    if url.startswith("reference:"):
+        remote_protocol = storage_options.get("remote_protocol") or remote_protocol
+        document: Any = storage_options.get("fo")
+        storage_options = storage_options.get("target_options") or {}
+    else:
+        document = url
+    allowed = setting("allow_references")
+    if not isinstance(allowed, bool) and not (
+        isinstance(allowed, list | tuple) and all(isinstance(item, str) for item in allowed)
+    ):
+        raise OptionError(
+            "tiffstack.allow_references must be a list of folders and URLs, or True for all, but "
+            f"got {allowed!r}"
+        )
+    where = document if isinstance(document, str) else ""
+    content = _read(where, storage_options) if where else document
+    if not isinstance(content, Mapping):
+        raise StorageError(f"{where or url} holds no references that can be used", url=where or url)
+    if content.get("gen") or any("{{" in str(v) for v in _templates(content).values()):
+        raise StorageError(
+            f"{where or url} has references that fsspec generates from templates, which can run "
+            "code; write them out one by one",
+            url=where or url,
+        )
+    if allowed is True or absolute_url(where) in _OWN:
+        return
+    prefixes = [_home(where)] if where else []
+    prefixes += [_as_folder(item) for item in allowed or ()]
+    for target in dict.fromkeys(_targets(content, remote_protocol)):
+        if not any(_is_below(target, prefix) for prefix in prefixes):
+            raise StorageError(
+                f"{where or url} names {target}, which lies in another folder, bucket or host than "
+                "the document. If you trust it, allow that: dask.config.set({"
+                f"'tiffstack.allow_references': [{target.rpartition('/')[0]!r}]}})",
+                url=where or url,
+            )
+
+
+def _read(url: str, storage_options: Mapping[str, Any]) -> Any:
+    filesystem, path = get_filesystem(url, storage_options)
+    with storage_errors(url, storage_options):
+        content = filesystem.cat_file(path)
+    try:
+        return json.loads(content)
+    except ValueError as exc:
+        raise StorageError(f"{url} holds no references that can be used: {exc}", url=url) from exc
+
+
+def _templates(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = content.get("templates")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _targets(content: Mapping[str, Any], remote_protocol: str) -> Iterator[str]:
+    """Yield the URL of each file that a document names, local ones as absolute paths. Pure."""
+    references = content["refs"] if isinstance(content.get("refs"), Mapping) else content
+    for value in references.values():
+        if not isinstance(value, list | tuple) or not value or not isinstance(value[0], str):
+            continue  # content itself, not where it is
+        target = value[0]
+        for name, text in _templates(content).items():
+            target = target.replace(f"{{{{{name}}}}}", str(text))
+        if "://" not in target and remote_protocol not in ("file", "local"):
+            target = f"{remote_protocol}://{target}"
+        yield absolute_url(target) if "::" not in target else target
+
+
+def _home(document: str) -> str:
+    """Return what a document may name unasked: its folder, or its bucket or host. Pure.
+
+    >>> _home("s3://bucket/a/b.json"), _home("/data/a.json")
+    ('s3://bucket/', '/data/')
+    """
+    if is_local(document):
+        return f"{absolute_url(document).rpartition('/')[0]}/"
+    protocol, _, rest = document.partition("://")
+    return f"{protocol}://{rest.partition('/')[0]}/"
+
+
+def _as_folder(text: str) -> str:
+    return absolute_url(text).rstrip("/") + "/"
+
+
+def _is_below(target: str, folder: str) -> bool:
+    """Return whether a file lies below a folder; links and ``..`` are followed."""
+    if is_local(target) != is_local(folder):
+        return False
+    if is_local(target):
+        return os.path.realpath(target).startswith(os.path.realpath(folder).rstrip("/") + "/")
+    return target.startswith(folder) and "::" not in target and "/../" not in target

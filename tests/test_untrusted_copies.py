@@ -1,0 +1,161 @@
+"""Zarr copies and references from others: no code of theirs runs, no other file of ours is read."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import dask
+import intake
+import numcodecs
+import numpy as np
+import pytest
+import tifffile
+
+from intake_tiffstack import open_stack
+from intake_tiffstack.errors import OptionError, StorageError
+from intake_tiffstack.storage import reference_targets
+
+PIXELS = {
+    "zarr_format": 2,
+    "shape": [1, 8],
+    "chunks": [1, 8],
+    "dtype": "|u1",
+    "compressor": None,
+    "fill_value": 0,
+    "order": "C",
+    "filters": None,
+}
+
+
+class _Runs:
+    def __reduce__(self) -> Any:
+        return (os.mkdir, ("RAN",))
+
+
+def write_document(path: Path, reference: Any, **array: Any) -> str:
+    refs = {
+        ".zgroup": json.dumps({"zarr_format": 2}),
+        "pixels/.zarray": json.dumps({**PIXELS, **array}),
+        "pixels/.zattrs": json.dumps({"_ARRAY_DIMENSIONS": ["y", "x"]}),
+        "pixels/0.0": reference,
+    }
+    path.write_text(json.dumps({"version": 1, "refs": refs}))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        {"filters": [{"id": "pickle"}]},
+        {"compressor": {"id": "pickle"}},
+        {"dtype": "|O", "filters": [{"id": "pickle"}], "fill_value": ""},
+        {"dtype": "|O", "filters": [{"id": "vlen-utf8"}, {"id": "pickle"}], "fill_value": ""},
+        {"dtype": "|O", "filters": [{"id": "vlen-utf8"}], "compressor": {"id": "pickle"}},
+        {"dtype": "|O", "filters": [{"id": "vlen-utf8"}], "fill_value": ""},
+        {"dtype": "|S8", "fill_value": ""},
+    ],
+    ids=["filter", "compressor", "object", "text and pickle", "compressed text", "text", "bytes"],
+)
+def test_arrays_of_objects_are_refused_at_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, array: dict[str, Any]
+) -> None:
+    """Whatever numcodecs allows: here it unpickles, as it did before 0.16.6."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(numcodecs.Pickle, "decode", lambda self, buf, out=None: pickle.loads(buf))
+    payload = "base64:" + base64.b64encode(pickle.dumps(_Runs())).decode()
+    url = write_document(tmp_path / "shared.json", payload, **array)
+    with pytest.raises(StorageError):
+        intake.open_tiffstack_zarr(url).to_dask()
+    assert not os.path.exists("RAN")
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "shared" / "raw").mkdir(parents=True)
+    (tmp_path / "home" / "secret").write_bytes(b"SECRET12")
+    return tmp_path / "home" / "secret"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "{secret}",
+        "file://{secret}",
+        "{folder}/../home/secret",
+        "{folder}/raw/link",
+        "http://127.0.0.1:9/secret",
+        "s3://bucket/secret",
+        "simplecache::file://{secret}",
+    ],
+)
+def test_references_to_other_folders_and_hosts_are_refused(
+    tmp_path: Path, secret: Path, target: str
+) -> None:
+    (tmp_path / "shared" / "raw" / "link").symlink_to(secret)
+    named = target.format(secret=secret, folder=tmp_path / "shared")
+    url = write_document(tmp_path / "shared" / "a.json", [named, 0, 8])
+    for opened, options in (
+        (url, {}),
+        ("reference://pixels", {"fo": url}),
+    ):
+        with pytest.raises(StorageError, match=r"a\.json names .*allow_references"):
+            intake.open_tiffstack_zarr(opened, storage_options=options).to_dask()
+    with pytest.raises(StorageError, match=r"a\.json names .*allow_references"):
+        _ = open_stack("reference://pixels/0.0", storage_options={"fo": url}).shape
+
+
+def test_references_to_the_same_folder_or_to_what_the_opener_allows_are_read(
+    tmp_path: Path, secret: Path
+) -> None:
+    (tmp_path / "shared" / "raw" / "own").write_bytes(b"own text")
+    url = write_document(tmp_path / "shared" / "a.json", [f"{tmp_path}/shared/raw/own", 0, 8])
+    assert bytes(intake.open_tiffstack_zarr(url).read().ravel()) == b"own text"
+    url = write_document(tmp_path / "shared" / "b.json", [str(secret), 0, 8])
+    for allowed in ([str(secret.parent)], True):
+        with dask.config.set({"tiffstack.allow_references": allowed}):
+            assert bytes(intake.open_tiffstack_zarr(url).read().ravel()) == b"SECRET12"
+    with (
+        dask.config.set({"tiffstack.allow_references": [str(tmp_path / "ho")]}),
+        pytest.raises(StorageError, match="which lies in another folder"),
+    ):
+        intake.open_tiffstack_zarr(url).to_dask()
+    with (
+        dask.config.set({"tiffstack.allow_references": "/data"}),
+        pytest.raises(OptionError, match="must be a list of folders"),
+    ):
+        intake.open_tiffstack_zarr(url).to_dask()
+
+
+def test_templates_of_references_run_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = write_document(tmp_path / "a.json", ["{{u}}", 0, 8])
+    document = json.loads(Path(url).read_text())
+    document["templates"] = {"u": "{{ cycler.__init__.__globals__.os.mkdir('RAN') }}"}
+    Path(url).write_text(json.dumps(document))
+    with pytest.raises(StorageError, match="templates, which can run code"):
+        intake.open_tiffstack_zarr(url).to_dask()
+    assert not os.path.exists("RAN")
+
+
+def test_a_document_of_this_process_opens_wherever_its_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "out").mkdir()
+    tifffile.imwrite(tmp_path / "raw" / "a.tif", np.full((4, 5), 7, np.uint8))
+    url = f"{tmp_path}/out/a.json"
+    open_stack(f"{tmp_path}/raw/a.tif").export(url, format="references", progress=False)
+    assert intake.open_tiffstack_zarr(url).read()[0, 0] == 7
+    monkeypatch.setattr(reference_targets, "_OWN", set())  # as in another process
+    with pytest.raises(StorageError, match=r"'tiffstack.allow_references': \['.*/raw'\]"):
+        intake.open_tiffstack_zarr(url).to_dask()
+    with dask.config.set({"tiffstack.allow_references": [f"{tmp_path}/raw"]}):
+        assert intake.open_tiffstack_zarr(url).read()[0, 0] == 7
