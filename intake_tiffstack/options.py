@@ -11,7 +11,7 @@ import ast
 import inspect
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from numbers import Number
 from typing import Annotated, Any, Literal, TypedDict, get_args, get_type_hints
@@ -366,7 +366,7 @@ class Options:
         known = {f.name: f.metadata for f in fields(cls)}
         for name in values:
             if name not in known:
-                raise OptionError.unknown("option", name, known)
+                raise unknown_option(name, known)
         given = {name: value for name, value in values.items() if value is not None}
         try:
             options = _ADAPTER.validate_python({"urlpath": "", **given})
@@ -387,6 +387,23 @@ class Options:
 
 
 _ADAPTER = TypeAdapter(Options)
+
+_MEANT = {
+    "axes": "file_dims (dims inside a file) or concat_dim (fields of the names)",
+    "dim_order": "file_dims or dims",
+    "imread": "nothing: TIFFs are read by this package",
+    "path": "urlpath",
+    "path_as_pattern": "pattern",
+    "url": "urlpath",
+}
+"""Names that other packages have for what an option does."""
+
+
+def unknown_option(name: str, known: Iterable[str]) -> OptionError:
+    """Return the error for an option that does not exist. Pure."""
+    if name in _MEANT and name not in known:
+        return OptionError(f"unknown option {name!r}; here it is {_MEANT[name]}")
+    return OptionError.unknown("option", name, known)
 
 
 def option_signature(*, extra: Sequence[inspect.Parameter] = ()) -> inspect.Signature:

@@ -6,6 +6,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any, cast
 
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.settings import setting
@@ -55,8 +57,7 @@ def reported(
     if not is_shown:
         yield lambda amount: None
         return
-    from tqdm.auto import tqdm  # only if a bar is drawn, because it loads the widgets of a notebook
-
+    tqdm = _bar_class()
     with tqdm(
         total=total, initial=done, desc=title, unit=unit, unit_scale=unit == "B", unit_divisor=1024
     ) as bar:
@@ -76,10 +77,28 @@ def _counter(report: Callable[[int, int], object], total: int, done: int) -> Adv
     return advance
 
 
+def _bar_class() -> type[Any]:
+    """Return the bar of a notebook that has widgets, else the bar of text.
+
+    tqdm's own choice warns where ipywidgets is not installed.
+    """
+    if _is_notebook() and find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm as in_notebook
+
+        return cast(type[Any], in_notebook)
+    from tqdm.std import tqdm  # imported only if a bar is drawn
+
+    return cast(type[Any], tqdm)
+
+
 def _is_interactive() -> bool:
     """Return whether output goes to a terminal or a notebook."""
     if sys.stderr is not None and sys.stderr.isatty():
         return True
+    return _is_notebook()
+
+
+def _is_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return shell is not None and "IPKernelApp" in shell.config

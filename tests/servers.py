@@ -104,7 +104,8 @@ def serve_s3() -> Iterator[S3Server]:
 
     def counting(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         asked = (environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"])
-        request = Request(*asked, environ.get("HTTP_RANGE"))
+        signed = {"Authorization": environ.get("HTTP_AUTHORIZATION", "")}
+        request = Request(*asked, environ.get("HTTP_RANGE"), signed)
         server.requests.append(request)
         status = server.refuses(request)
         if status is None:

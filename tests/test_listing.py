@@ -38,6 +38,7 @@ from intake_tiffstack.listing.list_files import (
 )
 from intake_tiffstack.storage import filesystem
 from intake_tiffstack.storage.files import File
+from intake_tiffstack.storage.filesystem import renew_filesystem
 from intake_tiffstack.storage.store import LocalStore
 from servers import KEY, SECRET, S3Server, serve_folder
 
@@ -720,10 +721,11 @@ def test_storage_options_that_do_not_fit_are_named_without_their_values(tree: Pa
 def test_no_error_shows_a_secret(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     options = s3_server.storage_options
 
-    def refuse(path: str, **kwargs: Any) -> None:
+    async def refuse(filesystem: Any, path: str, **kwargs: Any) -> None:
         raise PermissionError(f"{KEY} with {SECRET} may not")
 
-    monkeypatch.setattr(get_filesystem("s3://bucket", options)[0], "ls", refuse)
+    monkeypatch.setattr(type(get_filesystem("s3://bucket", options)[0]), "_ls", refuse)
+    renew_filesystem("s3://bucket", options)  # instances take their methods when they are made
     with pytest.raises(
         StorageError, match=r"PermissionError: \*\*\* with \*\*\* may not"
     ) as caught:

@@ -558,7 +558,9 @@ def test_failure_that_will_not_pass_is_not_tried_again(
     _set_failures(place, 1000, status)
     assert place.server is not None
     refuse(place, file, error, reported)
-    assert len(place.server.reads) == 1
+    # S3 is asked once more with new credentials, since those of a filesystem may have expired
+    is_renewed = status == 403 and file.url.startswith("s3://")
+    assert len(place.server.reads) == 1 + is_renewed
 
 
 @on_both
@@ -566,8 +568,8 @@ def test_one_failed_range_fails_all_and_ends_the_others(without_inner_retries: F
     place = without_inner_retries
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
-    _set_failures(place, 1, 403)
-    with pytest.raises(StorageError, match="403"):
+    _set_failures(place, 1, 400)
+    with pytest.raises(StorageError, match="400"):
         read(file, place.storage_options, *[(n, 10) for n in range(40)])
 
 

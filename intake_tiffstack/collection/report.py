@@ -211,6 +211,8 @@ class Report:
         grid, found = self.examination.grid, self.examination.found
         if grid is None:
             return
+        for name in _numbers_read_as_text(self.examination):
+            yield "hint", f"the texts of {name} are numbers: write {{{name}:d}} for integers"
         for axis in grid.axes:
             yield "axis", f"{axis.name} ({len(axis.values)}): {few(axis.values, 6)}"
         for coord in grid.coords:
@@ -337,6 +339,19 @@ def rows_in_order(examination: Examination) -> list[int]:
     placed = cells[cells >= 0]
     others = np.delete(np.arange(count), placed)
     return [*placed.tolist(), *others.tolist()]
+
+
+def _numbers_read_as_text(examination: Examination) -> list[str]:
+    """Return the axes whose field is text by the pattern, and digits in all names. Pure."""
+    pattern, grid = examination.found.pattern, examination.grid
+    if pattern is None or grid is None:
+        return []
+    of_text = {field.name for field in pattern.fields if field.kind == "text"}
+    return [
+        axis.name
+        for axis in grid.axes
+        if axis.name in of_text and all(str(value).isdecimal() for value in axis.values)
+    ]
 
 
 def _count(things: Sequence[Any], noun: str) -> str:

@@ -30,7 +30,7 @@ from intake_tiffstack.driver.entries import (
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.labelled.attributes import NOT_ATTRIBUTES
 from intake_tiffstack.metadata.model import CHANNEL_KEYS
-from intake_tiffstack.options import Options
+from intake_tiffstack.options import Options, unknown_option
 from intake_tiffstack.redact import escape_template, mask_secrets
 from intake_tiffstack.storage.urls import absolute_url
 
@@ -64,7 +64,7 @@ class ArraySource(DataSource):  # type: ignore[misc]
         known = [name for name in self._signature.parameters if name != "metadata"]
         for name in options:
             if name not in known:
-                raise OptionError.unknown("option", name, known)
+                raise unknown_option(name, known)
         self._given_metadata = dict(metadata or {})
         self._schema = Schema()  # the base class reads metadata, for which nothing should be opened
         super().__init__(metadata=dict(self._given_metadata))

@@ -162,6 +162,11 @@ def _axis_names(
     names = (concat_dim,) if isinstance(concat_dim, str) else tuple(concat_dim)
     for name in names:
         if name not in known:
+            if len(set(name)) == len(name) and set(name) <= set(known):
+                raise OptionError(
+                    f"concat_dim names the field {name!r}, which the pattern lacks; for one dim "
+                    f"per letter write a list: [{', '.join(name)}]"
+                )
             raise OptionError.unknown("field in concat_dim", name, known)
         if names.count(name) > 1:
             raise OptionError(f"concat_dim names {name!r} twice: {', '.join(names)}")

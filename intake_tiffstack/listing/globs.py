@@ -126,7 +126,8 @@ def split_glob(path: str, is_there: Callable[[str], bool]) -> Glob | None:
         return None
     protocol, colon, rest = path.partition("://") if "://" in path else ("", "", path)
     texts = f"{rest}*".split("/") if rest.endswith("/") else rest.split("/")
-    signs = "*[" if protocol.endswith(("http", "https")) else "*?["  # "?" begins a URL's query
+    has_query = protocol.endswith(("http", "https")) or "?versionId=" in path
+    signs = "*[" if has_query else "*?["
     start = protocol + colon
     first = next(
         (

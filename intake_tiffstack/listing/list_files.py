@@ -19,12 +19,13 @@ from typing import Any, TypeVar
 
 from intake_tiffstack.errors import FilesNotFoundError, OptionError
 from intake_tiffstack.listing.globs import TIFFS, Glob, GlobPart, find_files, split_glob
+from intake_tiffstack.listing.mistaken import refuse_mistaken
 from intake_tiffstack.listing.not_found import few_names, nothing_found
 from intake_tiffstack.listing.url_list import LIST_SUFFIXES, parse_list
 from intake_tiffstack.natural_sort import natural_order
 from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.files import File, FileTable
-from intake_tiffstack.storage.filesystem import get_filesystem
+from intake_tiffstack.storage.filesystem import get_filesystem, retry_authorization
 from intake_tiffstack.storage.reference_targets import check_references
 from intake_tiffstack.storage.store import Row, Store, open_store, stat_file
 from intake_tiffstack.storage.urls import absolute_url, is_local, split_chain
@@ -109,8 +110,13 @@ def list_files(
     """
     options = dict(storage_options or {})
     given, is_list = _texts(urlpath)
+    for text in given:
+        refuse_mistaken(text)
     urls = [absolute_url(text) for text in given]
-    found = _in_stores(partial(_find, options=options), urls, options)
+    refused = next((url for url in urls if not is_local(url)), urls[0])
+    found = retry_authorization(
+        lambda: _in_stores(partial(_find, options=options), urls, options), refused, options
+    )
     patterns = {item.pattern for item in found}
     if len(patterns) > 1:
         raise OptionError(

@@ -79,7 +79,10 @@ def no_match_error(
     shown = " and ".join(map(repr, near)) or "none"
     where = f"searched below {root}" if pattern.n_parts is None else "matched whole"
     lines = [f"pattern '{pattern.text}' matches none of {len(names)} names ({where}): {shown}"]
-    if cased:
+    if "*" in pattern.text and pattern.n_parts is not None:
+        written = pattern.text.replace("**", "*").replace("*", "{}")
+        lines.append(f"'*' is an asterisk in a pattern, and '{{}}' any text: write '{written}'.")
+    elif cased:
         lines.append("Only the case differs: write the pattern as the names are written.")
     elif near and (widened := _widen(pattern, names, near[0])):
         lines.append(f"A pattern is matched whole: write '{widened}'.")

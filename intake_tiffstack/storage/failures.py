@@ -10,7 +10,13 @@ from typing import Any
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError, TiffStackError
 from intake_tiffstack.storage.urls import is_local
 
-__all__ = ["http_status", "is_transient", "storage_errors", "store_exceptions"]
+__all__ = [
+    "http_status",
+    "is_transient",
+    "is_unauthorized",
+    "storage_errors",
+    "store_exceptions",
+]
 
 _RAISED_BY = {
     "aiohttp": ("ClientError",),
@@ -64,6 +70,48 @@ def is_transient(exc: BaseException) -> bool:
     return isinstance(exc, (TimeoutError, ConnectionError, *_loaded(_MAY_PASS)))
 
 
+_NO_PERMISSION = frozenset(
+    {"ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidToken"}
+    | {"SignatureDoesNotMatch", "TokenRefreshRequired"}
+)
+"""Codes of S3 for credentials that do not count, or no longer."""
+
+
+def is_unauthorized(exc: BaseException | None) -> bool:
+    """Return whether a store refused because of credentials: none, wrong or expired ones. Pure."""
+    if exc is None:
+        return False
+    response = getattr(exc, "response", None)
+    code = response.get("Error", {}).get("Code") if isinstance(response, Mapping) else None
+    return (
+        isinstance(exc, PermissionError)
+        or http_status(exc) in (401, 403)
+        or code in _NO_PERMISSION
+        or "Credential" in type(exc).__name__
+        or is_unauthorized(exc.__cause__)
+    )
+
+
+def _advice(exc: BaseException, url: str) -> str:
+    """Return what to do about an exception of a store, beginning with ``; ``; else nothing. Pure.
+
+    >>> _advice(type("NoCredentialsError", (OSError,), {})(), "s3://b/a.tif")[:44]
+    '; for a public bucket write storage_options:'
+    """
+    if type(exc).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+        nested = "{s3: {anon: true}}" if "::" in url else "{anon: true}"
+        return (
+            f"; for a public bucket write storage_options: {nested}, else set AWS_ACCESS_KEY_ID "
+            "and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
+    if http_status(exc) == 501:
+        return (
+            "; a store without conditional reads (If-Match) needs storage_options: "
+            "{local_expiry_check: true}"
+        )
+    return ""
+
+
 @contextmanager
 def storage_errors(url: str, storage_options: Mapping[str, Any]) -> Iterator[None]:
     """Turn exceptions of a store inside the block into errors that name *url* and the cause.
@@ -97,7 +145,8 @@ def storage_errors(url: str, storage_options: Mapping[str, Any]) -> Iterator[Non
             cause = exc.__cause__
         kind = FilesNotFoundError if _is_not_found(cause) else StorageError
         text = _cause_text(cause, storage_options)
-        raise kind(f"cannot list or read {url}: {text}", url=url, cause=text) from exc
+        message = f"cannot list or read {url}: {text}{_advice(cause, url)}"
+        raise kind(message, url=url, cause=text) from exc
 
 
 def _is_not_found(exc: BaseException) -> bool:
@@ -113,13 +162,18 @@ def _cause_text(exc: BaseException, storage_options: Mapping[str, Any]) -> str:
     return f"{type(exc).__name__}: {text[:300]}"
 
 
+_OPEN = frozenset({"profile", "endpoint_url", "region_name", "cache_storage", "protocol"})
+"""Storage options that are no secrets, and by which a mistake is found."""
+
+
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         if len(value) > 3:  # shorter ones are words such as "s3" that messages are made of
             yield value
     elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts(item)
+        for name, item in value.items():
+            if name not in _OPEN:
+                yield from _texts(item)
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _texts(item)

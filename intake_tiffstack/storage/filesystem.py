@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fsspec import available_protocols, get_filesystem_class
 from fsspec.core import url_to_fs
@@ -15,13 +16,15 @@ from fsspec.utils import tokenize
 
 from intake_tiffstack.errors import OptionError, StorageError
 from intake_tiffstack.settings import setting_number
-from intake_tiffstack.storage.failures import storage_errors
+from intake_tiffstack.storage.failures import is_unauthorized, storage_errors
 from intake_tiffstack.storage.urls import WRAPPERS, absolute_url, is_local, split_chain
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["get_filesystem", "speaks"]
+T = TypeVar("T")
+
+__all__ = ["get_filesystem", "renew_filesystem", "retry_authorization", "speaks"]
 
 
 def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[AbstractFileSystem, str]:
@@ -41,6 +44,7 @@ def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[Abstra
     """
     for protocol in _protocols(url):
         _require_protocol(protocol, url)
+    _refuse_flat(url, storage_options)
     with storage_errors(url, storage_options):
         shared = _shared_part(url, storage_options)
         if shared is None:
@@ -49,6 +53,37 @@ def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[Abstra
             filesystem = _open_once(*shared, os.getpid(), _Options.of(storage_options))
             path = filesystem._strip_protocol(split_chain(url)[0].rpartition("::")[2])
     return filesystem, path
+
+
+def renew_filesystem(url: str, storage_options: Mapping[str, Any]) -> bool:
+    """Drop the filesystem of *url*, so that the next one takes the credentials that now count.
+
+    A filesystem keeps the credentials that it was made with, expired ones too. Return False for
+    filesystems without any: local ones, HTTP.
+    """
+    if is_local(url):
+        return False
+    filesystem, _ = get_filesystem(url, storage_options)
+    inner = getattr(filesystem, "fs", None)  # behind a cache or an archive
+    renewed = [one for one in (filesystem, inner) if one is not None]
+    if any(speaks(one, "http") for one in renewed):
+        return False
+    _open_once.cache_clear()
+    for one in renewed:
+        type(one)._cache.pop(one._fs_token, None)
+    return True
+
+
+def retry_authorization(
+    function: Callable[[], T], url: str, storage_options: Mapping[str, Any]
+) -> T:
+    """Return ``function()``; called again with new credentials if the store refused them."""
+    try:
+        return function()
+    except StorageError as exc:
+        if not is_unauthorized(exc.__cause__) or not renew_filesystem(url, storage_options):
+            raise
+    return function()
 
 
 def speaks(filesystem: AbstractFileSystem, *protocols: str) -> bool:
@@ -128,6 +163,31 @@ def _protocols(url: str) -> list[str]:
 
 def _bare_protocol(link: str) -> str:
     return link if link in available_protocols() else "file"
+
+
+def _refuse_flat(url: str, storage_options: Mapping[str, Any]) -> None:
+    """Raise if an option of a store behind ``::`` is given to the first link, which ignores it."""
+    first, *others = _protocols(url)
+    if not others or not storage_options:
+        return
+    own = _option_names(first)
+    for protocol in others:
+        flat = [n for n in storage_options if n in _option_names(protocol) - own - {*others}]
+        if flat:
+            raise OptionError(
+                f"{url}: the storage_options {', '.join(flat)} are of {protocol}://, which is "
+                f"behind {first}::, and each link takes its own: write storage_options: "
+                f"{{{protocol}: {{{flat[0]}: ...}}}}",
+                url=url,
+            )
+
+
+@lru_cache(maxsize=32)
+def _option_names(protocol: str) -> frozenset[str]:
+    """Return the names of the options that a filesystem takes by name."""
+    classes = get_filesystem_class(protocol).__mro__
+    names = (inspect.signature(cls.__init__).parameters for cls in classes if cls is not object)
+    return frozenset(name for one in names for name in one)
 
 
 def _require_protocol(protocol: str, url: str) -> None:

@@ -7,10 +7,11 @@ A file that has changed since it was listed is an error.
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from intake_tiffstack.errors import FileChangedError, UnreadableFileError
+from intake_tiffstack.errors import FileChangedError, FilesNotFoundError, UnreadableFileError
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.special_files import broken_link, open_regular
 
@@ -39,6 +40,13 @@ class LocalBytes:
         except FileNotFoundError as exc:
             if (broken := broken_link(url)) is not None:
                 raise broken from exc
+            folder = os.path.dirname(url)
+            if not os.path.isdir(folder):  # a worker on another machine, or a disk that is gone
+                raise FilesNotFoundError(
+                    f"{url} was listed, but its folder {folder} does not exist on the host "
+                    f"{socket.gethostname()!r}; all workers need the files at the same path",
+                    url=url,
+                ) from exc
             raise FileChangedError(
                 f"{url} was listed but no longer exists; call relist()", url=url
             ) from exc

@@ -30,9 +30,14 @@ from intake_tiffstack.errors import (
 )
 from intake_tiffstack.storage import obstore_s3
 from intake_tiffstack.storage.attempts import Patience, persist
-from intake_tiffstack.storage.failures import http_status, storage_errors
+from intake_tiffstack.storage.failures import (
+    http_status,
+    is_unauthorized,
+    storage_errors,
+    store_exceptions,
+)
 from intake_tiffstack.storage.files import File
-from intake_tiffstack.storage.filesystem import get_filesystem, speaks
+from intake_tiffstack.storage.filesystem import get_filesystem, renew_filesystem, speaks
 from intake_tiffstack.storage.http import get_range
 from intake_tiffstack.storage.mtime import mtime_ns
 from intake_tiffstack.storage.s3 import get_object
@@ -125,7 +130,7 @@ def get_ranges(file: File, ranges: Ranges, storage_options: Mapping[str, Any]) -
     with _read_errors(file, storage_options):
         filesystem, path = get_filesystem(file.url, storage_options)
         if speaks(filesystem, "s3", "http"):
-            fetch = _fetch_checked(filesystem, path)
+            fetch = _fetch_checked(filesystem, path, storage_options)
             sync(filesystem.loop, _fetch_parts, fetch, parts, Patience.of_settings())
             return
         try:
@@ -247,9 +252,22 @@ def _refuse_answer(part: _Part, status: int, headers: Mapping[str, str]) -> None
 # --- one part -----------------------------------------------------------------------------------
 
 
-def _fetch_checked(filesystem: Any, path: str) -> Fetch:
+def _fetch_checked(filesystem: Any, path: str, options: Mapping[str, Any]) -> Fetch:
     """Return what fetches a part of the file at *path* in a store whose responses are checked."""
-    return partial(_fetch_s3 if speaks(filesystem, "s3") else _fetch_http, filesystem, path)
+    if not speaks(filesystem, "s3"):
+        return partial(_fetch_http, filesystem, path)
+
+    async def fetch(part: _Part, is_alive: Callable[[], None]) -> None:
+        try:
+            await _fetch_s3(filesystem, path, part, is_alive)
+        except store_exceptions() as exc:
+            if isinstance(exc, TiffStackError) or not is_unauthorized(exc):
+                raise
+            renew_filesystem(part.file.url, options)  # its credentials may have expired
+            renewed, _ = get_filesystem(part.file.url, options)
+            await _fetch_s3(renewed, path, part, is_alive)
+
+    return fetch
 
 
 async def _fetch_s3(filesystem: Any, path: str, part: _Part, is_alive: Callable[[], None]) -> None:
@@ -391,7 +409,7 @@ class Downloads:
             except TiffStackError as exc:
                 self._done.put((key, exc))
                 continue
-            work = self._fetch(_fetch_checked(filesystem, path), parts, source)
+            work = self._fetch(_fetch_checked(filesystem, path, options), parts, source)
             by_loop.setdefault(filesystem.loop, []).append((key, work))
         for loop, works in by_loop.items():
             with self._lock:
@@ -482,7 +500,9 @@ def _read_in_turn(filesystem: AbstractFileSystem, path: str, parts: Sequence[_Pa
     with _turn(filesystem, parts[0].file):
         if isinstance(filesystem, WholeFileCacheFileSystem):
             _remove_stale_copy(filesystem, path)
-        with filesystem.open(path, "rb", cache_type="none") as handle:
+        # a cache of blocks hands its options on to a store that has one of this name already
+        is_cached = isinstance(filesystem, CachingFileSystem)
+        with filesystem.open(path, "rb", **({} if is_cached else {"cache_type": "none"})) as handle:
             for part in sorted(parts, key=attrgetter("start")):
                 handle.seek(part.start)
                 done = 0

@@ -18,7 +18,7 @@ from intake_tiffstack.errors import FilesNotFoundError
 from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.files import File
-from intake_tiffstack.storage.filesystem import get_filesystem, speaks
+from intake_tiffstack.storage.filesystem import get_filesystem, retry_authorization, speaks
 from intake_tiffstack.storage.first_bytes import look_up_with_first_bytes
 from intake_tiffstack.storage.mtime import mtime_ns
 from intake_tiffstack.storage.s3 import list_page, split_key
@@ -93,7 +93,10 @@ def stat_file(url: str, storage_options: Mapping[str, Any]) -> File:
     StorageError
         If the store refuses or cannot be reached.
     """
-    row = open_store(url, storage_options).stat(split_chain(url)[0])
+    path = split_chain(url)[0]
+    row = retry_authorization(
+        lambda: open_store(url, storage_options).stat(path), url, storage_options
+    )
     if row is None:
         raise FilesNotFoundError(f"{url} is a folder, not a file", url=url)
     return File(*row)
