@@ -165,7 +165,8 @@ async def _open_store(filesystem: Any, bucket: str) -> Any:
     await filesystem.set_session()
     client = await filesystem.get_s3(bucket)
     meta = client.meta
-    return _make_store(make, filesystem, bucket, meta.endpoint_url, meta.region_name)
+    where = (bucket, meta.endpoint_url, meta.region_name)
+    return _make_store(make, filesystem, filesystem.session, *where)
 
 
 def _knows_options(options: Mapping[str, Any]) -> bool:
@@ -189,7 +190,12 @@ def _store_class() -> Callable[..., Any] | None:
 
 @lru_cache(maxsize=16)
 def _make_store(
-    make: Callable[..., Any], filesystem: Any, bucket: str, endpoint: str, region: str | None
+    make: Callable[..., Any],
+    filesystem: Any,
+    session: Any,  # of equal filesystems the one made later may have other credentials
+    bucket: str,
+    endpoint: str,
+    region: str | None,
 ) -> Any:
     credentials: dict[str, Any] = {}
     options = filesystem.storage_options
@@ -201,7 +207,7 @@ def _make_store(
         if options.get("token"):
             credentials["session_token"] = options["token"]
     else:
-        credentials["credential_provider"] = _Credentials(filesystem.session)
+        credentials["credential_provider"] = _Credentials(session)
     return make(
         bucket,
         endpoint=endpoint,
