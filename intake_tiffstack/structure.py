@@ -13,7 +13,15 @@ from intake_tiffstack.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["OtherSeries", "Packing", "Structure", "canonical_dtype", "rename_dims"]
+__all__ = [
+    "OtherSeries",
+    "Packing",
+    "Structure",
+    "canonical_dtype",
+    "is_interleave",
+    "move_samples",
+    "rename_dims",
+]
 
 
 @dataclass(frozen=True)
@@ -134,18 +142,27 @@ def canonical_dtype(dtype: Any) -> np.dtype[Any]:
 def rename_dims(structure: Structure, file_dims: Sequence[Any], url: str) -> Structure:
     """Return the structure with the dims that the option ``file_dims`` names. Pure.
 
-    Names rename the dims as they are, singletons dropped where that makes the count fit. Pairs of
-    name and size unravel interleaved pages, slowest first, with y and x implied.
+    Names rename the dims as they are, singletons dropped where that makes the count fit; of a file
+    of one page, the names before those of the page are of extent 1. Pairs of name and size unravel
+    interleaved pages, slowest first, with y and x implied.
 
     Raises
     ------
     OptionError
-        If the count or the sizes do not fit; the message shows both.
+        If the count or the sizes do not fit, the message shows both; or if names contradict what
+        a page says of its own dims.
     """
     names = tuple(file_dims)
     if names and not isinstance(names[0], str):
         return _unravel_pages(structure, dict(names), url)
-    shape, page_ndim = structure.shape, structure.page_ndim
+    if structure.page_ndim == len(structure.shape) < len(names):
+        missing = len(names) - len(structure.shape)
+        structure = replace(
+            structure,
+            shape=(*[1] * missing, *structure.shape),
+            dims=(*names[:missing], *structure.dims),
+        )
+    shape, own, page_ndim = structure.shape, structure.dims, structure.page_ndim
     if len(names) != len(shape):
         kept = [i for i, n in enumerate(shape) if n != 1]
         if len(names) != len(kept):
@@ -155,13 +172,57 @@ def rename_dims(structure: Structure, file_dims: Sequence[Any], url: str) -> Str
                 url=url,
             )
         page_ndim = sum(i >= len(shape) - page_ndim for i in kept)
-        shape = tuple(shape[i] for i in kept)
+        shape, own = tuple(shape[i] for i in kept), tuple(own[i] for i in kept)
         if not page_ndim:
             raise OptionError(f"file_dims cannot drop all of the page dims of {url}", url=url)
         start = len(structure.shape) - structure.page_ndim
         segment = tuple(structure.segment_shape[i - start] for i in kept if i >= start)
         structure = replace(structure, segment_shape=segment)
+    page = own[len(own) - page_ndim :]
+    for mine, name in zip(page, names[len(own) - page_ndim :], strict=True):
+        if name != mine and name in page:
+            raise OptionError(
+                f"file_dims {list(names)} call the dim {mine} of a page {name}, but {url} has "
+                f"{structure.describe()}; name its dims in its own order, the option dims orders "
+                "the result",
+                url=url,
+            )
     return replace(structure, shape=shape, dims=names, page_ndim=page_ndim)
+
+
+def move_samples(dims: Sequence[str], page: Sequence[str]) -> tuple[str, ...]:
+    """Return names of dims for a file that has the samples of a pixel on the other side. Pure.
+
+    Files with samples side by side (y, x, sample) or in planes (sample, y, x) differ in storage
+    alone: GDAL calls it interleave.
+
+    >>> move_samples("tcyx", ("page", "y", "x", "sample"))
+    ('t', 'y', 'x', 'c')
+    """
+    names = tuple(dims)
+    if len(names) > 2 and page[-1:] == ("sample",):
+        return (*names[:-3], *names[-2:], names[-3])
+    if len(names) > 2 and page[-3:-2] == ("sample",):
+        return (*names[:-3], names[-1], *names[-3:-1])
+    return names
+
+
+def is_interleave(dims: Sequence[str], expected: Sequence[str]) -> bool:
+    """Return whether two orders of dims differ in the place of the samples of a pixel. Pure.
+
+    >>> is_interleave(("sample", "y", "x"), ("y", "x", "sample")), is_interleave("zyx", "yzx")
+    (True, False)
+    """
+    one, other = tuple(dims), tuple(expected)
+    return (
+        len(one) > 2
+        and one != other
+        and other
+        in (
+            (*one[:-3], *one[-2:], *one[-3:-2]),
+            (*one[:-3], *one[-1:], *one[-3:-1]),
+        )
+    )
 
 
 def _unravel_pages(structure: Structure, sizes: Mapping[str, int], url: str) -> Structure:

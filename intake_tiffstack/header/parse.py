@@ -385,6 +385,31 @@ def _align_pages(image: Any, url: str) -> tuple[int, tuple[int, ...] | None]:
     )
 
 
+_BYTE_STREAMS = frozenset({1, 5, 8, 32946, 32773, 50000, 34925})
+"""Compressions that know nothing of pixels: none, LZW, Deflate, PackBits, zstd, LZMA."""
+
+
+def _refuse_subsampled(keyframe: Any, url: str) -> None:
+    """Raise for YCbCr of which one pair of chroma samples serves several pixels.
+
+    Codecs of images such as JPEG decode it; what TIFF itself stores (section 21 of TIFF 6.0) would
+    be read as wrong pixels or as a file that is too short.
+    """
+    if int(keyframe.photometric) != 6 or int(keyframe.compression) not in _BYTE_STREAMS:
+        return
+    found = keyframe.tags.valueof(530)
+    factors = (2, 2) if found is None else tuple(map(int, found))
+    is_plain = int(keyframe.compression) == 1
+    if is_plain and sum(keyframe.databytecounts) >= math.prod(keyframe.shape):
+        return  # the samples are all there, whatever the tag or its default says
+    if factors != (1, 1) and (found is not None or is_plain):
+        raise UnsupportedFileError(
+            f"{url}: YCbCr with chroma subsampling {factors} that is not JPEG is not supported; "
+            "convert the file to RGB, for example with libtiff's tiff2rgba",
+            url=url,
+        )
+
+
 def _refuse_impossible(image: Any, url: str, notes: list[str], limit: int | None) -> None:
     """Raise for an image that is empty, of no known dtype, or larger than it can be."""
     keyframe = image.keyframe
@@ -395,6 +420,7 @@ def _refuse_impossible(image: Any, url: str, notes: list[str], limit: int | None
             f"not supported{said}",
             url=url,
         )
+    _refuse_subsampled(keyframe, url)
     extents = (*image.shape, *keyframe.shaped, keyframe.samplesperpixel)
     if not image.shape or any(n < 1 or n != int(n) for n in extents):  # a tag may hold a float
         raise UnreadableFileError(

@@ -16,6 +16,7 @@ from intake_tiffstack.errors import LayoutError, OptionError
 from intake_tiffstack.layout.coords import build_coords
 from intake_tiffstack.layout.mismatch import mismatch_error
 from intake_tiffstack.layout.model import Dim, Layout
+from intake_tiffstack.structure import is_interleave
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -184,12 +185,15 @@ def _align(
 ) -> tuple[int, ...] | None:
     """Return the extents along *file_dims* of a file with *dims*, None where it lacks others.
 
+    Files may differ in where the samples of a pixel are: that is storage.
+
     >>> _align(("y", "x"), (4, 5), ("z", "y", "x"), ["z"])
     (1, 4, 5)
     """
     extents = dict(zip(dims, shape, strict=True))
     expected = tuple(dim for dim in file_dims if dim in extents or dim not in extended)
-    return tuple(extents.get(dim, 1) for dim in file_dims) if tuple(dims) == expected else None
+    fits = tuple(dims) == expected or is_interleave(dims, expected)
+    return tuple(extents.get(dim, 1) for dim in file_dims) if fits else None
 
 
 def _extents(

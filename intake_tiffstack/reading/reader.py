@@ -144,6 +144,13 @@ class CollectionReader:
         A file that they do not fit keeps its own dims: the comparison with the layout that follows
         accepts a remainder of a single plane, and reports any other difference.
         """
+        structure, url = header.structure, header.file.url
         with suppress(OptionError):
-            return self.name_dims(header.structure, header.file.url)
-        return header.structure
+            return self.name_dims(structure, url)
+        if self.file_dims is not None and "sample" in structure.dims:
+            from intake_tiffstack.structure import move_samples, rename_dims
+
+            names = [name for name in self.file_dims if isinstance(name, str)]
+            with suppress(OptionError):
+                return rename_dims(structure, move_samples(names, structure.dims), url)
+        return structure

@@ -27,6 +27,7 @@ from intake_tiffstack.header import (
 )
 from intake_tiffstack.reading.spans import Region, merge_ranges, plan_segments, plan_spans
 from intake_tiffstack.storage.ranges import ByteSource, open_bytes
+from intake_tiffstack.structure import is_interleave
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -169,6 +170,9 @@ class PartRead:
         structure = reader.structure_of(header)
         lacking = _lacking_dims(structure, expected, layout)
         kept = [i for i in range(len(expected)) if i not in lacking]
+        names = [layout.file_dims[i] for i in kept]
+        if is_interleave(structure.dims, names):
+            kept = [kept[names.index(dim)] for dim in structure.dims]
         if (structure.shape, structure.dtype, structure.dims) != (
             tuple(expected[i] for i in kept),
             layout.dtype,
@@ -184,6 +188,8 @@ class PartRead:
         region = tuple(self._part.region[i] for i in kept)
         # a view: a file lacks a dim only where it has one place of it
         target = self._out.squeeze(lacking)
+        if kept != sorted(kept):
+            target = target.transpose(np.argsort(np.argsort(kept)))
         return source, _steps(
             header, structure, region, target, source.read_cost, self._options.fill_value
         )
