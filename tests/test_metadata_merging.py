@@ -15,6 +15,7 @@ from intake_tiffstack.collection.merge_metadata import merge
 from intake_tiffstack.errors import OptionError, TiffStackWarning
 from intake_tiffstack.layout.model import Dim, Layout
 from intake_tiffstack.metadata.describe_file import FileMetadata
+from intake_tiffstack.metadata.model import BAND_KEYS, PACKING_KEYS
 from metadata_files import (
     UM,
     known_of,
@@ -50,6 +51,8 @@ def test_all_keys_are_there_and_json_holds_them() -> None:
         "software": None,
         "crs": None,
         "affine": None,
+        "orientation": None,
+        **dict.fromkeys((*PACKING_KEYS, *BAND_KEYS)),
         "provenance": {"coords.t": "file names"},
     }
 

@@ -12,6 +12,7 @@ from intake_tiffstack.collection.placement import TOLERANCE, is_georeferenced
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import OptionError, warn
 from intake_tiffstack.layout.lookup import dim_of_role, index_of, positions_of, steps_by_one
+from intake_tiffstack.metadata.model import REGULAR
 from intake_tiffstack.metadata.units import METRES, SECONDS, UNCALIBRATED, as_number, unit_name
 
 if TYPE_CHECKING:
@@ -120,6 +121,16 @@ class Calibration:
                 f"files disagree on the place along {dim.name}: {' but '.join(places)}; it is left "
                 "out, give the option translation to settle it"
             )
+
+    def take_times(self, dim: str, seconds: NDArray[Any], source: str) -> None:
+        """Take the interval of time points that are evenly spaced, if none is known."""
+        if dim in self.scale or seconds.size < 2:
+            return
+        steps = np.diff(seconds)
+        step = round(float(steps.mean()), 9)
+        if step > 0 and bool((np.abs(steps - step) <= REGULAR * step).all()):
+            self._keep("scale", dim, step, source)
+            self._keep("units", dim, "second", source)
 
     def take_options(
         self,

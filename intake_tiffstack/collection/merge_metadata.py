@@ -122,6 +122,8 @@ def merge(
     )
     bands = name_bands(layout, facts.get("band_names"), sources.get("band_names", ""))
     built |= {name: coord for name, coord in bands.items() if name not in built}
+    if (elapsed := built.get("time_s")) is not None and len(elapsed.dims) == 1:
+        known.take_times(elapsed.dims[0], elapsed.values, elapsed.provenance)
     metadata = {
         "dims": list(known.dims),
         "shape": [int(dim.size) for dim in layout.dims],

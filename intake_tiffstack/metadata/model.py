@@ -6,6 +6,7 @@ import math
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from intake_tiffstack.dims import Role, role_of
@@ -24,7 +25,7 @@ from intake_tiffstack.structure import Packing
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["CHANNEL_KEYS", "FACT_KEYS", "PACKING_KEYS", "FileMetadata", "Findings"]
+__all__ = ["CHANNEL_KEYS", "FACT_KEYS", "PACKING_KEYS", "REGULAR", "FileMetadata", "Findings"]
 
 CHANNEL_KEYS = (
     "channel_names",
@@ -42,10 +43,22 @@ BAND_KEYS = ("band_names", "band_units", "color_table")
 """Keys of lists: text per band, text per band, [red, green, blue] per stored number."""
 
 FACT_KEYS = (
-    *("acquired", "created", "objective", "instrument", "software", "crs", "affine"),
+    *(
+        "acquired",
+        "created",
+        "objective",
+        "instrument",
+        "software",
+        "crs",
+        "affine",
+        "orientation",
+    ),
     *(PACKING_KEYS + BAND_KEYS),
 )
 """Keys of values per file."""
+
+REGULAR = 1e-3
+"""Times are evenly spaced if none of the steps differs by more from their mean, relatively."""
 
 _DIMS = frozenset("tzyx")
 
@@ -265,8 +278,19 @@ class Findings:
             x, y = factors.get("x", 1), factors.get("y", 1)
             self.facts["affine"] = [a * x, b * y, c, d * x, e * y, f]
 
+    def _add_regular_interval(self) -> None:
+        """Take the interval of times that are evenly spaced as the step along time."""
+        steps = [after - before for before, after in pairwise(self.times)]
+        if "t" in self.scale or not steps:
+            return
+        step = round((self.times[-1] - self.times[0]) / len(steps), 9)
+        if step > 0 and all(abs(one - step) <= REGULAR * step for one in steps):
+            self.scale["t"], self.units["t"] = step, "second"
+            self.provenance["scale.t"] = self.provenance["units.t"] = self.provenance["times"]
+
     def freeze(self) -> FileMetadata:
         """Return the collected metadata."""
+        self._add_regular_interval()
         return FileMetadata(
             self.url,
             self.scale,

@@ -10,6 +10,7 @@ from intake_tiffstack.metadata.readers import (
     micromanager,
     ome,
     pages,
+    vendors,
 )
 
 __all__ = ["READERS"]
@@ -20,6 +21,15 @@ READERS: tuple[Reader, ...] = (
     imagej.IMAGEJ,
     metamorph.STK,
     metamorph.METASERIES,
+    vendors.FLUOVIEW,
+    vendors.LSM,
+    vendors.FEI,
+    vendors.ZEISS_SEM,
+    vendors.GATAN,
+    vendors.SIS,
+    vendors.SVS,
+    vendors.NDPI,
+    vendors.SCANIMAGE,
     geotiff.GEOTIFF,
     gdal.GDAL,
     pages.QPTIFF,
@@ -28,6 +38,7 @@ READERS: tuple[Reader, ...] = (
     baseline.RESOLUTION,
     baseline.SOFTWARE,
     baseline.DATETIME,
+    baseline.ORIENTATION,
     baseline.DESCRIPTION,
 )
 """In order of precedence: the first that knows a value wins."""

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from intake_tiffstack.metadata.model import Findings
     from intake_tiffstack.metadata.reader import Subject
 
-__all__ = ["DATETIME", "DESCRIPTION", "RESOLUTION", "SOFTWARE", "is_page_setting"]
+__all__ = [
+    "DATETIME",
+    "DESCRIPTION",
+    "ORIENTATION",
+    "RESOLUTION",
+    "SOFTWARE",
+    "is_page_setting",
+]
 
 _PER_MILLIMETRE = {"centimeter": 10.0, "inch": 25.4}
 
@@ -91,5 +98,25 @@ DATETIME = Reader(
     lambda image: image.text(306),
     lambda text, _, found: found.add_time("created", text, "DateTime tag"),
 )
+_ORIENTATIONS = (
+    "top-left", "top-right", "bottom-right", "bottom-left",
+    "left-top", "right-top", "right-bottom", "left-bottom",
+)  # fmt: skip
+"""Where row 0 and column 0 are to be shown (TIFF 6.0, section 8), from 1 on."""
+
+
+def interpret_orientation(value: int, _: Subject, found: Findings) -> None:
+    """Add an orientation other than the usual one; pixels are not turned."""
+    if 1 < value <= len(_ORIENTATIONS):
+        found.add_fact("orientation", _ORIENTATIONS[value - 1], "Orientation tag")
+
+
+def extract_orientation(image: OpenImage) -> int | None:
+    """Return the number in the tag Orientation."""
+    value = image.page.tags.valueof(274)
+    return int(value) if isinstance(value, int) else None
+
+
+ORIENTATION = Reader("orientation", extract_orientation, interpret_orientation)
 DESCRIPTION = Reader("description", lambda image: image.text(270), lambda *_: None)
 """The text as it is; OME-XML, ImageJ and others keep their own metadata in it."""
