@@ -27,6 +27,7 @@ from intake_tiffstack.collection.report import (
     tabulate_files,
 )
 from intake_tiffstack.collection.suggest import INFER, infer_options
+from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import FilesNotFoundError, LayoutError, OptionError, warn
 from intake_tiffstack.export.options import (
     OPTIONS,
@@ -354,6 +355,24 @@ class TiffStack:
             "as an option of the source"
         )
 
+    def to_datatree(self, chunks: Literal["option"] | None = "option") -> xr.DataTree:
+        """Return the levels of the pyramid in the files, each with its own coordinates.
+
+        Parameters
+        ----------
+        chunks : {"option"} or None
+            See :meth:`to_xarray`.
+
+        Returns
+        -------
+        xarray.DataTree
+            Its nodes ``0``, ``1`` ... have one variable, ``image``; ``0`` is this array, and the
+            only node if the files hold no pyramid.
+        """
+        from intake_tiffstack.labelled.datatree import label_levels
+
+        return label_levels(stack.to_xarray(chunks) for stack in (self, *self._further_levels()))
+
     def read(self) -> NDArray[Any]:
         """Return all pixels in memory, as a NumPy array or an array of type ``arraytype``."""
         pixels: NDArray[Any] = self.to_dask().compute()
@@ -495,22 +514,31 @@ class TiffStack:
             "attrs": {**known, "source": mask_secrets(self.options.urlpath), **(attrs or {})},
             "granule": self.collection.granule,
             "present": self.collection.layout.present(),
-            "pyramid": self._levels() if options.get("levels") == "source" else (),
+            "pyramid": [level.host_array for level in self._further_levels()]
+            if options.get("levels") == "source"
+            else (),
         }
         accepted = inspect.signature(write).parameters
         given = {name: value for name, value in given.items() if name in accepted}
         write(self.host_array, url, **given, **options)
 
-    def _levels(self) -> tuple[LazyArray, ...]:
-        """Return the array at each further level of the pyramid that the files hold."""
-        alike = replace(self.options, chunks="auto", coords={}, sizes={})
-        found: list[LazyArray] = []
+    def _further_levels(self) -> tuple[TiffStack, ...]:
+        """Return the collection at each further level of the pyramid that the files hold."""
+        in_plane = {dim for dim in self.dims if role_of(dim) in (Role.Y, Role.X)}
+        alike = replace(
+            self.options,
+            chunks="auto",
+            coords={dim: v for dim, v in self.options.coords.items() if dim not in in_plane},
+            sizes={dim: n for dim, n in self.options.sizes.items() if dim not in in_plane},
+        )
+        found: list[TiffStack] = []
         while True:
+            stack = TiffStack(replace(alike, level=self.options.level + len(found) + 1))
             try:
-                stack = TiffStack(replace(alike, level=self.options.level + len(found) + 1))
-                found.append(stack.host_array)
+                _ = stack.collection
             except OptionError:  # there is no such level
                 return tuple(found)
+            found.append(stack)
 
 
 show_options(TiffStack.export, *OPTIONS.values())

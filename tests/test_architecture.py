@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("export",),
     ("stack",),
     ("persist",),
-    ("driver",),
+    ("driver", "xarray_engine"),
     ("samples",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -171,6 +171,14 @@ class TiffStackSource(ArraySource):
         named = set_metadata(named, decode_attrs(named.attrs) | self._own_attributes())
         return named.rename(self.name if self._entry is not None else None)
 
+    def to_datatree(self, chunks: Literal["option"] | None = "option") -> xr.DataTree:
+        """Return the levels of the pyramid in the files as nodes ``0``, ``1`` ...
+
+        See :meth:`intake_tiffstack.TiffStack.to_datatree`; levels are read from the files.
+        """
+        self._check()
+        return self.stack.to_datatree(chunks)
+
     def _discovered(self) -> dict[str, Any]:
         return self._used().metadata
 
@@ -474,6 +482,20 @@ class TiffStackZarrSource(ArraySource):
         metadata = {**copy.attrs, **self._own_attributes()}
         named = label_array(self._array(), copy.dims, copy.coords, metadata)
         return named.rename(None if self._entry is None else self.name)
+
+    def to_datatree(self) -> xr.DataTree:
+        """Return the levels of the pyramid of an OME-Zarr as nodes ``0``, ``1`` ...
+
+        ``0`` is this array, and the only node of any other Zarr.
+        """
+        from intake_tiffstack.labelled.datatree import label_levels
+
+        levels = [self.to_xarray()]
+        while True:
+            try:
+                levels.append(self(level=self.options.level + len(levels)).to_xarray())
+            except OptionError:  # there is no such level
+                return label_levels(levels)
 
     def _discovered(self) -> dict[str, Any]:
         copy = self.copy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import zarr
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from intake_tiffstack.copies.attributes import Coords, checked_coords
+from intake_tiffstack.copies.attributes import FILL_VALUE, Coords, checked_coords
 from intake_tiffstack.copies.open_xarray_group import UNKNOWN_AT
 from intake_tiffstack.labelled.dataarray import label_array
 
@@ -62,6 +63,9 @@ class XarrayGroup:
         group = zarr.open_group(MemoryStore(self._stored), mode="r")
         self.attributes = dict(group[self.name].attrs)
         """Of the array itself."""
+        nodata = dataset[self.name].attrs.get(FILL_VALUE)
+        if zarr_format == 2 and nodata is not None and math.isfinite(nodata):
+            self.attributes[FILL_VALUE] = nodata  # the array itself has no fill value
         for key in [key for key in self._stored if key.startswith(f"{self.name}/")]:
             del self._stored[key]
 

@@ -268,11 +268,13 @@ class Findings:
     def coarsen(self, factors: Mapping[str, float]) -> None:
         """Scale y and x to another pyramid level; the centre of pixel 0 moves with its size."""
         for dim in ("y", "x"):
-            if dim in self.scale and dim in factors:
+            if dim in self.scale and factors.get(dim, 1) != 1:
                 step = self.scale[dim]
                 self.scale[dim] = step * factors[dim]
-                if dim in self.translation:
-                    self.translation[dim] += step * (factors[dim] - 1) / 2
+                if dim not in self.translation:  # that of the full size is 0
+                    self.provenance[f"translation.{dim}"] = self.provenance[f"scale.{dim}"]
+                start = self.translation.get(dim, 0.0)
+                self.translation[dim] = start + step * (factors[dim] - 1) / 2
         if "affine" in self.facts:
             a, b, c, d, e, f = self.facts["affine"]
             x, y = factors.get("x", 1), factors.get("y", 1)
