@@ -33,6 +33,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("persist",),
     ("driver", "xarray_engine"),
     ("samples",),
+    ("cli",),
+    ("__main__",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

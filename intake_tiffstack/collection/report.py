@@ -134,7 +134,7 @@ class Report:
             - len(examination.headers.unreadable)
         )
 
-    def _lines(self) -> Iterator[tuple[str, str]]:
+    def lines(self) -> Iterator[tuple[str, str]]:
         """Yield a heading and a text per line of the report."""
         examination = self.examination
         found, grid, headers, layout = (
@@ -237,7 +237,7 @@ class Report:
     def __str__(self) -> str:
         lines: list[str] = []
         last = None
-        for what, text in self._lines():
+        for what, text in self.lines():
             head = what if what != last else ""
             first, *rest = text.splitlines()
             lines.append(f"{head:<13} {first}")
@@ -249,7 +249,7 @@ class Report:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return html_table(list(self._lines()))
+        return html_table(list(self.lines()))
 
 
 def html_table(rows: Sequence[tuple[str, str]]) -> str:

@@ -28,7 +28,7 @@ from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.shared_document import update_document
 from intake_tiffstack.storage.urls import absolute_url, is_local
 
-__all__ = ["add_to_catalog"]
+__all__ = ["add_to_catalog", "entry_text"]
 
 _WIDTH = 1 << 20
 """Longer than any line: none is broken."""
@@ -97,6 +97,16 @@ def add_to_catalog(
         file_name,
         lambda content: _with_entry(_decoded(content, url), name, entry, url).encode(),
     )
+
+
+def entry_text(
+    source: DataSource | TiffStack | Suggestion, catalog: str | os.PathLike[str], name: str
+) -> str:
+    """Return the text of the entry that :func:`add_to_catalog` would write; nothing is written."""
+    url = os.fspath(catalog)
+    url = absolute_url(url) if is_local(url) else url
+    entry = _spell_source(source, url.rpartition("/")[0])
+    return yaml.safe_dump({"sources": {name: entry}}, sort_keys=False, allow_unicode=True)
 
 
 def _decoded(content: bytes | None, url: str) -> str:

@@ -18,6 +18,7 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -45,9 +46,48 @@ from intake_tiffstack.progress import Progress, reported
 from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.folder import PARTIAL, Folder
 
-__all__ = ["write_copy"]
+__all__ = ["CopyPlan", "only_planned", "write_copy"]
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CopyPlan:
+    """What a copy would consist of."""
+
+    objects: int
+    """Chunks or shards, and the documents of the arrays; those of groups come on top."""
+    nbytes: int
+    """Size of all arrays, decoded."""
+    arrays: tuple[str, ...]
+    """Each array: path, shape and data type."""
+
+
+_PLANS: ContextVar[list[CopyPlan] | None] = ContextVar("tiffstack_plans", default=None)
+
+
+@contextmanager
+def only_planned() -> Iterator[list[CopyPlan]]:
+    """Yield a list that takes the plan of each copy written inside; nothing is written."""
+    plans: list[CopyPlan] = []
+    token = _PLANS.set(plans)
+    try:
+        yield plans
+    finally:
+        _PLANS.reset(token)
+
+
+def _plan_of(passes: Sequence[Pass]) -> CopyPlan:
+    arrays = [array for each in passes for array in each.arrays]
+    keys = sum(1 for each in passes for unit in each.units() for _ in each.keys(unit))
+    return CopyPlan(
+        objects=keys + len(arrays),
+        nbytes=sum(array.nbytes for array in arrays),
+        arrays=tuple(
+            f"{array.path or '/'}: {'x'.join(map(str, array.shape))} {array.dtype}"
+            for array in arrays
+        ),
+    )
 
 
 def write_copy(
@@ -109,6 +149,9 @@ def write_copy(
     destination = inspect_destination(folder)
     # refuses before anything is written
     destination.choose_action(spec, overwrite=overwrite, resume=resume)
+    if (plans := _PLANS.get()) is not None:
+        plans.append(_plan_of(passes))
+        return
     with hold(folder, spec, destination.claim) as held:
         # another writer may have come and gone before the claim
         destination = destination.refresh()
