@@ -20,6 +20,7 @@ from PIL import Image
 from intake_tiffstack.cli.app import main
 from intake_tiffstack.options import Options
 from servers import S3Server, serve_s3
+from tiff_files import kind
 
 Run = Callable[..., int]
 
@@ -53,7 +54,7 @@ def folder(tmp_path: Path, pixels: np.ndarray) -> Path:
         tifffile.imwrite(
             raw / f"scan_t{t:03d}_c{c}.tif",
             pixels[t, c],
-            imagej=True,
+            **kind("imagej"),
             resolution=(10, 10),
             metadata={"axes": "ZYX", "unit": "um", "spacing": 0.3},
         )
@@ -234,7 +235,10 @@ def test_verify_finds_lost_chunks_and_other_pixels(
     assert run("export", folder, target, "--format", format, "--set", chunks) == 0
     assert run("verify", target, "--against", folder, "--all") == 0
     assert "1 equal to the files" in capsys.readouterr().out
-    tifffile.imwrite(folder / "scan_t001_c1.tif", np.zeros((4, 16, 24), np.uint16))
+    other = np.zeros((4, 16, 24), np.uint16)
+    tifffile.imwrite(
+        folder / "scan_t001_c1.tif", other, metadata={"axes": "ZYX"}, photometric="minisblack"
+    )
     assert run("verify", target, "--against", folder, "--all", "--json") == 1
     found = json.loads(capsys.readouterr().out)
     assert found["compared"] == 1

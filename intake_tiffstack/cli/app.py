@@ -7,6 +7,7 @@ import sys
 import warnings
 from contextlib import suppress
 from enum import StrEnum
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,6 @@ import typer
 import yaml
 from rich.console import Console
 
-from intake_tiffstack import __version__
 from intake_tiffstack.cli.source import (
     NONE_PICKED,
     STORAGE_ENVIRONMENT,
@@ -95,7 +95,7 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
 
 def _version(is_asked: bool) -> None:
     if is_asked:
-        print(f"tiffstack {__version__}")
+        print(f"tiffstack {package_version('intake-tiffstack')}")
         raise typer.Exit
 
 
