@@ -2,6 +2,7 @@
 
 VENV := .venv
 VENV_NEWEST := .venv-newest
+VENV_LOWEST := .venv-lowest
 VENV_READERS := .venv-readers
 VENV_WHEEL := .venv-wheel
 
@@ -15,6 +16,9 @@ PYTHON ?= $(call first_usable,11,python3.13 python3.12 python3.11 python3 python
 PYTHON_NEWEST ?= $(call first_usable,12,python3.13 python3.12 \
 	$(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python $(HOME)/.pyenv/versions/3.12.*/bin/python))
 
+# The lowest versions have wheels for the lowest Python.
+PYTHON_LOWEST ?= $(call first_usable,11,python3.11 python3 python)
+
 TEST_EXTRA := dev
 # Prints errors only and never prompts.
 PIP_INSTALL := -m pip --disable-pip-version-check --no-input -qq install
@@ -22,7 +26,7 @@ PYTEST := -m pytest -n 2 --dist loadfile  # servers and clusters start once per 
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu test-newest test-wheel test-readers lint types format bench clean
+.PHONY: help demo test test-slow test-gpu test-lowest test-newest test-wheel test-readers lint types format bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{printf "%-20s%s\n", $$1, $$2}'
@@ -49,7 +53,14 @@ test-newest: ## run all tests on Python 3.13 or 3.12 with the newest tifffile, i
 		$(MAKE) --no-print-directory test PYTHON="$$python" VENV=$(VENV_NEWEST) TEST_EXTRA=test; \
 	else echo "test-newest: skipped, because neither python3.13 nor python3.12 was found"; fi
 
-test-wheel: ## build wheel and sdist, check them, and use the wheel with its base dependencies alone
+test-lowest: ## run all tests with the lowest versions that pyproject.toml allows
+	@test -x $(VENV_LOWEST)/bin/python || $(PYTHON_LOWEST) -m venv $(VENV_LOWEST)
+	@$(VENV_LOWEST)/bin/python $(PIP_INSTALL) uv
+	$(VENV_LOWEST)/bin/python -m uv pip install -q --python $(VENV_LOWEST)/bin/python \
+		--resolution lowest-direct --editable ".[test]"
+	$(VENV_LOWEST)/bin/python $(PYTEST) $(ARGS)
+
+test-wheel: $(VENV)/.installed-$(TEST_EXTRA) ## build and check wheel and sdist, use the wheel with its base dependencies alone, then with [s3]
 	rm -rf dist $(VENV_WHEEL)
 	$(PYTHON) -m venv $(VENV_WHEEL)/build && $(PYTHON) -m venv $(VENV_WHEEL)/bare
 	@$(VENV_WHEEL)/build/bin/python $(PIP_INSTALL) build twine
@@ -57,6 +68,10 @@ test-wheel: ## build wheel and sdist, check them, and use the wheel with its bas
 	$(VENV_WHEEL)/build/bin/python -m twine check --strict dist/*
 	@$(VENV_WHEEL)/bare/bin/python $(PIP_INSTALL) dist/*.whl
 	cd / && $(CURDIR)/$(VENV_WHEEL)/bare/bin/python $(CURDIR)/tests/check_wheel.py --checkout $(CURDIR)
+	@$(VENV_WHEEL)/bare/bin/python $(PIP_INSTALL) "$$(ls $(CURDIR)/dist/*.whl)[s3]"
+	cd / && $(CURDIR)/$(VENV)/bin/python $(CURDIR)/tests/with_s3_server.py \
+		$(CURDIR)/$(VENV_WHEEL)/bare/bin/python $(CURDIR)/tests/check_wheel.py \
+		--checkout $(CURDIR) --s3
 
 lint: $(VENV)/.installed-dev ## check style and format
 	$(VENV)/bin/python -m ruff check .
@@ -73,7 +88,7 @@ bench: $(VENV)/.installed-bench ## run the benchmarks, write docs/benchmarks.md 
 	$(VENV)/bin/python -m benchmarks $(ARGS)
 
 clean: ## remove environments, caches and the output of the demo
-	rm -rf $(VENV) $(VENV_NEWEST) $(VENV_READERS) $(VENV_WHEEL) demo_output build dist *.egg-info
+	rm -rf $(VENV) $(VENV_LOWEST) $(VENV_NEWEST) $(VENV_READERS) $(VENV_WHEEL) demo_output build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -31,11 +31,32 @@ sources:
 """
 
 
+def check_bucket(root: Path, endpoint: str, pixels: np.ndarray) -> None:
+    """Open files in a bucket through a catalog there, export them to it and open the copy."""
+    import s3fs
+
+    options = {"key": "k", "secret": "s", "endpoint_url": endpoint}
+    bucket = s3fs.S3FileSystem(**options)
+    bucket.mkdir("lab")
+    for path in sorted((root / "raw").iterdir()):
+        bucket.pipe_file(f"lab/raw/{path.name}", path.read_bytes())
+    bucket.pipe_file("lab/lab.yml", CATALOG.encode())
+    catalog = intake.open_catalog("s3://lab/lab.yml", storage_options=options)
+    source = catalog.lattice(storage_options=options)
+    np.testing.assert_array_equal(source.to_dask().compute(), pixels)
+    copy = source.export("s3://lab/lattice.zarr", storage_options=options)
+    np.testing.assert_array_equal(copy.to_xarray().to_numpy(), pixels)
+    again = intake.open_tiffstack_zarr("s3://lab/lattice.zarr", storage_options=options)
+    np.testing.assert_array_equal(again.to_dask().compute(), pixels)
+
+
 def main() -> int:
     """Return 0 where every step gave the same pixels."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkout", type=Path, required=True, help="must not be what is imported")
-    checkout = parser.parse_args().checkout.resolve()
+    parser.add_argument("--s3", help="URL of an S3 server to export to and to read from")
+    arguments = parser.parse_args()
+    checkout = arguments.checkout.resolve()
     home = Path(intake_tiffstack.__file__).resolve()
     if home.is_relative_to(checkout) and "site-packages" not in home.parts:
         print(f"{home} is the checkout and not the wheel", file=sys.stderr)
@@ -60,6 +81,8 @@ def main() -> int:
         source.export(str(root / "lattice.ome.zarr"), format="ome-zarr")
         opened = intake.open_tiffstack_zarr(str(root / "lattice.ome.zarr")).to_dask()
         assert sorted(opened.shape) == sorted(pixels.shape)
+        if arguments.s3:
+            check_bucket(root, arguments.s3, pixels)
     print(f"intake-tiffstack {intake_tiffstack.__version__} works from {home.parent}")
     return 0
 

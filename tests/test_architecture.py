@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("export",),
     ("stack",),
     ("persist",),
-    ("driver", "xarray_engine"),
+    ("driver", "reader", "xarray_engine"),
     ("samples",),
     ("cli",),
     ("__main__",),

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 #: Imported where they are used alone, each behind an extra or a message that names what to install.
@@ -52,3 +53,35 @@ def test_every_import_is_declared() -> None:
         if declared.isdisjoint(map(str.lower, distributions.get(module, [module])))
     }
     assert not undeclared
+
+
+# -- the page of a package index -------------------------------------------------------------------
+
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def project() -> dict[str, Any]:
+    """Return the table ``[project]`` of ``pyproject.toml``."""
+    found: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    return found
+
+
+def test_links_and_pictures_of_the_readme_work_on_another_page() -> None:
+    home = project()["urls"]["Homepage"]
+    raw = home.replace("//github.com", "//raw.githubusercontent.com") + "/main/"
+    links = LINK.findall((ROOT / "README.md").read_text("utf-8"))
+    assert len(links) > 10
+    for link in links:
+        assert link.startswith(("https://", "#")), f"{link} is relative"
+        for start in (f"{home}/blob/main/", raw):
+            if link.startswith(start):
+                path = link.removeprefix(start).partition("#")[0]
+                assert (ROOT / path).exists(), f"{link} leads to no file"
+
+
+def test_the_project_says_who_made_it_and_where_it_is() -> None:
+    described = project()
+    assert described["authors"]
+    assert {"Homepage", "Documentation", "Changelog", "Issues"} <= described["urls"].keys()
+    for minor in (11, 12, 13):
+        assert f"Programming Language :: Python :: 3.{minor}" in described["classifiers"]
