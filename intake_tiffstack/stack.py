@@ -187,6 +187,31 @@ class TiffStack:
             )
         self._is_hinted = True
 
+    def refresh(self) -> list[str]:
+        """List the files again, and return the URLs of those that are new or changed.
+
+        New files extend the axes. Headers and metadata of files that are as before are kept, and
+        an array that :meth:`to_dask` returned earlier stays what it was. If the files do not fit
+        together now, such as in the middle of a time point, the collection stays as it was.
+
+        Returns
+        -------
+        list of str
+            In the order of ``files``; all files if the collection was not open.
+
+        Raises
+        ------
+        TiffStackError
+            If the files as they are now do not open; ``missing="trim"`` leaves out a time point
+            that is not complete.
+        """
+        with self._lock:
+            before = self._collection
+            self._collection = after = self._open()
+        known = set() if before is None else set(before.files)
+        rows = rows_in_order(after.examination)
+        return [after.files.urls[row] for row in rows if after.files[row] not in known]
+
     def relist(self) -> None:
         """Discard the listing; the next use lists the files again."""
         with self._lock:

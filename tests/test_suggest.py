@@ -15,7 +15,7 @@ import tifffile
 import yaml
 
 from intake_tiffstack import TiffStackSource, TiffStackWarning, add_to_catalog, open_stack, suggest
-from intake_tiffstack.errors import FilesNotFoundError, OptionError, PatternError
+from intake_tiffstack.errors import FilesNotFoundError, MissingFilesError, OptionError, PatternError
 from shared_data import SHARED, needs_shared
 
 
@@ -274,3 +274,55 @@ def permuted(n: int) -> list[tuple[int, ...]]:
     from itertools import permutations
 
     return list(permutations(range(n)))
+
+
+# -- refresh() -----------------------------------------------------------------------------------
+
+
+def test_files_that_arrive_extend_the_axis(folder: Path, pixels: np.ndarray) -> None:
+    source = TiffStackSource(str(folder), pattern="scan_t{t:d}_c{c:d}.tif", unmatched="ignore")
+    before = source.to_dask()
+    for c in range(2):
+        tifffile.imwrite(folder / f"scan_t003_c{c}.tif", pixels[0, c])
+    assert source.refresh() == [f"{folder}/scan_t003_c{c}.tif" for c in range(2)]
+    assert source.to_dask().shape == (4, 2, 5, 6)
+    assert source.discover()["shape"] == (4, 2, 5, 6)
+    np.testing.assert_array_equal(source.read()[3], pixels[0])
+    np.testing.assert_array_equal(before.compute(), pixels)
+    assert source.refresh() == []
+
+
+def test_a_refresh_reads_the_headers_of_new_files_alone(
+    folder: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from intake_tiffstack.header import cache
+
+    stack = open_stack(folder, pattern="scan_t{t:d}_c{c:d}.tif", unmatched="ignore")
+    assert len(stack.refresh()) == 6
+    parsed: list[str] = []
+    original = cache.open_header
+
+    def spy(file: Any, *args: Any, **options: Any) -> Any:
+        parsed.append(file.url)
+        return original(file, *args, **options)
+
+    monkeypatch.setattr(cache, "open_header", spy)
+    for c in range(2):
+        tifffile.imwrite(folder / f"scan_t003_c{c}.tif", pixels[0, c])
+    stack.refresh()
+    assert set(parsed) == {f"{folder}/scan_t003_c{c}.tif" for c in range(2)}
+
+
+def test_half_a_time_point_leaves_the_collection_as_it_was(
+    folder: Path, pixels: np.ndarray
+) -> None:
+    options: dict[str, Any] = {"pattern": "scan_t{t:d}_c{c:d}.tif", "unmatched": "ignore"}
+    stack = open_stack(folder, **options)
+    running = open_stack(folder, **options, missing="trim")
+    assert stack.shape == running.shape == (3, 2, 5, 6)
+    tifffile.imwrite(folder / "scan_t003_c0.tif", pixels[0, 0])
+    with pytest.raises(MissingFilesError):
+        stack.refresh()
+    np.testing.assert_array_equal(stack.read(), pixels)
+    assert running.refresh() == [f"{folder}/scan_t003_c0.tif"]
+    assert running.shape == (3, 2, 5, 6)

@@ -225,6 +225,16 @@ class TiffStackSource(ArraySource):
         """Return the metadata of one file, see :meth:`intake_tiffstack.TiffStack.file_metadata`."""
         return self.stack.file_metadata(which)
 
+    def refresh(self) -> list[str]:
+        """List the files again, and return the URLs of those that are new or changed.
+
+        See :meth:`intake_tiffstack.TiffStack.refresh`; an array returned earlier stays what it was.
+        """
+        new = self.stack.refresh()
+        super().relist()
+        self._in_use = None
+        return new
+
     def relist(self) -> None:
         """Discard the listing; the next use lists the files again."""
         super().relist()
