@@ -28,6 +28,7 @@ from intake_tiffstack.header.frames import (
     locate_frames,
 )
 from intake_tiffstack.header.header_bytes import HeaderBytes, open_header
+from intake_tiffstack.header.own_ome import own_part_of_set
 from intake_tiffstack.header.raw_metadata import extract_metadata
 from intake_tiffstack.header.series import (
     JOINED,
@@ -48,7 +49,7 @@ from intake_tiffstack.header.tiff_file import (
 )
 from intake_tiffstack.metadata.reader import OpenImage
 from intake_tiffstack.metadata.readers.gdal import extract_gdal, read_packing
-from intake_tiffstack.storage.urls import is_local
+from intake_tiffstack.storage.urls import is_local, split_chain
 from intake_tiffstack.structure import Packing, Structure, canonical_dtype
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class Header:
     """What tifffile logged while parsing, and what is wrong between metadata and pages."""
     page: int = 0
     """Index of the series' key frame, whose tags are those of the image."""
+    is_by_name: bool = False
+    """Whether the file's name decides what is in it, so that no other file is built like it."""
 
     def of_twin(self, file: File, frames: Frames | None = None) -> Header:
         """Return the header of a file built like this one, with its own frames if they differ.
@@ -149,7 +152,7 @@ def read_header(
         data = open_header(file, storage_options)
     with open_tiff(data, file.url) as (tif, notes), file_faults_named(file.url):
         n_notes = len(notes)
-        _drop_bad_ome(tif, data, notes)
+        is_by_name = _settle_ome(tif, data, notes, file.url)
         images = find_images(tif, data)
         left_over = 0 if level else count_pages_without_series(tif, images, data)
         alone = _read_alone(file, data, max_image_bytes) if left_over > 0 else None
@@ -160,6 +163,8 @@ def read_header(
             header = _make_header(tif, images, file, data, notes, series, level, max_image_bytes)
             if alone is not None:
                 header = _with_left_over(header, alone, _count_note(images, left_over))
+        if is_by_name:
+            header = replace(header, is_by_name=True)
         # What is logged on the way to the series belongs to the header: such a file is opened again
         # for its metadata. So is a remote one without OME-XML, whose tags may cost requests.
         if keep_metadata and len(notes) == n_notes and (tif.is_ome or is_local(file.url)):
@@ -337,30 +342,40 @@ _COUNTS = re.compile(r"<(?:\w+:)?TiffData\b[^<>]*?\s(?:PlaneCount|NumPlanes)=[\"
 MOST_PLANES = 10_000_000
 
 
-def _drop_bad_ome(tif: Any, data: HeaderBytes, notes: list[str]) -> None:
-    """Let the pages speak for themselves where no series can be made of the OME-XML.
+def _settle_ome(tif: Any, data: HeaderBytes, notes: list[str], url: str) -> bool:
+    """Let OME-XML be about this file alone, and the pages speak where no series can be made of it.
 
-    tifffile makes a list of all planes that the XML claims before it looks at the pages.
+    Returns whether the file's name decides which planes are its own. OME-XML goes before the JSON
+    of tifffile, which some programs leave beside it. tifffile makes a list of all planes that the
+    XML claims before it looks at the pages.
     """
     if not tif.is_ome:
-        return
+        return False
     xml = tif.ome_metadata or ""
     if "<!ENTITY" in xml:
         notes.append("OME series is not read: the XML declares entities")
         tif.is_ome = False
-        return
+        return False
     claimed = [int(n) for n in _COUNTS.findall(xml)] + [
         math.prod(int(n) for n in _PLANES.findall(pixels)) for pixels in _PIXELS.findall(xml)
     ]
     if max(claimed, default=0) > MOST_PLANES:
         notes.append(f"OME series is not read: the XML claims {max(claimed):,} planes")
         tif.is_ome = False
-        return
+        return False
+    is_shaped = tif.is_shaped
     try:
+        own = own_part_of_set(xml, split_chain(url)[0].rpartition("/")[2])
+        if own is not None:
+            tif._omexml = own.xml
+        if is_shaped and "Pixels" in xml:
+            tif.is_shaped = False
         find_images(tif, data)
     except FILE_FAULTS as exc:
         notes.append(f"OME series cannot be made of the XML: {short_text(exc)}")
-        tif.is_ome = False
+        tif.is_ome, tif.is_shaped = False, is_shaped
+        return False
+    return own is not None and own.is_by_name
 
 
 def _align_pages(image: Any, url: str) -> tuple[int, tuple[int, ...] | None]:

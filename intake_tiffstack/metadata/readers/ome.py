@@ -345,10 +345,10 @@ def extract(image: OpenImage) -> str | None:
 
     tifffile does not take the latter for OME-XML.
     """
-    found: str | None = image.tif.ome_metadata
-    if found is not None:
-        return found
-    text = OpenImage(image.tif, image.tif.pages.first).text(270)
+    first = image.tif.pages.first
+    if first.is_ome:
+        return str(first.description)
+    text = OpenImage(image.tif, first).text(270)
     return text if text is not None and re.search(r"<(\w+:)?OME[\s>]", text[:4096]) else None
 
 
