@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from ome_types import OME
     from xarray.core.coordinates import DataArrayCoordinates
 
+    from intake_tiffstack.copies.plan import ExportPlan
     from intake_tiffstack.header import Structure
     from intake_tiffstack.storage.files import File
 
@@ -442,7 +443,7 @@ class TiffStack:
         format: Literal["zarr"] = "zarr",
         attrs: Mapping[str, Any] | None = None,
         **options: Unpack[ZarrExportOptions],
-    ) -> None: ...
+    ) -> ExportPlan: ...
 
     @overload
     def export(
@@ -452,7 +453,7 @@ class TiffStack:
         format: Literal["ome-zarr"],
         attrs: Mapping[str, Any] | None = None,
         **options: Unpack[OmeZarrExportOptions],
-    ) -> None: ...
+    ) -> ExportPlan: ...
 
     @overload
     def export(
@@ -462,7 +463,7 @@ class TiffStack:
         format: Literal["references"],
         attrs: Mapping[str, Any] | None = None,
         **options: Unpack[ReferencesExportOptions],
-    ) -> None: ...
+    ) -> ExportPlan: ...
 
     def export(
         self,
@@ -471,8 +472,8 @@ class TiffStack:
         format: str = "zarr",
         attrs: Mapping[str, Any] | None = None,
         **options: Any,
-    ) -> None:
-        """Write a copy of the collection.
+    ) -> ExportPlan:
+        """Write a copy of the collection, or with ``dry_run=True`` only plan it.
 
         Parameters
         ----------
@@ -489,6 +490,7 @@ class TiffStack:
             Of all formats:
 
             - ``storage_options``: for fsspec, of the copy
+            - ``dry_run``: whether only the plan is returned and nothing is written; default False
             - ``overwrite``: whether an existing copy is replaced; default False
             - ``verify``: ``"sample"``, ``"all"`` or False: what is read back and compared
             - ``progress``: True, False, a function of bytes done and bytes in all, or None: a bar
@@ -502,7 +504,8 @@ class TiffStack:
             Of ``"zarr"`` and ``"ome-zarr"``:
 
             - ``zarr_format``: 3 or 2
-            - ``chunks``, ``shards``: shape of a chunk and of a shard; None chooses, without shards
+            - ``chunks``: shape of a chunk; None chooses 1 to 4 MB
+            - ``shards``: shape of a shard; ``"auto"`` only for large copies; None for none
             - ``compressor``: ``"default"``, None, or a codec of zarr or numcodecs
             - ``resume``: whether to continue an attempt that ended early; default True
 
@@ -515,6 +518,12 @@ class TiffStack:
             - ``downsample``: ``"mean"``, ``"nearest"``, or ``"mode"`` for labels
             - ``colors``: such as ``"00FF00"``, for each channel or by its name
             - ``windows``: [darkest, brightest] for each channel or by its name
+
+        Returns
+        -------
+        ExportPlan
+            What was written, or would be: objects, bytes, chunks, shards, memory; see
+            :class:`~intake_tiffstack.copies.plan.ExportPlan`.
 
         Raises
         ------
@@ -545,7 +554,8 @@ class TiffStack:
         }
         accepted = inspect.signature(write).parameters
         given = {name: value for name, value in given.items() if name in accepted}
-        write(self.host_array, url, **given, **options)
+        plan: ExportPlan = write(self.host_array, url, **given, **options)
+        return plan
 
     def _further_levels(self) -> tuple[TiffStack, ...]:
         """Return the collection at each further level of the pyramid that the files hold."""

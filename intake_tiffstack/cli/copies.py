@@ -17,10 +17,10 @@ from dask.utils import format_bytes, format_time
 from rich.text import Text
 
 from intake_tiffstack.cli.source import open_source
+from intake_tiffstack.copies.plan import ExportPlan
 from intake_tiffstack.copies.verify import SAMPLES
 from intake_tiffstack.errors import OptionError, StorageError, TiffStackError, UnreadableFileError
 from intake_tiffstack.export.formats import open_copy
-from intake_tiffstack.export.write_copy import CopyPlan, only_planned
 from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.urls import is_local
 
@@ -51,28 +51,18 @@ def export(
         taken = format_time(time.perf_counter() - started).strip()
         console.print(Text(f"{destination}: {_shape(stack)} written in {taken}"), soft_wrap=True)
         return
-    console.print(Text(f"{destination}: {_shape(stack)} as {format}"), soft_wrap=True)
-    if format == "references":
-        console.print(f"1 document over {len(stack.files):,} files; no pixel is copied")
-        return
-    with only_planned() as plans:
-        stack.export(destination, format=format, **given)  # type: ignore[call-overload]
-    for plan in plans:
-        _print_plan(plan, stack, console)
+    plan = stack.export(destination, format=format, dry_run=True, **given)  # type: ignore[call-overload]
+    _print_plan(plan, stack, console)
 
 
 def _shape(stack: TiffStack) -> str:
     return " x ".join(f"{n} {dim}" for dim, n in stack.sizes.items())
 
 
-def _print_plan(plan: CopyPlan, stack: TiffStack, console: Console) -> None:
-    for line in plan.arrays[:8]:
-        console.print(Text(f"  {line}"))
-    if len(plan.arrays) > 8:
-        console.print(f"  and {len(plan.arrays) - 8:,} more arrays")
-    console.print(
-        f"{plan.objects:,} objects, {format_bytes(plan.nbytes)} before compression", highlight=False
-    )
+def _print_plan(plan: ExportPlan, stack: TiffStack, console: Console) -> None:
+    console.print(Text(str(plan)), soft_wrap=True)
+    if not plan.nbytes:
+        return
     block = stack.to_dask().blocks[(0,) * len(stack.dims)]
     started = time.perf_counter()
     block.compute()

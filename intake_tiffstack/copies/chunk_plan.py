@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil, lcm, prod
+from typing import Literal
 
 import numpy as np
 
@@ -13,10 +14,18 @@ from intake_tiffstack.errors import OptionError
 Lengths = Sequence[int] | Mapping[str, int] | int
 """Lengths along the dims, in the forms a user may give."""
 
-__all__ = ["Lengths", "choose_zarr_chunks", "page_dims_last", "plan_blocks", "resolve_chunks"]
+__all__ = [
+    "Lengths",
+    "choose_shards",
+    "choose_zarr_chunks",
+    "page_dims_last",
+    "plan_blocks",
+    "resolve_chunks",
+]
 
 _PAGE_DIMS = frozenset({"y", "x", "sample"})
 _MOST_CHUNK_BYTES = 2**31 - 1 - 16  # what Blosc takes
+_SHARD_BYTES = 64_000_000  # a task holds a shard as a whole; 2.5 TB are 40,000 of them
 _AIM_BYTES = 4_000_000  # encodes and writes faster than 16 MB, and is one request to read
 
 
@@ -136,12 +145,44 @@ def plan_blocks(
     )
 
 
+def choose_shards(
+    shape: Sequence[int], itemsize: int, chunks: Sequence[int], order: Sequence[int]
+) -> tuple[int, ...]:
+    """Return shards of at most 64 MB, or of one chunk if that is larger. Pure.
+
+    Parameters
+    ----------
+    shape : sequence of int
+    itemsize : int
+        Of the array.
+    chunks : sequence of int
+        Of which a shard is a multiple along each dim.
+    order : sequence of int
+        The dims from the one that varies slowest; shards grow from the last.
+
+    Examples
+    --------
+    >>> choose_shards((1000, 32, 512, 512), 2, (1, 4, 512, 512), (0, 1, 2, 3))
+    (3, 32, 512, 512)
+    >>> choose_shards((10, 100_000, 100_000), 1, (1, 1563, 1563), (0, 1, 2))
+    (1, 1563, 39075)
+    """
+    lengths = list(chunks)
+    for axis in reversed(order):
+        count = ceil(shape[axis] / chunks[axis])
+        lengths[axis] *= _even_part(count, max(_SHARD_BYTES // (prod(lengths) * itemsize), 1))
+        if lengths[axis] < shape[axis]:
+            break
+    return tuple(lengths)
+
+
 def resolve_chunks(
     shape: tuple[int, ...],
     itemsize: int,
     dims: tuple[str, ...],
     chunks: Lengths | None,
-    shards: Lengths | None,
+    shards: Lengths | Literal["auto"] | None,
+    most_objects: int | None = None,
 ) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
     """Return the chunks and shards of a copy, chosen where they are not given. Pure.
 
@@ -154,6 +195,8 @@ def resolve_chunks(
     chunks, shards : Lengths, optional
         One number per dim, by dim, or for all dims; -1 is the whole dim. None chooses chunks, and
         leaves shards out. Lengths of dims that are not named are chosen.
+    most_objects : int, optional
+        With ``shards="auto"``: number of chunks above which shards are chosen; None for never.
 
     Raises
     ------
@@ -177,6 +220,10 @@ def resolve_chunks(
         nbytes = prod(parts) * itemsize
         if nbytes > _MOST_CHUNK_BYTES:
             raise OptionError(f"a chunk must hold less than 2 GiB, but got {nbytes:,} bytes")
+    if isinstance(shards, str) and shards == "auto":
+        count = prod(ceil(n / part) for n, part in zip(shape, parts, strict=True))
+        is_small = most_objects is None or count <= most_objects
+        return parts, None if is_small else choose_shards(shape, itemsize, parts, order)
     if shards is None:
         return parts, None
     whole = _checked("shards", shards, shape, dims, parts)
@@ -217,9 +264,10 @@ def _checked(
         found = [size if n == -1 else n for n, size in zip(found, shape, strict=True)]
         if all(isinstance(n, (int, np.integer)) and n > 0 for n in found):
             return tuple(map(int, found))
+    automatic = "'auto' or " if option == "shards" else ""
     raise OptionError(
-        f"{option} must be {len(shape)} whole numbers above 0, one for each of {shape} (or -1 for "
-        f"all of it), one number for all, or a number by dim, but got {lengths!r}"
+        f"{option} must be {automatic}{len(shape)} whole numbers above 0, one for each of {shape} "
+        f"(or -1 for all of it), one number for all, or a number by dim, but got {lengths!r}"
     )
 
 

@@ -26,6 +26,7 @@ from intake_tiffstack.collection.metadata_keys import complete_metadata
 from intake_tiffstack.collection.report import FROM_FILES
 from intake_tiffstack.collection.suggest import INFER, INFERRED
 from intake_tiffstack.copies.open_zarr import ZarrCopy
+from intake_tiffstack.copies.plan import ExportPlan
 from intake_tiffstack.driver.base import ArraySource
 from intake_tiffstack.driver.entries import absolute_urlpath
 from intake_tiffstack.errors import OptionError
@@ -243,6 +244,17 @@ class TiffStackSource(ArraySource):
             self._files.relist()
 
     @overload
+    def export(  # type: ignore[overload-overlap]
+        self,
+        url: str | os.PathLike[str],
+        *,
+        dry_run: Literal[True],
+        format: str = "zarr",
+        attrs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> ExportPlan: ...
+
+    @overload
     def export(
         self,
         url: str | os.PathLike[str],
@@ -279,13 +291,18 @@ class TiffStackSource(ArraySource):
         format: str = "zarr",
         attrs: Mapping[str, Any] | None = None,
         **options: Any,
-    ) -> TiffStackZarrSource:
-        """Write a copy of the array of :meth:`to_dask`, and return a source of the copy."""
+    ) -> TiffStackZarrSource | ExportPlan:
+        """Write a copy of the array of :meth:`to_dask`, and return a source of the copy.
+
+        With ``dry_run=True`` nothing is written, and the plan is returned.
+        """
         # references point to the files, even if there is a persisted copy
         is_reference = format == "references"
         stack = self.stack if is_reference else self._choose()
         attrs = {**self._own_attributes(), **(attrs or {})}
-        stack.export(url, format=cast(Any, format), attrs=attrs, **options)
+        plan = stack.export(url, format=cast(Any, format), attrs=attrs, **options)
+        if options.get("dry_run"):
+            return plan
         given: dict[str, Any] = {
             "storage_options": options.get("storage_options"),
             "remote_options": self.options.storage_options if is_reference else None,

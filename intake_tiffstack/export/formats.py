@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from intake_tiffstack.copies.open_zarr import ZarrCopy
+from intake_tiffstack.copies.plan import ExportPlan
 from intake_tiffstack.copies.zarr_store import is_zarr_group
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.storage.folder import Folder
@@ -72,7 +73,7 @@ FORMATS: Mapping[str, ExportFormat] = {
 """By name; the first that recognizes a URL opens it."""
 
 
-def find_writer(format: str) -> Callable[..., None]:
+def find_writer(format: str) -> Callable[..., ExportPlan]:
     """Return the function that writes a format; only that format's modules are imported.
 
     Raises
@@ -82,7 +83,7 @@ def find_writer(format: str) -> Callable[..., None]:
     """
     if not isinstance(format, str) or format not in FORMATS:
         raise OptionError.unknown("format", str(format), FORMATS)
-    writer: Callable[..., None] = _load(FORMATS[format].write)
+    writer: Callable[..., ExportPlan] = _load(FORMATS[format].write)
     return writer
 
 

@@ -19,7 +19,7 @@ class PersistOptions(TypedDict, total=False):
 
     zarr_format: Literal[2, 3]
     chunks: Lengths | None
-    shards: Lengths | None
+    shards: Lengths | Literal["auto"] | None
     compressor: Any  # "default", None, or a codec of zarr or numcodecs
     verify: Verify
     progress: Progress
@@ -29,6 +29,7 @@ class CommonExportOptions(TypedDict, total=False):
     """Options of every format."""
 
     storage_options: Mapping[str, Any] | None
+    dry_run: bool
     overwrite: bool
     verify: Verify
     progress: Progress
@@ -40,7 +41,7 @@ class ZarrExportOptions(CommonExportOptions, total=False):
     group: bool
     zarr_format: Literal[2, 3]
     chunks: Lengths | None
-    shards: Lengths | None
+    shards: Lengths | Literal["auto"] | None
     compressor: Any
     resume: bool
 
@@ -50,7 +51,7 @@ class OmeZarrExportOptions(CommonExportOptions, total=False):
 
     zarr_format: Literal[2, 3] | None
     chunks: Sequence[int] | None
-    shards: Sequence[int] | None
+    shards: Sequence[int] | Literal["auto"] | None
     compressor: Any
     resume: bool
     version: Literal["0.4", "0.5"]
@@ -75,13 +76,14 @@ OPTIONS: Mapping[str, type] = {
 
 DEFAULTS: Mapping[str, Any] = {
     "storage_options": None,
+    "dry_run": False,
     "overwrite": False,
     "verify": "sample",
     "progress": None,
     "group": False,
     "zarr_format": 3,
     "chunks": None,
-    "shards": None,
+    "shards": "auto",
     "compressor": "default",
     "resume": True,
     "version": "0.5",

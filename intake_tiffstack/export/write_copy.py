@@ -18,16 +18,16 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import dask
 import dask.local
 from dask.base import get_scheduler, tokenize
 from dask.system import CPU_COUNT
 
+from intake_tiffstack.copies.plan import ExportPlan, warn_of_many_objects
 from intake_tiffstack.copies.verify import SAMPLES, Verify
 from intake_tiffstack.copies.zarr_documents import OPENING
 from intake_tiffstack.errors import OptionError, StorageError, TargetExistsError
@@ -41,53 +41,21 @@ from intake_tiffstack.export.passes import (
     group_into_waves,
     write_unit,
 )
+from intake_tiffstack.export.plan import plan_export
 from intake_tiffstack.export.planned_array import PlannedArray
 from intake_tiffstack.progress import Progress, reported
 from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.folder import PARTIAL, Folder
+from intake_tiffstack.storage.urls import is_local
 
-__all__ = ["CopyPlan", "only_planned", "write_copy"]
+__all__ = ["find_most_objects", "write_copy"]
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class CopyPlan:
-    """What a copy would consist of."""
-
-    objects: int
-    """Chunks or shards, and the documents of the arrays; those of groups come on top."""
-    nbytes: int
-    """Size of all arrays, decoded."""
-    arrays: tuple[str, ...]
-    """Each array: path, shape and data type."""
-
-
-_PLANS: ContextVar[list[CopyPlan] | None] = ContextVar("tiffstack_plans", default=None)
-
-
-@contextmanager
-def only_planned() -> Iterator[list[CopyPlan]]:
-    """Yield a list that takes the plan of each copy written inside; nothing is written."""
-    plans: list[CopyPlan] = []
-    token = _PLANS.set(plans)
-    try:
-        yield plans
-    finally:
-        _PLANS.reset(token)
-
-
-def _plan_of(passes: Sequence[Pass]) -> CopyPlan:
-    arrays = [array for each in passes for array in each.arrays]
-    keys = sum(1 for each in passes for unit in each.units() for _ in each.keys(unit))
-    return CopyPlan(
-        objects=keys + len(arrays),
-        nbytes=sum(array.nbytes for array in arrays),
-        arrays=tuple(
-            f"{array.path or '/'}: {'x'.join(map(str, array.shape))} {array.dtype}"
-            for array in arrays
-        ),
-    )
+_MOST_FILES = 10_000
+"""Chunks above which a local copy has shards: each file costs the time of a metadata operation."""
+_MOST_KEYS = 5_000
+"""The same in an object store, where each object costs a request to write, copy and delete."""
 
 
 def write_copy(
@@ -95,12 +63,15 @@ def write_copy(
     passes: Sequence[Pass],
     documents: Callable[[], Mapping[str, bytes]],
     *,
+    format: str,
+    document_count: int,
+    dry_run: bool,
     token: str,
     overwrite: bool,
     resume: bool,
     verify: Verify,
     progress: Progress,
-) -> None:
+) -> ExportPlan:
     """Write all arrays of a copy, then its metadata.
 
     Until the last write the folder holds chunks, a claim and no document at its root, so that no
@@ -115,6 +86,12 @@ def write_copy(
     documents : callable
         Called once all chunks exist; returns the documents of the groups around the arrays, by
         name below the folder.
+    format : str
+        Name of the format, for the plan.
+    document_count : int
+        Number of the documents.
+    dry_run : bool
+        Whether to return the plan and write nothing.
     token : str
         Identifies the pixels: an incomplete copy is resumed only with an equal token.
     overwrite : bool
@@ -125,6 +102,11 @@ def write_copy(
         Whether some regions, all, or none are read back and compared with the source.
     progress : bool or callable, optional
         See :data:`~intake_tiffstack.progress.Progress`; counts bytes of the source.
+
+    Returns
+    -------
+    ExportPlan
+        What was written, or would be.
 
     Raises
     ------
@@ -149,9 +131,13 @@ def write_copy(
     destination = inspect_destination(folder)
     # refuses before anything is written
     destination.choose_action(spec, overwrite=overwrite, resume=resume)
-    if (plans := _PLANS.get()) is not None:
-        plans.append(_plan_of(passes))
-        return
+    with _open_workers() as workers:
+        plan = plan_export(
+            folder.url, format, passes, workers=workers.count, document_count=document_count
+        )
+    warn_of_many_objects(plan)
+    if dry_run:
+        return plan
     with hold(folder, spec, destination.claim) as held:
         # another writer may have come and gone before the claim
         destination = destination.refresh()
@@ -174,6 +160,14 @@ def write_copy(
             held.claim.check()
         _write_documents(folder, passes, documents())
         folder.remove([key for key in destination.stored if key.endswith(PARTIAL)])
+    return plan
+
+
+def find_most_objects(folder: Folder, zarr_format: Literal[2, 3]) -> int | None:
+    """Return the number of chunks above which a copy has shards, None if it cannot have any."""
+    if zarr_format == 2:
+        return None
+    return _MOST_FILES if is_local(folder.url) else _MOST_KEYS
 
 
 def _describe(arrays: Sequence[PlannedArray]) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from dask.base import tokenize
 
 from intake_tiffstack.copies.attributes import Coords, checked_dims, encode_attributes
 from intake_tiffstack.copies.chunk_plan import Lengths, page_dims_last, plan_blocks, resolve_chunks
+from intake_tiffstack.copies.plan import ExportPlan
 from intake_tiffstack.copies.verify import Verify
 from intake_tiffstack.export.passes import Pass, Source
 from intake_tiffstack.export.planned_array import plan_array
-from intake_tiffstack.export.write_copy import write_copy
+from intake_tiffstack.export.write_copy import find_most_objects, write_copy
 from intake_tiffstack.progress import Progress
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.storage.folder import Folder
@@ -35,13 +36,14 @@ def write_zarr(
     group: bool = False,
     zarr_format: Literal[2, 3] = 3,
     chunks: Lengths | None = None,
-    shards: Lengths | None = None,
+    shards: Lengths | Literal["auto"] | None = "auto",
     compressor: Any = "default",
+    dry_run: bool = False,
     overwrite: bool = False,
     resume: bool = True,
     verify: Verify = "sample",
     progress: Progress = None,
-) -> None:
+) -> ExportPlan:
     """Write an array as one Zarr array at the root of *url*, its metadata last.
 
     Runs on the current ``distributed`` client if there is one, else on threads, and writes the same
@@ -74,9 +76,13 @@ def write_zarr(
         Extent of a chunk: one number per dim (-1: the whole dim), one for all dims, or by dim.
         Those not given are chosen: 1 to 4 MB, along the edges of pages.
     shards : int, sequence of int or dict, optional
-        Extent of a shard, a multiple of *chunks*, in format 3; None for no shards.
+        Extent of a shard, a multiple of *chunks*, in format 3; None for no shards; ``"auto"``
+        chooses shards of at most 64 MB if there would be more than 10,000 files, or 5,000 objects
+        of a store.
     compressor : object
         See :func:`~intake_tiffstack.export.compressors.resolve_compressor`.
+    dry_run : bool
+        Whether to return the plan and write nothing.
     overwrite : bool
         Whether to replace an existing Zarr, or an incomplete copy of something else; nothing else
         is ever replaced.
@@ -88,6 +94,11 @@ def write_zarr(
     progress : bool or callable, optional
         True shows a bar; a function is called with the bytes done and the total; False reports
         nothing; None shows a bar on a terminal and in a notebook.
+
+    Returns
+    -------
+    ExportPlan
+        What was written, or would be.
 
     Raises
     ------
@@ -115,7 +126,8 @@ def write_zarr(
         attributes = around.attributes
     else:
         attributes = encode_attributes(sizes, coords, attrs, zarr_format)
-    cut, shard = resolve_chunks(shape, itemsize, dims, chunks, shards)
+    most_objects = find_most_objects(folder, zarr_format)
+    cut, shard = resolve_chunks(shape, itemsize, dims, chunks, shards, most_objects)
     array = plan_array(
         path="" if around is None else around.name,
         shape=shape,
@@ -135,10 +147,14 @@ def write_zarr(
         order=page_dims_last(dims),
         most_bytes=setting_bytes("block_bytes"),
     )
-    write_copy(
+    documents = dict if around is None else partial(around.documents, array.documents)
+    return write_copy(
         folder,
         [Pass(source, (array,), blocks)],
-        dict if around is None else partial(around.documents, array.documents),
+        documents,
+        format="zarr",
+        document_count=len(documents()),
+        dry_run=dry_run,
         token=tokenize(source),
         overwrite=overwrite,
         resume=resume,

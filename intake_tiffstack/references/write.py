@@ -14,6 +14,7 @@ import numpy as np
 
 from intake_tiffstack.arrays.stack_array import StackArray
 from intake_tiffstack.copies.attributes import Coords, checked_dims, encode_attributes
+from intake_tiffstack.copies.plan import ExportPlan
 from intake_tiffstack.copies.verify import SAMPLES, Verify
 from intake_tiffstack.errors import (
     OptionError,
@@ -49,10 +50,11 @@ def write_references(
     coords: Coords,
     attrs: Mapping[str, Any],
     storage_options: Mapping[str, Any] | None = None,
+    dry_run: bool = False,
     overwrite: bool = False,
     verify: Verify = "sample",
     progress: Progress = None,
-) -> None:
+) -> ExportPlan:
     """Write a JSON document that makes a Zarr array, ``pixels``, of the original files' bytes.
 
     No pixel is moved; the files stay where they are and must. All headers are read. The document
@@ -70,6 +72,8 @@ def write_references(
         As :func:`~intake_tiffstack.export.write_zarr` has them.
     storage_options : mapping of str, optional
         For fsspec, of the document.
+    dry_run : bool
+        Whether to return the plan; no header is read, and nothing is written.
     overwrite : bool
         Whether a document that is there is replaced.
     verify : Verify
@@ -77,6 +81,11 @@ def write_references(
         written, ``"all"`` every one, False none.
     progress : Progress
         See :data:`~intake_tiffstack.progress.Progress`; counts files.
+
+    Returns
+    -------
+    ExportPlan
+        What was written, or would be.
 
     Raises
     ------
@@ -100,6 +109,19 @@ def write_references(
             url=target.url,
         )
     attributes = encode_attributes(sizes, coords, attrs, 2)
+    plan = ExportPlan(
+        url=target.url,
+        format="references",
+        objects=1,
+        nbytes=0,
+        read_nbytes=0,
+        tasks=len(source.files),
+        memory=0,
+        workers=1,
+        arrays=(),
+    )
+    if dry_run:
+        return plan
     references = _refer(source, progress)
     references[".zattrs"] = json.dumps(attributes)
     refs = {f"{ARRAY}/{name}": reference for name, reference in references.items()}
@@ -108,6 +130,7 @@ def write_references(
         _verify(source, document, verify)
     folder.write_document(name, json.dumps(document).encode())
     trust_references(target.url)
+    return plan
 
 
 def _split_target(

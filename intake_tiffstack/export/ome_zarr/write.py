@@ -11,6 +11,7 @@ from dask.base import tokenize
 
 from intake_tiffstack.copies.attributes import ARRAY_DIMENSIONS, Coords, checked_dims
 from intake_tiffstack.copies.chunk_plan import resolve_chunks
+from intake_tiffstack.copies.plan import ExportPlan
 from intake_tiffstack.copies.verify import Verify
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.export.ome_zarr.axes import NgffAxis
@@ -24,7 +25,7 @@ from intake_tiffstack.export.ome_zarr.plan_passes import place_passes, plan_pass
 from intake_tiffstack.export.ome_zarr.plates import Present
 from intake_tiffstack.export.passes import Source
 from intake_tiffstack.export.planned_array import PlannedArray, plan_array
-from intake_tiffstack.export.write_copy import write_copy
+from intake_tiffstack.export.write_copy import find_most_objects, write_copy
 from intake_tiffstack.progress import Progress
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.storage.folder import Folder
@@ -55,13 +56,14 @@ def write_ome_zarr(
     colors: Sequence[str] | Mapping[str, str] | None = None,
     windows: Sequence[Sequence[float]] | Mapping[str, Sequence[float]] | None = None,
     chunks: Sequence[int] | None = None,
-    shards: Sequence[int] | None = None,
+    shards: Sequence[int] | Literal["auto"] | None = "auto",
     compressor: Any = "default",
+    dry_run: bool = False,
     overwrite: bool = False,
     resume: bool = True,
     verify: Verify = "sample",
     progress: Progress = None,
-) -> None:
+) -> ExportPlan:
     """Write an array as an OME-Zarr at *url*: one image, a plate, or a series; the root last.
 
     Axes are stored in the order ``t c z y x``. The source is read once:
@@ -71,8 +73,8 @@ def write_ome_zarr(
 
     Parameters
     ----------
-    source, url, dims, coords, granule, storage_options, compressor, overwrite, resume, verify, \
-progress
+    source, url, dims, coords, granule, storage_options, compressor, dry_run, overwrite, resume, \
+verify, progress
         See :func:`~intake_tiffstack.export.zarr_array.write_zarr`.
     attrs : dict
         Metadata of the pixels: ``scale``, ``translation`` and ``units`` by dim,
@@ -105,6 +107,13 @@ progress
         nearly all pixels of the last level (8-bit RGB: 0 to 255).
     chunks, shards : sequence of int, optional
         Shape of a chunk and of a shard along the stored axes; smaller levels have smaller ones.
+        ``shards="auto"`` as :func:`~intake_tiffstack.export.zarr_array.write_zarr` has it, per
+        image; None for no shards.
+
+    Returns
+    -------
+    ExportPlan
+        What was written, or would be.
 
     Raises
     ------
@@ -119,7 +128,10 @@ progress
     images = find_images(sizes, coords, attrs, sel or {}, present)
     sources = (source, *pyramid)
     planned = _plan_levels(levels, images, sources)
-    arrays = _plan_arrays(planned, images.axes, source.dtype, version, chunks, shards, compressor)
+    most_objects = find_most_objects(folder, _FORMATS[version])
+    arrays = _plan_arrays(
+        planned, images.axes, source.dtype, version, chunks, shards, compressor, most_objects
+    )
     views = [
         [images.pixels(array, position) for array in sources]
         for position in images.arrangement.positions
@@ -142,7 +154,8 @@ progress
     title = name or _title(folder)
     kept = to_strict_json(attrs, "attrs")
     description = Description(version, title, images, planned, downsample, source.dtype, kept)
-    description.documents([])  # refuses what cannot be stored before anything is written
+    # refuses what cannot be stored before anything is written
+    document_count = len(description.documents([]))
 
     def documents() -> dict[str, bytes]:
         if downsample == "mode" or source.dtype.kind == "c":
@@ -151,10 +164,13 @@ progress
         last = [one_pass.arrays[-1] for one_pass in passes[count - 1 :: count]]
         return description.documents(display.channels(folder, last, images.channel_axis))
 
-    write_copy(
+    return write_copy(
         folder,
         passes,
         documents,
+        format="ome-zarr",
+        document_count=document_count,
+        dry_run=dry_run,
         token=tokenize(sources, images.arrangement, images.chosen, planned, downsample),
         overwrite=overwrite,
         resume=resume,
@@ -192,12 +208,14 @@ def _plan_arrays(
     dtype: np.dtype[Any],
     version: Version,
     chunks: Sequence[int] | None,
-    shards: Sequence[int] | None,
+    shards: Sequence[int] | Literal["auto"] | None,
     compressor: Any,
+    most_objects: int | None,
 ) -> list[PlannedArray]:
     """Return the array of each level, at its path below an image."""
     names = tuple(axis.name for axis in axes)
-    cut, shard = resolve_chunks(levels[0].shape, dtype.itemsize, names, chunks, shards)
+    shape, itemsize = levels[0].shape, dtype.itemsize
+    cut, shard = resolve_chunks(shape, itemsize, names, chunks, shards, most_objects)
     arrays = []
     for i, level in enumerate(levels):
         part = tuple(map(min, cut, level.shape))
