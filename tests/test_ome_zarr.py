@@ -734,7 +734,7 @@ def test_positions_without_any_file_are_reported(tmp_path: Path) -> None:
 def test_a_block_is_no_larger_than_it_has_to_be() -> None:
     axes = [NgffAxis(name, name) for name in "zyx"]
     levels = plan_levels([dict.fromkeys("zyx", 2)] * 3, (512, 1024, 1024), axes)
-    arrays = _plan_arrays(levels, axes, np.dtype("u2"), "0.5", (128,) * 3, None, "default")
+    arrays = _plan_arrays(levels, axes, np.dtype("u2"), "0.5", (128,) * 3, None, "default", None)
     sources = [np.broadcast_to(np.uint16(0), levels[0].shape)]
     reduce = find_reduce("mean")
     passes = plan_passes(
