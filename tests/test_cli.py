@@ -217,7 +217,7 @@ def test_a_plan_names_what_export_then_writes(
     target = folder.parent / "copy.zarr"
     words = ("export", folder, target, "--set", "chunks=[1,1,4,16,24]")
     assert run(*words, "--dry-run") == 0
-    assert "7 objects, 18.00 kiB before compression" in capsys.readouterr().out
+    assert "7 objects, 18.00 kiB decoded" in capsys.readouterr().out
     assert not target.exists()
     assert run(*words) == 0
     assert sum(path.is_file() for path in target.rglob("*")) == 7

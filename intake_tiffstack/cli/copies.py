@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import intake
 import numpy as np
 from dask.system import CPU_COUNT
-from dask.utils import format_bytes, format_time
+from dask.utils import format_time
 from rich.text import Text
 
 from intake_tiffstack.cli.source import open_source
