@@ -203,7 +203,7 @@ def test_file_dims_that_do_not_fit_show_both_counts(file_dims: Any, message: str
         ),
         (
             b"/annex/objects/MD5E-s8--4d7a.tif\n",
-            "a pointer of git-annex (DataLad), not the image: run `datalad get ",
+            r"a pointer of git-annex \(DataLad\), not the image: run `datalad get ",
         ),
         (b"II*\0\0\0\0\0", "holds no image|cannot be read as TIFF"),
         (b"II*\0\xff\xff\0\0", "holds no image|cannot be read as TIFF"),
