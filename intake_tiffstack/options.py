@@ -69,6 +69,7 @@ class OptionKeywords(TypedDict, total=False):
     unmatched: Unmatched
     validate: Validate
     on_error: OnError
+    header_index: str | os.PathLike[str] | None
     arraytype: str
     persist_mode: PersistMode
     on_stale: OnStale
@@ -338,6 +339,12 @@ class Options:
         "what to do with a file that cannot be read while computing; `fill` fills its part of the "
         "chunk and logs one warning per file in `intake_tiffstack.reading`; such a source can be "
         "neither persisted nor exported",
+    )
+    header_index: _Path | None = _option(
+        "path, URL",
+        "Parquet file that keeps the headers of remote files; the first opening writes it, later "
+        "ones and workers read it instead of the headers of files that have not changed",
+        default=None,
     )
     arraytype: str = _option(
         '`numpy`, `cupy`, "pkg.mod:Class"',

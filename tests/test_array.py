@@ -598,6 +598,7 @@ NOT_DECIDING: dict[str, Any] = {
     "sizes": {"t": 2},
     "persist_mode": "always",
     "on_stale": "use",
+    "header_index": "headers.parquet",
 }
 
 

@@ -48,6 +48,7 @@ CONTRACT: dict[str, Any] = {
     "unmatched": "warn",
     "validate": "auto",
     "on_error": "raise",
+    "header_index": None,
     "arraytype": "numpy",
     "persist_mode": "default",
     "on_stale": "original",

@@ -53,6 +53,7 @@ SAME_PIXELS: dict[str, list[Any]] = {
     "unmatched": ["ignore"],
     "validate": ["all"],
     "on_error": ["fill"],
+    "header_index": ["/data/headers.parquet"],
     "mask_and_scale": [True],
     "arraytype": ["cupy"],
     "persist_mode": ["never"],

@@ -333,6 +333,7 @@ def _place(found: FilesFound, options: Options) -> Grid:
 def read_headers(files: FileTable, grid: Grid, options: Options) -> HeadersRead:
     """Return the structures of the template and of as many files as ``validate`` asks for."""
     reader = reader_of(options)
+    reader.index(is_fresh=True)
     notes: dict[str, None] = {}
     unreadable: dict[int, TiffStackError] = {}
 

@@ -17,4 +17,6 @@ def reader_of(options: Options) -> CollectionReader:
     dims: Any = options.file_dims
     if dims is not None:
         dims = tuple(dims.items() if isinstance(dims, dict) else dims)
-    return CollectionReader(options.storage_options, options.series, options.level, dims)
+    return CollectionReader(
+        options.storage_options, options.series, options.level, dims, options.header_index
+    )

@@ -14,6 +14,7 @@ from intake_tiffstack.arrays.lazy_array import LazyArray
 from intake_tiffstack.arrays.stack_array import StackArray
 from intake_tiffstack.collection.examination import Examination, template_row
 from intake_tiffstack.collection.file_reader import reader_of
+from intake_tiffstack.collection.header_index import complete_index
 from intake_tiffstack.collection.merge_metadata import Merged, merge
 from intake_tiffstack.collection.model import Discovery
 from intake_tiffstack.errors import OptionError
@@ -91,6 +92,7 @@ def open_collection(examination: Examination) -> Collection:
     if examination.discovery is None:
         files = replace(examination.listing, files=found.files)
         examination.discovery = Discovery(files, headers.structures, examination.describe())
+        complete_index(found.files, options)
     structure = headers.structures[first]
     return Collection(
         options=options,

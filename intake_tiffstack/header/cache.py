@@ -21,8 +21,10 @@ from intake_tiffstack.header import (
     read_raw_metadata,
 )
 from intake_tiffstack.header.ifd import PLACE_TAGS, read_directories
+from intake_tiffstack.header.index import HeaderIndex, header_windows
 from intake_tiffstack.metadata.reader import RawMetadata
 from intake_tiffstack.settings import setting_bytes
+from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.first_bytes import FIRST_BYTES, take_first_bytes
 from intake_tiffstack.storage.ranges import ByteSource, open_bytes
 from intake_tiffstack.storage.remote_ranges import Fill, RemoteBytes, are_checked, fill_all
@@ -40,6 +42,7 @@ __all__ = [
     "get_place_tags",
     "get_raw_metadata",
     "has_header",
+    "header_bytes",
     "open_file",
 ]
 
@@ -83,6 +86,10 @@ class _LastUsed(Generic[V]):
         self._nbytes += nbytes - self._values.pop(key, (value, 0))[1]
         self._values[key] = value, nbytes
 
+    def drop(self, key: Hashable) -> None:
+        """Drop the value under *key*, if there is one."""
+        self._nbytes -= self._values.pop(key, (None, 0))[1]
+
     def trim(self, limit: int) -> None:
         """Drop those used longest ago until the rest, one at least, takes *limit* bytes."""
         while len(self._values) > 1 and (self._nbytes > limit or len(self._values) > self._most):
@@ -115,9 +122,12 @@ class HeaderCache:
         storage_options: Mapping[str, Any],
         series: int | Literal["all"],
         level: int,
+        index: HeaderIndex | None = None,
     ) -> Header:
         """Return the header of *file*, from the cache if it is there."""
-        return self.open(file, storage_options=storage_options, series=series, level=level)[0]
+        return self.open(
+            file, storage_options=storage_options, series=series, level=level, index=index
+        )[0]
 
     def open(
         self,
@@ -126,6 +136,7 @@ class HeaderCache:
         storage_options: Mapping[str, Any],
         series: int | Literal["all"],
         level: int,
+        index: HeaderIndex | None = None,
     ) -> tuple[Header, ByteSource]:
         """Return the header of *file*, and where to read its pixels.
 
@@ -145,7 +156,7 @@ class HeaderCache:
             if found is not None:
                 return found, open_bytes(file, storage_options)
             try:
-                data = self._fetched(file, storage_options)
+                data = self._fetched(file, storage_options, index)
                 header = self._read(file, data, storage_options, series, level)
                 self._keep(key, header, data)
             finally:
@@ -154,22 +165,33 @@ class HeaderCache:
         return header, data
 
     def get_raw_metadata(
-        self, file: File, *, storage_options: Mapping[str, Any], page: int = 0
+        self,
+        file: File,
+        *,
+        storage_options: Mapping[str, Any],
+        page: int = 0,
+        index: HeaderIndex | None = None,
     ) -> RawMetadata:
         """Return the raw metadata of an image: of its parse, else by opening the file for them."""
         with self._lock:
             raw = self._metadata.get((file, page))
         if raw is None:
-            raw = read_raw_metadata(file, data=self._fetched(file, storage_options), page=page)
+            data = self._fetched(file, storage_options, index)
+            raw = read_raw_metadata(file, data=data, page=page)
         self._keep_metadata(file, raw, page)
         return raw
 
     def get_place_tags(
-        self, file: File, *, storage_options: Mapping[str, Any]
+        self,
+        file: File,
+        *,
+        storage_options: Mapping[str, Any],
+        index: HeaderIndex | None = None,
     ) -> tuple[object, ...] | None:
         """Return the bytes of the tags that place the first page on a map, None if unreadable."""
         try:
-            (page,) = read_directories(self._fetched(file, storage_options), file.url, most=1)
+            data = self._fetched(file, storage_options, index)
+            (page,) = read_directories(data, file.url, most=1)
         except (UnreadableFileError, StorageError, ValueError):
             return None
         return tuple(tag for tag in page.structure if tag[0] in PLACE_TAGS)
@@ -206,15 +228,19 @@ class HeaderCache:
         templates.add(header, data, partial(self._fetched, file, storage_options))
         return header
 
-    def _fetched(self, file: File, storage_options: Mapping[str, Any]) -> HeaderBytes:
+    def _fetched(
+        self,
+        file: File,
+        storage_options: Mapping[str, Any],
+        index: HeaderIndex | None = None,
+    ) -> HeaderBytes:
         if is_local(file.url):
             return open_header(file)
         with self._lock:
             failed = self._failed.pop(file, None)
             windows = self._remote.get(file)
             if windows is None and failed is None:
-                first = take_first_bytes(file)
-                windows = [] if first is None else [(0, bytearray(first))]
+                windows = _windows_here(file, index)
                 self._remote.keep(file, windows)
                 self._trim()
         if failed is not None:
@@ -229,6 +255,7 @@ class HeaderCache:
         series: int | Literal["all"],
         level: int,
         with_pixels: bool = False,
+        index: HeaderIndex | None = None,
     ) -> None:
         """Fetch where the headers of many files begin, with all requests at once.
 
@@ -243,6 +270,8 @@ class HeaderCache:
             As in :meth:`open`.
         with_pixels : bool
             Whether pixels are wanted next: then small files are fetched whole.
+        index : HeaderIndex, optional
+            Holds headers that need not be fetched.
         """
         kind = (series, level)
         unknown = self._without_bytes(files, kind, storage_options)
@@ -250,12 +279,14 @@ class HeaderCache:
         fetched: dict[File, Windows] = {}
         fills: list[Fill] = []
         for file in unknown:
-            first = take_first_bytes(file)
-            spans = _first_spans(
-                file.size, templates.tail, with_pixels=with_pixels, has_first=first is not None
-            )
+            windows = _windows_here(file, index)
+            spans: list[tuple[int, int]] = []
+            if index is None or not index.has(file):
+                spans = _first_spans(
+                    file.size, templates.tail, with_pixels=with_pixels, has_first=bool(windows)
+                )
             missing = [(start, bytearray(count)) for start, count in spans]
-            fetched[file] = missing if first is None else [(0, bytearray(first)), *missing]
+            fetched[file] = [*windows, *missing]
             buffers = [(start, memoryview(window)) for start, window in missing]
             if buffers:
                 fills.append(Fill(file, RemoteBytes(file, storage_options), buffers))
@@ -304,6 +335,35 @@ class HeaderCache:
                 self._ahead[file] = windows
                 self._trim()
 
+    def header_bytes(
+        self,
+        files: Sequence[File],
+        *,
+        storage_options: Mapping[str, Any],
+        series: int | Literal["all"],
+        level: int,
+    ) -> dict[File, Windows]:
+        """Return the bytes of the headers of remote files, without those that cannot be read.
+
+        Headers are read anew, all at once, because of a header in the cache the bytes are gone.
+        """
+        with self._lock:
+            for file in files:
+                self._headers.drop((file, series, level))
+        self.fetch_ahead(files, storage_options=storage_options, series=series, level=level)
+
+        def read(file: File) -> Windows | None:
+            data = self._fetched(file, storage_options)
+            try:
+                header = self._read(file, data, storage_options, series, level)
+            except (UnreadableFileError, StorageError):
+                return None
+            self._keep((file, series, level), header, data)
+            return header_windows(data.windows, header.frames)
+
+        found = zip(files, map_concurrently(read, files), strict=True)
+        return {file: windows for file, windows in found if windows is not None}
+
     def has(self, file: File, *, series: int | Literal["all"], level: int) -> bool:
         """Return whether the header of *file* is in the cache."""
         with self._lock:
@@ -341,6 +401,14 @@ class HeaderCache:
             self._remote.clear()
             self._failed.clear()
             self._ahead.clear()
+
+
+def _windows_here(file: File, index: HeaderIndex | None) -> Windows:
+    """Return what is known of a file without a request: from its lookup, or from an index."""
+    first = take_first_bytes(file)
+    if first is not None:
+        return [(0, bytearray(first))]
+    return (None if index is None else index.windows(file)) or []
 
 
 class _Nothing:
@@ -388,5 +456,6 @@ has_header = _CACHE.has
 open_file = _CACHE.open
 fetch_ahead = _CACHE.fetch_ahead
 get_place_tags = _CACHE.get_place_tags
+header_bytes = _CACHE.header_bytes
 get_raw_metadata = _CACHE.get_raw_metadata
 clear_headers = _CACHE.clear

@@ -49,6 +49,7 @@ APPLIED_ON_TOP = frozenset(
         "validate",
         "mask_and_scale",
         "on_error",
+        "header_index",
         "arraytype",
         "persist_mode",
         "on_stale",

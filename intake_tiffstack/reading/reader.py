@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from intake_tiffstack.errors import OptionError
+from intake_tiffstack.progress import reported
 from intake_tiffstack.storage.concurrency import map_files
 from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
-    from intake_tiffstack.header import Header, Structure
+    from intake_tiffstack.header import Header, Structure, Windows
+    from intake_tiffstack.header.index import HeaderIndex
     from intake_tiffstack.metadata.reader import RawMetadata
     from intake_tiffstack.storage.files import File, FileTable
     from intake_tiffstack.storage.ranges import ByteSource
@@ -38,6 +40,48 @@ class CollectionReader:
     level: int = 0
     file_dims: tuple[str, ...] | tuple[tuple[str, int], ...] | None = None
     """Names, or pairs of name and size; None takes the dims that the file states."""
+    header_index: str | None = field(default=None, repr=False, hash=False)
+    """Where the headers of remote files are kept; decides no pixel, and so not part of a token."""
+
+    def index(self, *, is_fresh: bool = False) -> HeaderIndex | None:
+        """Return the index of headers, read once per process; None without one."""
+        if self.header_index is None:
+            return None
+        from intake_tiffstack.header.index import KNOWN
+
+        return KNOWN.read(self.header_index, self.storage_options, is_fresh=is_fresh)
+
+    def write_index(self, files: Sequence[File]) -> None:
+        """Write the index of the headers of files; those in it already are not read again.
+
+        Raises
+        ------
+        StorageError
+            If the index cannot be written.
+        """
+        from intake_tiffstack.header.cache import header_bytes
+        from intake_tiffstack.header.index import write_index
+
+        if self.header_index is None:
+            return
+        index = self.index()
+        rows: list[tuple[File, Windows]] = []
+        with reported(None, len(files), title="header index", unit="file") as advance:
+            for start in range(0, len(files), AHEAD):
+                group = files[start : start + AHEAD]
+                known = {} if index is None else {file: index.windows(file) for file in group}
+                lacking = [file for file in group if known.get(file) is None]
+                read = header_bytes(
+                    lacking,
+                    storage_options=self.storage_options,
+                    series=self.series,
+                    level=self.level,
+                )
+                found = {**known, **read}
+                rows += [(file, w) for file in group if (w := found.get(file)) is not None]
+                advance(len(group))
+        write_index(self.header_index, rows, self.storage_options)
+        self.index(is_fresh=True)
 
     def read_header(self, file: File, *, level: int | None = None) -> Header:
         """Return the header of a file, parsed at most once in this process.
@@ -56,6 +100,7 @@ class CollectionReader:
             storage_options=self.storage_options,
             series=self.series,
             level=self.level if level is None else level,
+            index=self.index(),
         )
 
     def open(self, file: File) -> tuple[Header, ByteSource]:
@@ -63,7 +108,11 @@ class CollectionReader:
         from intake_tiffstack.header.cache import open_file
 
         return open_file(
-            file, storage_options=self.storage_options, series=self.series, level=self.level
+            file,
+            storage_options=self.storage_options,
+            series=self.series,
+            level=self.level,
+            index=self.index(),
         )
 
     def has_header(self, file: File) -> bool:
@@ -89,6 +138,7 @@ class CollectionReader:
             series=self.series,
             level=self.level,
             with_pixels=with_pixels,
+            index=self.index(),
         )
 
     def map_headers(
@@ -115,7 +165,9 @@ class CollectionReader:
         """
         from intake_tiffstack.header.cache import get_raw_metadata
 
-        return get_raw_metadata(file, storage_options=self.storage_options, page=page)
+        return get_raw_metadata(
+            file, storage_options=self.storage_options, page=page, index=self.index()
+        )
 
     def place_tags(self, file: File) -> tuple[object, ...] | None:
         """Return the tags of the first page that say where on a map it is, None if unreadable.
@@ -124,7 +176,7 @@ class CollectionReader:
         """
         from intake_tiffstack.header.cache import get_place_tags
 
-        return get_place_tags(file, storage_options=self.storage_options)
+        return get_place_tags(file, storage_options=self.storage_options, index=self.index())
 
     def name_dims(self, structure: Structure, url: str) -> Structure:
         """Return a structure with its dims named by `file_dims`. Pure.

@@ -277,9 +277,11 @@ class RemoteStore:
         return rows
 
     def read(self, path: str) -> bytes:
-        """Return the content of the file at *path*."""
+        """Return the content of the file at *path*; one request."""
+        # s3fs asks for the size first, to read a long file in parts
+        as_one = {"max_concurrency": 1} if speaks(self.filesystem, "s3") else {}
         with storage_errors(path + self.chain, self.storage_options):
-            content: bytes = self.filesystem.cat_file(self._path(path))
+            content: bytes = self.filesystem.cat_file(self._path(path), **as_one)
         return content
 
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
