@@ -213,6 +213,8 @@ def serve_files(files: dict[str, bytes], **settings: Any) -> Iterator[FileServer
 
 
 class _QuietServer(ThreadingHTTPServer):
+    request_queue_size = 128  # the default of 5 drops connections that come at once
+
     def handle_error(self, *args: Any) -> None:
         """Stay silent: a client that does not want a body hangs up."""
 
