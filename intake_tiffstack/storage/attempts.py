@@ -11,6 +11,7 @@ from typing import Self
 from intake_tiffstack.settings import setting_number
 from intake_tiffstack.storage.failures import http_status, is_transient, store_exceptions
 from intake_tiffstack.storage.gate import Gate, shared_gate
+from intake_tiffstack.storage.urls import store_of
 
 __all__ = ["PAUSES", "Patience", "persist"]
 
@@ -46,9 +47,9 @@ class Patience:
         )
 
 
-async def persist(once: Once, patience: Patience) -> None:
-    """Make a request; after a transient failure, again after a pause."""
-    gate = shared_gate(asyncio.get_running_loop(), patience.concurrency)
+async def persist(once: Once, url: str, patience: Patience) -> None:
+    """Make a request to the store of *url*; after a transient failure, again after a pause."""
+    gate = shared_gate(asyncio.get_running_loop(), store_of(url), patience.concurrency)
     pause, longest = PAUSES
     for left in range(patience.retries, -1, -1):
         try:

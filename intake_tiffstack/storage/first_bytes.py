@@ -94,7 +94,7 @@ async def _look_up(filesystem: Any, url: str, patience: Patience) -> File | None
             found.append(file)
 
     try:
-        await persist(once, patience)
+        await persist(once, url, patience)
     except asyncio.IncompleteReadError:
         return None
     except store_exceptions():

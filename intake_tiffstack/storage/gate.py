@@ -81,7 +81,7 @@ class Gate:
         self.limit = max(self._least, self.limit // 2)
 
 
-@lru_cache(maxsize=8)
-def shared_gate(loop: asyncio.AbstractEventLoop, most: int) -> Gate:
-    """Return the gate that all reads of this process share, whatever their thread."""
+@lru_cache(maxsize=64)
+def shared_gate(loop: asyncio.AbstractEventLoop, store: str, most: int) -> Gate:
+    """Return the gate that all reads of a store share in this process, whatever their thread."""
     return Gate(most)

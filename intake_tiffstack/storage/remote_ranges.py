@@ -42,7 +42,7 @@ from intake_tiffstack.storage.http import get_range
 from intake_tiffstack.storage.mtime import mtime_ns
 from intake_tiffstack.storage.s3 import get_object
 from intake_tiffstack.storage.store import stat_file
-from intake_tiffstack.storage.urls import is_local
+from intake_tiffstack.storage.urls import is_local, store_of
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -91,7 +91,7 @@ def are_checked(urls: Sequence[str], storage_options: Mapping[str, Any]) -> list
     known: dict[str, bool] = {}  # by store: looking for the filesystem takes 20 us
     checked = []
     for url in urls:
-        store = url if "::" in url else "/".join(url.split("/", 3)[:3])
+        store = store_of(url)
         if store not in known:
             is_one = not is_local(url)
             known[store] = is_one and speaks(get_filesystem(url, storage_options)[0], "s3", "http")
@@ -347,10 +347,11 @@ async def _fill_part(
 
 async def _fetch_parts(fetch: Fetch, parts: Sequence[_Part], patience: Patience) -> None:
     """Fetch all parts at once; the first final failure cancels the others."""
+    url = parts[0].file.url
     if len(parts) == 1:
-        await persist(partial(fetch, parts[0]), patience)
+        await persist(partial(fetch, parts[0]), url, patience)
         return
-    tasks = [asyncio.create_task(persist(partial(fetch, part), patience)) for part in parts]
+    tasks = [asyncio.create_task(persist(partial(fetch, part), url, patience)) for part in parts]
     try:
         await asyncio.gather(*tasks)
     finally:  # no buffer is written to once this returns

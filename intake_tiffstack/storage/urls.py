@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 
-__all__ = ["WRAPPERS", "absolute_url", "first_relative", "is_local", "split_chain"]
+__all__ = ["WRAPPERS", "absolute_url", "first_relative", "is_local", "split_chain", "store_of"]
 
 WRAPPERS = frozenset({"simplecache", "filecache", "blockcache"})
 
@@ -32,6 +32,15 @@ def split_chain(url: str) -> tuple[str, str]:
         path, chain = split_chain(rest)
         return f"{first}::{path}", chain
     return first, f"::{rest}"
+
+
+def store_of(url: str) -> str:
+    """Return what tells one store from another: protocol and host or bucket, or an archive. Pure.
+
+    >>> store_of("s3://bucket/raw/a.tif"), store_of("zip://a.tif::/data/x.zip")
+    ('s3://bucket', 'zip://a.tif::/data/x.zip')
+    """
+    return url if "::" in url else "/".join(url.split("/", 3)[:3])
 
 
 _LOCAL_STARTS = ("/", "./", "../", "~", "file://", "local://")
