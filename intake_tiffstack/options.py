@@ -32,6 +32,8 @@ from intake_tiffstack.redact import mask_secrets
 
 Missing = Literal["raise", "fill", "mask", "trim"]
 Duplicates = Literal["raise", "first", "last"]
+Place = Literal["index", "georeference"]
+Overlap = Literal["raise", "last", "first", "max", "mean"]
 Unmatched = Literal["raise", "warn", "ignore"]
 Validate = Literal["auto", "all", "template"]
 OnError = Literal["raise", "fill"]
@@ -66,6 +68,8 @@ class OptionKeywords(TypedDict, total=False):
     fill_value: complex | None
     mask_and_scale: bool
     duplicates: Duplicates
+    place: Place
+    overlap: Overlap
     unmatched: Unmatched
     validate: Validate
     on_error: OnError
@@ -320,6 +324,18 @@ class Options:
         Duplicates,
         "raise",
         "what to do with two files in one cell; first and last in natural order of path",
+    )
+    place: Place = _choice(
+        Place,
+        "index",
+        "where files that make one image together lie in it: `index`, side by side by the fields "
+        "`y` and `x`; `georeference`, each where its GeoTIFF tags put it on the map",
+    )
+    overlap: Overlap = _choice(
+        Overlap,
+        "raise",
+        "what a pixel is that several tiles placed by `place` have: that of the last or the first "
+        "in natural order of path, the largest, or the mean; nodata never counts",
     )
     unmatched: Unmatched = _choice(
         Unmatched,

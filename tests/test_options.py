@@ -45,6 +45,8 @@ CONTRACT: dict[str, Any] = {
     "fill_value": None,
     "mask_and_scale": False,
     "duplicates": "raise",
+    "place": "index",
+    "overlap": "raise",
     "unmatched": "warn",
     "validate": "auto",
     "on_error": "raise",

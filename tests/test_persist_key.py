@@ -41,6 +41,8 @@ OTHER_PIXELS: dict[str, list[Any]] = {
     "missing": ["fill", "mask", "trim"],
     "fill_value": [7, 7.5, float("nan"), 1j],
     "duplicates": ["first", "last"],
+    "place": ["georeference"],
+    "overlap": ["last", "first", "max", "mean"],
 }
 SAME_PIXELS: dict[str, list[Any]] = {
     "storage_options": [{"key": "a", "secret": "b"}, {"token": "c", "client_kwargs": {"x": 1}}],

@@ -15,10 +15,13 @@ from intake_tiffstack.reading.parts import plan_parts
 from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
     from numpy.typing import NDArray
 
     from intake_tiffstack.layout.model import Layout
+    from intake_tiffstack.reading.region import PartRead
     from intake_tiffstack.storage.files import FileTable
 
 __all__ = ["StackArray"]
@@ -90,20 +93,30 @@ class StackArray(LazyArray):
 
     def on_host(self) -> StackArray:
         """Return the same array with NumPy blocks."""
-        return StackArray(self.files, self.layout, replace(self.options, arraytype="numpy"))
+        return self.with_options(replace(self.options, arraytype="numpy"))
+
+    def with_options(self, options: ReadOptions) -> StackArray:
+        """Return the same array, read otherwise."""
+        return StackArray(self.files, self.layout, options)
 
     def _read_into(self, out: NDArray[Any], ranges: tuple[range, ...]) -> None:
         """Fill *out*: local files one after the other, remote ones together."""
         # imported here: a scheduler needs this class, and has neither tifffile nor imagecodecs
         from intake_tiffstack.reading.region import PartRead
 
-        remote: list[PartRead] = []
+        reads = []
         for part in plan_parts(self.layout, ranges):
             target = out[part.into].transpose(part.order)
             if part.row < 0:
                 target[...] = self.options.fill_value
-                continue
-            read = PartRead(self.files, part, target, self.layout, self.options)
+            else:
+                reads.append(PartRead(self.files, part, target, self.layout, self.options))
+        self._run(reads)
+
+    def _run(self, reads: Iterable[PartRead]) -> None:
+        """Read local files one after the other, remote ones together."""
+        remote = []
+        for read in reads:
             if is_local(read.file.url):  # threads would only queue for this machine's own files
                 read.run()
             else:

@@ -16,6 +16,7 @@ import numpy as np
 from intake_tiffstack.collection.describe_files import read_metadata
 from intake_tiffstack.collection.file_reader import reader_of
 from intake_tiffstack.collection.model import Discovery, FilesFound, HeadersRead
+from intake_tiffstack.collection.mosaic import PlacedMosaic, build_mosaic, place_tiles
 from intake_tiffstack.collection.packing import warn_of_packing
 from intake_tiffstack.collection.placement import find_doubts, turn_axes
 from intake_tiffstack.collection.probing import choose_headers
@@ -88,12 +89,18 @@ class Examination:
         self.layout: Layout | None = None
         self.described: Mapping[int, FileMetadata] | None = None
         self.turned: Sequence[str] = ()
+        self.mosaic: PlacedMosaic | None = None
         self._problems: dict[str, list[TiffStackError]] = {}
 
     @property
     def problems(self) -> list[TiffStackError]:
         """What opening would raise, in the order of the steps."""
         return [problem for step in self._problems.values() for problem in step]
+
+    @property
+    def is_mosaic(self) -> bool:
+        """Whether the files say themselves where they lie in one image."""
+        return self.options.place != "index"
 
     @cached_property
     def folders_below(self) -> tuple[str, ...]:
@@ -107,7 +114,9 @@ class Examination:
         The first names stand for all of many, since opening must not take longer for a hint.
         """
         found, options = self.found, self.options
-        is_asked = isinstance(options.urlpath, str) and options.concat_dim is None
+        is_asked = (
+            isinstance(options.urlpath, str) and options.concat_dim is None and not self.is_mosaic
+        )
         if found.pattern is not None or found.is_single or not is_asked:
             return None
         names = parts_below(found.paths[:_MAX_NAMES], self.listing.root)
@@ -175,6 +184,8 @@ class Examination:
         if self.grid is None or "holes" in self._problems:
             return
         self._problems["holes"] = []
+        if self.is_mosaic:
+            return
         try:
             self.grid = apply_missing(self.grid, missing=self.options.missing)
         except LayoutError as exc:
@@ -190,7 +201,7 @@ class Examination:
         on_error = self.options.on_error if is_opening else "fill"
         try:
             self.headers = read_headers(
-                self.found.files, self.grid, replace(self.options, on_error=on_error)
+                self.found.files, self.grid, replace(self._headers_options, on_error=on_error)
             )
             unreadable = list(self.headers.unreadable.values())
             warn_of_packing(self.headers.structures, self.found.files.urls)
@@ -200,6 +211,11 @@ class Examination:
             unreadable = [exc]
         is_problem = self.options.on_error == "raise" or self.headers is None
         self._problems["headers"] = unreadable if is_problem else []
+
+    @property
+    def _headers_options(self) -> Options:
+        """The options by which headers are read: of a mosaic every file's place is needed."""
+        return replace(self.options, validate="all") if self.is_mosaic else self.options
 
     def describe(self) -> Mapping[int, FileMetadata]:
         """Return the metadata of the files that may differ, by row; headers are read before."""
@@ -211,7 +227,7 @@ class Examination:
                     self.found.files,
                     self.grid,
                     self.headers,
-                    self.options,
+                    self._headers_options,
                     template=template_row(self.grid, self.headers),
                 )
             )
@@ -222,6 +238,8 @@ class Examination:
         if self.grid is None or self.headers is None or "places" in self._problems:
             return
         self._problems["places"] = []
+        if self.is_mosaic:
+            return
         file_dims = self.headers.structures[template_row(self.grid, self.headers)].dims
         tiled = [name for name in self.grid.names if role_of(name) in (Role.Y, Role.X)]
         if not set(tiled) & set(file_dims):
@@ -241,10 +259,20 @@ class Examination:
             return
         self._problems["layout"] = []
         try:
-            layout = _combine(self.found, self.grid, self.headers, self.options)
-            find_doubts(layout, self.described or {})
-            self.layout = layout
-        except LayoutError as exc:
+            if self.is_mosaic:
+                self.mosaic = build_mosaic(
+                    self.grid,
+                    self.headers,
+                    self.describe(),
+                    paths=self.found.paths,
+                    options=self.options,
+                )
+                self.layout = self.mosaic.layout
+            else:
+                layout = _combine(self.found, self.grid, self.headers, self.options)
+                find_doubts(layout, self.described or {})
+                self.layout = layout
+        except (LayoutError, UnreadableFileError, StorageError) as exc:
             self._problems["layout"] = [exc]
 
 
@@ -317,6 +345,8 @@ def _numbers_of(matches: Matches, pattern: Pattern) -> dict[str, NDArray[Any]]:
 
 
 def _place(found: FilesFound, options: Options) -> Grid:
+    if options.place == "georeference":
+        return place_tiles(found, options)
     return place_files(
         found.paths,
         pattern=found.pattern,

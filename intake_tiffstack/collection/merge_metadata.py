@@ -109,6 +109,7 @@ def merge(
         warn(
             f"files disagree on the place along {' and '.join(doubts)}, so there are no coordinates"
             f": {next(iter(doubts.values()))}; give the option translation to settle it"
+            + (", or place='georeference' to put each where it lies" if is_tiled else "")
         )
     known.take_files(layout, files, except_dims=scale or {}, doubts=doubts)
     known.take_options(scale or {}, translation or {}, units or {})

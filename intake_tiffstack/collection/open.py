@@ -11,6 +11,7 @@ from dask.utils import parse_bytes
 
 from intake_tiffstack.arrays.chunks import choose_chunks, decoded_whole
 from intake_tiffstack.arrays.lazy_array import LazyArray
+from intake_tiffstack.arrays.mosaic_array import MosaicArray
 from intake_tiffstack.arrays.stack_array import StackArray
 from intake_tiffstack.collection.examination import Examination, template_row
 from intake_tiffstack.collection.file_reader import reader_of
@@ -94,12 +95,19 @@ def open_collection(examination: Examination) -> Collection:
         examination.discovery = Discovery(files, headers.structures, examination.describe())
         complete_index(found.files, options)
     structure = headers.structures[first]
+    read_options = _read_options(options, structure)
+    described, mosaic = examination.discovery.described, examination.mosaic
+    array = StackArray(found.files, layout, read_options)
+    if mosaic is not None:
+        nodata = structure.packing.nodata
+        array = MosaicArray(found.files, layout, read_options, mosaic.mosaic, nodata)
+        described = mosaic.move(described)
     return Collection(
         options=options,
         examination=examination,
         discovery=examination.discovery,
         layout=layout,
-        array=StackArray(found.files, layout, _read_options(options, structure)),
+        array=array,
         chunks=choose_chunks(
             options.chunks,
             layout,
@@ -116,7 +124,7 @@ def open_collection(examination: Examination) -> Collection:
         ),
         known=merge(
             layout,
-            examination.discovery.described,
+            described,
             channel_names=options.channel_names,
             scale=options.scale,
             translation=options.translation,

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from intake_tiffstack.layout.model import Dim, Grid, Layout
     from intake_tiffstack.metadata.model import FileMetadata
 
-__all__ = ["TOLERANCE", "find_doubts", "is_georeferenced", "turn_axes"]
+__all__ = [
+    "TOLERANCE",
+    "PlacedTile",
+    "find_doubts",
+    "is_georeferenced",
+    "placed_tiles",
+    "turn_axes",
+]
 
 TOLERANCE = 0.01
 """Pixels by which a file may lie beside the place that its cell implies."""
@@ -37,7 +44,7 @@ _ROLES = {"y": Role.Y, "x": Role.X}
 
 
 @dataclass(frozen=True)
-class _Tile:
+class PlacedTile:
     """A file that is upright on the map."""
 
     url: str
@@ -53,7 +60,7 @@ def is_georeferenced(files: Mapping[int, FileMetadata]) -> bool:
     return any({"affine", "crs"} & file.facts.keys() for file in files.values())
 
 
-def _tiles(files: Mapping[int, FileMetadata]) -> dict[int, _Tile]:
+def placed_tiles(files: Mapping[int, FileMetadata]) -> dict[int, PlacedTile]:
     """Return the files that are upright on a map, by row."""
     found = {}
     for row, file in files.items():
@@ -62,7 +69,7 @@ def _tiles(files: Mapping[int, FileMetadata]) -> dict[int, _Tile]:
         a, b, c, d, e, f = file.facts["affine"]
         if b == 0 and d == 0 and a != 0 and e != 0:
             crs = file.facts.get("crs")
-            found[row] = _Tile(file.url, {"x": c, "y": f}, {"x": a, "y": e}, crs)
+            found[row] = PlacedTile(file.url, {"x": c, "y": f}, {"x": a, "y": e}, crs)
     return found
 
 
@@ -84,7 +91,7 @@ def turn_axes(
     fixed : sequence of str
         Axes whose order an option gives; they stay as they are.
     """
-    tiles = _tiles(files)
+    tiles = placed_tiles(files)
     turned = []
     for axis, name in enumerate(grid.names):
         role = role_of(name)
@@ -103,7 +110,7 @@ def turn_axes(
 
 
 def _order_on_map(
-    grid: Grid, axis: int, letter: str, tiles: Mapping[int, _Tile]
+    grid: Grid, axis: int, letter: str, tiles: Mapping[int, PlacedTile]
 ) -> NDArray[np.intp] | None:
     """Return the positions of *axis* as they lie on the map, None where that is as they are."""
     if not tiles:
@@ -166,7 +173,7 @@ def find_doubts(layout: Layout, files: Mapping[int, FileMetadata]) -> dict[str, 
     LayoutError
         If tiles that the names put in one row or column do not lie in one.
     """
-    tiles = _tiles(files)
+    tiles = placed_tiles(files)
     if len(tiles) < 2:
         return {}
     dims = {letter: dim_of_role(layout, role) for letter, role in _ROLES.items()}
@@ -188,7 +195,7 @@ def find_doubts(layout: Layout, files: Mapping[int, FileMetadata]) -> dict[str, 
     return doubts
 
 
-def _doubt(first: _Tile, tile: _Tile, letter: str, expected: float) -> str | None:
+def _doubt(first: PlacedTile, tile: PlacedTile, letter: str, expected: float) -> str | None:
     """Return how a file contradicts the place of another one *expected* pixels before."""
     if None not in (first.crs, tile.crs) and first.crs != tile.crs:
         return f"{first.url} is on {first.crs}, but {tile.url} on {tile.crs}"
@@ -224,7 +231,7 @@ def _offsets(dim: Dim | None, index: Sequence[NDArray[np.intp]], n: int) -> NDAr
 def _refuse_broken_lines(
     layout: Layout,
     dims: Mapping[str, Dim | None],
-    tiles: Mapping[int, _Tile],
+    tiles: Mapping[int, PlacedTile],
     index: Sequence[NDArray[np.intp]],
 ) -> None:
     """Raise where tiles at one position along y or x do not begin at one coordinate."""
@@ -234,7 +241,7 @@ def _refuse_broken_lines(
     for letter, dim in dims.items():
         if dim is None:
             continue
-        seen: dict[Any, _Tile] = {}
+        seen: dict[Any, PlacedTile] = {}
         for i, tile in enumerate(tiles.values()):
             position = None if dim.axis is None else int(index[dim.axis][i])
             first = seen.setdefault((groups[i], position), tile)

@@ -104,8 +104,8 @@ class Report:
             "dims": [] if layout is None else describe_dims(layout),
             "shape": None if layout is None else list(layout.shape),
             "dtype": None if layout is None else str(layout.dtype),
-            "missing": 0 if grid is None else grid.n_holes,
-            "holes": [] if grid is None else describe_holes(grid),
+            "missing": 0 if grid is None or examination.is_mosaic else grid.n_holes,
+            "holes": [] if grid is None or examination.is_mosaic else describe_holes(grid),
             "gaps": [] if grid is None else describe_gaps(grid),
             "duplicates_left_out": []
             if grid is None
@@ -218,7 +218,7 @@ class Report:
         for coord in grid.coords:
             along = ", ".join(grid.names[i] for i in coord.axes) or "constant"
             yield "coordinate", f"{coord.name} ({along})"
-        for line in describe_holes(grid):
+        for line in describe_holes(grid) if not self.examination.is_mosaic else ():
             yield "missing", line
         for line in describe_gaps(grid):
             yield "gap", line
@@ -228,6 +228,8 @@ class Report:
             is_refused = any(isinstance(p, DuplicateFilesError) for p in self.examination.problems)
             place = "in the cell of another one" if is_refused else "left out"
             yield "duplicates", f"{_count(grid.dropped, 'file')} {place}: {names}"
+        if self.examination.mosaic is not None:
+            yield "mosaic", self.examination.mosaic.describe()
         for line in self.examination.turned:
             yield "turned", line
         if grid.trimmed:

@@ -32,6 +32,8 @@ DECIDES_PIXELS = frozenset(
         "missing",
         "fill_value",
         "duplicates",
+        "place",
+        "overlap",
     }
 )
 """Options that say which files make up the array, and where each of them goes."""

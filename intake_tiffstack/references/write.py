@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from intake_tiffstack.arrays.mosaic_array import MosaicArray
 from intake_tiffstack.arrays.stack_array import StackArray
 from intake_tiffstack.copies.attributes import Coords, checked_dims, encode_attributes
 from intake_tiffstack.copies.plan import ExportPlan
 from intake_tiffstack.copies.verify import SAMPLES, Verify
 from intake_tiffstack.errors import (
+    LayoutError,
     OptionError,
     TargetExistsError,
     UnsupportedFileError,
@@ -94,11 +96,18 @@ def write_references(
         in the way: codec, predictor, strips, unequal segments.
     TargetExistsError
         If something is at *url* and is not to be replaced.
+    LayoutError
+        If the collection is a mosaic.
     OptionError
         If *url* does not end in ``.json``, or an option or attribute does not fit.
     VerificationError
         If a chunk does not read as it does through this package; nothing is written.
     """
+    if isinstance(source, MosaicArray):
+        raise LayoutError(
+            "a mosaic has no references, because its chunks are no bytes of one file: export it as "
+            "Zarr"
+        )
     folder, name = _split_target(url, storage_options)
     sizes = dict(zip(checked_dims(dims, source.shape), source.shape, strict=True))
     target = folder.below(name)

@@ -1,0 +1,285 @@
+"""Files as tiles of one image, each where its georeference puts it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from intake_tiffstack.collection.placement import TOLERANCE, placed_tiles
+from intake_tiffstack.dims import Role, role_of
+from intake_tiffstack.errors import LayoutError, MissingFilesError, OptionError
+from intake_tiffstack.layout.combine import combine
+from intake_tiffstack.layout.grid import place_files
+from intake_tiffstack.layout.model import Axis, Grid, Layout
+from intake_tiffstack.layout.mosaic import Mosaic, Tile, count_covers
+from intake_tiffstack.natural_sort import natural_order
+from intake_tiffstack.pattern.matching import default_concat_dim
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from intake_tiffstack.collection.model import FilesFound, HeadersRead
+    from intake_tiffstack.collection.placement import PlacedTile
+    from intake_tiffstack.metadata.model import FileMetadata
+    from intake_tiffstack.options import Options
+    from intake_tiffstack.structure import Structure
+
+__all__ = ["PlacedMosaic", "build_mosaic", "place_tiles"]
+
+TILE = "tile"
+"""Axis of the grid that numbers the files of one image; the result has no such dim."""
+
+_KEPT_ROLES = (Role.TIME, Role.CHANNEL, Role.Z, Role.PLATE)
+_TILE_ROLES = (Role.Y, Role.X, Role.POSITION)
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedMosaic:
+    """A mosaic, and where it is on the map."""
+
+    layout: Layout
+    mosaic: Mosaic
+    affine: tuple[float, ...]
+    """Of the whole image."""
+    uncovered: float
+    """Share of its pixels that are in no file."""
+    overlapping: float
+    """Share that several files have."""
+
+    def describe(self) -> str:
+        """Return what a report says of it."""
+        return (
+            f"{len(self.mosaic.tiles):,} tiles placed by georeference; {self.overlapping:.3%} of "
+            f"the pixels are in several files, {self.uncovered:.3%} in none"
+        )
+
+    def move(self, files: Mapping[int, FileMetadata]) -> dict[int, FileMetadata]:
+        """Return the metadata of the files that stand for an image, as if each were all of it."""
+        a, _, c, _, e, f = self.affine
+        kept = self.layout.cells.ravel().tolist()
+        return {
+            row: replace(
+                file,
+                facts={**file.facts, "affine": list(self.affine)},
+                translation={**file.translation, "x": c + a / 2, "y": f + e / 2},
+            )
+            for row, file in files.items()
+            if row in kept
+        }
+
+
+def place_tiles(found: FilesFound, options: Options) -> Grid:
+    """Return the grid of the files: the dims that names make, and an axis that numbers the tiles.
+
+    Fields of time, channel, z and plate make dims, or those that ``concat_dim`` names; y, x and
+    positions never do, since the files themselves say where they are.
+    """
+    if found.pattern is None or found.matches is None:
+        grid = place_files(found.paths, concat_dim=TILE)
+        return replace(grid, is_named=False)
+    fields = found.matches.fields
+    if options.concat_dim is None:
+        default = default_concat_dim(found.pattern, fields)
+        kept = [name for name in default if role_of(name) in _KEPT_ROLES]
+    else:
+        kept = [name for name in options.concat_dim if role_of(name) not in _TILE_ROLES]
+    base = place_files(
+        found.paths,
+        pattern=found.pattern,
+        matches=found.matches,
+        concat_dim=kept,
+        labels=options.labels,
+        sizes={name: n for name, n in options.sizes.items() if name in kept},
+        duplicates="first",
+    )
+    cells: dict[tuple[Any, ...], list[int]] = {}
+    positions = [
+        {
+            base.written.get(axis.name, {}).get(value, value): i
+            for i, value in enumerate(axis.values)
+        }
+        for axis in base.axes
+    ]
+    columns = [fields[axis.name].values for axis in base.axes]
+    for row in natural_order(list(found.paths)):
+        cell = tuple(places[column[row]] for places, column in zip(positions, columns, strict=True))
+        cells.setdefault(cell, []).append(row)
+    table = np.full((*base.cells.shape, max(map(len, cells.values()))), -1, np.int32)
+    for cell, rows in cells.items():
+        table[cell][: len(rows)] = rows
+    name = TILE if TILE not in kept else f"{TILE}_"
+    decided = [
+        coord
+        for coord in base.coords
+        if len(fields[coord.name].keys) == 1  # of the others the tiles have different ones
+    ]
+    return replace(
+        base,
+        axes=(*base.axes, Axis(name, tuple(range(table.shape[-1])))),
+        cells=table,
+        coords=tuple(decided),
+        dropped=(),
+    )
+
+
+def build_mosaic(
+    grid: Grid,
+    headers: HeadersRead,
+    files: Mapping[int, FileMetadata],
+    *,
+    paths: Sequence[str],
+    options: Options,
+) -> PlacedMosaic:
+    """Return the mosaic of the files on a grid by :func:`place_tiles`.
+
+    Raises
+    ------
+    LayoutError
+        If a file is in no place, the files do not lie on one grid of pixels, or they overlap and
+        no option says which counts.
+    MissingFilesError
+        If they leave a gap and ``missing`` is ``"raise"``.
+    OptionError
+        If ``missing`` is ``"mask"`` or ``"trim"``.
+    """
+    if options.missing not in ("raise", "fill"):
+        raise OptionError(
+            f"a mosaic takes missing='raise' or 'fill', but got missing={options.missing!r}"
+        )
+    template = headers.structures[int(grid.rows[0])]
+    at = _dims_of_picture(template, paths[int(grid.rows[0])])
+    tiles, affine = _lay_out(grid, headers.structures, placed_tiles(files), at, paths)
+    height = max(tile.y + tile.height for tile in tiles)
+    width = max(tile.x + tile.width for tile in tiles)
+    shape = list(template.shape)
+    shape[at[0]], shape[at[1]] = height, width
+    whole = replace(template, shape=tuple(shape))
+    reduced = replace(grid, axes=grid.axes[:-1], cells=grid.cells[..., 0])
+    names = {axis.name for axis in reduced.axes}
+    layout = combine(
+        reduced,
+        {int(row): whole for row in reduced.rows},
+        paths=paths,
+        dims=options.dims,
+        coords=options.coords,
+        sizes={name: n for name, n in options.sizes.items() if name not in names},
+        missing=options.missing,
+    )
+    by_cell: dict[int, list[Tile]] = {cell: [] for cell in range(reduced.cells.size)}
+    for tile in tiles:
+        by_cell[tile.cell].append(tile)
+    counts = [count_covers(own, height, width) for own in by_cell.values()]
+    n_pixels = height * width * len(counts)
+    n_uncovered, n_overlapping = (sum(count) for count in zip(*counts, strict=True))
+    if n_overlapping and options.overlap == "raise":
+        raise LayoutError(_describe_overlap(by_cell, paths, n_overlapping / n_pixels))
+    if n_uncovered and options.missing == "raise":
+        raise MissingFilesError(
+            f"the tiles leave {n_uncovered:,} of {n_pixels:,} pixels ({n_uncovered / n_pixels:.2%})"
+            " in no file: give missing='fill' to fill them with fill_value"
+        )
+    overlap = options.overlap if n_overlapping and options.overlap != "raise" else None
+    mosaic = Mosaic(tuple(tiles), at, overlap)
+    return PlacedMosaic(layout, mosaic, affine, n_uncovered / n_pixels, n_overlapping / n_pixels)
+
+
+def _dims_of_picture(structure: Structure, path: str) -> tuple[int, int]:
+    roles = [role_of(dim) for dim in structure.dims]
+    if Role.Y not in roles or Role.X not in roles:
+        raise LayoutError(
+            f"{path} has the dims {', '.join(structure.dims)}: a tile needs y and x; name them by "
+            "file_dims"
+        )
+    return roles.index(Role.Y), roles.index(Role.X)
+
+
+def _lay_out(
+    grid: Grid,
+    structures: Mapping[int, Structure],
+    placed: Mapping[int, PlacedTile],
+    at: tuple[int, int],
+    paths: Sequence[str],
+) -> tuple[list[Tile], tuple[float, ...]]:
+    """Return the tiles by pixels of the whole image, and the affine of that."""
+    flat = grid.cells.reshape(-1, grid.cells.shape[-1])
+    rows = sorted(int(row) for row in grid.rows)
+    first, template = rows[0], structures.get(rows[0])
+    begins: dict[int, tuple[int, int]] = {}
+    for row in rows:
+        if row not in structures or row not in placed:
+            raise LayoutError(
+                f"{paths[row]} has no place on a map (an upright affine): place='georeference' "
+                "needs one of each file; leave it out by exclude"
+            )
+        _refuse_other_kind(template, structures[row], at, paths[first], paths[row])
+        begins[row] = _pixels_from(placed[first], placed[row])
+    top = min(y for y, _ in begins.values())
+    left = min(x for _, x in begins.values())
+    order = natural_order([paths[row] for row in rows])
+    cell_of = {int(row): cell for cell, own in enumerate(flat) for row in own if row >= 0}
+    tiles = []
+    for row in (rows[i] for i in order):
+        y, x = begins[row]
+        shape = structures[row].shape
+        tiles.append(Tile(row, cell_of[row], y - top, x - left, shape[at[0]], shape[at[1]]))
+    begin, step = placed[first].begin, placed[first].step
+    corner = begin["x"] + left * step["x"], begin["y"] + top * step["y"]
+    return tiles, (step["x"], 0.0, corner[0], 0.0, step["y"], corner[1])
+
+
+def _refuse_other_kind(
+    first: Structure | None, other: Structure, at: tuple[int, int], one: str, two: str
+) -> None:
+    def kind(structure: Structure) -> tuple[Any, ...]:
+        shape = [n for i, n in enumerate(structure.shape) if i not in at]
+        return structure.dims, structure.dtype, shape
+
+    if first is None or kind(first) != kind(other):
+        told = "not readable" if first is None else first.describe()
+        raise LayoutError(
+            f"the tiles are not alike: {one} is {told}, but {two} is {other.describe()}; leave "
+            "the odd ones out by exclude or sel"
+        )
+
+
+def _pixels_from(first: PlacedTile, tile: PlacedTile) -> tuple[int, int]:
+    """Return how many lines and columns after the first one a tile begins."""
+    if first.crs != tile.crs:
+        raise LayoutError(
+            f"the tiles are not on one map: {first.url} is on {first.crs}, but {tile.url} on "
+            f"{tile.crs}; warp them to one first (gdalwarp)"
+        )
+    found = []
+    for letter in "yx":
+        step = first.step[letter]
+        if abs(tile.step[letter] - step) > 1e-6 * abs(step):
+            raise LayoutError(
+                f"the tiles have unequal pixels along {letter}: {first.url} of {step:.9g}, but "
+                f"{tile.url} of {tile.step[letter]:.9g}; warp them to one size first (gdalwarp)"
+            )
+        shift = (tile.begin[letter] - first.begin[letter]) / step
+        if abs(shift - round(shift)) > TOLERANCE:
+            raise LayoutError(
+                f"{tile.url} lies {shift - round(shift):+.3g} pixels beside the pixels of "
+                f"{first.url} along {letter}; warp them to one grid first (gdalwarp -tap)"
+            )
+        found.append(round(shift))
+    return found[0], found[1]
+
+
+def _describe_overlap(by_cell: Mapping[int, list[Tile]], paths: Sequence[str], share: float) -> str:
+    for tiles in by_cell.values():
+        for i, one in enumerate(tiles):
+            for two in tiles[i + 1 :]:
+                height = min(one.y + one.height, two.y + two.height) - max(one.y, two.y)
+                width = min(one.x + one.width, two.x + two.width) - max(one.x, two.x)
+                if height > 0 and width > 0:
+                    return (
+                        f"tiles overlap: {paths[one.row]} and {paths[two.row]} share {height} x "
+                        f"{width} pixels; {share:.2%} of all are in several files. Give overlap="
+                        "'last', 'first', 'max' or 'mean', or leave files apart by a field in "
+                        "concat_dim"
+                    )
+    raise ValueError("no two tiles overlap")
