@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -233,9 +234,12 @@ def _label(
         for dim in is_known
     }
     stored = decode_coords(attributes.get(OWN_KEY), folder.url)
+    channels = given or _describe_channels(attributes, sizes)
+    if not given and "channel_names" in channels:
+        coords["channel"] = (("c",), np.array(channels["channel_names"], dtype=str))
     coords |= {name: coord for name, coord in stored.items() if kept.issuperset(coord[0])}
     attrs = {
-        **(given or _channel_names(attributes, sizes)),
+        **channels,
         "scale": {dim: scale[dim] for dim in sizes if dim in is_known},
         "translation": {dim: n for dim, n in translation.items() if n},
         "units": units,
@@ -315,17 +319,32 @@ def _affine_of(
     ]
 
 
-def _channel_names(attributes: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, list[str]]:
-    """Return the labels of the channels, if each has one.
+def _describe_channels(
+    attributes: Mapping[str, Any], sizes: Mapping[str, int]
+) -> dict[str, list[Any]]:
+    """Return names and colours of the channels, each if any channel has one.
 
     Not through yaozarrs: many writers leave out required fields of a channel.
     """
     omero = _ome(attributes).get("omero")
     channels = (omero.get("channels") or []) if isinstance(omero, Mapping) else []
-    if not all(isinstance(channel, Mapping) for channel in channels):
+    if len(channels) != sizes.get("c") or not all(isinstance(c, Mapping) for c in channels):
         return {}
-    labels = [str(channel.get("label") or "") for channel in channels]
-    return {"channel_names": labels} if any(labels) and len(labels) == sizes.get("c") else {}
+    found: dict[str, list[Any]] = {
+        "channel_names": [str(channel.get("label") or "") for channel in channels],
+        "channel_colors": [_color_of(channel.get("color")) for channel in channels],
+    }
+    return {key: values for key, values in found.items() if any(values)}
+
+
+def _color_of(text: Any) -> str | None:
+    """Return a colour as ``#rrggbb``, None for what is none.
+
+    >>> _color_of("00FF00"), _color_of("green"), _color_of(None)
+    ('#00ff00', None, None)
+    """
+    digits = str(text).removeprefix("#")
+    return f"#{digits.lower()}" if re.fullmatch("[0-9a-fA-F]{6}", digits) else None
 
 
 def _own_attrs(own: Any) -> dict[str, Any]:

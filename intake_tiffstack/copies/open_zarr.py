@@ -13,14 +13,20 @@ import zarr
 from numpy.typing import NDArray
 
 from intake_tiffstack.arrays.chunks import AUTO_BYTES
-from intake_tiffstack.arrays.lazy_array import to_dask_array
-from intake_tiffstack.copies.attributes import ARRAY_DIMENSIONS, FILL_VALUE, OWN_KEY, decode_coords
+from intake_tiffstack.arrays.lazy_array import LazyArray, to_dask_array
+from intake_tiffstack.copies.attributes import (
+    ARRAY_DIMENSIONS,
+    FILL_VALUE,
+    OWN_KEY,
+    checked_dims,
+    decode_coords,
+)
 from intake_tiffstack.copies.chunk_plan import page_dims_last, plan_blocks
 from intake_tiffstack.copies.select import Positions, select_attrs, select_coords, select_positions
 from intake_tiffstack.copies.zarr_documents import CLAIMS, OPENING
 from intake_tiffstack.copies.zarr_pixels import ZarrPixels
 from intake_tiffstack.copies.zarr_store import open_zarr_store, stat_references
-from intake_tiffstack.errors import FilesNotFoundError, StorageError
+from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
 from intake_tiffstack.listing.url_list import has_tiff_suffix
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.folder import Folder
@@ -30,8 +36,8 @@ from intake_tiffstack.storage.urls import split_chain
 __all__ = ["ZarrCopy", "ZarrLabels", "find_document", "lazy_copy", "open_array", "open_zarr"]
 
 
-class ZarrCopy(NamedTuple):
-    """The content of a Zarr copy."""
+class _Content(NamedTuple):
+    """What a Zarr copy unpacks to."""
 
     array: da.Array
     """The pixels, lazy; a dask chunk is a shard or several, or chunks of up to 32 MiB together."""
@@ -43,10 +49,20 @@ class ZarrCopy(NamedTuple):
     """The ``attrs`` that were written."""
 
 
+class ZarrCopy(_Content):
+    """The content of a Zarr copy; unpacks to array, dims, coords and attrs."""
+
+    pixels: LazyArray
+    """The same pixels without dask: an index reads."""
+    blocks: tuple[int, ...]
+    """Shape of what is stored as a whole: a shard or a chunk."""
+
+
 def open_zarr(
     url: str | os.PathLike[str],
     storage_options: Mapping[str, Any] | None = None,
     *,
+    dims: Sequence[str] | None = None,
     arraytype: str = "numpy",
     sel: Mapping[str, Any] | None = None,
 ) -> ZarrCopy:
@@ -61,6 +77,8 @@ def open_zarr(
         Of the copy.
     storage_options : mapping of str, optional
         For fsspec.
+    dims : sequence of str, optional
+        Names of the dims of an array that does not name them.
     arraytype : str
         What a chunk is: ``numpy``, ``cupy``, or a dotted name (with the setting ``allow_code``).
         Chunks are decoded on the CPU, and Zarr's configuration is left as it is.
@@ -84,20 +102,33 @@ def open_zarr(
     if OWN_KEY in attrs and "nodata" in attrs:
         attrs.pop(FILL_VALUE, None)  # written for xarray
     coords = decode_coords(attrs.pop(OWN_KEY, None), folder.url)
-    if source.metadata.zarr_format == 2:
-        dims: Any = attrs.pop(ARRAY_DIMENSIONS, None)
-    else:
-        dims = source.metadata.dimension_names
-    names = tuple(dims or ())
-    if len(names) != source.ndim or len({*names} - {None}) != source.ndim:
-        raise StorageError(
-            f"{folder.url}: the dims of this Zarr array have no names, but got {dims!r} for "
-            f"{source.ndim} dims; dask.array.from_zarr opens the pixels of any Zarr",
-            url=folder.url,
+    # a copy of format 2 that was migrated to 3 keeps the names in the attribute
+    names = _stored_dims(source.metadata, attrs.pop(ARRAY_DIMENSIONS, None))
+    if not _are_names(names, source.ndim):
+        if dims is None:
+            raise StorageError(
+                f"{folder.url}: the dims of this Zarr array have no names, but got {names!r} for "
+                f"{source.ndim} dims; name them with the option `dims`, or open the pixels with "
+                "dask.array.from_zarr",
+                url=folder.url,
+            )
+        names = checked_dims(dims, source.shape)
+    elif dims is not None and tuple(dims) != names:
+        raise OptionError(
+            f"dims={list(dims)}, but {folder.url} names its own: {', '.join(names)}; leave out dims"
         )
     return lazy_copy(
         folder, source, document, ZarrLabels(names, coords, attrs), arraytype, sel or {}
     )
+
+
+def _stored_dims(metadata: Any, attribute: Any) -> tuple[Any, ...]:
+    named = getattr(metadata, "dimension_names", None)  # of format 3
+    return tuple(named if named and None not in named else attribute or named or ())
+
+
+def _are_names(names: Sequence[Any], ndim: int) -> bool:
+    return len(names) == ndim and len({*names} - {None}) == ndim
 
 
 class ZarrLabels(NamedTuple):
@@ -138,12 +169,14 @@ def lazy_copy(
     pixels = ZarrPixels(
         folder.url, folder.storage_options, document, source.metadata, positions, arraytype
     )
-    return ZarrCopy(
+    copy = ZarrCopy(
         to_dask_array(pixels, _dask_chunks(source, labels.dims, positions)),
         labels.dims,
         select_coords(labels.coords, kept),
         select_attrs(labels.attrs, kept, sizes),
     )
+    copy.pixels, copy.blocks = pixels, source.shards or source.chunks
+    return copy
 
 
 def find_document(folder: Folder) -> File:

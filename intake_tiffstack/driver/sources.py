@@ -6,7 +6,7 @@ import inspect
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import (
     TYPE_CHECKING,
@@ -20,8 +20,12 @@ from typing import (
     overload,
 )
 
+import dask
 from dask.base import tokenize
+from dask.utils import parse_bytes
 
+from intake_tiffstack.arrays.chunks import choose_block_chunks
+from intake_tiffstack.arrays.lazy_array import to_dask_array
 from intake_tiffstack.collection.metadata_keys import complete_metadata
 from intake_tiffstack.collection.report import FROM_FILES
 from intake_tiffstack.collection.suggest import INFER, INFERRED
@@ -426,13 +430,19 @@ class TiffStackZarrSource(ArraySource):
     sel : mapping, optional
         Selects by the values of a coordinate: a value, a list of values, or
         ``{"from": a, "to": b}`` with both ends included.
+    chunks : object
+        Chunks of the dask array: ``auto``, a size such as ``"64 MiB"``, a number, or sizes by dim;
+        by default whole shards, or several chunks of the copy.
+    dims : list of str, optional
+        Names of the dims of a Zarr array that does not name them.
     arraytype : str
         Array type of a chunk: ``numpy``, ``cupy``, or a dotted name (with the setting
         ``allow_code``).
     level : int
         Of an OME-Zarr: index of the pyramid level.
     image : str, optional
-        Of an OME-Zarr: path of the image (``B/03/0``) in a plate or series.
+        Of an OME-Zarr: path of the image (``B/03/0``) in a plate or series; of a group that xarray
+        wrote: name of the array.
     remote_options : mapping, optional
         Of references: passed to fsspec for the files referred to; `storage_options` if not given.
     metadata : mapping, optional
@@ -447,6 +457,8 @@ class TiffStackZarrSource(ArraySource):
         *,
         storage_options: Mapping[str, Any] | None = None,
         sel: Mapping[str, Any] | None = None,
+        chunks: Any = "auto",
+        dims: Sequence[str] | str | None = None,
         arraytype: str = "numpy",
         level: int = 0,
         image: str | None = None,
@@ -489,6 +501,7 @@ class TiffStackZarrSource(ArraySource):
             self._copy = open_copy(
                 urlpath,
                 self.options.storage_options,
+                dims=self.options.dims or None,
                 level=self.options.level,
                 image=self.image,
                 remote_options=self.remote_options,
@@ -498,16 +511,42 @@ class TiffStackZarrSource(ArraySource):
         return self._copy
 
     def _array(self) -> da.Array:
-        return self.copy.array
+        copy, spec = self.copy, self.options.chunks
+        if isinstance(spec, str) and spec == "auto":
+            return copy.array
+        if isinstance(spec, str) and spec in ("file", "page"):
+            raise OptionError(
+                f"chunks={spec!r} is of files, and a Zarr has none: give sizes, or `auto`"
+            )
+        chunks = choose_block_chunks(
+            spec,
+            dict(zip(copy.dims, copy.array.shape, strict=True)),
+            copy.blocks,
+            itemsize=copy.array.dtype.itemsize,
+            dask_chunk_bytes=int(parse_bytes(dask.config.get("array.chunk-size"))),
+        )
+        return to_dask_array(copy.pixels, chunks)
 
-    def to_xarray(self) -> xr.DataArray:
-        """Return the lazy array with its dims, coordinates and attributes."""
+    def to_xarray(self, chunks: Literal["option"] | None = "option") -> xr.DataArray:
+        """Return the lazy array with its dims, coordinates and attributes.
+
+        Parameters
+        ----------
+        chunks : {"option"} or None
+            ``"option"`` wraps :meth:`to_dask`; None is lazy without dask.
+        """
         from intake_tiffstack.labelled.dataarray import label_array
 
         self._load_metadata()
         copy = self.copy
         metadata = {**copy.attrs, **self._own_attributes()}
-        named = label_array(self._array(), copy.dims, copy.coords, metadata)
+        if chunks not in ("option", None):
+            raise OptionError(
+                f"chunks must be 'option' or None here, but got {chunks!r}; give another chunk "
+                "shape as an option of the source"
+            )
+        data = copy.pixels if chunks is None else self._array()
+        named = label_array(data, copy.dims, copy.coords, metadata)
         return named.rename(None if self._entry is None else self.name)
 
     def to_datatree(self) -> xr.DataTree:

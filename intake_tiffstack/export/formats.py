@@ -6,7 +6,7 @@ To add a format, add an entry to :data:`FORMATS`; ``docs/design/extending.md`` h
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -67,6 +67,7 @@ FORMATS: Mapping[str, ExportFormat] = {
             write="export.zarr_array:write_zarr",
             open="copies.open_zarr:open_zarr",
             recognizes=lambda url, storage_options: True,  # its errors say what is there instead
+            open_options=("dims",),
         ),
     )
 }
@@ -91,6 +92,7 @@ def open_copy(
     url: str | os.PathLike[str],
     storage_options: Mapping[str, Any] | None = None,
     *,
+    dims: Sequence[str] | None = None,
     level: int = 0,
     image: str | None = None,
     remote_options: Mapping[str, Any] | None = None,
@@ -108,6 +110,8 @@ def open_copy(
     arraytype : str
     sel : mapping of str, optional
         See :func:`~intake_tiffstack.copies.open_zarr.open_zarr`.
+    dims : sequence of str, optional
+        Of a Zarr array that does not name its dims.
     level : int
     image : str, optional
         Of an OME-Zarr; see :func:`~intake_tiffstack.copies.open_ome_zarr.open_ome_zarr`.
@@ -127,7 +131,12 @@ def open_copy(
     if text.startswith("reference:"):
         check_references(text, options)
     format = next(format for format in FORMATS.values() if format.recognizes(text, options))
-    extra = {"level": level, "image": image, "remote_options": remote_options}
+    extra: dict[str, Any] = {
+        "dims": dims,
+        "level": level,
+        "image": image,
+        "remote_options": remote_options,
+    }
     own = {name: extra.pop(name) for name in format.open_options}
     copy: ZarrCopy = _load(format.open)(url, storage_options, arraytype=arraytype, sel=sel, **own)
     for name, value in extra.items():
