@@ -15,6 +15,7 @@ from dask.base import tokenize
 
 from intake_tiffstack.arrays.indexing import normalize_index
 from intake_tiffstack.device import Device, NumpyDevice, TakesBack, get_device, require_device
+from intake_tiffstack.errors import TooLargeError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +85,15 @@ class LazyArray(ABC):
 
     def _read(self, key: Any, device: Device) -> Any:
         index = normalize_index(key, self.shape)
-        host = device.empty_host(tuple(map(len, index.ranges)), self.dtype)
+        shape = tuple(map(len, index.ranges))
+        try:
+            host = device.empty_host(shape, self.dtype)
+        except MemoryError as exc:
+            nbytes = math.prod(shape) * self.dtype.itemsize
+            raise TooLargeError(
+                f"{nbytes:,} bytes for an array of {shape} {self.dtype} do not fit into memory; "
+                "compute parts of it, or check the size that the files declare"
+            ) from exc
         try:
             if host.size:
                 self._read_into(host, index.ranges)

@@ -28,12 +28,12 @@ def name_dims(axes: str) -> tuple[str, ...]:
     >>> name_dims("TZCYXS")
     ('t', 'z', 'c', 'y', 'x', 'sample')
     """
-    names: list[str] = []
+    taken: dict[str, None] = {}
+    counts: dict[str, int] = {}
     for code in axes:
         base = name = _DIM_NAMES.get(code, code.lower())
-        count = 0
-        while name in names:
-            count += 1
-            name = f"{base}_{count}"
-        names.append(name)
-    return tuple(names)
+        while name in taken:
+            counts[base] = counts.get(base, 0) + 1
+            name = f"{base}_{counts[base]}"
+        taken[name] = None
+    return tuple(taken)

@@ -10,20 +10,38 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import imagecodecs
 import numpy as np
 import tifffile
 
 from intake_tiffstack.header.tiff_file import FILE_FAULTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sized
 
     from numpy.typing import NDArray
 
-__all__ = ["DirectDecoder", "find_direct_decoder"]
+__all__ = ["DirectDecoder", "check_lzw", "find_direct_decoder"]
 
 _CODECS = frozenset({5, 8, 32946, 50000})  # LZW, Deflate by both its numbers, zstd
 _PREDICTORS = frozenset({1, 2})  # none, horizontal differencing
+
+
+def check_lzw(data: bytes | memoryview) -> None:
+    """Raise imagecodecs' error if an LZW stream is corrupt.
+
+    Where it is told the size of the result, imagecodecs 2026.3.6 writes it without this check, and
+    can write past its end: corrupt strips have ended the process.
+    """
+    imagecodecs.lzw_decode(data)  # type: ignore[arg-type]  # takes any buffer
+
+
+def _decode_lzw(data: memoryview, out: NDArray[np.uint8]) -> Sized:
+    """Decode an LZW stream that is checked first; see :func:`check_lzw`."""
+    found = imagecodecs.lzw_decode(data)  # type: ignore[arg-type]  # takes any buffer
+    if len(found) == out.size:
+        out[:] = np.frombuffer(found, np.uint8)
+    return found
 
 
 @dataclass(frozen=True)
@@ -64,7 +82,9 @@ def find_direct_decoder(keyframe: Any) -> DirectDecoder | None:
         return None
     unpredict = tifffile.TIFF.UNPREDICTORS[2] if keyframe.predictor == 2 else None
     return DirectDecoder(
-        decompress=tifffile.TIFF.DECOMPRESSORS[keyframe.compression],
+        decompress=_decode_lzw
+        if keyframe.compression == 5
+        else tifffile.TIFF.DECOMPRESSORS[keyframe.compression],
         is_swapped=not np.dtype(keyframe.parent.byteorder + keyframe.dtype.char).isnative,
         unpredict=unpredict,
     )

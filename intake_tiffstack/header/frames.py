@@ -10,7 +10,7 @@ import numpy as np
 
 from intake_tiffstack.codecs import Codec, find_codec
 from intake_tiffstack.errors import UnreadableFileError, UnsupportedFileError
-from intake_tiffstack.header.direct import DirectDecoder, find_direct_decoder
+from intake_tiffstack.header.direct import DirectDecoder, check_lzw, find_direct_decoder
 from intake_tiffstack.header.tiff_file import FILE_FAULTS, advice_for, short_text
 from intake_tiffstack.metadata.readers.gdal import clamp_nodata
 from intake_tiffstack.structure import canonical_dtype
@@ -250,11 +250,12 @@ def locate_frames(
     Raises
     ------
     UnreadableFileError
-        If segments are missing or lie outside the file.
+        If segments are missing, lie outside the file or on its header, or have no whole offset.
     UnsupportedFileError
         If the decoder cannot decode such a file.
     """
     keyframe = image.keyframe
+    _refuse_fractions(keyframe, file)
     stored = np.dtype(keyframe.parent.byteorder + keyframe.dtype.char)
     # an offset of 0 is where the file's own header lies: GDAL writes it for a page left out
     if image.dataoffset and np.dtype(image.dtype).char == stored.char:
@@ -333,10 +334,30 @@ def _segment_table(
     return offsets, counts
 
 
+def _refuse_fractions(page: Any, file: File) -> None:
+    """Raise if the offsets or byte counts of a page are not whole numbers: tifffile rounds them."""
+    for name, values in (("offset", page.dataoffsets), ("byte count", page.databytecounts)):
+        if not set(map(type, values)) <= {int}:
+            odd = next(value for value in values if type(value) is not int)
+            raise UnreadableFileError(
+                f"{file.url} is truncated or corrupt: the {name} of a segment is "
+                f"{odd!r}, not an integer; {advice_for(file.url)}",
+                url=file.url,
+            )
+
+
 def refuse_outside(
     offsets: NDArray[np.int64], counts: NDArray[np.int64] | int, file: File, what: str
 ) -> None:
-    """Raise if segments lie outside the file; absent and sparse ones are fine."""
+    """Raise if segments lie outside the file, or on its first bytes; sparse ones are fine."""
+    at_start = np.argwhere((offsets == 0) & (np.asarray(counts) > 0))
+    if len(at_start):
+        raise UnreadableFileError(
+            f"{file.url} is corrupt: {what.format(at_start[0][0])} should begin at byte 0, where "
+            "the file's own header lies: its writer was stopped before it filled the offset in; "
+            "copy it again, or leave it out with `exclude`",
+            url=file.url,
+        )
     if file.size < 0:
         return
     # not offsets + counts > size: in BigTIFF that sum may be more than 64 bits
@@ -365,6 +386,8 @@ def decode_segment(
     if frames.tables is not None:
         arguments = {"jpegtables": frames.tables[frame], "jpegheader": frames.header}
     try:
+        if frames.coding.codec.name == "LZW" and len(data):
+            check_lzw(data)
         return frames.decode(data if len(data) else None, index, **arguments)[0]
     except NotImplementedError as exc:
         raise UnsupportedFileError(f"{url} is not supported: {short_text(exc)}", url=url) from exc

@@ -33,6 +33,10 @@ __all__ = ["HeaderBytes", "HeaderFile", "Windows", "open_header"]
 
 LARGEST = 2**22
 
+MOST_VISITS = 256
+"""How often one page's directory may be read in one parse; a few times is usual, and tifffile ends
+some circles itself after 100 pages."""
+
 Windows = list[tuple[int, bytearray]]
 """Pieces of a file: first byte, bytes."""
 
@@ -205,6 +209,8 @@ class HeaderFile(io.RawIOBase):
         self.data = data
         self.name = name
         self._position = 0
+        self._head_size = 2  # of a directory's count of tags, 8 in a BigTIFF
+        self._visits: dict[int, int] = {}
 
     def readable(self) -> bool:
         """Return True."""
@@ -230,8 +236,27 @@ class HeaderFile(io.RawIOBase):
         """Return up to *size* bytes, all of the rest where it is negative."""
         count = self.data.size - self._position if size is None or size < 0 else size
         found = self.data.read(self._position, max(0, count))
+        if self._position == 0 and count > 3:
+            self._head_size = 8 if found[2:4] in (b"+\0", b"\0+") else 2
+        elif count == self._head_size:
+            self._count_visit()
         self._position += len(found)
         return found
+
+    def _count_visit(self) -> None:
+        """Raise if the head of one directory is read again and again: the chain has no end.
+
+        Nothing but a count of tags is stored in so few bytes away from its tag.
+        """
+        at = self._position
+        self._visits[at] = visits = self._visits.get(at, 0) + 1
+        if visits > MOST_VISITS:
+            self.data.error = UnreadableFileError(
+                f"{self.name} is corrupt: its pages run in a circle at byte {at:,}; copy it again, "
+                "or leave it out with `exclude`",
+                url=self.name,
+            )
+            raise self.data.error
 
     def readinto(self, buffer: object, /) -> int:
         """Fill *buffer* and return how many bytes there were."""

@@ -60,6 +60,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Header", "read_header"]
 
+MOST_DIMS = 64
+"""Of a NumPy array."""
+
 EXPANSION_SLACK = 64  # bytes: the bounds are for long runs, a tiny segment may round up
 
 SERIES_DIM = "position"
@@ -224,6 +227,11 @@ def _make_header(
     """Return the header of the chosen images of an open file."""
     chosen = choose_images(images, series, level, file.url)
     kind = chosen[0].kind
+    if len(chosen[0].shape) > MOST_DIMS:
+        raise UnsupportedFileError(
+            f"{file.url} declares an image of {len(chosen[0].shape):,} dims; NumPy has {MOST_DIMS}",
+            url=file.url,
+        )
     if kind not in _NOT_WALKED:
         refuse_cut_chain(tif, data, file.url)
     parts = [alike_parts(image, data, file.url) for image in chosen]

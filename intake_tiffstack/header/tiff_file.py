@@ -8,6 +8,7 @@ import threading
 import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from xml.etree.ElementTree import ParseError
 
 import imagecodecs
 import tifffile
@@ -36,6 +37,7 @@ FILE_FAULTS: tuple[type[Exception], ...] = (
     AssertionError,  # tifffile checks with assert
     struct.error,
     zlib.error,
+    ParseError,  # broken XML of a vendor
     imagecodecs.DelayedImportError,  # a codec this build of imagecodecs lacks
 )
 

@@ -1,0 +1,166 @@
+"""Files that are damaged or made to harm: an error of ours in bounded time, never wrong pixels."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from intake_tiffstack import open_stack
+from intake_tiffstack.errors import UnreadableFileError, UnsupportedFileError
+from intake_tiffstack.header.cache import clear_headers
+from intake_tiffstack.header.dim_names import name_dims
+
+
+def write(path: Path, pages: int = 1, value: int = 7, **options: object) -> Path:
+    with tifffile.TiffWriter(path) as tif:
+        for page in range(pages):
+            frame = np.full((8, 6), value + page, np.uint16)
+            tif.write(frame, contiguous=False, metadata=None, **options)
+    return path
+
+
+def patch(path: Path, at: int, content: bytes) -> None:
+    with open(path, "r+b") as file:
+        file.seek(at)
+        file.write(content)
+
+
+def offset_of_tag(path: Path, name: str) -> int:
+    with tifffile.TiffFile(path) as tif:
+        return int(tif.pages[0].tags[name].offset)
+
+
+# -- loops -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("bigtiff", [False, True])
+@pytest.mark.parametrize("target", [0, 1, 2])
+@pytest.mark.parametrize("description", [None, "plain"], ids=["bare", "described"])
+def test_pages_that_run_in_a_circle_are_an_error(
+    tmp_path: Path, bigtiff: bool, target: int, description: str | None
+) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path, bigtiff=bigtiff) as tif:
+        for page in range(3):  # unequal sizes: tifffile walks them one by one
+            tif.write(
+                np.full((8, 6 + page), page, np.uint16), metadata=None, description=description
+            )
+    with tifffile.TiffFile(path) as tif:
+        offsets = [page.offset for page in tif.pages]
+        last, count = tif.pages[2].offset, len(tif.pages[2].tags)
+    at = last + (8 + 20 * count if bigtiff else 2 + 12 * count)
+    patch(path, at, struct.pack("<Q" if bigtiff else "<I", offsets[target]))
+    with pytest.raises(UnreadableFileError, match=r"a\.tif .*its pages run in a circle at byte"):
+        _ = open_stack(path).shape
+
+
+def test_names_of_many_repeated_axes_are_numbered_in_linear_time() -> None:
+    names = name_dims("Q" * 50_000 + "YX")
+    assert names[:3] == ("page", "page_1", "page_2")
+    assert names[-3:] == ("page_49999", "y", "x")
+
+
+@pytest.mark.timeout(20)
+def test_more_dims_than_an_array_can_have_are_an_error(tmp_path: Path) -> None:
+    shape = ",".join(["1"] * 5_000 + ["8", "6"])
+    path = write(tmp_path / "a.tif", description=f'{{"shape": [{shape}]}}')
+    with pytest.raises(UnsupportedFileError, match=r"an image of 5,002 dims; NumPy has 64"):
+        _ = open_stack(path).shape
+
+
+# -- what is no data -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"rowsperstrip": 2}])
+@pytest.mark.parametrize("is_twin", [False, True], ids=["alone", "behind a twin"])
+def test_an_offset_of_zero_with_bytes_is_an_error(
+    tmp_path: Path, options: dict[str, object], is_twin: bool
+) -> None:
+    for t in range(3):
+        write(tmp_path / f"t{t}.tif", value=t, **options)
+    broken = tmp_path / "t2.tif"
+    with tifffile.TiffFile(broken) as tif:
+        tag = tif.pages[0].tags["StripOffsets"]
+        at, nbytes = tag.valueoffset, 4 * tag.count
+    patch(broken, at, b"\0" * min(nbytes, 4))
+    clear_headers()
+    if is_twin:
+        assert open_stack(tmp_path / "t0.tif").read()[0, 0] == 0
+        assert open_stack(tmp_path / "t1.tif").read()[0, 0] == 1
+    with pytest.raises(UnreadableFileError, match=r"t2\.tif is corrupt: page 0 .* byte 0"):
+        open_stack(broken).read()
+    stack = open_stack(f"{tmp_path}/*.tif", pattern="t{t:d}.tif", on_error="fill", fill_value=9)
+    assert stack.read()[:, 0, 0].tolist() == [0, 1, 9]
+
+
+@pytest.mark.parametrize("name", ["StripOffsets", "StripByteCounts"])
+def test_an_offset_or_count_that_is_no_integer_is_an_error(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "a.tif")
+    patch(path, offset_of_tag(path, name) + 2, struct.pack("<HIf", 11, 1, 8.7))
+    with pytest.raises(UnreadableFileError, match=r"a\.tif.* 8\.69"):
+        open_stack(path).read()
+
+
+# -- what libraries raise --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        '<?xml version="1.0"?><scn><collection <</scn>',
+        '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn"><a></scn>',
+    ],
+)
+def test_broken_xml_of_a_vendor_is_an_error_or_filled(tmp_path: Path, xml: str) -> None:
+    for t in range(3):
+        write(tmp_path / f"t{t}.tif", value=t, description=xml if t == 1 else None)
+    urlpath = f"{tmp_path}/*.tif"
+    with pytest.raises(UnreadableFileError, match=r"t1\.tif cannot be read as TIFF: ParseError"):
+        _ = open_stack(urlpath, pattern="t{t:d}.tif").shape
+    stack = open_stack(urlpath, pattern="t{t:d}.tif", on_error="fill", fill_value=9)
+    assert stack.read()[:, 0, 0].tolist() == [0, 9, 2]
+
+
+DAMAGED_LZW = """
+import imagecodecs, numpy as np, sys, tifffile
+from intake_tiffstack import open_stack
+from intake_tiffstack.errors import UnreadableFileError
+
+rng = np.random.default_rng(5)
+pixels = rng.integers(0, 99, (64, 64), np.uint16).cumsum(1).astype(np.uint16)
+for predictor in (1, 2):
+    tifffile.imwrite("a.tif", pixels, compression="lzw", predictor=predictor, metadata=None)
+    with tifffile.TiffFile("a.tif") as tif:
+        at, count = tif.pages[0].dataoffsets[0], tif.pages[0].databytecounts[0]
+    whole = open("a.tif", "rb").read()
+    assert (open_stack("a.tif").read() == pixels).all()
+    errors = 0
+    for number in range(150):
+        damaged = bytearray(whole)
+        for place in rng.integers(at, at + count, 6):
+            damaged[place] = rng.integers(256)
+        open("b.tif", "wb").write(damaged)
+        try:
+            open_stack("b.tif").read()
+        except UnreadableFileError:
+            errors += 1
+    assert errors > 15, errors
+"""
+
+
+def test_damaged_lzw_does_not_end_the_process(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DAMAGED_LZW],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
