@@ -107,9 +107,9 @@ def open_zarr(
     if not _are_names(names, source.ndim):
         if dims is None:
             raise StorageError(
-                f"{folder.url}: the dims of this Zarr array have no names, but got {names!r} for "
-                f"{source.ndim} dims; name them with the option `dims`, or open the pixels with "
-                "dask.array.from_zarr",
+                f"{folder.url}: the dims of this Zarr array have no names, but got "
+                f"{names or None!r} for {source.ndim} dims; name them with the option `dims`, or "
+                "open the pixels with dask.array.from_zarr",
                 url=folder.url,
             )
         names = checked_dims(dims, source.shape)
