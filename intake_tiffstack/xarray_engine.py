@@ -28,7 +28,6 @@ class TiffStackEngine(BackendEntrypoint):
     """Opens a collection of TIFF files as a Dataset with one variable, ``image``."""
 
     description: ClassVar[str] = "A collection of TIFF files, local or remote, as one array"
-    url: ClassVar[str] = "https://pypi.org/project/intake-tiffstack/"
     open_dataset_parameters: ClassVar[tuple[str, ...] | None] = (
         "filename_or_obj",
         "drop_variables",
