@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import string
 import subprocess
 import sys
 import textwrap
@@ -488,6 +489,43 @@ def test_a_large_plate_is_not_read_to_say_that_no_image_was_chosen(tmp_path: Pat
     with pytest.raises(OptionError, match=r"more than 8 images: choose one .*'A/1/0', .* 'A/8/0' "):
         open_ome_zarr(tmp_path / "screen.zarr")
     assert open_ome_zarr(tmp_path / "screen.zarr", image="B/2/0").array.shape == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("labels", "paths"),
+    [
+        ({"well": ["a01", "p24"]}, ["A/01", "P/24"]),
+        ({"well": ["r01c02", "R16C24", "r32c48"]}, ["A/02", "P/24", "AF/48"]),
+        ({"well": ["A-1", "AF 48"]}, ["A/1", "AF/48"]),
+        ({"row": ["1", "27"], "column": ["1", "12"]}, ["A/1", "A/12", "AA/1", "AA/12"]),
+        ({"row": ["01", "16"], "column": ["01"]}, ["A/01", "P/01"]),
+        ({"column": ["1", "2"], "row": ["1", "2"]}, ["A/1", "B/1", "A/2", "B/2"]),
+        ({"row": ["a", "b"], "column": ["3"]}, ["A/3", "B/3"]),
+    ],
+    ids=str,
+)
+def test_wells_lie_where_they_are_on_a_plate(labels: Any, paths: list[str]) -> None:
+    images = arrange_images({dim: len(names) for dim, names in labels.items()}, labels)
+    assert images.plate is not None
+    assert [position.path for position in images.positions] == [f"{path}/0" for path in paths]
+    assert [well.path for well in images.plate.wells] == paths
+    assert [
+        f"{images.plate.rows[well.row]}/{images.plate.columns[well.column]}"
+        for well in images.plate.wells
+    ] == paths
+
+
+def test_rows_beyond_z_have_two_letters() -> None:
+    """The 32 rows of a plate of 1536 wells."""
+    letters = [*string.ascii_uppercase, *(f"A{letter}" for letter in "ABCDEF")]
+    labels = {"row": [str(n) for n in range(1, 33)], "column": ["1"]}
+    images = arrange_images({"row": 32, "column": 1}, labels)
+    assert images.plate is not None
+    assert list(images.plate.rows) == letters
+
+
+def test_wells_of_one_place_under_two_names_make_a_series() -> None:
+    assert arrange_images({"well": 2}, {"well": ["A1", "r1c1"]}).plate is None
 
 
 def test_wells_that_are_no_letters_and_digits_make_a_series() -> None:

@@ -24,6 +24,7 @@ __all__ = ["Arrangement", "Plate", "Position", "Present", "Well", "arrange_image
 
 _is_plain = re.compile(r"[A-Za-z0-9]+").fullmatch
 _split_well = re.compile(r"([A-Za-z]+)[ _-]*([0-9]+)").fullmatch
+_split_numbered_well = re.compile(r"[Rr]([0-9]+)[ _-]*[Cc]([0-9]+)").fullmatch
 
 Present = tuple[tuple[str, ...], NDArray[np.bool_]]
 """Dims, and whether a file exists at each of their positions."""
@@ -166,25 +167,52 @@ def _find_wells(extra: Mapping[str, int], labels: Mapping[str, Sequence[str]]) -
         return None
     kinds = {dim.lower(): dim for dim in plate}
     if set(kinds) == {"well"}:
-        pairs = [_split_well(label) for label in labels[kinds["well"]]]
-        found: Names = {
-            (i,): (pair[1], pair[2]) for i, pair in enumerate(pairs) if pair is not None
-        }
-        folded = {(row.casefold(), column) for row, column in found.values()}  # as disks may do
-        return found if len(folded) == len(pairs) else None
+        pairs = list(map(_read_well, labels[kinds["well"]]))
+        found: Names = {(i,): pair for i, pair in enumerate(pairs) if pair is not None}
+        return found if len(set(found.values())) == len(pairs) else None
     if set(kinds) == {"row", "column"}:
-        rows, columns = labels[kinds["row"]], labels[kinds["column"]]
-        is_mixed = len({row.casefold() for row in rows}) < len(rows)
+        rows, columns = _name_rows(labels[kinds["row"]]), labels[kinds["column"]]
+        is_mixed = len(set(rows)) < len(rows)
         if is_mixed or not all(map(_is_plain, (*rows, *columns))):
             return None
         is_swapped = plate[0].lower() == "column"
         return {
-            (i, j): (b, a) if is_swapped else (a, b)
-            for (i, a), (j, b) in itertools.product(
-                enumerate(labels[plate[0]]), enumerate(labels[plate[1]])
-            )
+            (j, i) if is_swapped else (i, j): (row, column)
+            for (i, row), (j, column) in itertools.product(enumerate(rows), enumerate(columns))
         }
     return None
+
+
+def _read_well(label: str) -> tuple[str, str] | None:
+    """Return row and column of a well, None if it is not named by them.
+
+    >>> _read_well("a01"), _read_well("AF48"), _read_well("r02c11"), _read_well("inner")
+    (('A', '01'), ('AF', '48'), ('B', '11'), None)
+    """
+    if numbered := _split_numbered_well(label):
+        return _row_letters(int(numbered[1])), numbered[2]
+    well = _split_well(label)
+    return None if well is None else (well[1].upper(), well[2])
+
+
+def _name_rows(labels: Sequence[str]) -> list[str]:
+    """Return the names of rows as they stand on a plate: letters for numbers that count from 1.
+
+    >>> _name_rows(["1", "02", "27"]), _name_rows(["a", "B"]), _name_rows(["0", "1"])
+    (['A', 'B', 'AA'], ['A', 'B'], ['0', '1'])
+    """
+    if all(re.fullmatch("[0-9]+", label) and int(label) > 0 for label in labels):
+        return [_row_letters(int(label)) for label in labels]
+    return [label.upper() for label in labels]
+
+
+def _row_letters(number: int) -> str:
+    """Return the letters of the row with a number from 1 on: A to Z, AA to AZ, ..."""
+    letters = ""
+    while number > 0:
+        number, place = divmod(number - 1, 26)
+        letters = chr(ord("A") + place) + letters
+    return letters
 
 
 def _as_plate(
