@@ -111,7 +111,7 @@ def test_options_of_the_driver_are_taken(
 def test_every_option_of_the_driver_is_an_option(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for command in ("inspect", "catalog", "preview", "export"):
+    for command in ("inspect", "catalog", "preview", "index", "export"):
         assert run(command, "--help") == 0
         shown = capsys.readouterr().out
         for spec in fields(Options)[1:]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -189,3 +190,29 @@ def test_what_lies_outside_of_pixels_is_kept(at, count, runs):
     assert found == {
         place: content[place] for place in range(at, at + count) if place not in inside
     }
+
+
+def test_the_command_line_writes_an_index(s3_server, data, tmp_path, monkeypatch, capsys):
+    from intake_tiffstack.cli.app import main
+
+    bucket, index = "index-command", tmp_path / "headers.parquet"
+    put(s3_server, bucket, data, compression="zlib")
+    clear_headers()
+
+    def run(*words: object) -> Any:
+        monkeypatch.setattr(sys, "argv", ["tiffstack", "index", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return caught.value.code
+
+    words = ("-o", index, "--pattern", "t{t:d}.tif")
+    options = ("--storage-options", json.dumps(s3_server.storage_options))
+    assert run(f"s3://{bucket}/raw/*.tif", *words, *options) == 0
+    assert f"headers of {COUNT} files" in " ".join(capsys.readouterr().out.split())
+    stack = open_(s3_server, bucket, index)
+    assert stack.shape == data.shape
+    assert not s3_server.reads
+
+    (tmp_path / "t0.tif").write_bytes(tiff(data[0]))
+    assert run(tmp_path / "t*.tif", *words) == 1
+    assert "all files are local" in capsys.readouterr().err

@@ -160,6 +160,19 @@ def _preview(
     Console().print(f"{output}: {shape[1]} x {shape[0]} pixels", highlight=False)
 
 
+def _index(
+    url: Url,
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="The index, a Parquet file; local or a URL.")
+    ] = "headers.parquet",
+    **options: Any,
+) -> None:
+    """Keep the headers of remote files in an index, which header_index reads."""
+    from intake_tiffstack.cli.headers import write_headers
+
+    write_headers(url, {**options, "header_index": output}, Console())
+
+
 def _export(
     url: Url,
     destination: Annotated[str, typer.Argument(help="Where to write the copy.")],
@@ -241,6 +254,7 @@ for _name, _command in (
     ("inspect", _inspect),
     ("catalog", _catalog),
     ("preview", _preview),
+    ("index", _index),
     ("export", _export),
 ):
     app.command(_name)(takes_source(_command))

@@ -376,9 +376,11 @@ class HeaderCache:
     def _keep(self, key: tuple[File, *Kind], header: Header, data: HeaderBytes) -> None:
         with self._lock:
             self._headers.keep(key, header)
+            limit = setting_bytes("header_cache")
+            self._headers.trim(limit)
             if self._remote.has(key[0]):
                 self._remote.keep(key[0], data.windows)  # more was fetched for the parse
-            self._trim()
+                self._remote.trim(limit)
 
     def _trim(self) -> None:
         """Drop what was used longest ago, until each kind takes ``header_cache`` bytes at most."""

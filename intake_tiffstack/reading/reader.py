@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from intake_tiffstack.errors import OptionError
@@ -197,8 +198,10 @@ class CollectionReader:
         accepts a remainder of a single plane, and reports any other difference.
         """
         structure, url = header.structure, header.file.url
+        if self.file_dims is None:
+            return structure
         with suppress(OptionError):
-            return self.name_dims(structure, url)
+            return _rename_dims(structure, self.file_dims)
         if self.file_dims is not None and "sample" in structure.dims:
             from intake_tiffstack.structure import move_samples, rename_dims
 
@@ -206,3 +209,11 @@ class CollectionReader:
             with suppress(OptionError):
                 return rename_dims(structure, move_samples(names, structure.dims), url)
         return structure
+
+
+@lru_cache(maxsize=256)
+def _rename_dims(structure: Structure, file_dims: tuple[Any, ...]) -> Structure:
+    """Return the structure with its dims renamed, made once for files that share it. Pure."""
+    from intake_tiffstack.structure import rename_dims
+
+    return rename_dims(structure, file_dims, "")
