@@ -40,6 +40,7 @@ from intake_tiffstack.listing.url_list import has_tiff_suffix
 from intake_tiffstack.pattern.infer import no_match_error
 from intake_tiffstack.pattern.matching import compile_pattern, match_paths, parts_below
 from intake_tiffstack.pattern.propose import propose_patterns
+from intake_tiffstack.pattern.table import read_table
 from intake_tiffstack.progress import reported
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.storage.urls import is_local
@@ -300,6 +301,9 @@ def find_files(options: Options, listing: Listing) -> FilesFound:
     count = len(listing.files)
     # Local files are inside of nothing, and need not be looked at one by one.
     paths = listing.files.urls if listing.root.startswith("/") else listing.files.paths
+    if text is None and listing.table:
+        pattern, known, axes = read_table(listing.table, paths)
+        return _selected(options, listing, paths, pattern, known, (), axes)
     if text is None:
         if options.sel:
             raise field_without_pattern(next(iter(options.sel)))
@@ -324,7 +328,20 @@ def find_files(options: Options, listing: Listing) -> FilesFound:
     strays = tuple(p for i in np.flatnonzero(is_stray) if has_tiff_suffix(p := paths[i]))
     if strays and options.unmatched == "warn":
         warn(str(stray_error(strays, text)))
-    matched = len(matches.indices)
+    return _selected(options, listing, paths, pattern, matches, strays, None)
+
+
+def _selected(
+    options: Options,
+    listing: Listing,
+    paths: Sequence[str],
+    pattern: Pattern,
+    matches: Matches,
+    strays: tuple[str, ...],
+    axes: tuple[str, ...] | None,
+) -> FilesFound:
+    """Return the files that ``sel`` keeps of those of which the fields are known. Pure."""
+    count, matched = len(listing.files), len(matches.indices)
     numbers = _numbers_of(matches, pattern) if options.sel else {}
     matches = select_files(matches, pattern.fields, options.sel)
     files = listing.files
@@ -332,7 +349,9 @@ def find_files(options: Options, listing: Listing) -> FilesFound:
         files = files.take(matches.indices)
         paths = tuple([paths[i] for i in matches.indices.tolist()])
     left_out = matched - len(matches.indices)
-    return FilesFound(files, paths, pattern, matches, False, count, strays, left_out, numbers)
+    return FilesFound(
+        files, paths, pattern, matches, False, count, strays, left_out, numbers, axes=axes
+    )
 
 
 def _numbers_of(matches: Matches, pattern: Pattern) -> dict[str, NDArray[Any]]:
@@ -351,7 +370,7 @@ def _place(found: FilesFound, options: Options) -> Grid:
         found.paths,
         pattern=found.pattern,
         matches=found.matches,
-        concat_dim=options.concat_dim,
+        concat_dim=found.axes if options.concat_dim is None else options.concat_dim,
         labels=options.labels,
         sizes=options.sizes,
         duplicates=options.duplicates,

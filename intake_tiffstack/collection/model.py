@@ -45,6 +45,8 @@ class FilesFound:
     """Distinct values of each integer field before ``sel``, ascending; empty without ``sel``."""
     is_ordered: bool = False
     """Whether a list gives the order of `files`."""
+    axes: tuple[str, ...] | None = None
+    """The axis fields where ``concat_dim`` is not given, None for those of the pattern."""
 
 
 @dataclass(frozen=True, eq=False)

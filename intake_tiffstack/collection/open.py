@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -91,8 +91,10 @@ def open_collection(examination: Examination) -> Collection:
         raise RuntimeError("an examination without a problem is complete")
     first = template_row(grid, headers)
     if examination.discovery is None:
-        files = replace(examination.listing, files=found.files)
-        examination.discovery = Discovery(files, headers.structures, examination.describe())
+        listing = examination.listing
+        if found.matches is not None and len(found.files) < len(listing.files):
+            listing = listing.take(found.matches.indices.tolist())
+        examination.discovery = Discovery(listing, headers.structures, examination.describe())
         complete_index(found.files, options)
     structure = headers.structures[first]
     read_options = _read_options(options, structure)

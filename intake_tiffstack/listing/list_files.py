@@ -11,11 +11,13 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
 from operator import itemgetter
 from typing import Any, TypeVar
+
+import numpy as np
 
 from intake_tiffstack.errors import FilesNotFoundError, OptionError
 from intake_tiffstack.listing.globs import TIFFS, Glob, GlobPart, find_files, split_glob
@@ -60,6 +62,8 @@ class Listing:
     """The pattern inside the urlpath, from its first part with a ``{field}`` on."""
     is_ordered: bool = False
     """Whether a list gives the order of the files."""
+    table: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """The columns of a table that names the files, a value per file; empty without one."""
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -68,6 +72,11 @@ class Listing:
             raise ValueError(f"root must end in '/', but got {self.root!r}")
         if self.is_single and len(self.files) != 1:
             raise ValueError(f"a single file must be one file, but got {len(self.files)}")
+
+    def take(self, rows: Sequence[int]) -> Listing:
+        """Return the listing of the files at *rows*. Pure."""
+        table = {name: tuple([values[row] for row in rows]) for name, values in self.table.items()}
+        return replace(self, files=self.files.take(np.asarray(rows, np.intp)), table=table)
 
 
 def list_files(
@@ -138,7 +147,19 @@ def list_files(
         is_single=not is_list and found[0].is_single,
         pattern=patterns.pop(),
         is_ordered=is_ordered,
+        table=_columns(found, kept),
     )
+
+
+def _columns(found: Sequence[_Match], kept: Sequence[Row]) -> dict[str, tuple[Any, ...]]:
+    """Return the columns of the tables that name the files, if all of them have the same. Pure."""
+    names = {tuple(fields) for item in found for fields in item.fields or ({},)}
+    if len(names) != 1 or set(next(iter(names))) <= {"cell"}:
+        return {}
+    known = {
+        row[0]: fields for item in found for row, fields in zip(item.rows, item.fields, strict=True)
+    }
+    return {name: tuple(known[row[0]][name] for row in kept) for name in next(iter(names))}
 
 
 def _texts(urlpath: Any) -> tuple[list[str], bool]:
@@ -197,6 +218,8 @@ class _Match:
     pattern: str | None = None
     is_ordered: bool = False
     """Whether a list of URLs gives the order of the rows."""
+    fields: Sequence[Mapping[str, Any]] = ()
+    """What a table knows of each row."""
 
     @property
     def rows_in_order(self) -> Sequence[Row]:
@@ -293,7 +316,7 @@ def _read_list(store: Store, url: str, options: Mapping[str, Any]) -> _Match:
         for u, entry in zip(urls, entries, strict=True)
     ]
     folders = sorted({f"{split_chain(u)[0].rpartition('/')[0]}/" for u in urls})
-    return _Match(rows, folders, is_ordered=True)
+    return _Match(rows, folders, is_ordered=True, fields=[entry.fields for entry in entries])
 
 
 def _stat_entry(store: Store, url: str) -> Row | None:

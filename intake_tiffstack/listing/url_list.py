@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from intake_tiffstack.errors import OptionError
@@ -19,6 +19,7 @@ LIST_SUFFIXES = (".txt", ".csv", ".parquet")
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".stk", ".lsm")
 
 _URL_COLUMNS = ("url", "urlpath", "path")
+_OWN_COLUMNS = ("size", "mtime_ns", "etag")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Entry:
     """Time of the last change in ns since 1970, -1 if the list does not give it."""
     etag: str | None = None
     """ETag, None if the list does not give it."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """The other columns: what is known of the file."""
 
 
 def has_tiff_suffix(name: str) -> bool:
@@ -51,7 +54,9 @@ def parse_list(content: bytes, url: str) -> list[Entry]:
 
     Text: one URL per line; blank lines and lines that begin with ``#`` are skipped. CSV (with a
     header) and Parquet: the column ``url``, ``urlpath`` or ``path``, else the first; the columns
-    ``size``, ``mtime_ns`` and ``etag`` are used if present.
+    ``size``, ``mtime_ns`` and ``etag`` are used if present; all others are fields of the files. A
+    file whose ``cell`` is empty, where others have one, takes no part. Parquet of STAC items has a
+    file per asset, with the fields ``time``, ``band`` and ``item``.
 
     Raises
     ------
@@ -63,9 +68,9 @@ def parse_list(content: bytes, url: str) -> list[Entry]:
     Examples
     --------
     >>> parse_list(b"# plate 1\\na.tif\\n", "list.txt")
-    [Entry(url='a.tif', size=-1, mtime_ns=-1, etag=None)]
+    [Entry(url='a.tif', size=-1, mtime_ns=-1, etag=None, fields={})]
     >>> parse_list(b"well,url,size\\nB02,a.tif,120\\n", "list.csv")
-    [Entry(url='a.tif', size=120, mtime_ns=-1, etag=None)]
+    [Entry(url='a.tif', size=120, mtime_ns=-1, etag=None, fields={'well': 'B02'})]
     """
     if url.lower().endswith(".parquet"):
         entries = _entries(*_parquet_table(content, url), url)
@@ -102,24 +107,63 @@ def _parquet_table(content: bytes, url: str) -> tuple[list[str], list[tuple[Any,
         table = parquet.read_table(io.BytesIO(content))
     except pyarrow.ArrowInvalid as exc:
         raise OptionError(f"{url} is not a Parquet file: {exc}", url=url) from exc
+    if {"assets", "id"} <= set(table.column_names):
+        return _stac_assets(table.to_pylist(), url)
     columns = [column.to_pylist() for column in table.columns]
     return list(table.column_names), list(zip(*columns, strict=True))
+
+
+def _stac_assets(
+    items: Sequence[Mapping[str, Any]], url: str
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Return a row per TIFF among the assets of STAC items. Pure.
+
+    References
+    ----------
+    .. [1] STAC GeoParquet specification, https://github.com/stac-utils/stac-geoparquet
+    """
+    rows = [
+        (asset["href"], item["id"], item.get("datetime"), key)
+        for item in items
+        for key, asset in (item["assets"] or {}).items()
+        if asset and has_tiff_suffix(str(asset.get("href")).partition("?")[0])
+    ]
+    if not rows:
+        raise OptionError(f"{url} has {len(items):,} STAC items, but none has a TIFF", url=url)
+    return ["url", "item", "time", "band"], rows
 
 
 def _entries(names: Sequence[str], rows: Sequence[Sequence[Any]], url: str) -> list[Entry]:
     names = [name.strip() for name in names]
     key = next((name for name in _URL_COLUMNS if name in names), names[0] if names else "")
+    others = [
+        name
+        for name in names
+        if name and name not in (key, *_OWN_COLUMNS) and not name.startswith("Unnamed:")
+    ]
+    has_cells = "cell" in others and any(_at(values, names.index("cell")) for values in rows)
     entries = []
+    seen: dict[str, int] = {}
     for number, values in enumerate(rows, 2):
         row = dict(zip(names, values, strict=False))
+        if has_cells and not row.get("cell"):
+            continue
         if not row.get(key):
             raise OptionError(f"{url}, row {number}: nothing in the column {key!r}", url=url)
         size, mtime_ns = (
             _whole_number(row.get(name), f"{url}, row {number}: {name}")
             for name in ("size", "mtime_ns")
         )
-        entries.append(Entry(str(row[key]).strip(), size, mtime_ns, row.get("etag") or None))
+        text = str(row[key]).strip()
+        if others and seen.setdefault(text, number) != number:
+            raise OptionError(f"{url}: rows {seen[text]} and {number} both name {text}", url=url)
+        known = {name: row.get(name) for name in others}
+        entries.append(Entry(text, size, mtime_ns, row.get("etag") or None, known))
     return entries
+
+
+def _at(values: Sequence[Any], place: int) -> Any:
+    return values[place] if place < len(values) else None
 
 
 def _whole_number(value: Any, what: str) -> int:

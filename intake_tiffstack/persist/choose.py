@@ -20,6 +20,7 @@ from intake_tiffstack.persist.file_record import (
     count_unproven,
     describe_changes,
     spell_urlpath,
+    table_record,
     without_secrets,
 )
 from intake_tiffstack.persist.key import pixel_key
@@ -123,6 +124,12 @@ def _holds(stack: TiffStack, copy: PersistedStack) -> bool:
         changes = None if now == before else describe_changes(before, now)
         if changes is None and found.pattern is None and now.urls != before.urls:
             changes = "the order changed"
+        if changes is None and listing.table:
+            kept = (
+                listing if found.matches is None else listing.take(found.matches.indices.tolist())
+            )
+            if table_record(kept) != table_record(copy.collection.discovery.listing):
+                changes = "the table changed"
     except (PatternError, OptionError) as exc:
         files, changes = None, f"none is left: {exc}"
     reasons = (

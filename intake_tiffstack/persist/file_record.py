@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ __all__ = [
     "describe_changes",
     "pack_seen",
     "spell_urlpath",
+    "table_record",
     "unpack_seen",
     "without_secrets",
 ]
@@ -153,6 +155,7 @@ def pack_seen(seen: Discovery) -> bytes:
         "is_single": seen.listing.is_single,
         "is_ordered": seen.listing.is_ordered,
         "pattern": _hidden_pattern(seen.listing),
+        "table": table_record(seen.listing),
         "files": {
             "urls": files.urls,
             "sizes": files.sizes.tolist(),
@@ -166,6 +169,16 @@ def pack_seen(seen: Discovery) -> bytes:
         "described": [[row, _to_record(asdict(file))] for row, file in seen.described.items()],
     }
     return gzip.compress(json.dumps(stored).encode(), compresslevel=3, mtime=0)
+
+
+def table_record(listing: Listing) -> dict[str, list[Any]]:
+    """Return the columns of a table as JSON has them. Pure."""
+    return {name: list(map(_cell, values)) for name, values in listing.table.items()}
+
+
+def _cell(value: Any) -> Any:
+    """Return a value of a table as JSON has it; a time is read from its text again."""
+    return hide_in_text(str(value)) if not isinstance(value, (int, float, NoneType)) else value
 
 
 def _hidden_pattern(listing: Listing) -> str | None:
@@ -233,6 +246,7 @@ def unpack_seen(packed: bytes, url: str) -> Discovery:
                 stored["is_single"],
                 stored["pattern"],
                 stored.get("is_ordered", False),
+                {name: tuple(v) for name, v in stored.get("table", {}).items()},
             ),
             structures={row: kinds[place] for row, place in stored["structures"]["of_rows"]},
             described={row: _file_metadata(file) for row, file in stored["described"]},

@@ -1,0 +1,162 @@
+"""The layout from a table: columns instead of a pattern."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from intake_tiffstack import TiffStackSource, TiffStackWarning, open_stack
+from intake_tiffstack.errors import (
+    DuplicateFilesError,
+    FilesNotFoundError,
+    MissingFilesError,
+    OptionError,
+)
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 4000, (3, 2, 5, 6), np.uint16)
+
+
+@pytest.fixture
+def table(tmp_path: Path, pixels: np.ndarray) -> pd.DataFrame:
+    """Return a table of files whose names say nothing, in no order."""
+    rows = []
+    for number, (t, c) in enumerate(np.random.default_rng(1).permutation(list(np.ndindex(3, 2)))):
+        tifffile.imwrite(tmp_path / f"{number:x}x{number * 7919}.tif", pixels[t, c])
+        rows.append(
+            {
+                "url": f"{number:x}x{number * 7919}.tif",
+                "t": 10 * t,
+                "channel": "GD"[c],
+                "x": 0.5 * t,
+                "when": f"2026-01-0{t + 1}T00:00:00",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def write(table: pd.DataFrame, path: Path) -> str:
+    if path.suffix == ".csv":
+        table.to_csv(path, index=False)
+    else:
+        table.to_parquet(path, index=False)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["files.csv", "files.parquet"])
+def test_columns_are_the_axes(
+    tmp_path: Path, table: pd.DataFrame, pixels: np.ndarray, name: str
+) -> None:
+    stack = open_stack(write(table, tmp_path / name))
+    assert stack.dims == ("t", "channel", "y", "x")
+    np.testing.assert_array_equal(stack.read(), pixels[:, ::-1])  # D before G
+    coords = stack.coords
+    assert coords["t"].values.tolist() == [0, 10, 20]
+    assert coords["channel"].values.tolist() == ["D", "G"]
+    assert coords["when"].dims == ("t",)
+    assert coords["when"].dtype.kind == "M"
+    assert "columns t, channel" in str(stack.report())
+
+
+def test_options_speak_of_columns(tmp_path: Path, table: pd.DataFrame, pixels: np.ndarray) -> None:
+    url = write(table, tmp_path / "files.csv")
+    stack = open_stack(
+        url, concat_dim=["channel", "t"], labels={"channel": ["G", "D"]}, sel={"t": [10, 20]}
+    )
+    np.testing.assert_array_equal(stack.read(), pixels[1:].swapaxes(0, 1))
+    with pytest.raises(OptionError, match="unknown field in concat_dim 'z'"):
+        open_stack(url, concat_dim="z").to_dask()
+
+
+@pytest.mark.parametrize("name", ["again.csv", "again.parquet"])
+@pytest.mark.parametrize("concat_dim", [None, ["channel", "t"]])
+def test_files_written_out_give_the_same_array(
+    tmp_path: Path, pixels: np.ndarray, name: str, concat_dim: list[str] | None
+) -> None:
+    for t, c in np.ndindex(3, 2):
+        tifffile.imwrite(tmp_path / f"{'GD'[c]}_s{t}.tif", pixels[t, c])
+    options: dict[str, Any] = {"pattern": "{channel}_s{t:d}.tif", "concat_dim": concat_dim}
+    stack = open_stack(f"{tmp_path}/*.tif", **options)
+    again = open_stack(write(stack.files, tmp_path / name))
+    assert again.dims == stack.dims
+    np.testing.assert_array_equal(again.read(), stack.read())
+    assert again.coords["channel"].values.tolist() == stack.coords["channel"].values.tolist()
+
+
+def test_a_table_of_a_row_of_files_stays_a_row(tmp_path: Path, table: pd.DataFrame) -> None:
+    urls = [str(tmp_path / url) for url in table["url"]]
+    stack = open_stack(urls)
+    again = open_stack(write(stack.files, tmp_path / "again.csv"))
+    np.testing.assert_array_equal(again.read(), stack.read())
+
+
+def test_holes_duplicates_and_gaps_in_a_table_are_named(
+    tmp_path: Path, table: pd.DataFrame
+) -> None:
+    with pytest.raises(MissingFilesError, match="1 of 6 cells"):
+        open_stack(write(table.iloc[1:], tmp_path / "a.csv")).to_dask()
+    with pytest.raises(DuplicateFilesError):
+        open_stack(write(table.assign(t=0), tmp_path / "b.csv")).to_dask()
+    twice = pd.concat([table, table.iloc[:1].assign(t=99)])
+    with pytest.raises(OptionError, match="rows 2 and 8 both name"):
+        open_stack(write(twice, tmp_path / "c.csv")).to_dask()
+    table.loc[2, "channel"] = None
+    with pytest.raises(OptionError, match="nothing in column 'channel' for 1 of 6 files"):
+        open_stack(write(table, tmp_path / "d.csv")).to_dask()
+    gone = table.assign(channel="D", t=range(6), url=["no.tif", *table["url"][1:]])
+    with pytest.raises(FilesNotFoundError, match=r"no\.tif"):
+        open_stack(write(gone, tmp_path / "e.csv")).to_dask()
+
+
+def test_numbers_with_leading_zeros_stay_text(tmp_path: Path, table: pd.DataFrame) -> None:
+    table["well"] = "010"
+    stack = open_stack(write(table, tmp_path / "files.csv"))
+    assert stack.coords["well"].values.tolist() == ["010"]
+
+
+def test_a_pattern_wins_over_columns(tmp_path: Path, table: pd.DataFrame) -> None:
+    stack = open_stack(write(table, tmp_path / "files.csv"), pattern="{i:d}x{}.tif")
+    assert stack.dims == ("i", "y", "x")
+
+
+def test_a_persisted_table_is_stale_once_its_columns_change(
+    tmp_path: Path, table: pd.DataFrame, pixels: np.ndarray
+) -> None:
+    url = write(table, tmp_path / "files.csv")
+    source = TiffStackSource(url, sel={"t": [0, 10]})
+    source.persist()
+    np.testing.assert_array_equal(TiffStackSource(url, sel={"t": [0, 10]}).read(), pixels[:2, ::-1])
+    table["t"] = 20 - table["t"]
+    write(table, tmp_path / "files.csv")
+    with pytest.warns(TiffStackWarning, match="stale"):
+        array = TiffStackSource(url, sel={"t": [0, 10]}).read()
+    np.testing.assert_array_equal(array, pixels[[2, 1]][:, ::-1])
+    source.unpersist()
+
+
+def test_stac_items_are_a_table(tmp_path: Path, pixels: np.ndarray) -> None:
+    items = []
+    for t in range(3):
+        assets: dict[str, Any] = {"thumbnail": {"href": "x.png", "type": "image/png"}}
+        for b in range(2):
+            tifffile.imwrite(tmp_path / f"{t}_{b}.tif", pixels[t, b])
+            assets[f"B{b + 1}"] = {"href": f"{tmp_path}/{t}_{b}.tif", "type": "image/tiff"}
+        when = pd.Timestamp(f"2026-0{t + 1}-01T10:00:00Z")
+        items.append(
+            {"id": f"scene{t}", "datetime": when, "assets": assets, "stac_version": "1.1.0"}
+        )
+    pd.DataFrame(items).to_parquet(tmp_path / "items.parquet")
+    stack = open_stack(str(tmp_path / "items.parquet"))
+    assert stack.dims == ("time", "band", "y", "x")
+    np.testing.assert_array_equal(stack.read(), pixels)
+    assert stack.coords["item"].values.tolist() == ["scene0", "scene1", "scene2"]
+    assert str(stack.coords["time"].values[0]).startswith("2026-01-01T10:00:00")
+    assert json.dumps(stack.metadata)
