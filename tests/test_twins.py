@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
+from intake_tiffstack import open_stack
 from intake_tiffstack.errors import TiffStackError, UnreadableFileError
 from intake_tiffstack.header import Header, Templates, open_header, read_header
+from intake_tiffstack.header.cache import clear_headers
 from intake_tiffstack.header.frames import SegmentedFrames
 from intake_tiffstack.header.twins import MOST_TEMPLATES
 from intake_tiffstack.storage.files import File
@@ -160,3 +163,13 @@ def test_files_of_which_no_two_are_alike_do_not_fill_the_memory(tmp_path):
             templates, write(tmp_path / f"{i}.tif", np.zeros((8, 8), "u2"), description=f"{i:05}")
         )
     assert len(templates._by_tags) <= MOST_TEMPLATES
+
+
+def test_a_folder_that_is_gone_keeps_no_other_file_from_opening(tmp_path: Path) -> None:
+    clear_headers()
+    (tmp_path / "gone").mkdir()
+    tifffile.imwrite(tmp_path / "gone" / "a.tif", np.zeros((4, 4), np.uint8))
+    assert open_stack(tmp_path / "gone" / "a.tif").shape == (4, 4)
+    shutil.rmtree(tmp_path / "gone")
+    tifffile.imwrite(tmp_path / "b.tif", np.zeros((4, 5), np.uint8))
+    assert open_stack(tmp_path / "b.tif").shape == (4, 5)

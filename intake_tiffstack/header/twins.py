@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from intake_tiffstack.errors import StorageError, UnreadableFileError
+from intake_tiffstack.errors import FilesNotFoundError, StorageError, UnreadableFileError
 from intake_tiffstack.header.frames import (
     Frames,
     JoinedFrames,
@@ -119,7 +119,7 @@ class Templates:
         header, reopen = last
         try:
             directories = tuple(read_directories(reopen(), header.file.url))
-        except (UnreadableFileError, StorageError):
+        except (UnreadableFileError, StorageError, FilesNotFoundError):
             return  # odd in a way that tifffile forgives and the small reader does not, or gone
         template = _Template(header, (), directories)
         if _agrees(template):
