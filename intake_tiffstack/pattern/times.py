@@ -168,7 +168,7 @@ def read_duration(text: str, spec: str) -> np.timedelta64:
 
     Examples
     --------
-    >>> read_duration("03d06h40m", "%dd%Hh%Mm") / np.timedelta64(1, "s")
+    >>> float(read_duration("03d06h40m", "%dd%Hh%Mm") / np.timedelta64(1, "s"))
     283200.0
     """
     found = _read(text, spec)
