@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from numbers import Number
-from typing import Annotated, Any, Literal, TypedDict, get_args, get_type_hints
+from typing import Annotated, Any, Literal, Protocol, TypedDict, get_args, get_type_hints
 
 import yaml
 from dask.utils import parse_bytes
@@ -39,7 +39,21 @@ Validate = Literal["auto", "all", "template"]
 OnError = Literal["raise", "fill"]
 PersistMode = Literal["default", "always", "never"]
 OnStale = Literal["original", "refresh", "use", "error"]
-UrlPath = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+class Table(Protocol):
+    """A pandas DataFrame with a column of URLs; its other columns are fields."""
+
+    @property
+    def columns(self) -> Any:
+        """Names of the columns."""
+
+    @property
+    def iloc(self) -> Any:
+        """Rows by position."""
+
+
+UrlPath = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Table
 Extent = int | Sequence[int] | Literal["auto"] | None
 ChunkShape = Literal["auto", "file", "page"] | str | int | Sequence[Extent] | Mapping[str, Extent]
 
@@ -53,6 +67,7 @@ class OptionKeywords(TypedDict, total=False):
     labels: Mapping[str, Sequence[str] | Mapping[str, Any]] | None
     sel: Mapping[str, Any] | None
     exclude: str | Sequence[str] | None
+    files: Mapping[str, Sequence[Any]] | None
     sizes: Mapping[str, int] | None
     file_dims: str | Sequence[str] | Mapping[str, int] | None
     dims: str | Sequence[str] | None
@@ -250,6 +265,12 @@ class Options:
     exclude: _Names = _option(
         "glob, list", "paths excluded from the listing (`*_thumb*`)", default=[]
     )
+    files: Annotated[dict[str, list[Any]], BeforeValidator(_mapping)] = _option(
+        "{field: [value per file]}",
+        "fields of the files that a list in `urlpath` names, in its order, instead of a pattern; a "
+        "DataFrame as `urlpath` gives both",
+        default={},
+    )
     sizes: _Sizes = _option(
         "{dim: n}",
         "expected size of the grid, so that a lost last time point is a hole and not a shorter "
@@ -391,6 +412,7 @@ class Options:
             if name not in known:
                 raise unknown_option(name, known)
         given = {name: value for name, value in values.items() if value is not None}
+        given = table_as_options(given)
         try:
             options = _ADAPTER.validate_python({"urlpath": "", **given})
         except ValidationError as exc:
@@ -408,6 +430,55 @@ class Options:
             raise OptionError("urlpath is missing: give a file, folder, glob, or a list of these")
         return options
 
+
+def table_as_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with a DataFrame in ``urlpath`` spelled as a list and ``files``. Pure.
+
+    Raises
+    ------
+    OptionError
+        If the table has no column of URLs, or ``files`` is given too.
+    """
+    table: Any = given.get("urlpath")
+    if not (hasattr(table, "iloc") and hasattr(table, "columns")):
+        return dict(given)
+    names = [str(name) for name in table.columns]
+    key = next((name for name in URL_COLUMNS if name in names), None)
+    if key is None:
+        raise OptionError(
+            f"a DataFrame as urlpath needs a column 'url', but has {', '.join(names) or 'none'}"
+        )
+    if given.get("files"):
+        raise OptionError("files and a DataFrame as urlpath both give fields: keep one of them")
+    columns = {
+        name: [_plain(value) for value in table.iloc[:, place].tolist()]
+        for place, name in enumerate(names)
+    }
+    cells = columns.get("cell", [])
+    taken = [row for row in range(len(columns[key])) if not any(cells) or cells[row] is not None]
+    kept = {name: [values[row] for row in taken] for name, values in columns.items()}
+    urls = kept.pop(key)
+    for name in OWN_COLUMNS:
+        kept.pop(name, None)
+    if not any(kept.get("cell", [])):
+        kept.pop("cell", None)
+    return {**given, "urlpath": urls, "files": kept}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a table as YAML holds it: a time as text, None for what is missing."""
+    if value is None or (not isinstance(value, (list, tuple)) and value != value):
+        return None
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    return str(value) if isinstance(value, tuple) else value
+
+
+URL_COLUMNS = ("url", "urlpath", "path")
+"""Columns of a table that may name the files."""
+
+OWN_COLUMNS = ("size", "mtime_ns", "etag")
+"""Columns of a table that are no fields."""
 
 _ADAPTER = TypeAdapter(Options)
 

@@ -30,6 +30,7 @@ CONTRACT: dict[str, Any] = {
     "labels": {},
     "sel": {},
     "exclude": [],
+    "files": {},
     "sizes": {},
     "file_dims": None,
     "dims": None,

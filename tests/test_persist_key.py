@@ -33,6 +33,7 @@ OTHER_PIXELS: dict[str, list[Any]] = {
         {"t": np.datetime64("2020-01-01")},
     ],
     "exclude": ["*_thumb*"],
+    "files": [{"t": [1, 2]}, {"t": [2, 1]}],
     "sizes": [{"t": 4}],
     "file_dims": ["zyx", ["x", "y", "z"], {"z": 2, "c": -1}, {"c": -1, "z": 2}],
     "dims": ["tcyx", "ctyx"],

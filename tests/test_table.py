@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
+import intake
 import numpy as np
 import pandas as pd
 import pytest
@@ -160,3 +162,42 @@ def test_stac_items_are_a_table(tmp_path: Path, pixels: np.ndarray) -> None:
     assert stack.coords["item"].values.tolist() == ["scene0", "scene1", "scene2"]
     assert str(stack.coords["time"].values[0]).startswith("2026-01-01T10:00:00")
     assert json.dumps(stack.metadata)
+
+
+# -- DataFrames ----------------------------------------------------------------------------------
+
+
+def test_a_dataframe_is_opened_and_its_entry_opens_again(
+    tmp_path: Path, table: pd.DataFrame, pixels: np.ndarray
+) -> None:
+    table = table.assign(url=[f"{tmp_path}/{url}" for url in table["url"]])
+    table["when"] = pd.to_datetime(table["when"])
+    source = TiffStackSource(table)
+    np.testing.assert_array_equal(source.read(), pixels[:, ::-1])
+    assert source.stack.coords["when"].dtype.kind == "M"
+    path = tmp_path / "again.yml"
+    path.write_text(source.yaml())
+    again = intake.open_catalog(str(path)).tiffstack
+    np.testing.assert_array_equal(again.read(), pixels[:, ::-1])
+    assert again == pickle.loads(pickle.dumps(again))
+
+
+def test_the_files_of_a_source_are_such_a_dataframe(
+    tmp_path: Path, table: pd.DataFrame, pixels: np.ndarray
+) -> None:
+    stack = open_stack(write(table, tmp_path / "files.csv"), concat_dim=["channel", "t"])
+    again = open_stack(stack.files)
+    assert again.dims == stack.dims == ("channel", "t", "y", "x")
+    np.testing.assert_array_equal(again.read(), stack.read())
+
+
+def test_files_by_hand_number_a_list(tmp_path: Path, table: pd.DataFrame) -> None:
+    urls = [str(tmp_path / url) for url in table["url"][:2]]
+    stack = open_stack(urls, files={"t": [7, 3]})
+    np.testing.assert_array_equal(
+        stack.read(), np.stack([tifffile.imread(urls[1]), tifffile.imread(urls[0])])
+    )
+    with pytest.raises(OptionError, match="1 values for 't', but urlpath lists 2"):
+        open_stack(urls, files={"t": [7]}).to_dask()
+    with pytest.raises(OptionError, match="needs a column 'url'"):
+        open_stack(table.rename(columns={"url": "where"}))

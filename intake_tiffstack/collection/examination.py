@@ -43,7 +43,7 @@ from intake_tiffstack.pattern.propose import propose_patterns
 from intake_tiffstack.pattern.table import read_table
 from intake_tiffstack.progress import reported
 from intake_tiffstack.redact import hide_in_text
-from intake_tiffstack.storage.urls import is_local
+from intake_tiffstack.storage.urls import absolute_url, is_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -281,10 +281,34 @@ class Examination:
 
 
 def take_listing(options: Options) -> Listing:
-    """Return the files that the urlpath stands for now."""
-    return list_files(
+    """Return the files that the urlpath stands for now.
+
+    Raises
+    ------
+    OptionError
+        If ``files`` does not have a value for each URL of a list.
+    """
+    listing = list_files(
         options.urlpath, storage_options=options.storage_options, exclude=options.exclude
     )
+    if not options.files:
+        return listing
+    urls = options.urlpath if isinstance(options.urlpath, list) else []
+    for name, values in options.files.items():
+        if len(values) != len(urls):
+            raise OptionError(
+                f"files has {len(values):,} values for {name!r}, but urlpath lists {len(urls):,} "
+                "URLs: give one per URL",
+                field=name,
+            )
+    rows = {absolute_url(url): row for row, url in enumerate(urls)}
+    unknown = [url for url in listing.files.urls if url not in rows]
+    if unknown or len(rows) < len(urls):
+        what = unknown[0] if unknown else "one of them twice"
+        raise OptionError(f"files needs a list that names each file once, but it gives {what}")
+    places = [rows[url] for url in listing.files.urls]
+    table = {name: tuple([values[i] for i in places]) for name, values in options.files.items()}
+    return replace(listing, table={} if set(table) <= {"cell"} else table)
 
 
 def find_files(options: Options, listing: Listing) -> FilesFound:

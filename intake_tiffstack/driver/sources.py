@@ -49,6 +49,7 @@ from intake_tiffstack.options import (
     UrlPath,
     option_docs,
     option_signature,
+    table_as_options,
 )
 from intake_tiffstack.persist import (
     CollectionCopies,
@@ -123,6 +124,10 @@ class TiffStackSource(ArraySource):
         if self._files is None:
             self._files = TiffStack(self.options)
         return self._files
+
+    def _given(self) -> dict[str, Any]:
+        """Return the arguments, a DataFrame as a list and ``files``, as YAML holds them."""
+        return table_as_options(super()._given())
 
     def _settled(self) -> Options:
         """Return the options with an explicit pattern; lists the files where it is inferred."""

@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from intake_tiffstack.errors import OptionError
+from intake_tiffstack.options import OWN_COLUMNS, URL_COLUMNS
 
 __all__ = ["LIST_SUFFIXES", "TIFF_SUFFIXES", "Entry", "has_tiff_suffix", "parse_list"]
 
 LIST_SUFFIXES = (".txt", ".csv", ".parquet")
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".stk", ".lsm")
-
-_URL_COLUMNS = ("url", "urlpath", "path")
-_OWN_COLUMNS = ("size", "mtime_ns", "etag")
 
 
 @dataclass(frozen=True)
@@ -135,11 +133,11 @@ def _stac_assets(
 
 def _entries(names: Sequence[str], rows: Sequence[Sequence[Any]], url: str) -> list[Entry]:
     names = [name.strip() for name in names]
-    key = next((name for name in _URL_COLUMNS if name in names), names[0] if names else "")
+    key = next((name for name in URL_COLUMNS if name in names), names[0] if names else "")
     others = [
         name
         for name in names
-        if name and name not in (key, *_OWN_COLUMNS) and not name.startswith("Unnamed:")
+        if name and name not in (key, *OWN_COLUMNS) and not name.startswith("Unnamed:")
     ]
     has_cells = "cell" in others and any(_at(values, names.index("cell")) for values in rows)
     entries = []

@@ -24,6 +24,7 @@ DECIDES_PIXELS = frozenset(
         "labels",
         "sel",
         "exclude",
+        "files",
         "sizes",
         "file_dims",
         "dims",
