@@ -301,3 +301,16 @@ def test_what_a_mosaic_cannot_do_says_so(tmp_path: Path) -> None:
         opened(tmp_path, missing="mask").to_dask()
     with pytest.raises(OptionError, match="place must be one of 'index', 'georeference', but got"):
         opened(tmp_path, place="stage")
+
+
+def test_a_mosaic_on_s3_is_that_of_local_files(tmp_path: Path, s3_server: Any) -> None:
+    paths = write_tiles(tmp_path, [(0, 0, 30, 24), (20, 0, 30, 20), (5, 16, 40, 24)])
+    s3_server.put("tiles", {path.name: path.read_bytes() for path in paths})
+    stack = open_stack(
+        "s3://tiles/*.tif",
+        storage_options=s3_server.storage_options,
+        place="georeference",
+        overlap="max",
+        missing="fill",
+    )
+    assert_as_merged(stack, paths, method="max")

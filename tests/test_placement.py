@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
-from intake_tiffstack import TiffStackZarrSource, open_stack
+from intake_tiffstack import TiffStackSource, TiffStackZarrSource, open_stack
 from intake_tiffstack.errors import LayoutError, TiffStackWarning
 
 # rasterio multiplies transforms with the operator that affine 3.1 is to give up
@@ -234,3 +234,16 @@ def test_tiles_on_two_maps_have_no_coordinates(tmp_path: Path) -> None:
         array = open_stack(tmp_path, pattern="c{x:d}.tif", concat_dim="x").to_xarray()
     assert any("is on EPSG:32633, but" in str(warning.message) for warning in caught)
     assert not {"x", "y"} & set(array.coords)
+
+
+@pytest.mark.filterwarnings("ignore:.*in the order of the map:UserWarning")
+def test_a_persisted_copy_lies_as_on_the_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTAKE_PERSIST_PATH", str(tmp_path / "store"))
+    paths = write_scene(tmp_path / "raw", lambda r, c: f"N{48 - r}E{c}.tif")
+    options: dict[str, Any] = {"pattern": "N{y:d}E{x:d}.tif", "concat_dim": ["y", "x"]}
+    TiffStackSource(str(tmp_path / "raw"), **options).persist()
+    again = TiffStackSource(str(tmp_path / "raw"), **options)
+    assert_as_merged(again.to_xarray(), paths)
+    assert "from the copy of" in repr(again)
