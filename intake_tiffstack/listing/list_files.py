@@ -135,8 +135,9 @@ def list_files(
     root = _common_folder({folder for item in found for folder in item.folders})
     is_ordered = is_list or found[0].is_ordered
     every = (row for item in found for row in (item.rows_in_order if is_ordered else item.rows))
-    rows = {row[0]: row for row in every}
-    kept = _without(rows.values(), [exclude] if isinstance(exclude, str) else exclude, root)
+    # one folder has no file twice, as lists and several globs may
+    rows = list(({row[0]: row for row in every}).values() if is_ordered or found[1:] else every)
+    kept = _without(rows, [exclude] if isinstance(exclude, str) else exclude, root)
     if not kept:
         raise FilesNotFoundError(
             f"exclude={exclude!r} leaves out all of the {len(rows)} files at {few_names(given)}"
@@ -192,9 +193,9 @@ def _common_folder(folders: Iterable[str]) -> str:
     return "".join(f"{level[0]}/" for level in same)
 
 
-def _without(rows: Iterable[Row], exclude: Sequence[str], root: str) -> list[Row]:
+def _without(rows: list[Row], exclude: Sequence[str], root: str) -> list[Row]:
     if not exclude:
-        return list(rows)
+        return rows
     takes = re.compile("|".join(fnmatch.translate(glob) for glob in exclude)).match
     kept = []
     for row in rows:

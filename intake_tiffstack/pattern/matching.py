@@ -331,9 +331,14 @@ def _check_single_readings(pattern: Pattern, names: Sequence[str]) -> None:
     """
     if pattern.longest is None or pattern.longest.pattern == pattern.regex.pattern:
         return
-    doubtful = [
-        name for name in names if any(name.find(end) != name.rfind(end) for end in pattern.ends)
+    # each name has each end, so that as many as there are names is one each: seen at once for all
+    together = "\0".join(names)
+    ends = [
+        end for end in pattern.ends if _overlaps_itself(end) or together.count(end) != len(names)
     ]
+    if not ends:
+        return
+    doubtful = [name for name in names if any(name.find(end) != name.rfind(end) for end in ends)]
     for name in doubtful:
         found = [m for regex in (pattern.regex, pattern.longest) if (m := regex.fullmatch(name))]
         groups = [group for field in pattern.fields for group in field.groups]
@@ -349,6 +354,15 @@ def _check_single_readings(pattern: Pattern, names: Sequence[str]) -> None:
                 pattern=pattern.text,
                 name=name,
             )
+
+
+def _overlaps_itself(text: str) -> bool:
+    """Return whether a text may begin inside of itself, so that counting misses some. Pure.
+
+    >>> _overlaps_itself("_x"), _overlaps_itself("__")
+    (False, True)
+    """
+    return any(text.startswith(text[i:]) for i in range(1, len(text)))
 
 
 def _is_present(

@@ -127,8 +127,6 @@ class LocalStore:
                 if name[0] == "." or not keep(name):
                     continue
                 try:
-                    if entry.is_dir():
-                        continue
                     status = entry.stat()
                 except OSError as exc:
                     if entry.is_symlink() and exc.errno in _POINTS_NOWHERE:
@@ -137,8 +135,10 @@ class LocalStore:
                         raise
                     continue
                 # of a pipe or device the size is not known, so that it is asked for, and refused
-                size = status.st_size if stat.S_ISREG(status.st_mode) else -1
-                rows.append((folder + name, size, status.st_mtime_ns, None))
+                kind = stat.S_IFMT(status.st_mode)
+                if kind != stat.S_IFDIR:
+                    size = status.st_size if kind == stat.S_IFREG else -1
+                    rows.append((folder + name, size, status.st_mtime_ns, None))
         return rows
 
     def find(self, folder: str, keep: KeepParts) -> list[Row]:
