@@ -232,6 +232,8 @@ class RemoteStore:
         Many names of one S3 folder are looked up by listing it. Over HTTP all are looked up at
         once, and the request that finds a file also fetches its first bytes.
         """
+        if len(paths) < 2:  # of one file on a server without ranges, it would be one request more
+            return self
         if speaks(self.filesystem, "http"):
             plain = [path for path in paths if not path.endswith("/") and "*" not in path]
             found = look_up_with_first_bytes(self.filesystem, plain)
