@@ -229,12 +229,15 @@ class RemoteStore:
     def expecting(self, paths: Sequence[str]) -> Store:
         """Return the store with files looked up together.
 
-        Many names of one S3 folder are looked up by listing it. Over HTTP all are looked up at
-        once, and the request that finds a file also fetches its first bytes.
+        Many names of one S3 folder are looked up by listing it. Several files over HTTP are looked
+        up at once, and the request that finds a file also fetches its first bytes. A single one is
+        asked for by HEAD, because a server without ranges answers any other request with the whole.
         """
         if len(paths) < 2:  # of one file on a server without ranges, it would be one request more
             return self
         if speaks(self.filesystem, "http"):
+            if len(paths) == 1:
+                return self
             plain = [path for path in paths if not path.endswith("/") and "*" not in path]
             found = look_up_with_first_bytes(self.filesystem, plain)
             return replace(self, known={file.url: astuple(file) for file in found})
