@@ -14,7 +14,7 @@ import warnings
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Self
 
-from intake_tiffstack.redact import hide_in_text
+from intake_tiffstack.redact import hide_in_text, hide_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,7 +58,7 @@ class TiffStackError(Exception):
         message = hide_in_text(message)  # many name a URL, which may hold a password
         super().__init__(message)
         self.message = message
-        self.details = {k: hide_in_text(v) if isinstance(v, str) else v for k, v in details.items()}
+        self.details = {k: hide_secrets(v) for k, v in details.items()}
 
     def __str__(self) -> str:
         return self.message

@@ -28,7 +28,7 @@ from pydantic import (
 )
 
 from intake_tiffstack.errors import OptionError
-from intake_tiffstack.redact import mask_secrets
+from intake_tiffstack.redact import hide_secrets, mask_secrets
 
 Missing = Literal["raise", "fill", "mask", "trim"]
 Duplicates = Literal["raise", "first", "last"]
@@ -225,7 +225,7 @@ def _choice(literal: Any, default: str, doc: str) -> Any:
     return _option(values, doc, default=default, accepted=f"one of {', '.join(map(repr, names))}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Options:
     """Every option of a collection, checked and in one form.
 
@@ -397,6 +397,11 @@ class Options:
     on_stale: OnStale = _choice(
         OnStale, "original", "what to do when the copy no longer matches the files"
     )
+
+    def __repr__(self) -> str:
+        """Return the options with secrets hidden."""
+        shown = hide_secrets({f.name: getattr(self, f.name) for f in fields(self)})
+        return f"Options({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Options:

@@ -44,7 +44,7 @@ from intake_tiffstack.options import (
     option_docs,
     option_signature,
 )
-from intake_tiffstack.redact import mask_secrets
+from intake_tiffstack.redact import hide_in_text, mask_secrets
 from intake_tiffstack.storage.urls import first_relative
 
 if TYPE_CHECKING:
@@ -327,10 +327,10 @@ class TiffStack:
         order = rows_in_order(self.collection.examination)
         urls = [self.collection.files.urls[row] for row in order]
         if isinstance(which, str):
-            named = [row for row, url in enumerate(urls) if url == which]
+            named = [row for row, url in enumerate(urls) if which in (url, hide_in_text(url))]
             named = named or [row for row, url in enumerate(urls) if url.endswith(f"/{which}")]
             if len(named) != 1:
-                raise OptionError.unknown("file", which, urls[:8])
+                raise OptionError.unknown("file", which, map(hide_in_text, urls[:8]))
             which = named[0]
         if not -len(urls) <= which < len(urls):
             raise OptionError(f"file {which} of {len(urls):,}: rows count from 0")

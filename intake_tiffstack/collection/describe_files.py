@@ -119,7 +119,7 @@ def read_all_of_file(file: File, structure: Structure, reader: CollectionReader)
         raw,
         structure.dims,
         structure.shape,
-        url=file.url,
+        url=hide_in_text(file.url),
         series=0 if reader.series == "all" else reader.series,
     )
     metadata = asdict(described) | dict(described.channels) | dict(described.facts)

@@ -321,7 +321,10 @@ def tabulate_files(examination: Examination) -> pd.DataFrame:
         )
         for row, cell in zip(rows.tolist(), where.tolist(), strict=True):
             cells[row] = tuple(cell)
-    columns: dict[str, Any] = {"url": found.files.urls, "size": found.files.sizes}
+    columns: dict[str, Any] = {
+        "url": [*map(hide_in_text, found.files.urls)],
+        "size": found.files.sizes,
+    }
     columns["cell"] = pd.Series(cells, dtype=object)
     if found.matches is not None:
         for name, values in found.matches.columns.items():

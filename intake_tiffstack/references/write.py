@@ -329,7 +329,7 @@ def _plain_url(url: str) -> str:
         )
     if hide_in_text(url) != url:
         raise UnsupportedFileError(
-            f"{url} cannot be referred to: its URL holds a secret, which would stand in the "
+            f"{url} cannot be referred to: its URL may hold a secret, which would stand in the "
             "document; give it by storage_options",
             url=url,
         )

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError, TiffStackError
+from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.storage.urls import is_local
 
 __all__ = [
@@ -85,6 +86,7 @@ def is_unauthorized(exc: BaseException | None) -> bool:
     code = response.get("Error", {}).get("Code") if isinstance(response, Mapping) else None
     return (
         isinstance(exc, PermissionError)
+        or getattr(exc, "lacks_permission", False)
         or http_status(exc) in (401, 403)
         or code in _NO_PERMISSION
         or "Credential" in type(exc).__name__
@@ -125,19 +127,21 @@ def storage_errors(url: str, storage_options: Mapping[str, Any]) -> Iterator[Non
     OptionError
         If the storage options do not fit the store.
     """
+    error: TiffStackError
     try:
         yield
+        return
     except TiffStackError:
         raise
     except (TypeError, ValueError) as exc:  # many stores check their options at the first call
         if is_local(url):
             raise
         given = ", ".join(map(str, storage_options)) or "none"
-        raise OptionError(
-            f"{url} or the storage_options (given: {given}) do not fit this store: "
-            f"{_cause_text(exc, storage_options)}",
-            url=url,
-        ) from exc
+        text = _cause_text(exc, storage_options)
+        error = OptionError(
+            f"{url} or the storage_options (given: {given}) do not fit this store: {text}", url=url
+        )
+        error.__cause__ = _plain_cause(exc, text)
     except store_exceptions() as exc:
         cause = exc
         if url.startswith(("http://", "https://")) and exc.__cause__ is not None:
@@ -146,7 +150,34 @@ def storage_errors(url: str, storage_options: Mapping[str, Any]) -> Iterator[Non
         kind = FilesNotFoundError if _is_not_found(cause) else StorageError
         text = _cause_text(cause, storage_options)
         message = f"cannot list or read {url}: {text}{_advice(cause, url)}"
-        raise kind(message, url=url, cause=text) from exc
+        error = kind(message, url=url, cause=text)
+        error.__cause__ = _plain_cause(exc, text)
+    try:
+        raise error
+    finally:
+        error.__context__ = None  # the exception of the store, see _plain_cause()
+
+
+class StoreFault(Exception):
+    """The text of an exception of a store's client, which may have a ``status`` too."""
+
+
+def _plain_cause(exc: BaseException, text: str) -> BaseException:
+    """Return an exception that stands for one of a store in tracebacks.
+
+    Those of aiohttp and others cannot be pickled, so that workers would lose ours with them, and
+    show the whole URL. Pure.
+    """
+    text = hide_in_text(text.partition(": ")[2] or text)
+    if type(exc).__module__ != "builtins" or not isinstance(exc, OSError):
+        plain: BaseException = StoreFault(f"{type(exc).__name__}: {text}")
+    elif exc.errno is None:
+        plain = type(exc)(text)
+    else:
+        plain = OSError(exc.errno, text)
+    known = {"status": http_status(exc), "lacks_permission": is_unauthorized(exc) or None}
+    vars(plain).update({name: value for name, value in known.items() if value is not None})
+    return plain
 
 
 def _is_not_found(exc: BaseException) -> bool:
