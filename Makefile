@@ -26,13 +26,16 @@ PYTEST := -m pytest -n 2 --dist loadfile  # servers and clusters start once per 
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu test-lowest test-newest test-wheel test-readers lint types format bench clean
+.PHONY: help demo catalogs test test-slow test-gpu test-lowest test-newest test-wheel test-readers lint types format bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{printf "%-20s%s\n", $$1, $$2}'
 
 demo: $(VENV)/.installed-all ## write, open, show, project and export a small collection
 	@$(VENV)/bin/python docs/demo.py
+
+catalogs: $(VENV)/.installed-all ## write small collections that the catalogs in catalogs/ open, and open each
+	@$(VENV)/bin/python catalogs/make_data.py
 
 test: $(VENV)/.installed-$(TEST_EXTRA) ## run all tests (ARGS="-k pattern" for some)
 	$(VENV)/bin/python $(PYTEST) $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,8 +36,13 @@ def open_catalog(name: str) -> Any:
 
 
 def load_demo() -> ModuleType:
-    """Return the demo's module, which lies beside the docs and not in a package."""
-    spec = importlib.util.spec_from_file_location("demo", DEMO)
+    """Return the demo's module."""
+    return load_script(DEMO)
+
+
+def load_script(path: Path) -> ModuleType:
+    """Return the module of a script that is in no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -172,6 +178,28 @@ def test_all_catalogs_hang_in_one_tree(tmp_path: Path) -> None:
     }
     make_plate(tmp_path, fields=1, planes=1)
     assert tree.plate.well(folder=str(tmp_path)).to_dask().shape == (1, 1, 1, 2, 1, 48, 64)
+
+
+def test_every_catalog_opens_as_it_stands_after_make_catalogs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("LATTICE", "SCENES"):
+        monkeypatch.delenv(name, raising=False)
+    copies = shutil.copytree(CATALOGS, tmp_path / "catalogs")
+    make_data = load_script(CATALOGS / "make_data.py")
+    (tmp_path / "demo_output" / "plate").mkdir(parents=True)
+    (tmp_path / "demo_output" / "plate" / "of_an_earlier_run.tif").touch()
+    assert make_data.main(copies) == 0
+    opened = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    written = {
+        f"{path.stem}.{name}"
+        for path in CATALOGS.glob("*.yml")
+        for name in yaml.safe_load(path.read_text())["sources"]
+        if path.stem != "all"
+    }
+    assert opened == written
+    for name, source in make_data.entries(intake.open_catalog(str(copies / "all.yml"))):
+        assert source.read().any(), name
 
 
 @pytest.mark.parametrize("path", sorted(CATALOGS.glob("*.yml")), ids=lambda path: path.stem)
