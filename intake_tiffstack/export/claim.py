@@ -21,6 +21,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,6 +81,11 @@ class Record:
             if _is_gone(self.pid):
                 return False
         return time.time() - self.beat < STALE_SECONDS
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether its time has not come yet: one of two clocks is wrong."""
+        return self.beat - time.time() > STALE_SECONDS
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}" if self.host else "another process"
@@ -198,7 +204,10 @@ def hold(folder: Folder, spec: Mapping[str, Any], last: Record | None) -> Iterat
         try:
             folder.create_document(_key(record.number), record.to_json())
         except FileExistsError as exc:
-            raise _busy(folder, _read(folder, record.number)) from exc
+            found = _read(folder, record.number)
+            # the answer to a write may be lost, and the store's client then writes once more
+            if found is None or found.writer != record.writer:
+                raise _busy(folder, found) from exc
         held = Held(Claim(folder, record))
         try:
             if last is not None and _read(folder, last.number) != last:  # it was not dead
@@ -272,11 +281,18 @@ class Held:
 
 
 def _busy(folder: Folder, record: Record | None) -> TargetBusyError:
-    who = record or "another process"
-    return TargetBusyError(
-        f"{who} is writing {folder.url} at this moment; wait for it, or give another URL",
-        url=folder.url,
+    message = (
+        f"{record or 'another process'} is writing {folder.url} at this moment; wait for it, or "
+        "give another URL"
     )
+    if record is not None:
+        since = datetime.fromtimestamp(record.beat, UTC).isoformat(" ", "seconds")
+        ahead = ", which this machine's clock has not reached" if record.is_ahead else ""
+        message += (
+            f". It was last heard of at {since}{ahead}. If it no longer runs, remove "
+            f"{folder.url}/{_key(record.number)}"
+        )
+    return TargetBusyError(message, url=folder.url)
 
 
 def _key(number: int) -> str:

@@ -277,9 +277,13 @@ class CollectionCopies:
             raise StorageError(f"{url} is damaged: {exc}; remove this file", url=url) from exc
 
     def _is_written(self, name: str) -> bool:
-        """Return whether a process is writing a generation now."""
+        """Return whether a process is writing a generation now, as far as clocks agree.
+
+        A claim from the future would block the place until its time has come. Its writer, if there
+        is one, finds the claim removed and stops.
+        """
         claim = last_claim(Folder.at(self.pixels_url(name), self.store.storage_options))
-        return claim is not None and claim.is_alive()
+        return claim is not None and claim.is_alive() and not claim.is_ahead
 
     def remove_rest(self, name: str) -> None:
         """Remove a generation that somebody began to remove: what is left of it is not whole."""

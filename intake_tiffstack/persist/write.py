@@ -253,12 +253,14 @@ def _write(
 ) -> None:
     """Write the pixels of a generation, unless another process does so first."""
     url, storage_options = copies.pixels_url(generation.name), copies.store.storage_options
+    has_waited = False
     while True:
         try:
             stack.export(url, storage_options=storage_options, **export)
             return
         except TargetBusyError as exc:
-            _LOG.info("waiting: %s", exc)
+            _LOG.log(logging.INFO if has_waited else logging.WARNING, "persist() waits: %s", exc)
+            has_waited = True
             time.sleep(_WAIT_SECONDS)
         except TargetExistsError:
             try:
