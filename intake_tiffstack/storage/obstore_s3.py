@@ -58,7 +58,7 @@ class RefusedError(OSError):
     """The store answered with a status that is an error."""
 
     def __init__(self, status: int, text: str) -> None:
-        super().__init__(f"{status} {text}")
+        super().__init__(text if text.startswith(str(status)) else f"{status} {text}")
         self.status = status
 
 
@@ -122,8 +122,9 @@ async def get_range(filesystem: Any, path: str, start: int, stop: int, etag: str
             raise NotReachedError from exc
         if status is None:  # there was no answer: s3fs tries, and its error says why
             raise NotReachedError from exc
-        text = " ".join(str(exc).split())
-        raise RefusedError(status, text[:300]) from exc
+        # after the URL, which the caller names, and the time that it took
+        text = " ".join(str(exc).split()).rpartition("non-2xx status code: ")[2]
+        raise RefusedError(status, text.partition(" Debug source:")[0][:150]) from exc
     meta = answer.meta
     first, end = answer.range
     return Answer(first, end, meta["size"], meta["e_tag"], meta["last_modified"], _chunks(answer))
