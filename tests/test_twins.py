@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 import tifffile
@@ -13,7 +14,7 @@ import tifffile
 from intake_tiffstack import open_stack
 from intake_tiffstack.errors import TiffStackError, UnreadableFileError
 from intake_tiffstack.header import Header, Templates, open_header, read_header
-from intake_tiffstack.header.cache import clear_headers
+from intake_tiffstack.header.cache import HeaderCache, clear_headers
 from intake_tiffstack.header.frames import SegmentedFrames
 from intake_tiffstack.header.twins import MOST_TEMPLATES
 from intake_tiffstack.storage.files import File
@@ -173,3 +174,24 @@ def test_a_folder_that_is_gone_keeps_no_other_file_from_opening(tmp_path: Path) 
     shutil.rmtree(tmp_path / "gone")
     tifffile.imwrite(tmp_path / "b.tif", np.zeros((4, 5), np.uint8))
     assert open_stack(tmp_path / "b.tif").shape == (4, 5)
+
+
+def test_templates_take_no_more_memory_than_the_header_cache(tmp_path: Path) -> None:
+    """The bytes of long descriptions are kept with each template, most of which are unlike."""
+    with dask.config.set({"tiffstack.header_cache": "1 MB"}):
+        cache = HeaderCache()
+        for i in range(12):
+            path = tmp_path / f"{i}.tif"
+            tifffile.imwrite(
+                path, np.zeros((4, 5), np.uint16), description="a" * (200_000 + i), metadata=None
+            )
+            status = path.stat()
+            file = File(str(path), status.st_size, status.st_mtime_ns, None)
+            cache.get(file, storage_options={}, series=0, level=0)
+        held = sum(
+            len(piece)
+            for templates in cache._templates.values()
+            for template in templates._by_size.values()
+            for _, piece in template.touched
+        )
+    assert 200_000 <= held <= 1_000_000

@@ -20,6 +20,7 @@ from intake_tiffstack.header.frames import (
     refuse_outside,
 )
 from intake_tiffstack.header.ifd import Directory, read_directories
+from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.storage.first_bytes import FIRST_BYTES
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Templates:
     """Files parsed in this process that others may be built like; any number of threads may ask."""
 
     def __init__(self) -> None:
+        self._nbytes = 0  # of what the parses read
         self._by_size: dict[int, _Template] = {}
         self._by_tags: dict[Structures, _Template] = {}
         self._last: tuple[Header, Callable[[], HeaderBytes]] | None = None
@@ -103,9 +105,12 @@ class Templates:
             10,000 of them take as long as the rest, and many sources are one file.
         """
         self._take_in_last()
-        if max(len(self._by_size), len(self._by_tags)) >= MOST_TEMPLATES:
-            self.clear()  # no two files alike: nothing is lost
         touched = tuple((start, data.read(start, count)) for start, count in data.merged())
+        nbytes = sum(len(piece) for _, piece in touched)
+        is_full = self._nbytes + nbytes > setting_bytes("header_cache")  # long descriptions
+        if is_full or max(len(self._by_size), len(self._by_tags)) >= MOST_TEMPLATES:
+            self.clear()  # no two files alike: nothing is lost
+        self._nbytes += nbytes
         self._by_size[header.file.size] = _Template(header, touched)
         self.tail = _tail_of(data)
         if header.structure.kind in _FROM_TAGS:
@@ -127,6 +132,7 @@ class Templates:
 
     def clear(self) -> None:
         """Forget all templates."""
+        self._nbytes = 0
         self._last = None
         self._by_size.clear()
         self._by_tags.clear()
