@@ -135,6 +135,10 @@ def propose_patterns(names: Sequence[str]) -> list[Proposal]:
     >>> best.pattern, best.concat_dim, dict(best.sizes)
     ('cells_P{p:d}_T{t:03d}.tif', ('p', 't'), {'p': 2, 't': 3})
     """
+    everything = np.arange(len(names))
+    whole = _from_presets(names, everything, names[:: len(names) // _MAX_SAMPLE + 1], False)
+    if whole and len(whole[-1].rows) == len(names):  # half the time of grouping names first
+        return sorted(whole, key=_merit)
     found: list[Proposal] = []
     together = "\n".join(names).lower()  # a search per name takes as long as all the rest
     has_words = any(word in together for word in _SIDECAR_WORDS)

@@ -7,7 +7,7 @@ a column of texts: the same in all names, or one of several readings, such as le
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 GUID = "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+_GUID_LENGTH = 36
 _TIMES = {  # times as names write them, longest first, with their format
     r"(?:19|20)[0-9]{6}T[0-9]{6}": "%Y%m%dT%H%M%S",
     r"(?:19|20)[0-9]{6}_[0-9]{6}": "%Y%m%d_%H%M%S",
@@ -96,7 +97,7 @@ def group_makes(names: Sequence[str]) -> list[Make]:
 
 
 def _class_of(atom: str) -> str:
-    return "guid" if len(atom) == 36 else re.sub("[0-9]", "0", atom)
+    return "guid" if len(atom) == _GUID_LENGTH else re.sub("[0-9]", "0", atom)
 
 
 def encode(column: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
@@ -202,8 +203,13 @@ def without_odd_names(make: Make) -> list[Make]:
     """
     for column in make.columns:
         texts, codes = encode(column)
+        if len(texts) == 1 or len(texts[0]) == _GUID_LENGTH:
+            continue
         shapes = [_shape_of(text) for text in texts]
-        most = max(set(shapes), key=lambda shape: (shapes.count(shape), shape))
+        counts = Counter(shapes)
+        if len(counts) == 1:
+            continue
+        most = max(counts, key=lambda shape: (counts[shape], shape))
         usual = [text for text, shape in zip(texts, shapes, strict=True) if shape == most]
         letters = re.match(r"[^\W\d_]*", usual[0])
         start = letters[0] if letters else ""
