@@ -183,7 +183,7 @@ def test_templates_take_no_more_memory_than_the_header_cache(tmp_path: Path) -> 
         for i in range(12):
             path = tmp_path / f"{i}.tif"
             tifffile.imwrite(
-                path, np.zeros((4, 5), np.uint16), description="a" * (200_000 + i), metadata=None
+                path, np.zeros((4, 5 + i), np.uint16), description="a" * 200_000, metadata=None
             )
             status = path.stat()
             file = File(str(path), status.st_size, status.st_mtime_ns, None)
