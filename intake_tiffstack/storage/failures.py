@@ -186,11 +186,16 @@ def _is_not_found(exc: BaseException) -> bool:
 
 
 def _cause_text(exc: BaseException, storage_options: Mapping[str, Any]) -> str:
-    """Return *exc* as one line of text, without values of the storage options."""
+    """Return *exc* as one line of text, without values of the storage options.
+
+    >>> _cause_text(TimeoutError(), {}), _cause_text(OSError("no route"), {})
+    ('TimeoutError without a message', 'OSError: no route')
+    """
     text = " ".join(str(exc).split())
     for secret in _texts(storage_options):
         text = text.replace(secret, "***")
-    return f"{type(exc).__name__}: {text[:300]}"
+    name = type(exc).__name__
+    return f"{name}: {text[:300]}" if text else f"{name} without a message"
 
 
 _OPEN = frozenset({"profile", "endpoint_url", "region_name", "cache_storage", "protocol"})
