@@ -57,8 +57,8 @@ class NotReachedError(Exception):
 class RefusedError(OSError):
     """The store answered with a status that is an error."""
 
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text if text.startswith(str(status)) else f"{status} {text}")
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)  # one argument, so that a worker can send it
         self.status = status
 
 
@@ -124,7 +124,9 @@ async def get_range(filesystem: Any, path: str, start: int, stop: int, etag: str
             raise NotReachedError from exc
         # after the URL, which the caller names, and the time that it took
         text = " ".join(str(exc).split()).rpartition("non-2xx status code: ")[2]
-        raise RefusedError(status, text.partition(" Debug source:")[0][:150]) from exc
+        text = text.partition(" Debug source:")[0][:150]
+        shown = text if text.startswith(str(status)) else f"{status} {text}"
+        raise RefusedError(shown, status) from exc
     meta = answer.meta
     first, end = answer.range
     return Answer(first, end, meta["size"], meta["e_tag"], meta["last_modified"], _chunks(answer))
