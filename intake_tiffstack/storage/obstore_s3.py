@@ -112,6 +112,7 @@ async def get_range(filesystem: Any, path: str, start: int, stop: int, etag: str
     options: dict[str, Any] = {"range": (start, stop)}
     if etag and not filesystem.local_expiry_check:
         options["if_match"] = '"{}"'.format(etag.strip('"'))
+    refused: RefusedError | None = None
     try:
         answer = await obstore.get_async(store, key, options=options)
     except (obstore.exceptions.BaseError, ValueError) as exc:
@@ -126,7 +127,9 @@ async def get_range(filesystem: Any, path: str, start: int, stop: int, etag: str
         text = " ".join(str(exc).split()).rpartition("non-2xx status code: ")[2]
         text = text.partition(" Debug source:")[0][:150]
         shown = text if text.startswith(str(status)) else f"{status} {text}"
-        raise RefusedError(shown, status) from exc
+        refused = RefusedError(shown, status)
+    if refused is not None:
+        raise refused  # without obstore's exception, which a worker cannot send
     meta = answer.meta
     first, end = answer.range
     return Answer(first, end, meta["size"], meta["e_tag"], meta["last_modified"], _chunks(answer))
