@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from intake_tiffstack import TiffStackSource
 from intake_tiffstack.errors import FileChangedError, TiffStackError, TiffStackWarning
-from intake_tiffstack.persist.file_record import describe_changes
+from intake_tiffstack.storage.file_changes import describe_changes
 from intake_tiffstack.storage.files import File, FileTable
 from persist_scans import (  # noqa: F401 - fixtures
     PATTERN,

@@ -16,18 +16,13 @@ from intake_tiffstack.errors import (
     warn,
 )
 from intake_tiffstack.options import Options
-from intake_tiffstack.persist.file_record import (
-    count_unproven,
-    describe_changes,
-    spell_urlpath,
-    table_record,
-    without_secrets,
-)
+from intake_tiffstack.persist.file_record import spell_urlpath, table_record
 from intake_tiffstack.persist.key import pixel_key
 from intake_tiffstack.persist.open import PersistedStack
 from intake_tiffstack.persist.store import CollectionCopies
 from intake_tiffstack.persist.write import none_persisted, persist_again
 from intake_tiffstack.stack import TiffStack
+from intake_tiffstack.storage.file_changes import count_unproven, describe_changes, without_secrets
 
 __all__ = ["choose_copy"]
 

@@ -29,17 +29,14 @@ from intake_tiffstack.errors import (
 )
 from intake_tiffstack.export.options import DEFAULTS, PersistOptions, check_options
 from intake_tiffstack.options import Options
-from intake_tiffstack.persist.file_record import (
-    count_unproven,
-    spell_urlpath,
-    without_secrets,
-)
+from intake_tiffstack.persist.file_record import spell_urlpath
 from intake_tiffstack.persist.key import deciding_options, pixel_key, place_key
 from intake_tiffstack.persist.open import PersistedStack
 from intake_tiffstack.persist.store import CollectionCopies, Generation, find_store
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.stack import TiffStack
+from intake_tiffstack.storage.file_changes import count_unproven, without_secrets
 
 __all__ = ["none_persisted", "persist_again", "persist_collection"]
 
