@@ -11,6 +11,7 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from intake_tiffstack.audit import CopyCheck, verify
     from intake_tiffstack.collection.suggest import Suggestion, Suggestions, suggest
     from intake_tiffstack.driver import TiffStackSource, TiffStackZarrSource
     from intake_tiffstack.driver.add_to_catalog import add_to_catalog
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __version__ = _version("intake-tiffstack")
 
 __all__ = [
+    "CopyCheck",
     "Suggestion",
     "Suggestions",
     "TiffStack",
@@ -30,9 +32,11 @@ __all__ = [
     "add_to_catalog",
     "open_stack",
     "suggest",
+    "verify",
 ]
 
 _HOMES = {
+    "CopyCheck": "audit",
     "Suggestion": "collection.suggest",
     "Suggestions": "collection.suggest",
     "TiffStack": "stack",
@@ -43,6 +47,7 @@ _HOMES = {
     "add_to_catalog": "driver.add_to_catalog",
     "open_stack": "stack",
     "suggest": "collection.suggest",
+    "verify": "audit",
 }
 
 

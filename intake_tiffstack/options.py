@@ -487,6 +487,14 @@ OWN_COLUMNS = ("size", "mtime_ns", "etag")
 
 _ADAPTER = TypeAdapter(Options)
 
+
+def given_options(options: Options) -> dict[str, Any]:
+    """Return the options that differ from their defaults, without storage options. Pure."""
+    defaults = Options.parse({"urlpath": "-"})
+    names = [name for name in vars(options) if name != "storage_options"]
+    return {n: v for n in names if (v := getattr(options, n)) != getattr(defaults, n)}
+
+
 _MEANT = {
     "axes": "file_dims (dims inside a file) or concat_dim (fields of the names)",
     "dim_order": "file_dims or dims",

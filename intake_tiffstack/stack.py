@@ -493,6 +493,7 @@ class TiffStack:
             - ``dry_run``: whether only the plan is returned and nothing is written; default False
             - ``overwrite``: whether an existing copy is replaced; default False
             - ``verify``: ``"sample"``, ``"all"`` or False: what is read back and compared
+            - ``sha256``: whether the audit record holds the SHA-256 of each file; default False
             - ``progress``: True, False, a function of bytes done and bytes in all, or None: a bar
               on a terminal and in a notebook
 
@@ -532,6 +533,7 @@ class TiffStack:
             read (``on_error``): a copy would hide that for good.
         """
         from intake_tiffstack.export.formats import find_writer
+        from intake_tiffstack.export.origin import find_origin
 
         write = find_writer(format)
         if self.options.on_error != "raise":
@@ -551,6 +553,7 @@ class TiffStack:
             "pyramid": [level.host_array for level in self._further_levels()]
             if options.get("levels") == "source"
             else (),
+            "origin": find_origin(self.collection, {"format": format, **options}),
         }
         accepted = inspect.signature(write).parameters
         given = {name: value for name, value in given.items() if name in accepted}

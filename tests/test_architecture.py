@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("references",),
     ("export",),
     ("stack",),
-    ("persist",),
+    ("audit", "persist"),
     ("driver", "reader", "xarray_engine"),
     ("samples",),
     ("cli",),

@@ -217,10 +217,10 @@ def test_a_plan_names_what_export_then_writes(
     target = folder.parent / "copy.zarr"
     words = ("export", folder, target, "--set", "chunks=[1,1,4,16,24]")
     assert run(*words, "--dry-run") == 0
-    assert "7 objects, 18.00 kiB decoded" in capsys.readouterr().out
+    assert "8 objects, 18.00 kiB decoded" in capsys.readouterr().out
     assert not target.exists()
     assert run(*words) == 0
-    assert sum(path.is_file() for path in target.rglob("*")) == 7
+    assert sum(path.is_file() for path in target.rglob("*")) == 8
     np.testing.assert_array_equal(zarr.open_array(target, mode="r")[:], pixels)
     assert run(*words) == 1  # it is there
     assert run(*words, "--overwrite") == 0
@@ -242,7 +242,12 @@ def test_verify_finds_lost_chunks_and_other_pixels(
     assert run("verify", target, "--against", folder, "--all", "--json") == 1
     found = json.loads(capsys.readouterr().out)
     assert found["compared"] == 1
-    assert "the first at t 1, c 1, z 0, y 0, x 0" in found["problems"][0]
+    assert "1 changed (scan_t001_c1.tif" in found["problems"][0]
+    assert "the first at t 1, c 1, z 0, y 0, x 0" in found["problems"][1]
+    assert run("verify", target, "--all") == 1  # the record names the files
+    assert "the first at t 1, c 1, z 0, y 0, x 0" in capsys.readouterr().out
+    assert run("verify", target, "--all", "--alone") == 0
+    assert run("verify", target, "--sha256") == 1  # no hashes were asked for
     chunk = next(path for path in sorted(target.rglob("c/**/*")) if path.is_file())
     chunk.write_bytes(b"damaged")
     assert run("verify", target, "--all") == 1

@@ -16,7 +16,17 @@ from intake_tiffstack.export.formats import FORMATS, find_writer
 from intake_tiffstack.export.options import DEFAULTS, OPTIONS, PersistOptions
 from intake_tiffstack.options import option_signature
 
-OF_THE_COLLECTION = {"source", "url", "dims", "coords", "attrs", "granule", "present", "pyramid"}
+OF_THE_COLLECTION = {
+    "source",
+    "url",
+    "dims",
+    "coords",
+    "attrs",
+    "granule",
+    "present",
+    "pyramid",
+    "origin",
+}
 
 
 @pytest.fixture

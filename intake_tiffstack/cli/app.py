@@ -203,18 +203,33 @@ def verify(
     copy: Annotated[str, typer.Argument(help="A Zarr, OME-Zarr or references.")],
     against: Annotated[
         str | None,
-        typer.Option(help="The files it was made from, compared pixel by pixel: FILE.yml:ENTRY."),
+        typer.Option(
+            help="The files it was made from, FILE.yml:ENTRY; by default those in its audit record."
+        ),
     ] = None,
+    is_alone: Annotated[
+        bool, typer.Option("--alone", help="Do not compare it with the files it was made from.")
+    ] = False,
     all_chunks: Annotated[
         bool, typer.Option("--all", help="Read every chunk, not a few of each array.")
+    ] = False,
+    sha256: Annotated[
+        bool, typer.Option("--sha256", help="Hash the files and compare them with the record.")
     ] = False,
     as_json: AsJson = False,
     storage_options: StorageOptions = None,
 ) -> None:
-    """Check a copy: it opens, every chunk is there, chunks decode, pixels equal the files."""
+    """Check a copy: it opens, all chunks are there and decode, and files and pixels are equal."""
     from intake_tiffstack.cli.copies import check_copy, print_check
 
-    check = check_copy(copy, _mapping(storage_options), against=against, all_chunks=all_chunks)
+    check = check_copy(
+        copy,
+        _mapping(storage_options),
+        against=against,
+        is_alone=is_alone,
+        all_chunks=all_chunks,
+        sha256=sha256,
+    )
     if as_json:
         print(json.dumps(check.to_dict(), indent=1))
     else:

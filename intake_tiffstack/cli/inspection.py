@@ -14,7 +14,7 @@ from rich.text import Text
 from intake_tiffstack.cli.source import NonePicked, open_source
 from intake_tiffstack.collection.suggest import Suggestion, Suggestions, suggest
 from intake_tiffstack.errors import LayoutError
-from intake_tiffstack.options import Options
+from intake_tiffstack.options import Options, given_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,7 +52,7 @@ class Description:
         return {
             "suggestions": [] if found is None else [one.to_dict() for one in found],
             "none_picked": None if found is None else found.why_none or None,
-            "options": None if self.stack is None else _given(self.stack.options),
+            "options": None if self.stack is None else given_options(self.stack.options),
             "report": None if self.report is None else self.report.to_dict(),
             "metadata": None
             if metadata is None
@@ -96,12 +96,6 @@ def _facts(stack: TiffStack) -> dict[str, Any]:
         "chunk_bytes": math.prod(chunk) * stack.dtype.itemsize,
         "tasks": math.prod(len(extents) for extents in stack.chunks),
     }
-
-
-def _given(options: Options) -> dict[str, Any]:
-    defaults = Options.parse({"urlpath": "-"})
-    names = [name for name in vars(options) if name != "storage_options"]
-    return {n: v for n in names if (v := getattr(options, n)) != getattr(defaults, n)}
 
 
 def print_description(description: Description, console: Console) -> None:

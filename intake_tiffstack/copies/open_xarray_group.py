@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,9 @@ def open_xarray_group(
     """
     import xarray as xr
 
-    with folder.read_errors():
+    with folder.read_errors(), warnings.catch_warnings():
+        # a group may hold other files beside its arrays, such as the audit record
+        warnings.filterwarnings("ignore", message="Object at .* is not recognized as a component")
         try:
             store: Any = open_zarr_store(folder, read_only=True)
             dataset = xr.open_zarr(store, chunks=None, consolidated=False, mask_and_scale=False)

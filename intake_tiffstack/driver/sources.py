@@ -26,11 +26,13 @@ from dask.utils import parse_bytes
 
 from intake_tiffstack.arrays.chunks import choose_block_chunks
 from intake_tiffstack.arrays.lazy_array import to_dask_array
+from intake_tiffstack.audit import CopyCheck, verify
 from intake_tiffstack.collection.metadata_keys import complete_metadata
 from intake_tiffstack.collection.report import FROM_FILES
 from intake_tiffstack.collection.suggest import INFER, INFERRED
 from intake_tiffstack.copies.open_zarr import ZarrCopy
 from intake_tiffstack.copies.plan import ExportPlan
+from intake_tiffstack.copies.record import CopyRecord, read_record
 from intake_tiffstack.driver.base import ArraySource
 from intake_tiffstack.driver.entries import absolute_urlpath
 from intake_tiffstack.errors import OptionError
@@ -514,6 +516,29 @@ class TiffStackZarrSource(ArraySource):
                 sel=self.options.sel,
             )
         return self._copy
+
+    @property
+    def record(self) -> CopyRecord | None:
+        """The audit record of the copy: its files, software, options and what was verified.
+
+        None for a Zarr that has none, such as one of another program. One small request.
+        """
+        urlpath = self.options.urlpath
+        return read_record(cast(str, urlpath), self.options.storage_options)
+
+    def verify(self, **options: Any) -> CopyCheck:
+        """Compare the copy with the files that it was made of.
+
+        See :func:`intake_tiffstack.verify` for the options and the result.
+        """
+        return verify(self, **options)
+
+    def report(self) -> str:
+        """Return what is known of the copy: its array, and its audit record in one line."""
+        record = self.record
+        self.discover()
+        made = "it has no audit record" if record is None else f"made as {record}"
+        return f"{self!r}\n{made}"
 
     def _array(self) -> da.Array:
         copy, spec = self.copy, self.options.chunks

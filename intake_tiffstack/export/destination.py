@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from intake_tiffstack.copies.record import RECORD
 from intake_tiffstack.copies.zarr_documents import CLAIMS, OPENING
 from intake_tiffstack.errors import TargetExistsError
 from intake_tiffstack.export.claim import Record, last_claim
@@ -14,7 +15,7 @@ from intake_tiffstack.storage.folder import PARTIAL, Folder
 
 __all__ = ["Destination", "inspect_destination"]
 
-_DOCUMENTS = OPENING | {".zattrs", ".zmetadata", "METADATA.ome.xml"}
+_DOCUMENTS = OPENING | {".zattrs", ".zmetadata", "METADATA.ome.xml", RECORD}
 _is_chunk = re.compile(r"(c|(c[/.])?\d+([/.]\d+)*)").fullmatch
 
 

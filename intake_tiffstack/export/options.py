@@ -32,6 +32,7 @@ class CommonExportOptions(TypedDict, total=False):
     dry_run: bool
     overwrite: bool
     verify: Verify
+    sha256: bool
     progress: Progress
 
 
@@ -79,6 +80,7 @@ DEFAULTS: Mapping[str, Any] = {
     "dry_run": False,
     "overwrite": False,
     "verify": "sample",
+    "sha256": False,
     "progress": None,
     "group": False,
     "zarr_format": 3,

@@ -28,6 +28,7 @@ from dask.base import get_scheduler, tokenize
 from dask.system import CPU_COUNT
 
 from intake_tiffstack.copies.plan import ExportPlan, warn_of_many_objects
+from intake_tiffstack.copies.record import RECORD, RecordDraft, Verified
 from intake_tiffstack.copies.verify import SAMPLES, Verify
 from intake_tiffstack.copies.zarr_documents import OPENING
 from intake_tiffstack.errors import OptionError, StorageError, TargetExistsError
@@ -71,6 +72,7 @@ def write_copy(
     resume: bool,
     verify: Verify,
     progress: Progress,
+    record: RecordDraft | None = None,
 ) -> ExportPlan:
     """Write all arrays of a copy, then its metadata.
 
@@ -102,6 +104,8 @@ def write_copy(
         Whether some regions, all, or none are read back and compared with the source.
     progress : bool or callable, optional
         See :data:`~intake_tiffstack.progress.Progress`; counts bytes of the source.
+    record : RecordDraft, optional
+        The audit record; None for a copy without one.
 
     Returns
     -------
@@ -133,7 +137,11 @@ def write_copy(
     destination.choose_action(spec, overwrite=overwrite, resume=resume)
     with _open_workers() as workers:
         plan = plan_export(
-            folder.url, format, passes, workers=workers.count, document_count=document_count
+            folder.url,
+            format,
+            passes,
+            workers=workers.count,
+            document_count=document_count + (record is not None),
         )
     warn_of_many_objects(plan)
     if dry_run:
@@ -151,14 +159,18 @@ def write_copy(
             _clear(folder, destination)
         if action in ("start", "clear"):
             held.renew(phase="writing")
+        verified = Verified(False)
         if action != "finish":
             stored = destination.filled if action == "resume" else frozenset()
             _write_units(folder, passes, held.claim, stored, progress)
             _require_all(folder, passes)
             if verify:
-                _verify(folder, passes, held.claim, verify, progress)
+                verified = _verify(folder, passes, held.claim, verify, progress)
             held.claim.check()
-        _write_documents(folder, passes, documents())
+        around = dict(documents())
+        if record is not None and (action != "finish" or RECORD not in destination.keys):
+            around[RECORD] = record.finish(verified)
+        _write_documents(folder, passes, around)
         folder.remove([key for key in destination.stored if key.endswith(PARTIAL)])
     return plan
 
@@ -255,18 +267,21 @@ def _write_units(
 
 def _verify(
     folder: Folder, passes: Sequence[Pass], claim: Claim, verify: Verify, progress: Progress
-) -> None:
+) -> Verified:
     """Read some or all of the copy back and compare it with its source."""
     if verify == "sample":
         progress = False  # takes only a moment
     total = sum(array.nbytes for one_pass in passes for array in one_pass.arrays)
+    sizes = []
     with (
         _open_workers() as workers,
         reported(progress, total, title="verify", unit="B") as advance,
     ):
         parts = _all_parts(passes) if verify == "all" else _samples(passes)
         for nbytes in workers.run(check_part, (tuple(passes), folder, claim), parts):
+            sizes.append(nbytes)
             advance(nbytes)
+    return Verified(verify, len(sizes), sum(sizes))
 
 
 def _all_parts(passes: Sequence[Pass]) -> Iterator[tuple[int, WrittenPart]]:

@@ -12,6 +12,7 @@ from dask.base import tokenize
 from intake_tiffstack.copies.attributes import Coords, checked_dims, encode_attributes
 from intake_tiffstack.copies.chunk_plan import Lengths, page_dims_last, plan_blocks, resolve_chunks
 from intake_tiffstack.copies.plan import ExportPlan
+from intake_tiffstack.copies.record import CopyImage, Origin, RecordDraft
 from intake_tiffstack.copies.verify import Verify
 from intake_tiffstack.export.passes import Pass, Source
 from intake_tiffstack.export.planned_array import plan_array
@@ -32,6 +33,7 @@ def write_zarr(
     coords: Coords,
     attrs: Mapping[str, Any],
     granule: Sequence[int] | None = None,
+    origin: Origin | None = None,
     storage_options: Mapping[str, Any] | None = None,
     group: bool = False,
     zarr_format: Literal[2, 3] = 3,
@@ -42,6 +44,7 @@ def write_zarr(
     overwrite: bool = False,
     resume: bool = True,
     verify: Verify = "sample",
+    sha256: bool = False,
     progress: Progress = None,
 ) -> ExportPlan:
     """Write an array as one Zarr array at the root of *url*, its metadata last.
@@ -65,6 +68,8 @@ def write_zarr(
     granule : sequence of int, optional
         Extent along each dim of what the source decodes as a whole, so that it is decoded once;
         None if a region of any shape costs only its own pixels.
+    origin : Origin, optional
+        What the array is made of, for the audit record; None for a copy without one.
     storage_options : dict, optional
         Passed to fsspec.
     group : bool
@@ -91,6 +96,8 @@ def write_zarr(
     verify : {"sample", "all", False}
         Read a few chunks back and compare them with the source, or all chunks (which reads the
         source twice), or none.
+    sha256 : bool
+        Whether the audit record holds the SHA-256 of each file; reads all files once more.
     progress : bool or callable, optional
         True shows a bar; a function is called with the bytes done and the total; False reports
         nothing; None shows a bar on a terminal and in a notebook.
@@ -147,6 +154,10 @@ def write_zarr(
         order=page_dims_last(dims),
         most_bytes=setting_bytes("block_bytes"),
     )
+    record = None
+    if origin is not None:
+        images = [CopyImage("", {dim: dim for dim in dims})]
+        record = RecordDraft(origin, "zarr", sizes, source.dtype, images, sha256)
     documents = dict if around is None else partial(around.documents, array.documents)
     return write_copy(
         folder,
@@ -160,4 +171,5 @@ def write_zarr(
         resume=resume,
         verify=verify,
         progress=progress,
+        record=record,
     )

@@ -16,6 +16,7 @@ from intake_tiffstack.arrays.mosaic_array import MosaicArray
 from intake_tiffstack.arrays.stack_array import StackArray
 from intake_tiffstack.copies.attributes import Coords, checked_dims, encode_attributes
 from intake_tiffstack.copies.plan import ExportPlan
+from intake_tiffstack.copies.record import IN_DOCUMENT, CopyImage, Origin, RecordDraft, Verified
 from intake_tiffstack.copies.verify import SAMPLES, Verify
 from intake_tiffstack.errors import (
     LayoutError,
@@ -51,10 +52,12 @@ def write_references(
     dims: Sequence[str],
     coords: Coords,
     attrs: Mapping[str, Any],
+    origin: Origin | None = None,
     storage_options: Mapping[str, Any] | None = None,
     dry_run: bool = False,
     overwrite: bool = False,
     verify: Verify = "sample",
+    sha256: bool = False,
     progress: Progress = None,
 ) -> ExportPlan:
     """Write a JSON document that makes a Zarr array, ``pixels``, of the original files' bytes.
@@ -72,6 +75,8 @@ def write_references(
     coords : Coords
     attrs : mapping of str
         As :func:`~intake_tiffstack.export.write_zarr` has them.
+    origin : Origin, optional
+        What the array is made of, for the audit record; None for a document without one.
     storage_options : mapping of str, optional
         For fsspec, of the document.
     dry_run : bool
@@ -81,6 +86,8 @@ def write_references(
     verify : Verify
         ``"sample"`` reads a few chunks through the references and compares them before anything is
         written, ``"all"`` every one, False none.
+    sha256 : bool
+        Whether the audit record holds the SHA-256 of each file; reads all files.
     progress : Progress
         See :data:`~intake_tiffstack.progress.Progress`; counts files.
 
@@ -134,9 +141,15 @@ def write_references(
     references = _refer(source, progress)
     references[".zattrs"] = json.dumps(attributes)
     refs = {f"{ARRAY}/{name}": reference for name, reference in references.items()}
-    document = {"version": 1, "refs": {".zgroup": json.dumps({"zarr_format": 2}), **refs}}
-    if verify:
-        _verify(source, document, verify)
+    document: dict[str, Any] = {
+        "version": 1,
+        "refs": {".zgroup": json.dumps({"zarr_format": 2}), **refs},
+    }
+    verified = _verify(source, document, verify) if verify else Verified(False)
+    if origin is not None:
+        images = [CopyImage("", {dim: dim for dim in sizes})]
+        record = RecordDraft(origin, "references", sizes, source.dtype, images, sha256)
+        document[IN_DOCUMENT] = json.loads(record.finish(verified))
     folder.write_document(name, json.dumps(document).encode())
     trust_references(target.url)
     return plan
@@ -336,7 +349,7 @@ def _plain_url(url: str) -> str:
     return url
 
 
-def _verify(source: StackArray, document: Mapping[str, Any], verify: Verify) -> None:
+def _verify(source: StackArray, document: Mapping[str, Any], verify: Verify) -> Verified:
     """Compare some or all chunks with what this package reads.
 
     Raises
@@ -350,6 +363,7 @@ def _verify(source: StackArray, document: Mapping[str, Any], verify: Verify) -> 
     numbers = range(total)
     if verify == "sample":
         numbers = sorted({int(n) for n in np.linspace(0, total - 1, SAMPLES)})  # type: ignore[assignment]
+    nbytes = 0
     for number in numbers:
         place = np.unravel_index(number, counts)
         region = tuple(
@@ -363,6 +377,8 @@ def _verify(source: StackArray, document: Mapping[str, Any], verify: Verify) -> 
             raise _differing(region) from exc
         if found.tobytes() != expected.tobytes():
             raise _differing(region)
+        nbytes += expected.nbytes
+    return Verified(verify, len(numbers), nbytes)
 
 
 def _differing(region: Sequence[slice]) -> VerificationError:

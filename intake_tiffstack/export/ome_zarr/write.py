@@ -12,6 +12,7 @@ from dask.base import tokenize
 from intake_tiffstack.copies.attributes import ARRAY_DIMENSIONS, Coords, checked_dims
 from intake_tiffstack.copies.chunk_plan import resolve_chunks
 from intake_tiffstack.copies.plan import ExportPlan
+from intake_tiffstack.copies.record import CopyImage, Origin, RecordDraft
 from intake_tiffstack.copies.verify import Verify
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.export.ome_zarr.axes import NgffAxis
@@ -46,6 +47,7 @@ def write_ome_zarr(
     granule: Sequence[int] | None = None,
     present: Present | None = None,
     pyramid: Sequence[Source] = (),
+    origin: Origin | None = None,
     storage_options: Mapping[str, Any] | None = None,
     version: Version = "0.5",
     zarr_format: Literal[2, 3] | None = None,
@@ -62,6 +64,7 @@ def write_ome_zarr(
     overwrite: bool = False,
     resume: bool = True,
     verify: Verify = "sample",
+    sha256: bool = False,
     progress: Progress = None,
 ) -> ExportPlan:
     """Write an array as an OME-Zarr at *url*: one image, a plate, or a series; the root last.
@@ -73,8 +76,8 @@ def write_ome_zarr(
 
     Parameters
     ----------
-    source, url, dims, coords, granule, storage_options, compressor, dry_run, overwrite, resume, \
-verify, progress
+    source, url, dims, coords, granule, origin, storage_options, compressor, dry_run, overwrite, \
+resume, verify, sha256, progress
         See :func:`~intake_tiffstack.export.zarr_array.write_zarr`.
     attrs : dict
         Metadata of the pixels: ``scale``, ``translation`` and ``units`` by dim,
@@ -157,6 +160,15 @@ verify, progress
     # refuses what cannot be stored before anything is written
     document_count = len(description.documents([]))
 
+    record = None
+    if origin is not None:
+        axes = {axis.name: axis.dim for axis in images.axes}
+        shown = [
+            CopyImage(position.path, axes, {**images.chosen, **position.chosen})
+            for position in images.arrangement.positions
+        ]
+        record = RecordDraft(origin, "ome-zarr", sizes, source.dtype, shown, sha256)
+
     def documents() -> dict[str, bytes]:
         if downsample == "mode" or source.dtype.kind == "c":
             return description.documents([])
@@ -176,6 +188,7 @@ verify, progress
         resume=resume,
         verify=verify,
         progress=progress,
+        record=record,
     )
 
 
