@@ -33,6 +33,7 @@ from intake_tiffstack.redact import hide_secrets, mask_secrets
 Missing = Literal["raise", "fill", "mask", "trim"]
 Duplicates = Literal["raise", "first", "last"]
 Place = Literal["index", "georeference"]
+Sets = Literal["none", "ome"]
 Overlap = Literal["raise", "last", "first", "max", "mean"]
 Unmatched = Literal["raise", "warn", "ignore"]
 Validate = Literal["auto", "all", "template"]
@@ -83,6 +84,7 @@ class OptionKeywords(TypedDict, total=False):
     fill_value: complex | None
     mask_and_scale: bool
     duplicates: Duplicates
+    sets: Sets
     place: Place
     overlap: Overlap
     unmatched: Unmatched
@@ -345,6 +347,12 @@ class Options:
         Duplicates,
         "raise",
         "what to do with two files in one cell; first and last in natural order of path",
+    )
+    sets: Sets = _choice(
+        Sets,
+        "none",
+        "`ome`: a file, or the companion, of an OME-TIFF set opens all files of the set, by the "
+        "names and UUIDs in its XML; `none`: each file is opened as it is",
     )
     place: Place = _choice(
         Place,

@@ -73,6 +73,11 @@ def assert_as_merged(stack: Any, paths: list[Path], **options: Any) -> None:
     assert_in_place(stack, transform)
 
 
+def test_the_table_of_files_has_all_tiles(tmp_path: Path) -> None:
+    paths = write_tiles(tmp_path, [(0, 0, 10, 8), (10, 0, 5, 8)])
+    assert list(opened(tmp_path).files.url) == [str(path) for path in paths]
+
+
 def assert_in_place(stack: Any, transform: Affine) -> None:
     array = stack.to_xarray()
     height, width = array.shape[-2:]

@@ -2,74 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
 
 import fsspec
 import numpy as np
 import pytest
 import tifffile
-from numpy.typing import NDArray
 
 from intake_tiffstack import open_stack
 from intake_tiffstack.errors import TiffStackWarning
 from intake_tiffstack.header.own_ome import own_part_of_set
-
-SIZES = {"T": 3, "C": 2, "Z": 4}
-AXES = "TCZ"
-
-
-def uuid_of(name: str) -> str:
-    return f"urn:uuid:{uuid5(NAMESPACE_URL, name)}"
-
-
-def write_set(
-    folder: Path,
-    along: str,
-    *,
-    order: str = "XYZCT",
-    reverse: bool = False,
-    has_uuid: bool = True,
-    prefix: str = "",
-) -> tuple[str, NDArray[Any]]:
-    """Write one file per position along some axes; return the pattern and all pixels, t c z y x.
-
-    Within a file pages lie in the order of the rest, reversed on request.
-    """
-    pixels = np.arange(3 * 2 * 4 * 64, dtype="u2").reshape(3, 2, 4, 8, 8)
-    rest = [axis for axis in AXES if axis not in along]
-    files: dict[str, list[tuple[int, ...]]] = {}
-    for place in itertools.product(*(range(SIZES[axis]) for axis in AXES)):
-        at = dict(zip(AXES, place, strict=True))
-        name = "exp" + "".join(f"_{axis}{at[axis]}" for axis in along) + ".ome.tif"
-        files.setdefault(name, []).append(place)
-    data = ""
-    for name, places in files.items():
-        if reverse:
-            places.reverse()
-        data += "".join(
-            f'<TiffData FirstT="{t}" FirstC="{c}" FirstZ="{z}" IFD="{page}" PlaneCount="1">'
-            f'<UUID FileName="{prefix}{name}">{uuid_of(name)}</UUID></TiffData>'
-            for page, (t, c, z) in enumerate(places)
-        )
-    channels = "".join(
-        f'<Channel ID="Channel:0:{c}" Name="ch{c}" SamplesPerPixel="1"/>' for c in range(2)
-    )
-    for name, places in files.items():
-        own = f'UUID="{uuid_of(name)}" ' if has_uuid else ""
-        xml = (
-            f'<?xml version="1.0"?><OME {own}xmlns="http://www.openmicroscopy.org/Schemas/OME/'
-            f'2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="{order}" '
-            'Type="uint16" SizeX="8" SizeY="8" SizeZ="4" SizeC="2" SizeT="3" PhysicalSizeZ="5" '
-            f'PhysicalSizeX="0.5" PhysicalSizeY="0.5">{channels}{data}</Pixels></Image></OME>'
-        )
-        planes = np.stack([pixels[place] for place in places])
-        options: dict[str, Any] = {"photometric": "minisblack", "metadata": None}
-        tifffile.imwrite(folder / name, planes, description=xml, **options)
-    assert rest or along == AXES
-    return "exp" + "".join(f"_{a}{{{a.lower()}:d}}" for a in along) + ".ome.tif", pixels
+from ome_sets import write_set
 
 
 @pytest.mark.parametrize("has_uuid", [True, False], ids=["uuid", "base-name"])
@@ -97,6 +41,8 @@ def test_a_file_alone_has_its_own_planes_and_a_folder_in_the_name_does_not_matte
 ) -> None:
     _, pixels = write_set(tmp_path, "T", has_uuid=False, prefix="D:\\data\\")
     stack = open_stack(str(tmp_path / "exp_T1.ome.tif"))
+    with pytest.warns(TiffStackWarning, match=r"2 more files beside it, .*sets='ome'"):
+        _ = stack.shape
     assert stack.dims == ("c", "z", "y", "x")
     np.testing.assert_array_equal(stack.to_dask().compute(), pixels[1])
 

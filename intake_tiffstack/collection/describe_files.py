@@ -76,7 +76,7 @@ def read_metadata(
             structure.dims,
             structure.shape,
             url=files[row].url,
-            series=0 if reader.series == "all" else reader.series,
+            series=reader.series if isinstance(reader.series, int) else 0,
             base_shape=base if fits else None,
         )
 
@@ -120,7 +120,7 @@ def read_all_of_file(file: File, structure: Structure, reader: CollectionReader)
         structure.dims,
         structure.shape,
         url=hide_in_text(file.url),
-        series=0 if reader.series == "all" else reader.series,
+        series=reader.series if isinstance(reader.series, int) else 0,
     )
     metadata = asdict(described) | dict(described.channels) | dict(described.facts)
     as_it_is = {f"raw_{source.name}": raw.tags.get(source.name) for source in READERS}

@@ -15,7 +15,13 @@ import numpy as np
 
 from intake_tiffstack.collection.describe_files import read_metadata
 from intake_tiffstack.collection.file_reader import reader_of
-from intake_tiffstack.collection.model import Discovery, FilesFound, HeadersRead
+from intake_tiffstack.collection.file_set import (
+    PlacedSet,
+    build_set,
+    find_set,
+    warn_of_siblings,
+)
+from intake_tiffstack.collection.model import Discovery, FileSet, FilesFound, HeadersRead
 from intake_tiffstack.collection.mosaic import PlacedMosaic, build_mosaic, place_tiles
 from intake_tiffstack.collection.packing import warn_of_packing
 from intake_tiffstack.collection.placement import find_doubts, turn_axes
@@ -91,6 +97,7 @@ class Examination:
         self.described: Mapping[int, FileMetadata] | None = None
         self.turned: Sequence[str] = ()
         self.mosaic: PlacedMosaic | None = None
+        self.planes: PlacedSet | None = None
         self._problems: dict[str, list[TiffStackError]] = {}
 
     @property
@@ -102,6 +109,22 @@ class Examination:
     def is_mosaic(self) -> bool:
         """Whether the files say themselves where they lie in one image."""
         return self.options.place != "index"
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the files are one set, whose metadata say which plane is in which."""
+        return self.options.sets != "none"
+
+    @property
+    def is_composed(self) -> bool:
+        """Whether a cell of the layout may be in several files."""
+        return self.is_mosaic or self.is_set
+
+    @cached_property
+    def file_set(self) -> FileSet:
+        """The set that the files are."""
+        known = None if self.discovery is None else self.discovery.file_set
+        return find_set(self.options) if known is None else known
 
     @cached_property
     def folders_below(self) -> tuple[str, ...]:
@@ -116,7 +139,7 @@ class Examination:
         """
         found, options = self.found, self.options
         is_asked = (
-            isinstance(options.urlpath, str) and options.concat_dim is None and not self.is_mosaic
+            isinstance(options.urlpath, str) and options.concat_dim is None and not self.is_composed
         )
         if found.pattern is not None or found.is_single or not is_asked:
             return None
@@ -159,7 +182,9 @@ class Examination:
     @cached_property
     def listing(self) -> Listing:
         """The files that the urlpath stands for."""
-        return take_listing(self.options) if self.discovery is None else self.discovery.listing
+        if self.discovery is not None:
+            return self.discovery.listing
+        return self.file_set.listing if self.is_set else take_listing(self.options)
 
     @cached_property
     def found(self) -> FilesFound:
@@ -185,7 +210,7 @@ class Examination:
         if self.grid is None or "holes" in self._problems:
             return
         self._problems["holes"] = []
-        if self.is_mosaic:
+        if self.is_composed:
             return
         try:
             self.grid = apply_missing(self.grid, missing=self.options.missing)
@@ -206,7 +231,11 @@ class Examination:
             )
             unreadable = list(self.headers.unreadable.values())
             warn_of_packing(self.headers.structures, self.found.files.urls)
-            if self.options.series == 0:  # who chooses another one knows that there are several
+            if self.found.is_single and self.found.pattern is None and not self.is_set:
+                warn_of_siblings(self.found.files[0], reader_of(self.options))
+            if (
+                self.options.series == 0 and not self.is_set
+            ):  # who chooses another one knows that there are several
                 warn_of_other_series(self.headers, self.found.files)
         except (UnreadableFileError, StorageError) as exc:
             unreadable = [exc]
@@ -216,7 +245,7 @@ class Examination:
     @property
     def _headers_options(self) -> Options:
         """The options by which headers are read: of a mosaic every file's place is needed."""
-        return replace(self.options, validate="all") if self.is_mosaic else self.options
+        return replace(self.options, validate="all") if self.is_composed else self.options
 
     def describe(self) -> Mapping[int, FileMetadata]:
         """Return the metadata of the files that may differ, by row; headers are read before."""
@@ -239,7 +268,7 @@ class Examination:
         if self.grid is None or self.headers is None or "places" in self._problems:
             return
         self._problems["places"] = []
-        if self.is_mosaic:
+        if self.is_composed:
             return
         file_dims = self.headers.structures[template_row(self.grid, self.headers)].dims
         tiled = [name for name in self.grid.names if role_of(name) in (Role.Y, Role.X)]
@@ -269,6 +298,11 @@ class Examination:
                     options=self.options,
                 )
                 self.layout = self.mosaic.layout
+            elif self.is_set:
+                self.planes = build_set(
+                    self.file_set, self.grid, self.headers, self.options, self.found.paths
+                )
+                self.layout, self.described = self.planes.layout, self.planes.described
             else:
                 layout = _combine(self.found, self.grid, self.headers, self.options)
                 find_doubts(layout, self.described or {})
@@ -288,6 +322,8 @@ def take_listing(options: Options) -> Listing:
     OptionError
         If ``files`` does not have a value for each URL of a list.
     """
+    if options.sets != "none":
+        return find_set(options).listing
     listing = list_files(
         options.urlpath, storage_options=options.storage_options, exclude=options.exclude
     )
@@ -388,7 +424,7 @@ def _numbers_of(matches: Matches, pattern: Pattern) -> dict[str, NDArray[Any]]:
 
 
 def _place(found: FilesFound, options: Options) -> Grid:
-    if options.place == "georeference":
+    if options.place == "georeference" or options.sets != "none":
         return place_tiles(found, options)
     return place_files(
         found.paths,

@@ -17,6 +17,7 @@ def reader_of(options: Options) -> CollectionReader:
     dims: Any = options.file_dims
     if dims is not None:
         dims = tuple(dims.items() if isinstance(dims, dict) else dims)
+    series = options.series if options.sets == "none" else "pages"
     return CollectionReader(
-        options.storage_options, options.series, options.level, dims, options.header_index
+        options.storage_options, series, options.level, dims, options.header_index
     )

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
     from intake_tiffstack.listing.list_files import Listing
     from intake_tiffstack.metadata.model import FileMetadata
+    from intake_tiffstack.metadata.ome_parts import FileRef
+    from intake_tiffstack.metadata.ome_set import SetImage
+    from intake_tiffstack.metadata.reader import RawMetadata
     from intake_tiffstack.storage.files import FileTable
 
-__all__ = ["Discovery", "FilesFound", "HeadersRead"]
+__all__ = ["Discovery", "FileSet", "FilesFound", "HeadersRead"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +67,24 @@ class HeadersRead:
 
 
 @dataclass(frozen=True, eq=False)
+class FileSet:
+    """The files of a set, and what its metadata say of the planes in them."""
+
+    listing: Listing
+    """The files that are there."""
+    images: tuple[SetImage, ...]
+    """All images, as ``series`` counts them."""
+    rows: Mapping[FileRef, int]
+    """Row of each file that the metadata name and that is there."""
+    absent: tuple[str, ...]
+    """Names of those that are not."""
+    home: str
+    """URL of the file with the metadata."""
+    metadata: RawMetadata
+    """As if all planes were in one file."""
+
+
+@dataclass(frozen=True, eq=False)
 class Discovery:
     """What opening a collection learns from storage; everything else follows from the options."""
 
@@ -73,3 +94,5 @@ class Discovery:
     """Structure per row of the headers that were read, with ``file_dims`` applied."""
     described: Mapping[int, FileMetadata]
     """Metadata per row of the files that were asked for them."""
+    file_set: FileSet | None = None
+    """The set that the files are, None for files that each stand for themselves."""

@@ -12,6 +12,7 @@ from dask.utils import parse_bytes
 from intake_tiffstack.arrays.chunks import choose_chunks, decoded_whole
 from intake_tiffstack.arrays.lazy_array import LazyArray
 from intake_tiffstack.arrays.mosaic_array import MosaicArray
+from intake_tiffstack.arrays.plane_array import PlaneArray
 from intake_tiffstack.arrays.stack_array import StackArray
 from intake_tiffstack.collection.examination import Examination, template_row
 from intake_tiffstack.collection.file_reader import reader_of
@@ -94,7 +95,9 @@ def open_collection(examination: Examination) -> Collection:
         listing = examination.listing
         if found.matches is not None and len(found.files) < len(listing.files):
             listing = listing.take(found.matches.indices.tolist())
-        examination.discovery = Discovery(listing, headers.structures, examination.describe())
+        file_set = examination.file_set if examination.is_set else None
+        described = examination.describe()
+        examination.discovery = Discovery(listing, headers.structures, described, file_set)
         complete_index(found.files, options)
     structure = headers.structures[first]
     read_options = _read_options(options, structure)
@@ -104,6 +107,9 @@ def open_collection(examination: Examination) -> Collection:
         nodata = structure.packing.nodata
         array = MosaicArray(found.files, layout, read_options, mosaic.mosaic, nodata)
         described = mosaic.move(described)
+    if examination.planes is not None:
+        array = PlaneArray(found.files, layout, read_options, examination.planes.planes)
+        described = examination.planes.described
     return Collection(
         options=options,
         examination=examination,

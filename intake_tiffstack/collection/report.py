@@ -104,8 +104,8 @@ class Report:
             "dims": [] if layout is None else describe_dims(layout),
             "shape": None if layout is None else list(layout.shape),
             "dtype": None if layout is None else str(layout.dtype),
-            "missing": 0 if grid is None or examination.is_mosaic else grid.n_holes,
-            "holes": [] if grid is None or examination.is_mosaic else describe_holes(grid),
+            "missing": 0 if grid is None or examination.is_composed else grid.n_holes,
+            "holes": [] if grid is None or examination.is_composed else describe_holes(grid),
             "gaps": [] if grid is None else describe_gaps(grid),
             "duplicates_left_out": []
             if grid is None
@@ -218,7 +218,7 @@ class Report:
         for coord in grid.coords:
             along = ", ".join(grid.names[i] for i in coord.axes) or "constant"
             yield "coordinate", f"{coord.name} ({along})"
-        for line in describe_holes(grid) if not self.examination.is_mosaic else ():
+        for line in describe_holes(grid) if not self.examination.is_composed else ():
             yield "missing", line
         for line in describe_gaps(grid):
             yield "gap", line
@@ -228,6 +228,8 @@ class Report:
             is_refused = any(isinstance(p, DuplicateFilesError) for p in self.examination.problems)
             place = "in the cell of another one" if is_refused else "left out"
             yield "duplicates", f"{_count(grid.dropped, 'file')} {place}: {names}"
+        if self.examination.planes is not None:
+            yield "set", self.examination.planes.describe()
         if self.examination.mosaic is not None:
             yield "mosaic", self.examination.mosaic.describe()
         for line in self.examination.turned:
@@ -340,7 +342,9 @@ def rows_in_order(examination: Examination) -> list[int]:
         return list(range(count))
     cells = grid.cells
     if layout is not None:
-        cells = cells.transpose([dim.axis for dim in layout.dims if dim.axis is not None])
+        axes = [dim.axis for dim in layout.dims if dim.axis is not None]
+        # the files of one image lie along a last axis that the result does not have
+        cells = cells.transpose([*axes, *range(len(axes), cells.ndim)])
     placed = cells[cells >= 0]
     others = np.delete(np.arange(count), placed)
     return [*placed.tolist(), *others.tolist()]

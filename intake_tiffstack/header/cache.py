@@ -54,7 +54,7 @@ MOST_METADATA = 1024
 """Files whose raw metadata are kept; fewer if they take more than ``header_cache``."""
 
 
-Kind = tuple[int | Literal["all"], int]
+Kind = tuple[int | Literal["all", "pages"], int]
 """Series and level."""
 
 V = TypeVar("V", Header, RawMetadata, Windows)
@@ -120,7 +120,7 @@ class HeaderCache:
         file: File,
         *,
         storage_options: Mapping[str, Any],
-        series: int | Literal["all"],
+        series: int | Literal["all", "pages"],
         level: int,
         index: HeaderIndex | None = None,
     ) -> Header:
@@ -134,7 +134,7 @@ class HeaderCache:
         file: File,
         *,
         storage_options: Mapping[str, Any],
-        series: int | Literal["all"],
+        series: int | Literal["all", "pages"],
         level: int,
         index: HeaderIndex | None = None,
     ) -> tuple[Header, ByteSource]:
@@ -206,7 +206,7 @@ class HeaderCache:
         file: File,
         data: HeaderBytes,
         storage_options: Mapping[str, Any],
-        series: int | Literal["all"],
+        series: int | Literal["all", "pages"],
         level: int,
     ) -> Header:
         """Return a header by the cheapest way that is certain, see ``header.twins``."""
@@ -252,7 +252,7 @@ class HeaderCache:
         files: Sequence[File],
         *,
         storage_options: Mapping[str, Any],
-        series: int | Literal["all"],
+        series: int | Literal["all", "pages"],
         level: int,
         with_pixels: bool = False,
         index: HeaderIndex | None = None,
@@ -340,7 +340,7 @@ class HeaderCache:
         files: Sequence[File],
         *,
         storage_options: Mapping[str, Any],
-        series: int | Literal["all"],
+        series: int | Literal["all", "pages"],
         level: int,
     ) -> dict[File, Windows]:
         """Return the bytes of the headers of remote files, without those that cannot be read.
@@ -364,7 +364,7 @@ class HeaderCache:
         found = zip(files, map_concurrently(read, files), strict=True)
         return {file: windows for file, windows in found if windows is not None}
 
-    def has(self, file: File, *, series: int | Literal["all"], level: int) -> bool:
+    def has(self, file: File, *, series: int | Literal["all", "pages"], level: int) -> bool:
         """Return whether the header of *file* is in the cache."""
         with self._lock:
             return self._headers.has((file, series, level))

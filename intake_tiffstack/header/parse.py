@@ -112,7 +112,7 @@ def read_header(
     file: File,
     *,
     storage_options: Mapping[str, Any] | None = None,
-    series: int | Literal["all"] = 0,
+    series: int | Literal["all", "pages"] = 0,
     level: int = 0,
     max_image_bytes: int | None = None,
     data: HeaderBytes | None = None,
@@ -126,8 +126,9 @@ def read_header(
         The file as it was listed.
     storage_options : mapping, optional
         Passed to fsspec for a remote file.
-    series : int or "all"
-        Which image series; ``"all"`` takes all that are like the first, along a dim of their own.
+    series : int, "all" or "pages"
+        Which image series; ``"all"`` takes all that are like the first, along a dim of their own;
+        ``"pages"`` takes the pages as they are, whatever the metadata make of them.
     level : int
         Which level of the pyramid.
     max_image_bytes : int, optional
@@ -155,6 +156,9 @@ def read_header(
         data = open_header(file, storage_options)
     with open_tiff(data, file.url) as (tif, notes), file_faults_named(file.url):
         n_notes = len(notes)
+        if series == "pages":
+            _forget_metadata(tif)
+        chosen: int | Literal["all"] = 0 if series == "pages" else series
         is_by_name = _settle_ome(tif, data, notes, file.url)
         images = find_images(tif, data)
         left_over = 0 if level else count_pages_without_series(tif, images, data)
@@ -163,7 +167,7 @@ def read_header(
             note = f"{_count_note(images, left_over)}; its pages are opened as they are"
             header = replace(alone, notes=(note, *alone.notes))
         else:
-            header = _make_header(tif, images, file, data, notes, series, level, max_image_bytes)
+            header = _make_header(tif, images, file, data, notes, chosen, level, max_image_bytes)
             if alone is not None:
                 header = _with_left_over(header, alone, _count_note(images, left_over))
         if is_by_name:
@@ -172,11 +176,17 @@ def read_header(
         # for its metadata. So is a remote one without OME-XML, whose tags may cost requests.
         if keep_metadata and len(notes) == n_notes and (tif.is_ome or is_local(file.url)):
             with data.aside(), suppress(TiffStackError):  # else whoever wants them meets the fault
-                key_frame = _base(images, series).keyframe
+                key_frame = _base(images, chosen).keyframe
                 raw = extract_metadata(OpenImage(tif, key_frame), notes, file.url)
                 if data.error is None:
                     keep_metadata(raw, header.page)
     return header
+
+
+def _forget_metadata(tif: Any) -> None:
+    """Let the pages of an open file be one image, whatever its metadata make of them."""
+    for kind in ("shaped", "mmstack", "ome", "imagej", "ndtiff"):
+        setattr(tif, f"is_{kind}", False)
 
 
 def _is_one_image(images: Images, alone: Header) -> bool:

@@ -33,6 +33,7 @@ DECIDES_PIXELS = frozenset(
         "missing",
         "fill_value",
         "duplicates",
+        "sets",
         "place",
         "overlap",
     }

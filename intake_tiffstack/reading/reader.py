@@ -37,7 +37,8 @@ class CollectionReader:
 
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     """For fsspec; never shown, and not part of a token."""
-    series: int | Literal["all"] = 0
+    series: int | Literal["all", "pages"] = 0
+    """``"pages"`` takes the pages as they are, whatever the metadata make of them."""
     level: int = 0
     file_dims: tuple[str, ...] | tuple[tuple[str, int], ...] | None = None
     """Names, or pairs of name and size; None takes the dims that the file states."""

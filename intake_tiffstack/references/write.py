@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from intake_tiffstack.arrays.mosaic_array import MosaicArray
+from intake_tiffstack.arrays.plane_array import PlaneArray
 from intake_tiffstack.arrays.stack_array import StackArray
 from intake_tiffstack.copies.attributes import Coords, checked_dims, encode_attributes
 from intake_tiffstack.copies.plan import ExportPlan
@@ -104,16 +105,17 @@ def write_references(
     TargetExistsError
         If something is at *url* and is not to be replaced.
     LayoutError
-        If the collection is a mosaic.
+        If the collection is a mosaic or a set of files.
     OptionError
         If *url* does not end in ``.json``, or an option or attribute does not fit.
     VerificationError
         If a chunk does not read as it does through this package; nothing is written.
     """
-    if isinstance(source, MosaicArray):
+    if isinstance(source, MosaicArray | PlaneArray):
+        what = "mosaic" if isinstance(source, MosaicArray) else "set of files"
         raise LayoutError(
-            "a mosaic has no references, because its chunks are no bytes of one file: export it as "
-            "Zarr"
+            f"a {what} has no references, because its chunks are no bytes of one file: export it "
+            "as Zarr"
         )
     folder, name = _split_target(url, storage_options)
     sizes = dict(zip(checked_dims(dims, source.shape), source.shape, strict=True))
