@@ -495,7 +495,7 @@ def test_an_unknown_option_suggests_the_near_one(tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "reported"),
-    [("lvel", "did you mean 'level'"), ("chunks", "known: arraytype, image")],
+    [("lvel", "did you mean 'level'"), ("pattern", "known: arraytype, chunks")],
 )
 def test_an_unknown_option_of_a_copy_is_reported_as_well(option, reported):
     with pytest.raises(OptionError, match=f"unknown option '{option}'; {reported}"):

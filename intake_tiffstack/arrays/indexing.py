@@ -72,7 +72,7 @@ def _normalize_part(part: Any, size: int, axis: int) -> tuple[range, Any]:
     if isinstance(part, list) or (isinstance(part, np.ndarray) and part.ndim):
         return _normalize_list(np.asarray(part), size, axis)
     try:
-        if isinstance(part, bool):  # an integer to Python, a new axis to NumPy
+        if isinstance(part, bool | np.bool_):  # an integer to Python, a new axis to NumPy
             raise TypeError
         position = operator.index(part)
     except TypeError:
