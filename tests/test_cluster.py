@@ -115,14 +115,14 @@ def test_failed_tasks_are_repeated_on_request(
     a = stack.to_dask()
 
     def refuse(count: int) -> None:
-        left = [403] * count  # nothing that a worker would try again by itself
+        left = [403] * count  # a worker tries once more, with renewed credentials
 
         def answer(request: Request) -> int | None:
             return left.pop() if left and request.range else None
 
         s3_server.refuses = answer
 
-    refuse(1)
+    refuse(1000)
     with pytest.raises(
         StorageError, match=r"cannot list or read s3://cluster/raw/t\d+\.tif: .*403"
     ):
