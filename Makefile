@@ -26,7 +26,7 @@ PYTEST := -m pytest -n 2 --dist loadfile  # servers and clusters start once per 
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo catalogs test test-slow test-gpu test-lowest test-newest test-wheel test-readers lint types format bench clean
+.PHONY: help demo catalogs test test-slow test-gpu test-lowest test-newest test-wheel test-readers lint types format docs bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{printf "%-20s%s\n", $$1, $$2}'
@@ -86,6 +86,9 @@ types: $(VENV)/.installed-dev ## check types strictly
 format: $(VENV)/.installed-dev ## format the code
 	$(VENV)/bin/python -m ruff check --fix-only --quiet .
 	$(VENV)/bin/python -m ruff format .
+
+docs: $(VENV)/.installed-docs ## build the documentation site in build/docs; a warning is an error
+	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 bench: $(VENV)/.installed-bench ## run the benchmarks, write docs/benchmarks.md (ARGS="sum plane" for some)
 	$(VENV)/bin/python -m benchmarks $(ARGS)

@@ -1,19 +1,26 @@
-"""The Python of the pages runs as a reader would run it: top to bottom, after ``make demo``."""
+"""The Python and the command lines of the pages run as a reader would run them, top to bottom."""
 
 from __future__ import annotations
 
 import ast
 import os
 import re
+import shlex
 import shutil
+import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask
 import intake
+import numpy as np
 import pytest
+import tifffile
 
+from intake_tiffstack.cli.app import main
 from intake_tiffstack.samples import make_lattice
+from tiff_files import pixels
 
 if TYPE_CHECKING:
     from servers import S3Server
@@ -27,21 +34,27 @@ PAGES = [
     "docs/references.md",
     "docs/export.md",
     "docs/persist.md",
+    "docs/five-minutes.md",
+    "docs/from-a-folder.md",
+    "docs/catalogs-for-a-lab.md",
+    "docs/clusters.md",
+    "docs/moving.md",
+    "docs/xarray.md",
 ]
-#: A block with one of these in it is left out: it needs a GPU, or a cluster.
-NEEDS_MORE = ("cupy", "Client(")
+#: A block with one of these in it is left out: it needs a GPU, or a cluster elsewhere.
+NEEDS_MORE = ("cupy", "dask_jobqueue", "dask_kubernetes")
 
 # Intake warns so of every parameter that is text, though none asks for a shell command.
 pytestmark = pytest.mark.filterwarnings("ignore:Shell command not executed:UserWarning")
 
 
-def blocks_of(text: str) -> list[tuple[int, str]]:
-    """Return the Python blocks of a page that run anywhere, each with the lines before it."""
-    found = re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+def blocks_of(text: str) -> list[tuple[int, str, str]]:
+    """Return the blocks that run anywhere: the lines before each, its language, its text."""
+    found = re.finditer(r"^```(python|sh)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     return [
-        (text.count("\n", 0, match.start(1)), match[1])
+        (text.count("\n", 0, match.start(2)), match[1], match[2])
         for match in found
-        if not any(word in match[1] for word in NEEDS_MORE)
+        if not any(word in match[2] for word in NEEDS_MORE)
     ]
 
 
@@ -53,6 +66,39 @@ def run(page: Path, line: int, block: str, names: dict[str, Any]) -> None:
             dask.compute(eval(compile(expression, page, "eval"), names))
         else:
             exec(compile(ast.Module([statement], []), page, "exec"), names)
+
+
+def run_shell(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the lines that are ``tiffstack``; other tests run make, pip and export."""
+    for text in block.splitlines():
+        words = shlex.split(text, comments=True)
+        if words and words[0] == "tiffstack":
+            monkeypatch.setattr(sys, "argv", words)
+            with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
+                main()
+            assert ended.value.code == 0, text
+        else:
+            assert not words or words[0] in {"make", "pip", "export"}, text
+
+
+def write_files_of(page: str) -> None:
+    """Write the files that a page takes for granted."""
+    planes = pixels(2, 3, 4, 16, 24)
+    if page == "README.md":
+        shutil.copytree("demo_output/raw", "raw")
+    elif page == "docs/from-a-folder.md":
+        Path("raw").mkdir()
+        for t, c in np.ndindex(2, 3):
+            tifffile.imwrite(f"raw/scan_t{t:03d}_c{c}.tif", planes[t, c, 0])
+    elif page == "docs/xarray.md":
+        Path("raw").mkdir()
+        for t, c in np.ndindex(2, 3):
+            tifffile.imwrite(f"raw/c{c}_t{t}.tif", planes[t, c], photometric="minisblack")
+        levels = [np.zeros((size, size), np.uint8) for size in (64, 32, 16)]
+        with tifffile.TiffWriter("slide.ome.tif", ome=True) as tiff:
+            tiff.write(levels[0], subifds=2, tile=(16, 16))
+            for level in levels[1:]:
+                tiff.write(level, subfiletype=1, tile=(16, 16))
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +139,16 @@ def _cloud(s3_server: S3Server, clone: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.usefixtures("_cloud")
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_runs_from_top_to_bottom(page: str) -> None:
+def test_a_page_runs_from_top_to_bottom(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = blocks_of((ROOT / page).read_text(encoding="utf-8"))
     assert blocks
-    names: dict[str, Any] = {}
-    for line, block in blocks:
-        run(ROOT / page, line, block, names)
+    write_files_of(page)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for line, language, block in blocks:
+        if language == "python":
+            run(ROOT / page, line, block, names)
+        else:
+            run_shell(block, monkeypatch)
 
 
 @pytest.mark.usefixtures("clone")
