@@ -31,6 +31,7 @@ from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import FilesNotFoundError, LayoutError, OptionError, warn
 from intake_tiffstack.export.options import (
     OPTIONS,
+    OmeTiffExportOptions,
     OmeZarrExportOptions,
     ReferencesExportOptions,
     ZarrExportOptions,
@@ -460,6 +461,16 @@ class TiffStack:
         self,
         url: str | os.PathLike[str],
         *,
+        format: Literal["ome-tiff"],
+        attrs: Mapping[str, Any] | None = None,
+        **options: Unpack[OmeTiffExportOptions],
+    ) -> ExportPlan: ...
+
+    @overload
+    def export(
+        self,
+        url: str | os.PathLike[str],
+        *,
         format: Literal["references"],
         attrs: Mapping[str, Any] | None = None,
         **options: Unpack[ReferencesExportOptions],
@@ -480,10 +491,11 @@ class TiffStack:
         url : str or path-like
             A local folder or any fsspec URL. Something there already is an error, unless
             ``overwrite=True``.
-        format : {"zarr", "ome-zarr", "references"}
+        format : {"zarr", "ome-zarr", "ome-tiff", "references"}
             ``"zarr"``: one array at the root, see ``docs/export.md``; ``"ome-zarr"``: pyramids
-            that viewers open, see ``docs/ome-zarr.md``; ``"references"``: a document by which the
-            files themselves are read as a Zarr, see ``docs/references.md``.
+            that viewers open, see ``docs/ome-zarr.md``; ``"ome-tiff"``: the same in one file, see
+            ``docs/ome-tiff.md``; ``"references"``: a document by which the files themselves are
+            read as a Zarr, see ``docs/references.md``.
         attrs : mapping, optional
             Stored with the pixels as JSON; overrides the metadata of the files.
         **options
@@ -510,13 +522,21 @@ class TiffStack:
             - ``compressor``: ``"default"``, None, or a codec of zarr or numcodecs
             - ``resume``: whether to continue an attempt that ended early; default True
 
-            Of ``"ome-zarr"``:
+            Of ``"ome-zarr"`` and ``"ome-tiff"``:
 
-            - ``version``: ``"0.5"`` or ``"0.4"``
-            - ``name``: of the image or plate; None for the name of the folder
+            - ``name``: of the image or plate; None for the name of the folder or file
             - ``sel``: {dim: value} to export
             - ``levels``: ``"auto"``, ``"source"``, a number, or factors by axis
             - ``downsample``: ``"mean"``, ``"nearest"``, or ``"mode"`` for labels
+
+            Of ``"ome-tiff"``:
+
+            - ``tile``: height and width of a tile, multiples of 16; default 512
+            - ``compression``: ``"zlib"``, ``"lzw"``, ``"zstd"`` or None
+
+            Of ``"ome-zarr"``:
+
+            - ``version``: ``"0.5"`` or ``"0.4"``
             - ``colors``: such as ``"00FF00"``, for each channel or by its name
             - ``windows``: [darkest, brightest] for each channel or by its name
 

@@ -65,6 +65,7 @@ class Format(StrEnum):
 
     ZARR = "zarr"
     OME_ZARR = "ome-zarr"
+    OME_TIFF = "ome-tiff"
     REFERENCES = "references"
 
 
@@ -188,7 +189,7 @@ def _export(
     dry_run: DryRun = False,
     **options: Any,
 ) -> None:
-    """Write a Zarr, an OME-Zarr, or references to the files."""
+    """Write a Zarr, an OME-Zarr, an OME-TIFF, or references to the files."""
     from intake_tiffstack.cli.copies import export
 
     given = {key: _value(text) for key, text in map(_pair, option or [])}

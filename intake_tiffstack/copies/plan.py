@@ -28,7 +28,7 @@ class ArrayPlan:
     count: int
     """How many such arrays are written."""
     objects: int
-    """Chunks, or shards, of all of them."""
+    """Chunks or shards of all of them; of an OME-TIFF, tiles."""
     nbytes: int
     """Bytes of all of them, decoded."""
 
@@ -43,7 +43,7 @@ class ExportPlan:
 
     url: str
     format: str
-    """``zarr``, ``ome-zarr`` or ``references``."""
+    """``zarr``, ``ome-zarr``, ``ome-tiff`` or ``references``."""
     objects: int
     """Files, or objects of a store: chunks or shards, and metadata."""
     nbytes: int
@@ -65,12 +65,13 @@ class ExportPlan:
             f"{self.tasks:,} tasks on {self.workers} workers, about "
             f"{format_bytes(self.memory)} of memory",
         ]
+        parts = "tiles" if self.format == "ome-tiff" else "objects"
         for array in self.arrays:
             shards = "" if array.shards is None else f" in shards of {_spell(array.shards)}"
             times = "" if array.count == 1 else f"{array.count:,} x "
             lines.append(
                 f"{array.path or '/'}: {times}{_spell(array.shape)} {array.dtype}, chunks "
-                f"{_spell(array.chunks)}{shards}, {array.objects:,} objects"
+                f"{_spell(array.chunks)}{shards}, {array.objects:,} {parts}"
             )
         return "\n".join(lines)
 

@@ -36,9 +36,10 @@ from intake_tiffstack.copies.record import CopyRecord, read_record
 from intake_tiffstack.driver.base import ArraySource
 from intake_tiffstack.driver.entries import absolute_urlpath
 from intake_tiffstack.errors import OptionError
-from intake_tiffstack.export.formats import open_copy
+from intake_tiffstack.export.formats import FORMATS, open_copy
 from intake_tiffstack.export.options import (
     OPTIONS,
+    OmeTiffExportOptions,
     OmeZarrExportOptions,
     PersistOptions,
     ReferencesExportOptions,
@@ -290,6 +291,16 @@ class TiffStackSource(ArraySource):
         self,
         url: str | os.PathLike[str],
         *,
+        format: Literal["ome-tiff"],
+        attrs: Mapping[str, Any] | None = None,
+        **options: Unpack[OmeTiffExportOptions],
+    ) -> TiffStackSource: ...
+
+    @overload
+    def export(
+        self,
+        url: str | os.PathLike[str],
+        *,
         format: Literal["references"],
         attrs: Mapping[str, Any] | None = None,
         **options: Unpack[ReferencesExportOptions],
@@ -302,7 +313,7 @@ class TiffStackSource(ArraySource):
         format: str = "zarr",
         attrs: Mapping[str, Any] | None = None,
         **options: Any,
-    ) -> TiffStackZarrSource | ExportPlan:
+    ) -> TiffStackZarrSource | TiffStackSource | ExportPlan:
         """Write a copy of the array of :meth:`to_dask`, and return a source of the copy.
 
         With ``dry_run=True`` nothing is written, and the plan is returned.
@@ -320,9 +331,11 @@ class TiffStackSource(ArraySource):
         }
         if self.options.arraytype != "numpy":
             given["arraytype"] = self.options.arraytype
-        copy = TiffStackZarrSource(
-            absolute_url(os.fspath(url)), **{k: v for k, v in given.items() if v}
-        )
+        is_tiff = FORMATS[format].open is None
+        if is_tiff and plan.arrays[0].count > 1:
+            given["series"] = "all"
+        driver = TiffStackSource if is_tiff else TiffStackZarrSource
+        copy = driver(absolute_url(os.fspath(url)), **{k: v for k, v in given.items() if v})
         copy.description = self.description
         return copy
 

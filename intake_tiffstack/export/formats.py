@@ -29,8 +29,9 @@ class ExportFormat:
     """What ``export(format=...)`` accepts."""
     write: str
     """Writes an array; its keyword parameters are the options of ``export()``."""
-    open: str
-    """Opens a copy: ``(url, storage_options, *, arraytype, sel, ...) -> ZarrCopy``."""
+    open: str | None
+    """Opens a copy: ``(url, storage_options, *, arraytype, sel, ...) -> ZarrCopy``; None for TIFF
+    files, which the driver ``tiffstack`` opens."""
     recognizes: Callable[[str, Mapping[str, Any]], bool]
     """Whether a URL, with its storage options, holds a copy in this format."""
     open_options: tuple[str, ...] = ()
@@ -61,6 +62,12 @@ FORMATS: Mapping[str, ExportFormat] = {
             open="copies.open_ome_zarr:open_ome_zarr",
             recognizes=_is_group,
             open_options=("level", "image"),
+        ),
+        ExportFormat(
+            "ome-tiff",
+            write="export.ome_tiff.write:write_ome_tiff",
+            open=None,
+            recognizes=lambda url, storage_options: False,
         ),
         ExportFormat(
             "zarr",
@@ -138,6 +145,8 @@ def open_copy(
         "remote_options": remote_options,
     }
     own = {name: extra.pop(name) for name in format.open_options}
+    if format.open is None:
+        raise ValueError(f"format {format.name!r} recognizes {text}, but opens nothing")
     copy: ZarrCopy = _load(format.open)(url, storage_options, arraytype=arraytype, sel=sel, **own)
     for name, value in extra.items():
         if value:

@@ -64,6 +64,17 @@ class OmeZarrExportOptions(CommonExportOptions, total=False):
     windows: Sequence[Sequence[float]] | Mapping[str, Sequence[float]] | None
 
 
+class OmeTiffExportOptions(CommonExportOptions, total=False):
+    """Options of ``format="ome-tiff"``."""
+
+    name: str | None
+    sel: Mapping[str, Any] | None
+    levels: Literal["auto", "source"] | int | Sequence[Any] | Mapping[str, int]
+    downsample: Literal["mean", "nearest", "mode"]
+    tile: int | Sequence[int]
+    compression: Literal["zlib", "lzw", "zstd"] | None
+
+
 class ReferencesExportOptions(CommonExportOptions, total=False):
     """Options of ``format="references"``."""
 
@@ -71,6 +82,7 @@ class ReferencesExportOptions(CommonExportOptions, total=False):
 OPTIONS: Mapping[str, type] = {
     "zarr": ZarrExportOptions,
     "ome-zarr": OmeZarrExportOptions,
+    "ome-tiff": OmeTiffExportOptions,
     "references": ReferencesExportOptions,
 }
 """The options of each format."""
@@ -95,6 +107,8 @@ DEFAULTS: Mapping[str, Any] = {
     "downsample": "mean",
     "colors": None,
     "windows": None,
+    "tile": 512,
+    "compression": "zlib",
 }
 """The default of each option, as signatures show it; OME-Zarr 0.4 has ``zarr_format=2``."""
 

@@ -49,7 +49,7 @@ from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.folder import PARTIAL, Folder
 from intake_tiffstack.storage.urls import is_local
 
-__all__ = ["find_most_objects", "write_copy"]
+__all__ = ["count_threads", "find_most_objects", "write_copy"]
 
 T = TypeVar("T")
 
@@ -413,6 +413,12 @@ def _find_scheduler() -> Any:
     return get_scheduler()
 
 
+def count_threads() -> int:
+    """Return how many threads an export has in this process: as many as dask would use."""
+    is_single = _find_scheduler() is dask.local.get_sync
+    return 1 if is_single else int(dask.config.get("num_workers", None) or CPU_COUNT)
+
+
 @contextmanager
 def _open_workers() -> Iterator[_Workers]:
     """Yield the workers of the current ``distributed`` client, else threads as dask would use."""
@@ -424,7 +430,6 @@ def _open_workers() -> Iterator[_Workers]:
         with _seceded():
             yield _Workers(_Tasks(client), max(count, 1), share, is_cluster=True)
         return
-    is_single = scheduler is dask.local.get_sync
-    count = 1 if is_single else int(dask.config.get("num_workers", None) or CPU_COUNT)
+    count = count_threads()
     with ThreadPoolExecutor(count, thread_name_prefix="tiffstack-export") as executor:
         yield _Workers(executor, count, lambda value: value, is_cluster=False)

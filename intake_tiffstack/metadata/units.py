@@ -7,7 +7,15 @@ import re
 from numbers import Real
 from typing import Any
 
-__all__ = ["METRES", "SECONDS", "UNCALIBRATED", "as_number", "fault_of_step", "unit_name"]
+__all__ = [
+    "METRES",
+    "SECONDS",
+    "UNCALIBRATED",
+    "as_number",
+    "fault_of_step",
+    "unit_name",
+    "unit_symbol",
+]
 
 _PREFIXES = {
     "Y": ("yotta", 24), "Z": ("zetta", 21), "E": ("exa", 18), "P": ("peta", 15),
@@ -64,6 +72,15 @@ def unit_name(text: str) -> str | None:
         return _SYMBOLS[plain]
     word = plain.lower().replace("metre", "meter")
     return _WORDS.get(word) or _WORDS.get(word.removesuffix("s"))
+
+
+def unit_symbol(name: str) -> str:
+    """Return the symbol of a unit of length or time, as OME writes it. Pure.
+
+    >>> unit_symbol("micrometer"), unit_symbol("second"), unit_symbol("angstrom")
+    ('µm', 's', 'Å')
+    """
+    return next((symbol for symbol, unit in _SYMBOLS.items() if unit == name), name)
 
 
 def fault_of_step(step: float, unit: str | None) -> str | None:

@@ -19,10 +19,13 @@ from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.filesystem import get_filesystem
 from intake_tiffstack.storage.urls import absolute_url, is_local, split_chain
 
-__all__ = ["PARTIAL", "Folder", "write_file"]
+__all__ = ["PARTIAL", "Folder", "move_file", "write_file"]
 
 PARTIAL = ".partial"
 """Suffix, here and in Zarr's local store, of files that are still being written."""
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+"""How a filesystem without hard links refuses one."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +213,29 @@ def write_file(path: str, content: Any) -> None:
         raise
 
 
+def move_file(partial: str, path: str, *, overwrite: bool) -> None:
+    """Give a complete local file its name at once.
+
+    Raises
+    ------
+    FileExistsError
+        If the name is taken, and is not to be replaced.
+    """
+    if overwrite:
+        os.replace(partial, path)
+        return
+    try:
+        os.link(partial, path)  # exclusive
+    except OSError as exc:
+        if exc.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(path):  # a filesystem without hard links
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from exc
+        os.replace(partial, path)
+    else:
+        os.unlink(partial)
+
+
 def _create_file(path: str, content: bytes) -> None:
     """Write a local file that does not exist yet; of several writers, one succeeds."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -220,7 +246,7 @@ def _create_file(path: str, content: bytes) -> None:
         try:
             os.link(partial, path)  # exclusive, and never seen half written
         except OSError as exc:
-            if exc.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            if exc.errno not in _NO_LINKS:
                 raise
             with open(path, "xb") as file:  # a filesystem without hard links
                 file.write(content)

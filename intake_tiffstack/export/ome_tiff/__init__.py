@@ -1,0 +1,1 @@
+"""The format ``ome-tiff``: one tiled, pyramidal OME-TIFF."""
