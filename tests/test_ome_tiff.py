@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from math import prod
 from pathlib import Path
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 import intake_tiffstack.export.ome_tiff.write as writing
 from export_sources import BrokenSource, CountedSource
 from intake_tiffstack import TiffStack, TiffStackSource, open_stack, samples
+from intake_tiffstack.copies.record import read_record
 from intake_tiffstack.errors import (
     OptionError,
     StorageError,
@@ -332,6 +334,19 @@ def test_the_plan_counts_tiles_and_writes_nothing(folder: Path) -> None:
         PIXELS.nbytes * 5 // 4,
     )
     assert "32 x 32, 240 tiles" in str(plan)
+
+
+def test_the_audit_record_lies_beside_the_file(folder: Path) -> None:
+    stack = open_stack(str(folder / "t{t:d}_c{c:d}.tif"))
+    stack.export(folder / "a.ome.tif", format="ome-tiff", levels=2, sha256=True, verify="all")
+    record = read_record(str(folder / "a.ome.tif"))
+    assert record is not None
+    assert sorted(record.files.urls) == sorted(map(str, folder.glob("t?_c?.tif")))
+    raw = (folder / "t0_c0.tif").read_bytes()
+    assert record.sha256[0] == hashlib.sha256(raw).hexdigest()
+    (verified,) = (entry["verified"] for entry in record.history)
+    assert (verified["mode"], verified["bytes"]) == ("all", PIXELS.nbytes * 5 // 4)
+    assert record.images[0].dims == {dim: dim for dim in "tczyx"}
 
 
 # -- never half done -----------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The audit record of a copy: which files it was made of, how, with what, and what was verified.
 
-``tiffstack-record.json`` lies at the root of a Zarr or OME-Zarr; a document of references has it
-under the key ``tiffstack_record``. It holds no secret: URLs are masked, and storage options are
+``tiffstack-record.json`` lies at the root of a Zarr or OME-Zarr, and beside an OME-TIFF, behind the
+name of the file and a dot; a document of references has it under the key ``tiffstack_record``. It holds no secret: URLs are masked, and storage options are
 left out.
 """
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from intake_tiffstack.copies.verify import Verify
 from intake_tiffstack.errors import FileChangedError, StorageError
+from intake_tiffstack.listing.url_list import has_tiff_suffix
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.failures import storage_errors
@@ -306,14 +307,15 @@ def read_record(url: str, storage_options: Mapping[str, Any] | None = None) -> C
     """
     folder = Folder.at(url, storage_options)
     is_document = folder.url.endswith(".json")
-    path = folder.path if is_document else f"{folder.path}/{RECORD}"
+    separator = "." if has_tiff_suffix(folder.url) else "/"
+    path = folder.path if is_document else f"{folder.path}{separator}{RECORD}"
     try:
         with folder.read_errors():
             content = folder.filesystem.cat_file(path)
     except FileNotFoundError:
         return None
     if not is_document:
-        return CopyRecord.from_json(content, f"{folder.url}/{RECORD}")
+        return CopyRecord.from_json(content, f"{folder.url}{separator}{RECORD}")
     try:
         stored = json.loads(content).get(IN_DOCUMENT)
     except (AttributeError, ValueError) as exc:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from intake_tiffstack.collection.examination import Examination
 from intake_tiffstack.collection.open import open_collection
+from intake_tiffstack.copies.record import Verified
 from intake_tiffstack.copies.verify import SAMPLES
 from intake_tiffstack.errors import TiffStackError, VerificationError
 from intake_tiffstack.export.ome_tiff.bands import find_bands
@@ -24,8 +25,8 @@ from intake_tiffstack.options import Options
 __all__ = ["verify_file"]
 
 
-def verify_file(path: str, url: str, job: Job, verify: Literal["sample", "all"]) -> None:
-    """Read the file back as any TIFF, and compare some or all of it.
+def verify_file(path: str, url: str, job: Job, verify: Literal["sample", "all"]) -> Verified:
+    """Read the file back as any TIFF, compare some or all of it, and return how much it was.
 
     Raises
     ------
@@ -36,6 +37,7 @@ def verify_file(path: str, url: str, job: Job, verify: Literal["sample", "all"])
     numbers = range(len(positions))
     if verify == "sample":
         numbers = sorted({int(n) for n in np.linspace(0, len(positions) - 1, SAMPLES)})  # type: ignore[assignment]
+    count = nbytes = 0
     for number in numbers:
         views = [job.images.pixels(source, positions[number]) for source in job.sources]
         before: Any = None
@@ -47,11 +49,13 @@ def verify_file(path: str, url: str, job: Job, verify: Literal["sample", "all"])
                     found = written.read(region)
                     if found.tobytes() != np.ascontiguousarray(expected).tobytes():
                         raise _differing(url, number, i, region)
+                    count, nbytes = count + 1, nbytes + found.nbytes
             except VerificationError:
                 raise
             except TiffStackError as exc:
                 raise VerificationError(f"{url} does not read back: {exc}", url=url) from exc
             before = written
+    return Verified(verify, count, nbytes)
 
 
 def _expected(

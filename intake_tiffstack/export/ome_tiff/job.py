@@ -9,6 +9,7 @@ from math import lcm, prod
 from typing import Any
 
 from intake_tiffstack.copies.plan import ArrayPlan, ExportPlan
+from intake_tiffstack.copies.record import CopyImage
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.export.ome_tiff.bands import cut_in_order
 from intake_tiffstack.export.ome_tiff.metadata import CREATOR
@@ -45,7 +46,15 @@ class Job:
         """Index of the axis y."""
         return len(self.levels[0].shape) - (3 if self.format.is_rgb else 2)
 
-    def plan(self, url: str) -> ExportPlan:
+    def record_images(self) -> list[CopyImage]:
+        """Return what each image shows of the collection, for the audit record."""
+        dims = {axis.name: axis.dim for axis in self.images.axes}
+        return [
+            CopyImage(str(i), dims, {**self.images.chosen, **position.chosen})
+            for i, position in enumerate(self.images.arrangement.positions)
+        ]
+
+    def plan(self, url: str, *, has_record: bool) -> ExportPlan:
         """Return what is written."""
         itemsize, count = self.format.dtype.itemsize, len(self.images.arrangement.positions)
         arrays = tuple(
@@ -69,7 +78,7 @@ class Job:
         return ExportPlan(
             url=url,
             format="ome-tiff",
-            objects=1,
+            objects=1 + has_record,
             nbytes=sum(array.nbytes for array in arrays),
             read_nbytes=sum(
                 array.nbytes

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from intake_tiffstack.arrays.stack_array import StackArray
+from intake_tiffstack.copies.record import RECORD
 from intake_tiffstack.errors import OptionError, StorageError, TargetExistsError
 from intake_tiffstack.export.passes import Source
 from intake_tiffstack.listing.url_list import has_tiff_suffix
-from intake_tiffstack.storage.folder import PARTIAL, Folder, move_file
+from intake_tiffstack.storage.folder import PARTIAL, Folder, move_file, write_file
 from intake_tiffstack.storage.urls import is_local
 
 __all__ = ["Target"]
@@ -110,6 +111,15 @@ class Target:
                     f"{os.path.getsize(path):,}",
                     url=self.folder.url,
                 )
+
+    def write_record(self, content: bytes) -> None:
+        """Write the audit record beside the file."""
+        path = f"{self.folder.path}.{RECORD}"
+        with self.folder.write_errors():
+            if is_local(self.folder.url):
+                write_file(path, content)
+            else:
+                self.folder.filesystem.pipe_file(path, content)
 
     def _appeared(self) -> TargetExistsError:
         return TargetExistsError(

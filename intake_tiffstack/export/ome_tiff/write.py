@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from intake_tiffstack.copies.attributes import Coords, checked_dims
 from intake_tiffstack.copies.plan import ExportPlan
+from intake_tiffstack.copies.record import Origin, RecordDraft, Verified
 from intake_tiffstack.copies.verify import Verify
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.export.ome_tiff.bands import find_bands, split_into_tiles
@@ -49,6 +50,7 @@ def write_ome_tiff(
     granule: Sequence[int] | None = None,
     present: Present | None = None,
     pyramid: Sequence[Source] = (),
+    origin: Origin | None = None,
     storage_options: Mapping[str, Any] | None = None,
     name: str | None = None,
     sel: Mapping[str, Any] | None = None,
@@ -59,6 +61,7 @@ def write_ome_tiff(
     dry_run: bool = False,
     overwrite: bool = False,
     verify: Verify = "sample",
+    sha256: bool = False,
     progress: Progress = None,
 ) -> ExportPlan:
     """Write an array as one OME-TIFF, band by band; its name appears when it is complete.
@@ -69,7 +72,7 @@ def write_ome_tiff(
 
     Parameters
     ----------
-    source, dims, coords, granule, storage_options, progress
+    source, dims, coords, granule, origin, storage_options, sha256, progress
         See :func:`~intake_tiffstack.export.zarr_array.write_zarr`.
     url : str or path
         Of the file, which ends in ``.ome.tif`` or another suffix of TIFF.
@@ -109,15 +112,10 @@ def write_ome_tiff(
     """
     target = Target.at(url, storage_options)
     check_dtype(source.dtype)
+    sizes = dict(zip(checked_dims(dims, source.shape), source.shape, strict=True))
     job = plan_job(
         source,
-        find_images(
-            dict(zip(checked_dims(dims, source.shape), source.shape, strict=True)),
-            coords,
-            attrs,
-            sel or {},
-            present,
-        ),
+        find_images(sizes, coords, attrs, sel or {}, present),
         pyramid,
         levels=levels,
         reduce=find_reduce(downsample),
@@ -139,9 +137,10 @@ def write_ome_tiff(
         for i, position in enumerate(job.images.arrangement.positions)
     ]
     target.refuse(source, overwrite=overwrite)
-    plan = job.plan(target.folder.url)
+    plan = job.plan(target.folder.url, has_record=origin is not None)
     if dry_run:
         return plan
+    verified = Verified(False)
     with target.new_file(overwrite=overwrite) as path:
         with (
             TiffOutput(path, job.format) as tiff,
@@ -151,7 +150,15 @@ def write_ome_tiff(
             for position, metadata in zip(job.images.arrangement.positions, described, strict=True):
                 _write_image(tiff, job, position, metadata, executor, advance, path)
         if verify:
-            verify_file(path, target.folder.url, job, verify)
+            verified = verify_file(path, target.folder.url, job, verify)
+        record = None
+        if origin is not None:
+            draft = RecordDraft(
+                origin, "ome-tiff", sizes, source.dtype, job.record_images(), sha256
+            )
+            record = draft.finish(verified)
+    if record is not None:
+        target.write_record(record)
     return plan
 
 
