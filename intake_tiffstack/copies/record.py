@@ -1,8 +1,8 @@
 """The audit record of a copy: which files it was made of, how, with what, and what was verified.
 
 ``tiffstack-record.json`` lies at the root of a Zarr or OME-Zarr, and beside an OME-TIFF, behind the
-name of the file and a dot; a document of references has it under the key ``tiffstack_record``. It holds no secret: URLs are masked, and storage options are
-left out.
+name of the file and a dot; a document of references has it under the key ``tiffstack_record``. It
+holds no secret: URLs are masked, and storage options are left out.
 """
 
 from __future__ import annotations
