@@ -225,16 +225,6 @@ def is_interleave(dims: Sequence[str], expected: Sequence[str]) -> bool:
     )
 
 
-def _advice_for_cycle(free: Sequence[str], pages: int) -> str:
-    """Return what to do if planes cycle on over the end of a file."""
-    if not free or pages < 2:
-        return ""
-    return (
-        f"; if the cycle goes on over several files, open them with file_dims={{{free[0]!r}: -1}} "
-        "and reshape to_dask() along that dim"
-    )
-
-
 def _unravel_pages(structure: Structure, sizes: Mapping[str, int], url: str) -> Structure:
     """Return the structure with its pages laid out on the dims that *sizes* gives."""
     lead = structure.shape[: -structure.page_ndim]
@@ -255,7 +245,7 @@ def _unravel_pages(structure: Structure, sizes: Mapping[str, int], url: str) -> 
     if pages % known or (not free and pages != known):
         raise OptionError(
             f"file_dims {dict(sizes)} need a multiple of {known} pages, but {url} has {pages} "
-            f"({structure.describe()}){_advice_for_cycle(free, pages)}",
+            f"({structure.describe()})",
             url=url,
         )
     if free:

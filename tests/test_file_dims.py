@@ -130,17 +130,3 @@ def test_chroma_of_every_pixel_is_read(tmp_path: Path) -> None:
     with tifffile.TiffFile(path, mode="r+b") as tif:
         tif.pages.first.tags[262].overwrite(6)
     np.testing.assert_array_equal(open_stack(str(path)).read(), pixels)
-
-
-def test_a_cycle_that_goes_on_over_files_says_how_to_open_it(tmp_path: Path) -> None:
-    """Three slices cycle on over files of 20 frames."""
-    frames = np.random.default_rng(20).integers(0, 999, (60, 8, 9)).astype("int16")
-    for k in range(3):
-        own = frames[20 * k : 20 * (k + 1)]
-        tifffile.imwrite(tmp_path / f"rec_{k}.tif", own, photometric="minisblack", metadata=None)
-    pattern = "rec_{t:d}.tif"
-    with pytest.raises(OptionError, match=r"file_dims={'t': -1} and reshape to_dask\(\)"):
-        open_stack(str(tmp_path), pattern=pattern, file_dims={"t": -1, "z": 3}).to_dask()
-    flat = open_stack(str(tmp_path), pattern=pattern, file_dims={"t": -1}).to_dask()
-    found = flat.reshape(20, 3, 8, 9).compute()
-    np.testing.assert_array_equal(found, frames.reshape(20, 3, 8, 9))

@@ -37,6 +37,7 @@ from intake_tiffstack.errors import (
 )
 from intake_tiffstack.layout.columns import field_without_pattern, select_files, stray_error
 from intake_tiffstack.layout.combine import combine
+from intake_tiffstack.layout.cycle import FrameCycle, find_cycle
 from intake_tiffstack.layout.grid import place_files
 from intake_tiffstack.layout.holes import apply_missing
 from intake_tiffstack.layout.model import Grid, Layout
@@ -90,6 +91,10 @@ class Examination:
 
     def __init__(self, options: Options, discovery: Discovery | None = None) -> None:
         self.options = options
+        self.asked = options
+        """The options as they were given; `options` have the pages of a cycle along one dim."""
+        self.pages: Layout | None = None
+        """Of a cycle: the layout of all pages along one dim."""
         self.discovery = discovery
         self.grid: Grid | None = None
         self.headers: HeadersRead | None = None
@@ -222,13 +227,19 @@ class Examination:
         if self.grid is None or self.headers is not None:
             return
         if self.discovery is not None:
-            self.headers = HeadersRead(self.discovery.structures, {}, (), is_proven=False)
+            structures = self.discovery.structures
+            self.headers = HeadersRead(structures, {}, (), is_proven=False)
+            first = structures[template_row(self.grid, self.headers)]
+            cycle = find_cycle(self.options.file_dims, first, self.grid)
+            self.headers = replace(self.headers, cycle=cycle)
+            self._take_cycle()
             return
         on_error = self.options.on_error if is_opening else "fill"
         try:
             self.headers = read_headers(
                 self.found.files, self.grid, replace(self._headers_options, on_error=on_error)
             )
+            self._take_cycle()
             unreadable = list(self.headers.unreadable.values())
             warn_of_packing(self.headers.structures, self.found.files.urls)
             if self.found.is_single and self.found.pattern is None and not self.is_set:
@@ -241,6 +252,11 @@ class Examination:
             unreadable = [exc]
         is_problem = self.options.on_error == "raise" or self.headers is None
         self._problems["headers"] = unreadable if is_problem else []
+
+    def _take_cycle(self) -> None:
+        """From here on files are read with all their pages along one dim."""
+        if self.headers is not None and self.headers.cycle is not None:
+            self.options = _flattened(self.options, self.headers.cycle)
 
     @property
     def _headers_options(self) -> Options:
@@ -307,8 +323,20 @@ class Examination:
                 layout = _combine(self.found, self.grid, self.headers, self.options)
                 find_doubts(layout, self.described or {})
                 self.layout = layout
+                if self.headers.cycle is not None:
+                    self.pages = layout
+                    self.layout = self._unfold(self.grid, self.headers, self.headers.cycle)
         except (LayoutError, UnreadableFileError, StorageError) as exc:
             self._problems["layout"] = [exc]
+
+    def _unfold(self, grid: Grid, headers: HeadersRead, cycle: FrameCycle) -> Layout:
+        """Return the layout of the array in which all pages together are cut into dims."""
+        if self.pages is None:
+            raise RuntimeError("the pages are laid out first")
+        whole = cycle.whole_grid(grid)
+        structure = headers.structures[template_row(grid, headers)]
+        structures = {int(whole.rows[0]): cycle.whole_structure(structure, self.pages)}
+        return _combine(self.found, whole, replace(headers, structures=structures), self.asked)
 
 
 # -- the steps ---------------------------------------------------------------------------------
@@ -458,6 +486,9 @@ def read_headers(files: FileTable, grid: Grid, options: Options) -> HeadersRead:
         return header
 
     first, header = _first_header(grid, read, unreadable)
+    cycle = find_cycle(options.file_dims, header.structure, grid)
+    if cycle is not None:
+        reader = reader_of(_flattened(options, cycle))
     template = reader.name_dims(header.structure, header.file.url)
     are_local = is_local(max(files.urls))  # an absolute path comes before any protocol
     rows = choose_headers(
@@ -485,6 +516,19 @@ def read_headers(files: FileTable, grid: Grid, options: Options) -> HeadersRead:
         unreadable=unreadable,
         notes=tuple(notes),
         is_proven=not template.is_compressed and sizes[0] >= 0 and bool((sizes == sizes[0]).all()),
+        cycle=cycle,
+    )
+
+
+def _flattened(options: Options, cycle: FrameCycle) -> Options:
+    """Return options that have all pages of a file along the free dim of a cycle."""
+    inner = {name for name, _ in cycle.sizes}
+    return replace(
+        options,
+        file_dims={cycle.free: -1},
+        dims=None,
+        coords={},
+        sizes={name: n for name, n in options.sizes.items() if name not in inner},
     )
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from intake_tiffstack.layout.cycle import FrameCycle
     from intake_tiffstack.listing.list_files import Listing
     from intake_tiffstack.metadata.model import FileMetadata
     from intake_tiffstack.metadata.ome_parts import FileRef
@@ -64,6 +65,8 @@ class HeadersRead:
     """What tifffile logged, one line per kind."""
     is_proven: bool
     """Whether the listed sizes prove that the files not read are like the template."""
+    cycle: FrameCycle | None = None
+    """How all pages together are cut into dims, None if each file is whole by itself."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from intake_tiffstack.arrays.lazy_array import LazyArray
 from intake_tiffstack.arrays.mosaic_array import MosaicArray
 from intake_tiffstack.arrays.plane_array import PlaneArray
 from intake_tiffstack.arrays.stack_array import StackArray
+from intake_tiffstack.arrays.unfolded_array import UnfoldedArray
 from intake_tiffstack.collection.examination import Examination, template_row
 from intake_tiffstack.collection.file_reader import reader_of
 from intake_tiffstack.collection.header_index import complete_index
@@ -84,8 +85,8 @@ def open_collection(examination: Examination) -> Collection:
         If the files are absent, are not on one grid, or do not fit together; each error names the
         file or field, what was found and what to do.
     """
-    options = examination.options
     examination.complete_or_raise()
+    options = examination.options
     found, grid = examination.found, examination.grid
     layout, headers = examination.layout, examination.headers
     if grid is None or headers is None or layout is None:
@@ -102,7 +103,7 @@ def open_collection(examination: Examination) -> Collection:
     structure = headers.structures[first]
     read_options = _read_options(options, structure)
     described, mosaic = examination.discovery.described, examination.mosaic
-    array = StackArray(found.files, layout, read_options)
+    array: LazyArray = StackArray(found.files, examination.pages or layout, read_options)
     if mosaic is not None:
         nodata = structure.packing.nodata
         array = MosaicArray(found.files, layout, read_options, mosaic.mosaic, nodata)
@@ -110,6 +111,12 @@ def open_collection(examination: Examination) -> Collection:
     if examination.planes is not None:
         array = PlaneArray(found.files, layout, read_options, examination.planes.planes)
         described = examination.planes.described
+    if headers.cycle is not None and examination.pages is not None:
+        pages, cycle = examination.pages, headers.cycle
+        inner = {name: layout.shape[layout.names.index(name)] for name, _ in cycle.sizes}
+        array = UnfoldedArray(array, pages.names, cycle.free, inner, layout.names)
+        described = {row: file for row, file in described.items() if row in layout.cells}
+    asked = examination.asked
     return Collection(
         options=options,
         examination=examination,
@@ -117,7 +124,7 @@ def open_collection(examination: Examination) -> Collection:
         layout=layout,
         array=array,
         chunks=choose_chunks(
-            options.chunks,
+            asked.chunks,
             layout,
             page_ndim=structure.page_ndim,
             segment_shape=structure.segment_shape,
@@ -137,7 +144,7 @@ def open_collection(examination: Examination) -> Collection:
             scale=options.scale,
             translation=options.translation,
             units=options.units,
-            coords=options.coords,
+            coords=asked.coords,
             numbers=found.numbers,
         ),
     )

@@ -105,17 +105,18 @@ def write_references(
     TargetExistsError
         If something is at *url* and is not to be replaced.
     LayoutError
-        If the collection is a mosaic or a set of files.
+        If the collection is a mosaic or a set of files, or planes cycle on over its files.
     OptionError
         If *url* does not end in ``.json``, or an option or attribute does not fit.
     VerificationError
         If a chunk does not read as it does through this package; nothing is written.
     """
-    if isinstance(source, MosaicArray | PlaneArray):
-        what = "mosaic" if isinstance(source, MosaicArray) else "set of files"
+    if type(source) is not StackArray:
+        kinds = {MosaicArray: "a mosaic", PlaneArray: "a set of files"}
+        what = kinds.get(type(source), "a cycle of planes over files")
         raise LayoutError(
-            f"a {what} has no references, because its chunks are no bytes of one file: export it "
-            "as Zarr"
+            f"{what} has no references, because its chunks are not bytes of one file: export it as "
+            "Zarr"
         )
     folder, name = _split_target(url, storage_options)
     sizes = dict(zip(checked_dims(dims, source.shape), source.shape, strict=True))
