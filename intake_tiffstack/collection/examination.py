@@ -229,9 +229,8 @@ class Examination:
         if self.discovery is not None:
             structures = self.discovery.structures
             self.headers = HeadersRead(structures, {}, (), is_proven=False)
-            first = structures[template_row(self.grid, self.headers)]
-            cycle = find_cycle(self.options.file_dims, first, self.grid)
-            self.headers = replace(self.headers, cycle=cycle)
+            found = (find_cycle(self.options.file_dims, s, self.grid) for s in structures.values())
+            self.headers = replace(self.headers, cycle=next(filter(None, found), None))
             self._take_cycle()
             return
         on_error = self.options.on_error if is_opening else "fill"
@@ -488,7 +487,7 @@ def read_headers(files: FileTable, grid: Grid, options: Options) -> HeadersRead:
     first, header = _first_header(grid, read, unreadable)
     cycle = find_cycle(options.file_dims, header.structure, grid)
     if cycle is not None:
-        reader = reader_of(_flattened(options, cycle))
+        return replace(read_headers(files, grid, _flattened(options, cycle)), cycle=cycle)
     template = reader.name_dims(header.structure, header.file.url)
     are_local = is_local(max(files.urls))  # an absolute path comes before any protocol
     rows = choose_headers(
@@ -501,13 +500,20 @@ def read_headers(files: FileTable, grid: Grid, options: Options) -> HeadersRead:
     rows = [row for row in rows if row != first and row not in unreadable]
     progress = None if options.validate == "all" else False  # else it is a matter of moments
     with reported(progress, len(rows), title="headers", unit="file") as advance:
+        cycles: list[FrameCycle] = []
 
         def read_counted(row: int) -> Structure | None:
             header = read(row)
             advance(1)
-            return None if header is None else reader.structure_of(header)
+            if header is None:
+                return None
+            if (found := find_cycle(options.file_dims, header.structure, grid)) is not None:
+                cycles.append(found)
+            return reader.structure_of(header)
 
         others = list(reader.map_headers(read_counted, files, rows))
+    if cycles:
+        return replace(read_headers(files, grid, _flattened(options, cycles[0])), cycle=cycles[0])
     structures = {first: template}
     structures |= {row: s for row, s in zip(rows, others, strict=True) if s is not None}
     sizes = files.sizes[grid.rows]
@@ -516,7 +522,6 @@ def read_headers(files: FileTable, grid: Grid, options: Options) -> HeadersRead:
         unreadable=unreadable,
         notes=tuple(notes),
         is_proven=not template.is_compressed and sizes[0] >= 0 and bool((sizes == sizes[0]).all()),
-        cycle=cycle,
     )
 
 
