@@ -67,7 +67,7 @@ def test_any_cycle_and_index_is_numpys(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     wanted = data.draw(sizes)
-    names = data.draw(st.permutations(list(wanted)))
+    names = ["t", *data.draw(st.permutations(sorted(set(wanted) - {"t"})))]
     inner = -np.prod(list(wanted.values()))
     first = data.draw(st.lists(st.integers(1, 7), min_size=1, max_size=3))
     lengths = [*first, -sum(first) % inner or int(inner)]

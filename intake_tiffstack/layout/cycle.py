@@ -31,7 +31,7 @@ class FrameCycle:
     free: str
     """The dim that the files extend; the size of it follows from the count of pages."""
     sizes: tuple[tuple[str, int], ...]
-    """Name and size of each dim, slowest first, -1 for the free one."""
+    """Name and size of each dim, slowest first: the free one, with -1."""
 
     def cut(self, pages: int) -> dict[str, int]:
         """Return the size of each dim for a number of pages.
@@ -85,7 +85,7 @@ def find_cycle(
     Parameters
     ----------
     file_dims : mapping or other
-        The option; only a mapping of names to sizes has a cycle.
+        The option; only a mapping of names to sizes has a cycle, whose slowest dim is the free one.
     structure : Structure
         Of one file, its own or with all pages along the free dim.
     grid : Grid
@@ -97,7 +97,7 @@ def find_cycle(
     sizes = tuple((dim, int(n)) for dim, n in file_dims.items() if dim not in page_dims)
     free = [dim for dim, n in sizes if n == -1]
     known = -math.prod(n for _, n in sizes)
-    if len(free) != 1 or known <= 1 or free[0] not in grid.names:
+    if len(free) != 1 or free[0] != sizes[0][0] or known <= 1 or free[0] not in grid.names:
         return None
     pages = math.prod(structure.shape[: -structure.page_ndim])
     return FrameCycle(free[0], sizes) if pages % known else None
