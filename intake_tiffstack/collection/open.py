@@ -58,7 +58,12 @@ class Collection:
     @property
     def reader(self) -> CollectionReader:
         """Opens the files."""
-        return reader_of(self.options)
+        return reader_of(self.examination.options)
+
+    @property
+    def file_layout(self) -> Layout:
+        """Which file holds which part; of a cycle over files, of all pages along one dim."""
+        return self.examination.pages or self.layout
 
     @property
     def template(self) -> int:
@@ -118,7 +123,7 @@ def open_collection(examination: Examination) -> Collection:
         described = {row: file for row, file in described.items() if row in layout.cells}
     asked = examination.asked
     return Collection(
-        options=options,
+        options=asked,
         examination=examination,
         discovery=examination.discovery,
         layout=layout,

@@ -336,7 +336,7 @@ def tabulate_files(examination: Examination) -> pd.DataFrame:
 
 def rows_in_order(examination: Examination) -> list[int]:
     """Return the rows of all files in the order of the array, then those left out. Pure."""
-    grid, layout = examination.grid, examination.layout
+    grid, layout = examination.grid, examination.pages or examination.layout
     count = len(examination.found.files)
     if grid is None:
         return list(range(count))

@@ -46,7 +46,7 @@ def find_origin(collection: Collection, export: Mapping[str, Any]) -> Origin:
     else:
         urlpath = list(files.urls)  # a table, which no JSON holds
     order = np.array(rows_in_order(collection.examination), dtype=np.intp)
-    starts = _starts(collection.layout, len(files))
+    starts = _starts(collection.file_layout, len(files))
     used = np.isin(order, _placed(collection))
     options = to_json(mask_secrets(given_options(collection.options)))
     return Origin(
@@ -65,7 +65,7 @@ def _placed(collection: Collection) -> Sequence[int]:
     mosaic = collection.examination.mosaic
     if mosaic is not None:
         return sorted({tile.row for tile in mosaic.mosaic.tiles})
-    cells = collection.layout.cells
+    cells = collection.file_layout.cells
     rows: list[int] = cells[cells >= 0].tolist()
     return rows
 
