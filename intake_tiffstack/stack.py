@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from intake_tiffstack.arrays.lazy_array import LazyArray, to_dask_array
@@ -55,7 +56,9 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
     from ome_types import OME
+    from PIL import Image
     from xarray.core.coordinates import DataArrayCoordinates
+    from xarray.plot.accessor import DataArrayPlotAccessor
 
     from intake_tiffstack.copies.plan import ExportPlan
     from intake_tiffstack.header import Structure
@@ -410,8 +413,60 @@ class TiffStack:
         """The array that reads into host memory whatever ``arraytype`` is; no device is needed."""
         return self.collection.array.on_host()
 
-    def report(self) -> Report:
-        """Return what was found and what is missing; headers are read, no pixels."""
+    @property
+    def plot(self) -> DataArrayPlotAccessor:
+        """The ``plot`` of :meth:`to_xarray`: xarray's, drawn by Matplotlib."""
+        return self.to_xarray().plot
+
+    def preview(
+        self, *, percentiles: tuple[float, float] = (0.5, 99.8), width: int = 384
+    ) -> Image.Image:
+        """Return a picture: middle planes and maximum projections, channels in colour.
+
+        A notebook shows it; ``save("scan.png")`` writes it. At most six time points or positions
+        are shown, and of each all planes are read.
+
+        Parameters
+        ----------
+        percentiles : tuple[float, float]
+            What is black and what is full colour, in percent of the pixels of a channel.
+        width : int
+            Greatest width and height of one image, in pixels of the picture.
+
+        Returns
+        -------
+        PIL.Image.Image
+            RGB.
+
+        Raises
+        ------
+        OptionError
+            If the array has no y and x, or the percentiles do not ascend.
+        """
+        from intake_tiffstack.preview import Drawable, draw_preview
+
+        shown = Drawable(self.host_array, self.dims, self.coords, self.metadata)
+        return draw_preview(shown, percentiles=percentiles, width=width)
+
+    def report(self, *, thumbnails: bool = False) -> Report:
+        """Return what was found and what is missing; headers are read, no pixels.
+
+        A notebook shows the grid too, with its holes in red.
+
+        Parameters
+        ----------
+        thumbnails : bool
+            Whether to read pixels for a small :meth:`preview` below the report; an error if the
+            collection does not open.
+        """
+        report = self._report()
+        if not thumbnails:
+            return report
+        picture = BytesIO()
+        self.preview(width=160).save(picture, format="PNG")
+        return replace(report, thumbnails=picture.getvalue())
+
+    def _report(self) -> Report:
         examination = self._take_failed()
         if examination is None:
             try:
@@ -427,7 +482,7 @@ class TiffStack:
                     described=len(collection.discovery.described),
                 )
         elif not examination.complete().problems:
-            return self.report()  # another step failed: open again, and raise
+            return self._report()  # another step failed: open again, and raise
         return Report(examination)
 
     def _take_failed(self) -> Examination | None:

@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("collection", "copies"),
     ("references",),
     ("export",),
+    ("preview",),
     ("stack",),
     ("audit", "persist"),
     ("driver", "reader", "xarray_engine"),

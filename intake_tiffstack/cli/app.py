@@ -154,11 +154,10 @@ def _preview(
     **options: Any,
 ) -> None:
     """Draw the middle planes and maximum projections, channels in colour, with a scale bar."""
-    from intake_tiffstack.cli.preview import draw_preview
-
     stack, _ = open_source(url, options)
-    shape = draw_preview(stack, output, percentiles=percentiles, width=width)
-    Console().print(f"{output}: {shape[1]} x {shape[0]} pixels", highlight=False)
+    picture = stack.preview(percentiles=percentiles, width=width)
+    picture.save(output, format="PNG")
+    Console().print(f"{output}: {picture.width} x {picture.height} pixels", highlight=False)
 
 
 def _index(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from dask.utils import format_bytes
 
+from intake_tiffstack.collection.grid_picture import draw_grid
 from intake_tiffstack.errors import DuplicateFilesError
 from intake_tiffstack.formatting import few, format_value
 from intake_tiffstack.layout.combine import describe_dims
@@ -56,6 +58,8 @@ class Report:
     """How many files were asked what their pixels mean."""
     pixels: str = FROM_FILES
     """Where pixels come from."""
+    thumbnails: bytes | None = None
+    """A picture of the pixels as PNG, which a notebook shows below the lines; None for none."""
 
     @property
     def is_whole(self) -> bool:
@@ -253,7 +257,14 @@ class Report:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return html_table(list(self.lines()))
+        shown = html_table(list(self.lines()))
+        grid = self.examination.grid
+        if grid is not None and grid.axes and grid.is_named and not self.examination.is_composed:
+            shown += f"<div>{draw_grid(grid)}</div>"
+        if self.thumbnails is not None:
+            content = base64.b64encode(self.thumbnails).decode()
+            shown += f"<div><img alt='thumbnails' src='data:image/png;base64,{content}'/></div>"
+        return shown
 
 
 def html_table(rows: Sequence[tuple[str, str]]) -> str:

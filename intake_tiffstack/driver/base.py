@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import dask.array as da
     import xarray as xr
     from xarray.core.coordinates import DataArrayCoordinates
+    from xarray.plot.accessor import DataArrayPlotAccessor
 
 __all__ = ["ArraySource"]
 
@@ -276,6 +277,11 @@ class ArraySource(DataSource):  # type: ignore[misc]
     def physical_pixel_sizes(self) -> PhysicalPixelSizes:
         """Size of a pixel along Z, Y and X in micrometres, None where not known."""
         return physical_pixel_sizes(self._discovered())
+
+    @property
+    def plot(self) -> DataArrayPlotAccessor:
+        """The ``plot`` of :meth:`to_xarray`: xarray's, drawn by Matplotlib."""
+        return self.to_xarray().plot
 
     # -- overrides ---------------------------------------------------------------------------
 

@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
     from ome_types import OME
+    from PIL import Image
 
     from intake_tiffstack.collection.report import Report
     from intake_tiffstack.options import Options
@@ -192,13 +193,21 @@ class TiffStackSource(ArraySource):
         self._check()
         return self.stack.to_datatree(chunks)
 
+    def preview(
+        self, *, percentiles: tuple[float, float] = (0.5, 99.8), width: int = 384
+    ) -> Image.Image:
+        """Return a picture; see :meth:`intake_tiffstack.TiffStack.preview`."""
+        self.to_dask()
+        return self._used().preview(percentiles=percentiles, width=width)
+
     def _discovered(self) -> dict[str, Any]:
         return self._used().metadata
 
-    def report(self) -> Report:
+    def report(self, *, thumbnails: bool = False) -> Report:
         """Return what was found and what is missing, before any pixel is read.
 
-        It also says whether pixels come from the files or from a persisted copy.
+        It also says whether pixels come from the files or from a persisted copy; see
+        :meth:`intake_tiffstack.TiffStack.report`.
         """
         has_copy = self.persist_mode != "never" and self.has_been_persisted
         pixels = ""
@@ -208,7 +217,8 @@ class TiffStackSource(ArraySource):
             else:
                 self._choose()
         used = self._used() if self.is_persisted and has_copy else self.stack
-        return replace(used.report(), pixels=pixels or self._pixels_text() or FROM_FILES)
+        report = used.report(thumbnails=thumbnails)
+        return replace(report, pixels=pixels or self._pixels_text() or FROM_FILES)
 
     def _pixels_text(self) -> str:
         """Return where pixels come from, empty if that is decided at the first use."""
@@ -605,6 +615,19 @@ class TiffStackZarrSource(ArraySource):
                 levels.append(self(level=self.options.level + len(levels)).to_xarray())
             except OptionError:  # there is no such level
                 return label_levels(levels)
+
+    def preview(
+        self, *, percentiles: tuple[float, float] = (0.5, 99.8), width: int = 384
+    ) -> Image.Image:
+        """Return a picture; see :meth:`intake_tiffstack.TiffStack.preview`.
+
+        The coarsest level of a pyramid that is wide enough is the cheapest: choose it by the option
+        ``level``.
+        """
+        from intake_tiffstack.preview import Drawable, draw_preview
+
+        shown = Drawable(self.copy.pixels.on_host(), self.dims, self.coords, self._discovered())
+        return draw_preview(shown, percentiles=percentiles, width=width)
 
     def _discovered(self) -> dict[str, Any]:
         copy = self.copy

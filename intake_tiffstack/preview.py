@@ -1,11 +1,10 @@
-"""``tiffstack preview``: middle planes and maximum projections on one picture."""
+"""A picture of an array: middle planes and maximum projections, channels in colour."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +19,9 @@ from intake_tiffstack.metadata.units import METRES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from intake_tiffstack.stack import TiffStack
+    from intake_tiffstack.arrays.lazy_array import LazyArray
 
-__all__ = ["draw_preview"]
+__all__ = ["Drawable", "draw_preview"]
 
 _ROWS = 6
 """Time points, positions ... that are shown, evenly spread."""
@@ -45,10 +44,29 @@ class _Picture:
     """A plane per channel, or one with samples."""
 
 
+@dataclass(frozen=True, eq=False)
+class Drawable:
+    """An array and what is known of it."""
+
+    array: LazyArray
+    """Indexing reads into host memory."""
+    dims: Sequence[str]
+    """Names of its dims."""
+    coords: Mapping[Any, Any]
+    """Coordinates by name, with ``values``."""
+    metadata: Mapping[str, Any]
+    """With ``scale``, ``units``, ``channel_names`` and ``channel_colors``."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Extent of each dim."""
+        return dict(zip(self.dims, self.array.shape, strict=True))
+
+
 def draw_preview(
-    stack: TiffStack, output: Path, *, percentiles: tuple[float, float], width: int
-) -> tuple[int, int]:
-    """Write a PNG and return its height and width in pixels.
+    stack: Drawable, *, percentiles: tuple[float, float] = (0.5, 99.8), width: int = 384
+) -> Image.Image:
+    """Return a picture as RGB; planes are read one by one.
 
     A row per time point, position ... (at most six): the middle plane of z, the maximum projection
     where there is a z, and each channel by itself where there are several. Contrast is the same in
@@ -83,16 +101,14 @@ def draw_preview(
     if all(len(row) == 1 for row in drawn):  # no z and no channels: fill lines
         flat = [row[0] for row in drawn]
         drawn = [flat[i : i + _COLUMNS] for i in range(0, len(flat), _COLUMNS)]
-    image = _montage(drawn, _bar(stack, drawn[0][0][1].shape[1]))
-    image.save(output, format="PNG")
-    return image.height, image.width
+    return _montage(drawn, _bar(stack, drawn[0][0][1].shape[1]))
 
 
 def _dim_of(dims: Sequence[str], role: Role) -> str | None:
     return next((dim for dim in dims if role_of(dim) is role), None)
 
 
-def _cells(stack: TiffStack, channel: str | None) -> Iterator[dict[str, int]]:
+def _cells(stack: Drawable, channel: str | None) -> Iterator[dict[str, int]]:
     """Yield positions along all dims but those of a picture: at most a few, evenly spread."""
     inside = {"y", "x", "sample", "z", channel}
     others = [dim for dim in stack.dims if dim not in inside]
@@ -104,7 +120,7 @@ def _cells(stack: TiffStack, channel: str | None) -> Iterator[dict[str, int]]:
 
 
 def _pictures(
-    stack: TiffStack, cell: dict[str, int], channel: str | None, width: int
+    stack: Drawable, cell: dict[str, int], channel: str | None, width: int
 ) -> Iterator[_Picture]:
     """Yield the middle plane and the maximum projection of a cell. Planes are read one by one."""
     sizes = stack.sizes
@@ -130,7 +146,7 @@ def _pictures(
         yield _Picture(place.strip() or "image", middle)
 
 
-def _label(stack: TiffStack, cell: dict[str, int]) -> str:
+def _label(stack: Drawable, cell: dict[str, int]) -> str:
     coords = stack.coords
     texts = [
         f"{dim} {format_value(coords[dim].values[i]) if dim in coords else i}"
@@ -140,13 +156,13 @@ def _label(stack: TiffStack, cell: dict[str, int]) -> str:
     return "  ".join([*texts, ""]) if texts else ""
 
 
-def _plane(stack: TiffStack, at: dict[str, int]) -> NDArray[Any]:
+def _plane(stack: Drawable, at: dict[str, int]) -> NDArray[Any]:
     """Return one plane, y and x first."""
     index = []
     for dim in stack.dims:
         step = max(1, math.ceil(stack.sizes[dim] / _MAX_PLANE)) if dim in ("y", "x") else 1
         index.append(at[dim] if dim in at else slice(None, None, step))
-    plane = np.asarray(stack.host_array[tuple(index)])
+    plane = np.asarray(stack.array[tuple(index)])
     left = [dim for dim in stack.dims if dim not in at]
     plane = plane.transpose([left.index(dim) for dim in ("y", "x", "sample") if dim in left])
     return plane.real if plane.dtype.kind == "c" else plane
@@ -201,9 +217,9 @@ def _composite(
     return (np.clip(total, 0, 1) * 255).astype(np.uint8)
 
 
-def _bar(stack: TiffStack, width: int) -> tuple[int, str] | None:
+def _bar(stack: Drawable, width: int) -> tuple[int, str] | None:
     """Return the length of the scale bar in pixels and its label, None if no scale is known."""
-    step, unit = stack.scale.get("x"), stack.metadata["units"].get("x", "")
+    step, unit = stack.metadata["scale"].get("x"), stack.metadata["units"].get("x", "")
     if not step:
         return None
     per_pixel = step * stack.sizes["x"] / width
