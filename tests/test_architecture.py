@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("preview",),
     ("stack",),
     ("audit", "persist"),
-    ("driver", "reader", "xarray_engine"),
+    ("driver", "intake2", "xarray_engine"),
     ("samples",),
     ("cli",),
     ("__main__",),

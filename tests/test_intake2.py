@@ -16,7 +16,7 @@ from intake.readers.datatypes import TIFF
 from intake.readers.entry import Catalog
 from intake.readers.readers import recommend
 
-from intake_tiffstack.reader import TiffCollection, TiffCollectionToDask, TiffCollectionToXarray
+from intake_tiffstack.intake2 import TiffCollection, TiffCollectionToDask, TiffCollectionToXarray
 
 OPTIONS = {"pattern": "c{c:d}_t{t:d}.tif", "concat_dim": ["c", "t"]}
 
@@ -83,7 +83,7 @@ def test_intake_finds_the_readers_by_itself_and_cheaply() -> None:
         "from intake.readers.utils import subclasses; "
         "from intake.readers.datatypes import BaseData; "
         "assert any(c.__name__ == 'TiffCollection' for c in subclasses(BaseData)); "
-        "assert 'intake_tiffstack.reader' in sys.modules; "
+        "assert 'intake_tiffstack.intake2' in sys.modules; "
         "assert not {'tifffile', 'xarray', 'dask.array'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
