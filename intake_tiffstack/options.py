@@ -34,6 +34,7 @@ Missing = Literal["raise", "fill", "mask", "trim"]
 Duplicates = Literal["raise", "first", "last"]
 Place = Literal["index", "georeference"]
 Sets = Literal["none", "ome"]
+Unequal = Literal["raise", "pad"]
 Overlap = Literal["raise", "last", "first", "max", "mean"]
 Unmatched = Literal["raise", "warn", "ignore"]
 Validate = Literal["auto", "all", "template"]
@@ -84,6 +85,7 @@ class OptionKeywords(TypedDict, total=False):
     fill_value: complex | None
     mask_and_scale: bool
     duplicates: Duplicates
+    unequal: Unequal
     sets: Sets
     place: Place
     overlap: Overlap
@@ -347,6 +349,12 @@ class Options:
         Duplicates,
         "raise",
         "what to do with two files in one cell; first and last in natural order of path",
+    )
+    unequal: Unequal = _choice(
+        Unequal,
+        "raise",
+        "what to do with files of unequal shapes; `pad` takes the largest extent along each dim, "
+        "fills the rest of smaller files and adds the extents as coordinates; all headers are read",
     )
     sets: Sets = _choice(
         Sets,

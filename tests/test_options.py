@@ -46,6 +46,7 @@ CONTRACT: dict[str, Any] = {
     "fill_value": None,
     "mask_and_scale": False,
     "duplicates": "raise",
+    "unequal": "raise",
     "sets": "none",
     "place": "index",
     "overlap": "raise",

@@ -42,6 +42,7 @@ OTHER_PIXELS: dict[str, list[Any]] = {
     "missing": ["fill", "mask", "trim"],
     "fill_value": [7, 7.5, float("nan"), 1j],
     "duplicates": ["first", "last"],
+    "unequal": ["pad"],
     "sets": ["ome"],
     "place": ["georeference"],
     "overlap": ["last", "first", "max", "mean"],

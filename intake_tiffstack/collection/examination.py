@@ -259,8 +259,9 @@ class Examination:
 
     @property
     def _headers_options(self) -> Options:
-        """The options by which headers are read: of a mosaic every file's place is needed."""
-        return replace(self.options, validate="all") if self.is_composed else self.options
+        """The options by which headers are read: all where each file's place or extent counts."""
+        is_each = self.is_composed or self.options.unequal == "pad"
+        return replace(self.options, validate="all") if is_each else self.options
 
     def describe(self) -> Mapping[int, FileMetadata]:
         """Return the metadata of the files that may differ, by row; headers are read before."""
@@ -594,4 +595,5 @@ def _combine(found: FilesFound, grid: Grid, headers: HeadersRead, options: Optio
         coords=options.coords,
         sizes={k: v for k, v in options.sizes.items() if k not in axes},
         missing=options.missing,
+        unequal=options.unequal,
     )

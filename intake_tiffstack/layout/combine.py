@@ -16,6 +16,7 @@ from intake_tiffstack.errors import LayoutError, OptionError
 from intake_tiffstack.layout.coords import build_coords
 from intake_tiffstack.layout.mismatch import mismatch_error
 from intake_tiffstack.layout.model import Dim, Layout
+from intake_tiffstack.layout.padding import NEVER_PADDED, pad_files
 from intake_tiffstack.structure import is_interleave
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def combine(
     coords: Mapping[str, Any] | None = None,
     sizes: Mapping[str, int] | None = None,
     missing: Literal["raise", "fill", "mask", "trim"] = "raise",
+    unequal: Literal["raise", "pad"] = "raise",
 ) -> Layout:
     """Return the layout of the array that the files on *grid* make.
 
@@ -73,6 +75,9 @@ def combine(
         :func:`~.grid.place_files`.
     missing : {"raise", "fill", "mask", "trim"}
         ``"mask"`` adds the boolean coordinate ``is_missing`` along the axes.
+    unequal : {"raise", "pad"}
+        ``"pad"`` takes the largest extent of all files along each dim that they do not extend, and
+        adds the extents as coordinates.
 
     Raises
     ------
@@ -91,12 +96,17 @@ def combine(
     extended = [name for name in grid.names if name in file_dims]
     if concat_dim is None:
         _refuse_unasked(extended)
-    shapes = _check_structures(grid, structures, paths, file_dims, extended)
+    is_padded = unequal == "pad"
+    free = [d for d in file_dims if d in extended or (is_padded and d not in NEVER_PADDED)]
+    shapes = _check_structures(grid, structures, paths, file_dims, extended, free)
+    file_shape = template.shape
+    if is_padded:
+        grid, file_shape = pad_files(grid, structures, file_dims, extended)
     made = []
     for axis, (name, size) in enumerate(zip(grid.names, grid.cells.shape, strict=True)):
         if name not in extended:
             made.append(Dim(name, size, axis=axis))
-    for i, (name, size) in enumerate(zip(file_dims, template.shape, strict=True)):
+    for i, (name, size) in enumerate(zip(file_dims, file_shape, strict=True)):
         if name not in extended:
             made.append(Dim(name, size, file_dim=i))
             continue
@@ -110,9 +120,10 @@ def combine(
         dims=ordered,
         cells=grid.cells,
         file_dims=file_dims,
-        file_shape=template.shape,
+        file_shape=file_shape,
         dtype=template.dtype,
         coords=build_coords(grid, ordered, coords or {}, with_mask=missing == "mask"),
+        is_padded=is_padded,
     )
 
 
@@ -151,8 +162,12 @@ def _check_structures(
     paths: Sequence[str],
     file_dims: Sequence[str],
     extended: Collection[str],
+    free: Collection[str],
 ) -> NDArray[np.intp]:
-    """Return the extents of each structure along *file_dims*, refusing any that does not fit."""
+    """Return the extents of each structure along *file_dims*, refusing any that does not fit.
+
+    Files may differ in extent along the *free* dims, and lack those that they extend.
+    """
     kinds: dict[tuple[Any, ...], int] = {}
     codes = np.array(
         [kinds.setdefault((s.dims, s.dtype, s.shape), len(kinds)) for s in structures.values()]
@@ -167,8 +182,7 @@ def _check_structures(
         texts_by_trait["dtype"].append(str(dtype))
         texts_by_trait["shape"].append(
             _times(
-                "*" if dim in extended else n
-                for dim, n in zip(file_dims, extents or (), strict=fits)
+                "*" if dim in free else n for dim, n in zip(file_dims, extents or (), strict=fits)
             )
         )
     for what, texts in texts_by_trait.items():

@@ -131,7 +131,7 @@ def place_files(
         axes=tuple(Axis(column.name, column.values) for column in axes),
         cells=cells.reshape(shape),
         coords=tuple(
-            _field_coord(column, column.codes[placed], index, shape)
+            field_coord(name, column.values, column.codes[placed], index, shape)
             for name, column in columns.items()
             if name not in names
         ),
@@ -233,15 +233,16 @@ def _flat_index(
     return np.ravel_multi_index(tuple(codes), shape) if shape else np.zeros(n, np.intp)
 
 
-def _field_coord(
-    column: Column,
+def field_coord(
+    name: str,
+    known: tuple[Any, ...],
     codes: NDArray[np.intp],
     index: Sequence[NDArray[np.intp]],
     shape: tuple[int, ...],
 ) -> FieldCoord:
     """Return the coordinate of a field that is not an axis, along the fewest axes that decide it.
 
-    *codes* and *index* are its values and the cells of the files on the grid.
+    *codes* says which of the *known* values each file on the grid has, *index* its cell.
     """
     varying = [axis for axis, size in enumerate(shape) if size > 1]
     for axes in chain.from_iterable(combinations(varying, n) for n in range(len(varying) + 1)):
@@ -250,8 +251,8 @@ def _field_coord(
         table = np.full(math.prod(sizes), -1, np.intp)
         table[flat] = codes
         if np.array_equal(table[flat], codes):
-            return FieldCoord(column.name, axes, column.values, table.reshape(sizes))
-    raise ValueError(f"two files in one cell differ in {column.name}")
+            return FieldCoord(name, axes, known, table.reshape(sizes))
+    raise ValueError(f"two files in one cell differ in {name}")
 
 
 def _describe_too_many_cells(axes: Sequence[Column], n_files: int) -> str:

@@ -70,6 +70,8 @@ def mismatch_error(
         message += f"{' and '.join(deciding)} {verb} which: select one part by sel"
     else:
         message += "No field of the names decides which: leave the odd ones out by exclude"
+    if what == "shape" and along is None:
+        message += ", or fill all up to the largest by unequal='pad'"
     if along is not None:
         message += f". Along {along} each position must have one extent across all other axes"
     return StructureMismatchError(

@@ -67,6 +67,8 @@ class Layout:
     """Type of a pixel."""
     coords: Mapping[str, tuple[tuple[str, ...], NDArray[Any]]]
     """``{name: (dims, values)}``, as xarray takes them."""
+    is_padded: bool = False
+    """Whether files may be smaller than their cells, the rest of which is filled."""
 
     def __post_init__(self) -> None:
         for what, known, n in (

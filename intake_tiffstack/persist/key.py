@@ -33,6 +33,7 @@ DECIDES_PIXELS = frozenset(
         "missing",
         "fill_value",
         "duplicates",
+        "unequal",
         "sets",
         "place",
         "overlap",

@@ -173,8 +173,13 @@ class PartRead:
         names = [layout.file_dims[i] for i in kept]
         if is_interleave(structure.dims, names):
             kept = [kept[names.index(dim)] for dim in structure.dims]
-        if (structure.shape, structure.dtype, structure.dims) != (
-            tuple(expected[i] for i in kept),
+        wanted = tuple(expected[i] for i in kept)
+        is_smaller = (
+            layout.is_padded
+            and len(structure.shape) == len(wanted)
+            and all(own <= n for own, n in zip(structure.shape, wanted, strict=True))
+        )
+        if not (structure.shape == wanted or is_smaller) or (structure.dtype, structure.dims) != (
             layout.dtype,
             tuple(layout.file_dims[i] for i in kept),
         ):
@@ -190,6 +195,16 @@ class PartRead:
         target = self._out.squeeze(lacking)
         if kept != sorted(kept):
             target = target.transpose(np.argsort(np.argsort(kept)))
+        if structure.shape != wanted:
+            target[...] = self._options.fill_value
+            cut = [
+                range(r.start, min(r.stop, n), r.step)
+                for r, n in zip(region, structure.shape, strict=True)
+            ]
+            region = tuple(cut)
+            if not all(cut):
+                return source, _no_steps()
+            target = target[tuple(slice(len(r)) for r in cut)]
         return source, _steps(
             header, structure, region, target, source.read_cost, self._options.fill_value
         )
@@ -215,6 +230,11 @@ class PartRead:
             raise error
         _warn_once(self.file.url, error)
         self._out[...] = self._options.fill_value
+
+
+def _no_steps() -> Steps:
+    """Read nothing."""
+    yield from ()
 
 
 READ_ERRORS = (UnreadableFileError, StorageError, StructureMismatchError)

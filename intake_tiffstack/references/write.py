@@ -105,7 +105,7 @@ def write_references(
     TargetExistsError
         If something is at *url* and is not to be replaced.
     LayoutError
-        If the collection is a mosaic or a set of files, or planes cycle on over its files.
+        If the collection is a mosaic, a set of files or padded, or planes cycle on over its files.
     OptionError
         If *url* does not end in ``.json``, or an option or attribute does not fit.
     VerificationError
@@ -117,6 +117,11 @@ def write_references(
         raise LayoutError(
             f"{what} has no references, because its chunks are not bytes of one file: export it as "
             "Zarr"
+        )
+    if source.layout.is_padded:
+        raise LayoutError(
+            "files padded by unequal='pad' have no references, because chunks of one array are "
+            "alike: export the collection as Zarr"
         )
     folder, name = _split_target(url, storage_options)
     sizes = dict(zip(checked_dims(dims, source.shape), source.shape, strict=True))
