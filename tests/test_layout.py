@@ -397,7 +397,7 @@ def test_the_field_that_decides_the_shape_is_named():
         "  aa_S1_0.tif: 32x32x4",
         "  aa_S2_0.tif: 32x32x11",
         "sensor=S1 gives 32x32x4; sensor=S2 gives 32x32x11: select one kind by "
-        "sel={'sensor': 'S1'}",
+        "sel={'sensor': 'S1'}, or fill all up to the largest by unequal='pad'",
     ]
     assert info.value.details["fields"] == ("sensor",)
 
