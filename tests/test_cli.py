@@ -91,6 +91,31 @@ def test_inspect_prints_json(run: Run, folder: Path, capsys: pytest.CaptureFixtu
     assert found["chunk_bytes"] * found["tasks"] >= 3 * 2 * 4 * 16 * 24 * 2
 
 
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({}, "none in the first file; 0 of 1"),
+        (
+            {"compression": "zlib", "predictor": True, "tile": (16, 32)},
+            "ADOBE_DEFLATE, horizontal predictor, tiles of 16 x 32 in the first file; 1 of 1",
+        ),
+        ({"compression": "lzw", "rowsperstrip": 8}, "LZW, strips of 8 rows in the first file"),
+    ],
+    ids=["none", "tiles", "strips"],
+)
+def test_inspect_names_the_compression(
+    run: Run,
+    tmp_path: Path,
+    how: dict[str, Any],
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pixels = np.zeros((32, 64), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", **how)
+    assert run("inspect", tmp_path / "a.tif") == 0
+    assert expected in " ".join(capsys.readouterr().out.split())
+
+
 def test_inspect_shows_holes_and_fails(
     run: Run, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

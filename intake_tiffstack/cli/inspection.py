@@ -14,6 +14,7 @@ from rich.text import Text
 from intake_tiffstack.cli.source import NonePicked, open_source
 from intake_tiffstack.collection.suggest import Suggestion, Suggestions, suggest
 from intake_tiffstack.errors import LayoutError
+from intake_tiffstack.header.frames import SegmentedFrames
 from intake_tiffstack.options import Options, given_options
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def _facts(stack: TiffStack) -> dict[str, Any]:
     stored = int(sum(sizes)) if all(size >= 0 for size in sizes) else None
     chunk = tuple(max(extents) for extents in stack.chunks)
     return {
+        "codec": _codec(stack),
         "compressed_files": sum(s.is_compressed for s in structures),
         "headers": len(structures),
         "compression_ratio": None if not stored else round(decoded / stored, 2),
@@ -96,6 +98,21 @@ def _facts(stack: TiffStack) -> dict[str, Any]:
         "chunk_bytes": math.prod(chunk) * stack.dtype.itemsize,
         "tasks": math.prod(len(extents) for extents in stack.chunks),
     }
+
+
+def _codec(stack: TiffStack) -> str | None:
+    """Return how the first file is compressed, None if it is not."""
+    collection = stack.collection
+    row = collection.template
+    if not collection.discovery.structures[row].is_compressed:
+        return None
+    frames: Any = collection.reader.read_header(collection.files[row]).frames
+    if not isinstance(frames, SegmentedFrames):  # pages of several kinds
+        return "pages stored in several ways"
+    predictor = {2: ", horizontal predictor", 3: ", floating-point predictor"}
+    rows, columns = frames.segment[1:]
+    kind = f"tiles of {rows} x {columns}" if frames.coding.is_tiled else f"strips of {rows} rows"
+    return f"{frames.coding.codec.name}{predictor.get(frames.coding.predictor, '')}, {kind}"
 
 
 def print_description(description: Description, console: Console) -> None:
@@ -133,7 +150,11 @@ def _task_lines(description: Description) -> list[tuple[str, str]]:
     )
     return [
         ("calibration", scale or "unknown: no metadata gives a scale"),
-        ("compression", f"{n:,} of {facts['headers']:,} files read are compressed{shown}"),
+        (
+            "compression",
+            f"{facts['codec'] or 'none'} in the first file; {n:,} of {facts['headers']:,} files "
+            f"read are compressed{shown}",
+        ),
         (
             "a task reads",
             f"{chunk}, {format_bytes(facts['chunk_bytes'])}; {facts['tasks']:,} in all",
