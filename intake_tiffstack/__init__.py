@@ -11,6 +11,7 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from intake_tiffstack import export as export
     from intake_tiffstack.audit import CopyCheck, verify
     from intake_tiffstack.collection.suggest import Suggestion, Suggestions, suggest
     from intake_tiffstack.driver import TiffStackSource, TiffStackZarrSource
@@ -30,6 +31,7 @@ __all__ = [
     "TiffStackWarning",
     "TiffStackZarrSource",
     "add_to_catalog",
+    "export",
     "open_stack",
     "suggest",
     "verify",
@@ -52,6 +54,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "export":  # a package that is a function too
+        return import_module(f"{__name__}.export")
     # Lazy: a dask scheduler imports this package to unpickle an array, and has no tifffile.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

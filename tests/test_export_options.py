@@ -26,6 +26,7 @@ OF_THE_COLLECTION = {
     "present",
     "pyramid",
     "origin",
+    "labels_of",
 }
 
 

@@ -7,7 +7,8 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
+from dataclasses import dataclass
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from intake_tiffstack.metadata.units import unit_name
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.folder import Folder
 
-__all__ = ["is_ome_zarr", "open_ome_zarr"]
+__all__ = ["OmeImage", "is_ome_zarr", "open_ome_zarr", "read_image"]
 
 _KEYS = ("multiscales", "plate", "well", "bioformats2raw.layout")
 
@@ -114,8 +115,79 @@ def open_ome_zarr(
     within = folder.below(path)
     multiscale = _read_multiscale(within, attributes)
     array, document, place_of_array = _open_level(within, multiscale, level)
-    labels = _label(within, array, attributes, multiscale, level, own)
+    labels = _label(within, array, attributes, multiscale, level, _own_of(attributes, own))
     return lazy_copy(place_of_array, array, document, labels, arraytype, sel or {})
+
+
+@dataclass(frozen=True)
+class OmeImage:
+    """What an image of an OME-Zarr says of its pyramid."""
+
+    version: Any
+    """Of OME-Zarr."""
+    shapes: tuple[tuple[int, ...], ...]
+    """Of each level."""
+    axes: tuple[str, ...]
+    scale: Mapping[str, float]
+    translation: Mapping[str, float]
+    units: Mapping[str, str]
+    is_consolidated: bool
+    """Whether its document repeats those of what is below it."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Extent of the first level by axis."""
+        return dict(zip(self.axes, self.shapes[0], strict=True))
+
+    def factors(self, dims: Sequence[str]) -> list[dict[str, int]]:
+        """Return by how much each further level is smaller along those of z, y, x in *dims*."""
+        return [
+            {
+                axis: max(round(n / smaller), 1)
+                for axis, n, smaller in zip(self.axes, before, after, strict=True)
+                if axis in dims and axis in ("z", "y", "x")
+            }
+            for before, after in pairwise(self.shapes)
+        ]
+
+
+def read_image(folder: Folder) -> OmeImage:
+    """Return the pyramid of an image of an OME-Zarr, whoever wrote it; a request per level.
+
+    Raises
+    ------
+    FilesNotFoundError
+        If there is none.
+    StorageError
+        If it cannot be read, or its version is not supported.
+    """
+    group = _open_group(folder, "")
+    attributes = dict(group.attrs)
+    if not _ome(attributes).get("multiscales"):
+        raise FilesNotFoundError(f"{folder.url} is not an image of an OME-Zarr", url=folder.url)
+    multiscale = _read_multiscale(folder, attributes)
+    scale, translation = _place_of(multiscale, 0)
+    units = {axis.name: unit_name(axis.unit) for axis in multiscale.axes if axis.unit}
+    return OmeImage(
+        version=_version_of(attributes),
+        shapes=tuple(
+            tuple(_open_level(folder, multiscale, i)[0].shape)
+            for i in range(len(multiscale.datasets))
+        ),
+        axes=tuple(axis.name for axis in multiscale.axes),
+        scale=scale,
+        translation=translation,
+        units={axis: unit for axis, unit in units.items() if unit},
+        is_consolidated=group.metadata.consolidated_metadata is not None,
+    )
+
+
+def _version_of(attributes: Mapping[str, Any]) -> str:
+    """Return the version of OME-Zarr of an image."""
+    ome = _ome(attributes)
+    first = next(iter(ome["multiscales"]), None)
+    own = first.get("version") if isinstance(first, Mapping) else None
+    return str(ome.get("version") or own or "0.4")
 
 
 def _list_images(folder: Folder, root: zarr.Group) -> Iterator[str]:
@@ -255,7 +327,7 @@ def _read_multiscale(folder: Folder, attributes: Mapping[str, Any]) -> Any:
             f"{folder.url} is not a valid OME-Zarr: multiscales is not a list of pyramids",
             url=folder.url,
         )
-    version = str(_ome(attributes).get("version") or found.get("version") or "0.4")
+    version = _version_of(attributes)
     models: Mapping[str, Any] = {"0.4": v04.Multiscale, "0.5": v05.Multiscale}
     if version not in models:
         raise StorageError(
@@ -345,6 +417,14 @@ def _color_of(text: Any) -> str | None:
     """
     digits = str(text).removeprefix("#")
     return f"#{digits.lower()}" if re.fullmatch("[0-9a-fA-F]{6}", digits) else None
+
+
+def _own_of(attributes: Mapping[str, Any], root: Any) -> Any:
+    """Return this package's attribute of an image: its own, else that of the root of a plate."""
+    own = attributes.get(OWN_KEY)
+    if "image-label" in _ome(attributes) or _own_attrs(own):
+        return own
+    return root
 
 
 def _own_attrs(own: Any) -> dict[str, Any]:

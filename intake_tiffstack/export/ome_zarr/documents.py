@@ -40,6 +40,8 @@ class Description:
     """Of a pixel."""
     attrs: Mapping[str, Any]
     """Metadata of the pixels, as JSON; stored once, at the root."""
+    labels_of: str | None = None
+    """Path of the image that these are labels of."""
 
     def documents(self, channels: Sequence[Channel]) -> dict[str, bytes]:
         """Return name and content of each document.
@@ -69,6 +71,7 @@ class Description:
             levels=self.levels,
             method=self.method,
             channels=channels,
+            labels_of=self.labels_of,
         )
         for position, attributes in zip(self.images.arrangement.positions, images, strict=True):
             attrs = {} if position.path else self.attrs

@@ -20,6 +20,7 @@ __all__ = [
     "Version",
     "group_documents",
     "image_attributes",
+    "label_list",
     "plate_attributes",
     "series_attributes",
     "series_xml",
@@ -52,6 +53,7 @@ def image_attributes(
     levels: Sequence[Level],
     method: str,
     channels: Sequence[Channel],
+    labels_of: str | None = None,
 ) -> list[dict[str, Any]]:
     """Return the attributes of the group of each image; they differ only in the name.
 
@@ -69,6 +71,8 @@ def image_attributes(
         middle of those it was made of.
     channels : sequence of Channel
         Display settings of each channel; empty to leave them out.
+    labels_of : str, optional
+        Path of the image that these are labels of; None for an image.
     """
     model = _MODELS[version]
     datasets = []
@@ -97,7 +101,11 @@ def image_attributes(
     image = {"multiscales": [multiscale]}
     if channels:
         image["omero"] = _omero(version, channels)  # type: ignore[assignment]
-    fields = _dump(version, model.Image.model_validate(image))  # once: a plate has thousands
+    kind = model.Image
+    if labels_of is not None:
+        image["image-label"] = {"source": {"image": labels_of}}  # type: ignore[assignment]
+        kind = model.LabelImage
+    fields = _dump(version, kind.model_validate(image))  # once: a plate has thousands
     return [_named(fields, name) for name in names]
 
 
@@ -151,6 +159,11 @@ def well_attributes(version: Version, fields: Sequence[str]) -> dict[str, Any]:
     """Return the attributes of the group of a well."""
     well = {"well": {"images": [{"path": field} for field in fields]}}
     return _dump(version, _MODELS[version].Well.model_validate(well))
+
+
+def label_list(version: Version, names: Sequence[str]) -> dict[str, Any]:
+    """Return the attributes of the group that lists the labels of an image."""
+    return _dump(version, _MODELS[version].LabelsGroup.model_validate({"labels": list(names)}))
 
 
 def series_attributes(version: Version, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -226,7 +239,7 @@ def group_documents(version: Version, path: str, attributes: Mapping[str, Any]) 
 
 
 def _dump(version: Version, model: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = json.loads(model.model_dump_json(exclude_none=True))
+    fields: dict[str, Any] = json.loads(model.model_dump_json(exclude_none=True, by_alias=True))
     return fields if version == "0.4" else {"ome": fields}
 
 

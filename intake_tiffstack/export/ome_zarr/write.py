@@ -48,6 +48,7 @@ def write_ome_zarr(
     present: Present | None = None,
     pyramid: Sequence[Source] = (),
     origin: Origin | None = None,
+    labels_of: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
     version: Version = "0.5",
     zarr_format: Literal[2, 3] | None = None,
@@ -86,6 +87,8 @@ resume, verify, sha256, progress
     present : tuple, optional
         Dims, and a boolean array over them: where the source has a file. Images without one are
         left out; None for everywhere.
+    labels_of : str, optional
+        Path of the image that these are labels of, from here; None for an image.
     pyramid : sequence of Source
         The source at each further level that the files hold, for ``levels="source"``.
     version : {"0.5", "0.4"}
@@ -156,7 +159,9 @@ resume, verify, sha256, progress
     display = _find_display(images, attrs, source.dtype, colors, windows)
     title = name or _title(folder)
     kept = to_strict_json(attrs, "attrs")
-    description = Description(version, title, images, planned, downsample, source.dtype, kept)
+    description = Description(
+        version, title, images, planned, downsample, source.dtype, kept, labels_of
+    )
     # refuses what cannot be stored before anything is written
     document_count = len(description.documents([]))
 
