@@ -155,3 +155,17 @@ def test_a_page_runs_from_top_to_bottom(page: str, monkeypatch: pytest.MonkeyPat
 def test_the_readme_shows_what_comes_back() -> None:
     source = intake.open_catalog("catalogs/lattice.yml").lattice
     assert f"\n{source.to_dask()!r}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_page_is_in_the_tree_of_the_site() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```{toctree}\n(.*?)```", index, re.DOTALL)
+    listed = {line for block in blocks for line in block.split() if not line.startswith(":")}
+    pages = [
+        path
+        for kind in ("md", "rst", "ipynb")
+        for path in (ROOT / "docs").rglob(f"*.{kind}")
+        if ".ipynb_checkpoints" not in path.parts
+    ]
+    names = {path.relative_to(ROOT / "docs").with_suffix("").as_posix() for path in pages}
+    assert names - {"index"} <= listed
