@@ -18,10 +18,11 @@ from intake_tiffstack.collection.channels import (
     few_sources,
     values_along,
 )
+from intake_tiffstack.collection.probing import is_stage_dim
 from intake_tiffstack.dims import Role
 from intake_tiffstack.errors import warn
 from intake_tiffstack.labelled.positions import regular_positions
-from intake_tiffstack.layout.lookup import dim_of_role, index_of
+from intake_tiffstack.layout.lookup import dim_of_role, index_of, positions_of
 from intake_tiffstack.metadata.units import METRES, SECONDS
 from intake_tiffstack.to_json import to_json
 
@@ -104,6 +105,7 @@ def build_coordinates(
     beside = _name_channels(layout, names)
     beside |= _times(layout, files, known, labelled, numbers)
     beside |= _heights(layout, files, known, labelled, numbers)
+    beside |= _stage(layout, files)
     return found | {name: coord for name, coord in beside.items() if name not in found}
 
 
@@ -221,6 +223,66 @@ def _heights(
     if found is None and dim.name in labelled:
         found = _counted(dim, known, METRES, "micrometer")
     return {} if found is None else {"z_um": found}
+
+
+def _stage(layout: Layout, files: Mapping[int, FileMetadata]) -> dict[str, Coordinate]:
+    """Return ``stage_y_um`` and the like along wells and positions: where the stage was."""
+    dims = [dim for dim in layout.dims if is_stage_dim(dim.name)]
+    if not dims:
+        return {}
+    found = {}
+    for letter in "zyx":
+        known = {row: file for row, file in files.items() if letter in file.stage}
+        coord = _stage_along(layout, dims, known, letter) if known else None
+        if coord is not None:
+            found[f"stage_{letter}_um"] = coord
+    return found
+
+
+def _stage_along(
+    layout: Layout, dims: Sequence[Dim], files: Mapping[int, FileMetadata], letter: str
+) -> Coordinate | None:
+    """Return the position of the first file that is known at each place along *dims*.
+
+    None if there are files at a place, and the position of none is known.
+    """
+    values = np.full([dim.size for dim in dims], np.nan)
+    index = {dim.name: positions_of(layout, dim, files) for dim in dims}
+    for row, file in files.items():
+        place: list[Any] = []
+        count = 1
+        for dim in dims:
+            at = index[dim.name].get(row)
+            if at is None:
+                return None
+            begin, end = (0, dim.size) if dim.offsets is None else dim.offsets[at : at + 2]
+            place.append(at if dim.file_dim is None else slice(begin, end))
+            count *= 1 if dim.file_dim is None else end - begin
+        own = np.asarray(file.stage[letter])
+        if len(own) != count:
+            return None
+        target = values[tuple(place)]
+        if np.isnan(target).all():
+            values[tuple(place)] = own.reshape(np.shape(target))
+    if (np.isnan(values) & _has_file(layout, dims)).any():
+        return None
+    sources = dict.fromkeys(file.provenance[f"stage.{letter}"] for file in files.values())
+    names = tuple(dim.name for dim in dims)
+    return Coordinate(names, values, few_sources(list(sources)), "micrometer")
+
+
+def _has_file(layout: Layout, dims: Sequence[Dim]) -> NDArray[np.bool_]:
+    """Return whether there is a file at each place along *dims*."""
+    kept = [dim.axis for dim in dims if dim.axis is not None]
+    others = tuple(axis for axis in range(layout.cells.ndim) if axis not in kept)
+    there = np.asarray((layout.cells >= 0).any(axis=others))
+    there = there.transpose([sorted(kept).index(axis) for axis in kept])
+    for place, dim in enumerate(dims):
+        if dim.axis is None:
+            there = np.expand_dims(there, place)
+        elif dim.offsets is not None:
+            there = np.repeat(there, np.diff(dim.offsets), axis=place)
+    return np.broadcast_to(there, [dim.size for dim in dims])
 
 
 def _counted(

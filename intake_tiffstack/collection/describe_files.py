@@ -10,7 +10,11 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from intake_tiffstack.collection.file_reader import reader_of
-from intake_tiffstack.collection.probing import choose_described_rows, choose_placed_rows
+from intake_tiffstack.collection.probing import (
+    choose_described_rows,
+    choose_placed_rows,
+    choose_stage_rows,
+)
 from intake_tiffstack.errors import StorageError, UnreadableFileError
 from intake_tiffstack.header.raw_metadata import read_pages_metadata
 from intake_tiffstack.header.sidecars import with_sidecars
@@ -92,6 +96,9 @@ def read_metadata(
         tags = dict(zip(read, map_files(place_tags, files, read), strict=True))
         wanted = choose_placed_rows(grid, tags, headers.structures[template].dims)
         more = [row for row in wanted if row not in found and row not in headers.unreadable]
+        found |= dict(zip(more, reader.map_headers(describe, files, more), strict=True))
+    if first is not None and first.stage:
+        more = [row for row in choose_stage_rows(grid, headers, files.urls) if row not in found]
         found |= dict(zip(more, reader.map_headers(describe, files, more), strict=True))
     return {row: metadata for row, metadata in found.items() if metadata is not None}
 

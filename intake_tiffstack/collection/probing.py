@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -25,6 +26,8 @@ __all__ = [
     "choose_described_rows",
     "choose_headers",
     "choose_placed_rows",
+    "choose_stage_rows",
+    "is_stage_dim",
 ]
 
 MAX_LOCAL_HEADERS = 1_000
@@ -114,6 +117,26 @@ def choose_described_rows(
     return list(rows)[:MAX_PROBED_HEADERS]
 
 
+def choose_stage_rows(grid: Grid, headers: HeadersRead, urls: Sequence[str]) -> list[int]:
+    """Return the first file at each combination of well and position, none if that takes long.
+
+    The stage was elsewhere for each of them. Pure.
+    """
+    kept = [axis for axis, name in enumerate(grid.names) if is_stage_dim(name)]
+    cells = np.moveaxis(grid.cells, kept, range(len(kept)))
+    lines = cells.reshape(math.prod(cells.shape[: len(kept)]), -1)
+    rows = _first_of(lines)
+    is_cheap = len(rows) <= MAX_LOCAL_HEADERS and all(
+        row in headers.structures or is_local_url(urls[row]) for row in rows
+    )
+    return [row for row in rows if row not in headers.unreadable] if kept and is_cheap else []
+
+
+def is_stage_dim(name: str) -> bool:
+    """Return whether the stage moves from one position along a dim to the next."""
+    return role_of(name) in (Role.PLATE, Role.POSITION) or name == "file"
+
+
 def choose_placed_rows(
     grid: Grid, place_tags: Mapping[int, object], file_dims: Sequence[str]
 ) -> dict[int, None]:
@@ -145,6 +168,10 @@ def choose_placed_rows(
 
 def _first_rows(cells: NDArray[np.int32], axis: int) -> list[int]:
     """Return the first file at each position of *axis* that has one."""
-    lines = np.moveaxis(cells, axis, 0).reshape(cells.shape[axis], -1)
+    return _first_of(np.moveaxis(cells, axis, 0).reshape(cells.shape[axis], -1))
+
+
+def _first_of(lines: NDArray[np.int32]) -> list[int]:
+    """Return the first file of each line that has one."""
     first = lines[np.arange(len(lines)), (lines >= 0).argmax(axis=1)]
     return [row for row in first.tolist() if row >= 0]

@@ -88,6 +88,9 @@ class FileMetadata:
     """Seconds from ``acquired`` to each time point of the file, empty if unknown."""
     heights: tuple[float, ...] = ()
     """Position of each z plane of the file, in micrometres, empty if unknown."""
+    stage: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Where the stage was along ``z``, ``y`` and ``x``, in micrometres, for the first plane at each
+    position of the file; those axes that are known."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """``scale.y``, ``channel_names``, ``crs``, ``times`` ... to the source of the value."""
     warnings: tuple[str, ...] = ()
@@ -133,6 +136,7 @@ class Findings:
         self.own_channels: tuple[int, ...] = ()
         self.times: tuple[float, ...] = ()
         self.heights: tuple[float, ...] = ()
+        self.stage: dict[str, tuple[float, ...]] = {}
         self.provenance: dict[str, str] = {}
         self.warnings = dict.fromkeys(notes)  # ordered, each sentence once
 
@@ -250,6 +254,15 @@ class Findings:
             self.heights = tuple(round(height * micrometres, 9) for height in heights)
             self.note("heights", source)
 
+    def add_stage(self, dim: str, values: Sequence[Any], unit: str | None, source: str) -> None:
+        """Add the positions of the stage along a dim, if their unit is a length."""
+        found = [as_number(value) for value in values]
+        known = [value for value in found if value is not None and math.isfinite(value)]
+        if known and len(known) == len(found) and dim not in self.stage and unit in METRES:
+            micrometres = METRES[unit] * 1e6
+            self.stage[dim] = tuple(round(value * micrometres, 9) for value in known)
+            self.note(f"stage.{dim}", source)
+
     def check_channels(self, dims: tuple[str, ...], shape: tuple[int, ...]) -> None:
         """Drop values that do not fit the number of channels in the file; the pixels win."""
         sizes = [n for dim, n in zip(dims, shape, strict=True) if role_of(dim) == Role.CHANNEL]
@@ -303,6 +316,7 @@ class Findings:
             self.own_channels,
             self.times,
             self.heights,
+            self.stage,
             self.provenance,
             tuple(self.warnings),
         )

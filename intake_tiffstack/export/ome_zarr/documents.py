@@ -67,6 +67,7 @@ class Description:
         images = image_attributes(
             self.version,
             names=self._names,
+            shifts=[self.images.shifts(p) for p in self.images.arrangement.positions],
             axes=self.images.axes,
             levels=self.levels,
             method=self.method,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from intake_tiffstack.copies.attributes import OWN_KEY, Coords, encode_coords
 from intake_tiffstack.dims import Role, role_of
@@ -19,6 +22,7 @@ from intake_tiffstack.export.ome_zarr.plates import (
     as_labels,
 )
 from intake_tiffstack.export.passes import Source
+from intake_tiffstack.metadata.units import METRES
 
 __all__ = ["ImageSet", "find_images"]
 
@@ -95,6 +99,21 @@ class ImageSet:
         """The dim of channels of which one is chosen."""
         return next((dim for dim in self.chosen if role_of(dim) == Role.CHANNEL), None)
 
+    def shifts(self, position: Position) -> dict[str, float]:
+        """Return how far the stage was along each axis of space for an image, in the axis' unit.
+
+        Nothing along axes of which the position or the unit of a pixel is not known.
+        """
+        chosen = {**self.chosen, **position.chosen}
+        found = {}
+        for axis in self.axes:
+            dims, values = self.coords.get(f"stage_{axis.name}_um", (("",), None))
+            if axis.unit in METRES and axis.kind == "space" and chosen.keys() >= set(dims):
+                micrometres = float(np.asarray(values)[tuple(chosen[dim] for dim in dims)])
+                if math.isfinite(micrometres):
+                    found[axis.name] = round(micrometres * 1e-6 / METRES[axis.unit], 9)
+        return found
+
     def own_attributes(
         self, position: Position, shape: Sequence[int], attrs: Mapping[str, Any]
     ) -> dict[str, Any]:
@@ -106,7 +125,11 @@ class ImageSet:
             If a coordinate cannot be stored.
         """
         names = {axis.dim: axis.name for axis in self.axes}
-        coords = image_coords(self.coords, {**self.chosen, **position.chosen}, names)
+        coords = dict(image_coords(self.coords, {**self.chosen, **position.chosen}, names))
+        for name, shift in self.shifts(position).items():
+            if name in coords:
+                dims, values = coords[name]
+                coords[name] = dims, np.asarray(values) + shift
         sizes = dict(zip(names.values(), shape, strict=True))
         return {OWN_KEY: {**encode_coords(coords, sizes), "attrs": attrs}}
 

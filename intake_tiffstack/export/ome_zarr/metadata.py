@@ -49,13 +49,14 @@ def image_attributes(
     version: Version,
     *,
     names: Sequence[str],
+    shifts: Sequence[Mapping[str, float]],
     axes: Sequence[NgffAxis],
     levels: Sequence[Level],
     method: str,
     channels: Sequence[Channel],
     labels_of: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the attributes of the group of each image; they differ only in the name.
+    """Return the attributes of the group of each image; they differ in name and place.
 
     Parameters
     ----------
@@ -63,6 +64,8 @@ def image_attributes(
         Of OME-Zarr.
     names : sequence of str
         Of the images.
+    shifts : sequence of mapping
+        How far each lies from the first pixel of the collection, by axis, in its unit.
     axes : sequence of NgffAxis
     levels : sequence of Level
         Of the pyramid of each; the arrays are called ``0``, ``1`` ...
@@ -106,15 +109,35 @@ def image_attributes(
         image["image-label"] = {"source": {"image": labels_of}}  # type: ignore[assignment]
         kind = model.LabelImage
     fields = _dump(version, kind.model_validate(image))  # once: a plate has thousands
-    return [_named(fields, name) for name in names]
+    letters = [axis.name for axis in axes]
+    return [
+        _named(fields, name, [shift.get(letter, 0.0) for letter in letters])
+        for name, shift in zip(names, shifts, strict=True)
+    ]
 
 
-def _named(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the attributes of an image with the name of its pyramid."""
+def _named(fields: Mapping[str, Any], name: str, shift: Sequence[float]) -> dict[str, Any]:
+    """Return the attributes of an image with the name and the place of its pyramid."""
     if "ome" in fields:
-        return {"ome": _named(fields["ome"], name)}
+        return {"ome": _named(fields["ome"], name, shift)}
     (multiscale,) = fields["multiscales"]
+    if any(shift):
+        datasets = [_shifted(dataset, shift) for dataset in multiscale["datasets"]]
+        multiscale = {**multiscale, "datasets": datasets}
     return {**fields, "multiscales": [{**multiscale, "name": name}]}
+
+
+def _shifted(dataset: Mapping[str, Any], shift: Sequence[float]) -> dict[str, Any]:
+    """Return a level that lies elsewhere.
+
+    >>> steps = [{"type": "scale", "scale": [2.0]}, {"type": "translation", "translation": [0.5]}]
+    >>> found = _shifted({"path": "0", "coordinateTransformations": steps}, [10.0])
+    >>> found["coordinateTransformations"][1]
+    {'type': 'translation', 'translation': [10.5]}
+    """
+    scale, start = dataset["coordinateTransformations"]
+    moved = [a + b for a, b in zip(start["translation"], shift, strict=True)]
+    return {**dataset, "coordinateTransformations": [scale, {**start, "translation": moved}]}
 
 
 def _omero(version: Version, channels: Sequence[Channel]) -> dict[str, Any]:

@@ -97,6 +97,8 @@ def interpret_metaseries(tags: Mapping[str, Any], _: Subject, found: Findings) -
     height = as_number(plane.get("z-position"))
     if height is not None:
         found.add_heights([height], "micrometer", source)
+    for dim, key in (("y", "stage-position-y"), ("x", "stage-position-x"), ("z", "z-position")):
+        found.add_stage(dim, [plane.get(key)], "micrometer", source)
     wavelength = as_number(plane.get("wavelength"))
     if wavelength is not None and 0 < wavelength < math.inf:
         found.add_channels("emission_wavelengths", [wavelength], source)

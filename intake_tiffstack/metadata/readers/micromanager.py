@@ -105,6 +105,10 @@ def _read_page(
     height = as_number(page.get("ZPositionUm"))
     if height is not None and sizes.get("z", 1) == 1:
         found.add_heights([height], "micrometer", source)
+    for dim in "zyx":  # NDTiff of tiled scans has where the stage was sent
+        letter = dim.upper()
+        position = page.get(f"{letter}PositionUm", page.get(f"{letter}Position_um_Intended"))
+        found.add_stage(dim, [position], "micrometer", source)
     number, names = page.get("ChannelIndex"), found.channels.get("channel_names", ())
     is_one = not found.own_channels and sizes.get("c", 1) == 1
     if isinstance(number, int) and is_one and 0 <= number < len(names):

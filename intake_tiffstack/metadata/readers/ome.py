@@ -26,6 +26,9 @@ _BLOCK = 2**16
 _NO_COLOR = -(2**31)
 """What the schemas before 2012 gave a channel without a color."""
 
+SERIES = "position"
+"""Dim of the images of a file that is opened with ``series="all"``."""
+
 _OWN_UUID = re.compile(r'(<(?:\w+:)?OME\b[^>]*?)\sUUID="([^"]*)"')
 
 
@@ -44,6 +47,8 @@ class OmeImage:
     heights: tuple[float, ...] = ()
     """Positions of the first plane at each z that this file holds, in ``height_unit``."""
     height_unit: str | None = None
+    stage: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    """By axis, where the stage was for the first plane that this file holds, and the unit."""
     objective: dict[str, str] = field(default_factory=dict)
     """Attributes of the Objective that the image was taken with."""
     microscope: dict[str, str] = field(default_factory=dict)
@@ -86,14 +91,32 @@ def read_ome_image(xml: str, series: int = 0, name: str = "") -> OmeImage:
     >>> read_ome_image('<OME><Image><Pixels SizeX="4"/></Image></OME>').pixels
     {'SizeX': '4'}
     """
-    # The files of a set hold one XML and differ in their own UUID alone: it is parsed once.
-    own = _OWN_UUID.search(xml, 0, 2**14)
-    uuid = None
-    if own is not None:
-        uuid = own[2] if xml.find(own[2], own.end()) >= 0 else None
-        xml = xml[: own.start()] + own[1] + xml[own.end() :]
+    uuid, xml = _take_uuid(xml)
     is_of_one_file = uuid is None and "FileName=" not in xml
     return _read_document(xml, series, is_of_one_file).image(OwnFile(uuid, name), series)
+
+
+def read_stages(xml: str, n: int, name: str = "") -> list[dict[str, tuple[str, str | None]]]:
+    """Return where the stage was for each of *n* Images, nothing if there are more or fewer. Pure.
+
+    Parameters and errors are those of :func:`read_ome_image`.
+    """
+    uuid, xml = _take_uuid(xml)
+    document = _read_document(xml, 0, False)
+    images = [document.image(OwnFile(uuid, name), i) for i in range(n)]
+    return [image.stage for image in images] if document.met == n else []
+
+
+def _take_uuid(xml: str) -> tuple[str | None, str]:
+    """Return the UUID of the file if the XML refers to it, and the XML without it.
+
+    The files of a set hold one XML and differ in their own UUID alone: it is parsed once.
+    """
+    own = _OWN_UUID.search(xml, 0, 2**14)
+    if own is None:
+        return None, xml
+    uuid = own[2] if xml.find(own[2], own.end()) >= 0 else None
+    return uuid, xml[: own.start()] + own[1] + xml[own.end() :]
 
 
 def refuse_entities(xml: str) -> None:
@@ -132,6 +155,7 @@ class _Image:
     logical_channels: list[dict[str, str]] = field(default_factory=list)
     acquired: str | None = None
     objective: str | None = None
+    stage_label: dict[str, str] = field(default_factory=dict)
     planes: list[dict[str, str]] = field(default_factory=list)
     parts: list[tuple[dict[str, str], FileRef]] = field(default_factory=list)
     """Attributes of each TiffData, and the file it is in."""
@@ -196,6 +220,7 @@ class _Document:
             times=_times(planes),
             heights=heights,
             height_unit=unit,
+            stage=_stage_of(planes, image.stage_label),
             objective=objective,
             microscope=self.microscope,
             creator=self.root.get("Creator"),
@@ -255,12 +280,7 @@ class _Handlers:
 
     def _start_in(self, image: _Image, depth: int, name: str, attributes: dict[str, str]) -> None:
         if depth == 3:
-            if name == "Pixels":
-                image.pixels = attributes
-            elif name == "LogicalChannel":  # until 2009
-                image.logical_channels.append(attributes)
-            elif name in ("ObjectiveSettings", "ObjectiveRef"):
-                image.objective = attributes.get("ID")
+            self._start_below(image, name, attributes)
         elif self._path[2] != "Pixels":
             return
         elif depth == 4:
@@ -274,6 +294,16 @@ class _Handlers:
             image.planes[-1].update(attributes)  # until 2009
         elif depth == 5 and name == "UUID" and image.parts:
             image.parts[-1] = image.parts[-1][0], FileRef("", attributes.get("FileName"))
+
+    def _start_below(self, image: _Image, name: str, attributes: dict[str, str]) -> None:
+        if name == "Pixels":
+            image.pixels = attributes
+        elif name == "LogicalChannel":  # until 2009
+            image.logical_channels.append(attributes)
+        elif name == "StageLabel":
+            image.stage_label = attributes
+        elif name in ("ObjectiveSettings", "ObjectiveRef"):
+            image.objective = attributes.get("ID")
 
     def text(self, text: str) -> None:
         self._text += text
@@ -322,6 +352,20 @@ def _heights(planes: list[dict[str, str]]) -> tuple[tuple[float, ...], str | Non
         if at is not None and height is not None:
             found.setdefault(at, height)
     return _complete(found, planes, "TheZ"), unit
+
+
+def _stage_of(
+    planes: list[dict[str, str]], label: dict[str, str]
+) -> dict[str, tuple[str, str | None]]:
+    """Return the position of the first plane along each axis, else that of the label."""
+    first = planes[0] if planes else {}
+    found = {}
+    for axis in "ZYX":
+        if f"Position{axis}" in first:
+            found[axis.lower()] = first[f"Position{axis}"], first.get(f"Position{axis}Unit")
+        elif axis in label:
+            found[axis.lower()] = label[axis], label.get(f"{axis}Unit")
+    return found
 
 
 def _complete(found: dict[int, float], planes: list[dict[str, str]], key: str) -> tuple[float, ...]:
@@ -375,6 +419,14 @@ def interpret(xml: str, subject: Subject, found: Findings) -> None:
     found.add_time("acquired", image.acquired, source)
     found.add_times(image.times, source)
     found.add_heights(image.heights, image.height_unit, source)
+    n = subject.sizes.get(SERIES, 1)
+    stages = [image.stage] if n == 1 else read_stages(xml, n, found.file_name)
+    for dim in "zyx":
+        known = [stage[dim] for stage in stages if dim in stage]
+        units = {unit for _, unit in known}
+        if known and len(known) == len(stages) and len(units) == 1:
+            unit = unit_name(next(iter(units)) or "")
+            found.add_stage(dim, [value for value, _ in known], unit, source)
     found.add_fact("objective", _renamed(image.objective, _OBJECTIVE), source)
     found.add_fact("instrument", _renamed(image.microscope, _MICROSCOPE), source)
     found.add_fact("software", image.creator, source)
