@@ -40,6 +40,7 @@ Unmatched = Literal["raise", "warn", "ignore"]
 Validate = Literal["auto", "all", "template"]
 OnError = Literal["raise", "fill"]
 PersistMode = Literal["default", "always", "never"]
+Sidecar = Literal["pam", "worldfile"]
 OnStale = Literal["original", "refresh", "use", "error"]
 
 
@@ -87,6 +88,7 @@ class OptionKeywords(TypedDict, total=False):
     duplicates: Duplicates
     unequal: Unequal
     sets: Sets
+    sidecars: bool | Sidecar | Sequence[Sidecar] | None
     place: Place
     overlap: Overlap
     unmatched: Unmatched
@@ -152,6 +154,12 @@ def _urls(value: Any) -> Any:
     return parsed if isinstance(parsed, list) else value
 
 
+def _sidecars(value: Any) -> Any:
+    """Return all kinds for true and none for false, as Python, YAML and templates write them."""
+    is_said = {"true": True, "false": False}.get(str(value).lower())
+    return value if is_said is None else [*get_args(Sidecar)] * is_said
+
+
 def _letters(value: Any) -> Any:
     value = _from_text(value)
     return list(value) if isinstance(value, str) else value
@@ -197,6 +205,11 @@ _Names = Annotated[list[str], BeforeValidator(_listed)]
 _Text = Annotated[str, BeforeValidator(str)]
 _ChannelNames = Annotated[
     list[_Text] | dict[Any, _Text], BeforeValidator(lambda v: _listed(v, (list, tuple, dict)))
+]
+_Sidecars = Annotated[
+    list[Sidecar],
+    BeforeValidator(_listed),
+    BeforeValidator(_sidecars),
 ]
 _Dims = Annotated[list[str], BeforeValidator(_letters), AfterValidator(_unique)]
 _Whole = Annotated[int, BeforeValidator(_not_bool)]
@@ -361,6 +374,13 @@ class Options:
         "none",
         "`ome`: a file, or the companion, of an OME-TIFF set opens all files of the set, by the "
         "names and UUIDs in its XML; `none`: each file is opened as it is",
+    )
+    sidecars: _Sidecars = _option(
+        "`pam`, `worldfile`, list of these, bool",
+        "files beside each TIFF that place it on a map and describe its bands: `pam` is GDAL's "
+        "`a.tif.aux.xml`, which goes before the file's own tags; `worldfile` is `a.tfw`, `a.tifw` "
+        "or `a.wld`, used where the tags place nothing; `true` for both",
+        default=[],
     )
     place: Place = _choice(
         Place,

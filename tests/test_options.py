@@ -48,6 +48,7 @@ CONTRACT: dict[str, Any] = {
     "duplicates": "raise",
     "unequal": "raise",
     "sets": "none",
+    "sidecars": [],
     "place": "index",
     "overlap": "raise",
     "unmatched": "warn",

@@ -49,7 +49,7 @@ def read_metadata(
 
     With ``validate="all"`` these are all readable files; on a map also those by which their places
     are checked. Sidecar files of the template are read
-    too, if Micro-Manager wrote it.
+    too, if Micro-Manager wrote it, and those of each file that the option ``sidecars`` asks for.
     """
     rows = (
         list(headers.structures)
@@ -69,6 +69,9 @@ def read_metadata(
             if options.on_error == "raise":
                 raise
             return None  # its pixels are filled, with a warning, once they are read
+        if reader.sidecars:
+            beside = headers.beside.get(row)
+            raw = raw.with_beside(reader.read_beside(files[row]) if beside is None else beside)
         if row == template:
             raw = with_sidecars(raw, files[row].url, reader.storage_options)
         structure = headers.structures.get(row, headers.structures[template])
@@ -79,13 +82,15 @@ def read_metadata(
             raw,
             structure.dims,
             structure.shape,
+            dtype=structure.dtype,
             url=files[row].url,
             series=reader.series if isinstance(reader.series, int) else 0,
             base_shape=base if fits else None,
         )
 
     def place_tags(row: int) -> object:
-        tags = reader.place_tags(files[row]) if page == 0 else None
+        is_told = page == 0 and not reader.sidecars  # a sidecar may say otherwise than the tags
+        tags = reader.place_tags(files[row]) if is_told else None
         return row if tags is None else tags
 
     found = dict(zip(rows, reader.map_headers(describe, files, rows), strict=True))
@@ -122,15 +127,19 @@ def read_all_of_file(file: File, structure: Structure, reader: CollectionReader)
     """
     raw = reader.raw_metadata(file, reader.read_header(file).page)
     raw = with_sidecars(raw, file.url, reader.storage_options)
+    if reader.sidecars:
+        raw = raw.with_beside(reader.read_beside(file))
     described = describe_file(
         raw,
         structure.dims,
         structure.shape,
+        dtype=structure.dtype,
         url=hide_in_text(file.url),
         series=reader.series if isinstance(reader.series, int) else 0,
     )
     metadata = asdict(described) | dict(described.channels) | dict(described.facts)
-    as_it_is = {f"raw_{source.name}": raw.tags.get(source.name) for source in READERS}
+    in_file = [source.name for source in READERS if source.extract is not None]
+    as_it_is: dict[str, Any] = {f"raw_{name}": raw.tags.get(name) for name in in_file}
     as_it_is["raw_beside"] = raw.sidecars
     if "micromanager" in raw.tags:
         as_it_is["raw_pages"] = read_pages_metadata(file, storage_options=reader.storage_options)

@@ -23,7 +23,7 @@ from intake_tiffstack.collection.file_set import (
 )
 from intake_tiffstack.collection.model import Discovery, FileSet, FilesFound, HeadersRead
 from intake_tiffstack.collection.mosaic import PlacedMosaic, build_mosaic, place_tiles
-from intake_tiffstack.collection.packing import warn_of_packing
+from intake_tiffstack.collection.packing import add_packing, warn_of_packing
 from intake_tiffstack.collection.placement import find_doubts, turn_axes
 from intake_tiffstack.collection.probing import choose_headers
 from intake_tiffstack.dims import Role, role_of
@@ -50,6 +50,7 @@ from intake_tiffstack.pattern.propose import propose_patterns
 from intake_tiffstack.pattern.table import read_table
 from intake_tiffstack.progress import reported
 from intake_tiffstack.redact import hide_in_text
+from intake_tiffstack.storage.concurrency import map_files
 from intake_tiffstack.storage.urls import absolute_url, is_local
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from intake_tiffstack.header import Header, Structure
     from intake_tiffstack.listing.list_files import Listing
     from intake_tiffstack.metadata.model import FileMetadata
+    from intake_tiffstack.metadata.reader import RawMetadata
     from intake_tiffstack.options import Options
     from intake_tiffstack.pattern.matching import Matches, Pattern
     from intake_tiffstack.pattern.propose import Proposal
@@ -517,12 +519,19 @@ def read_headers(files: FileTable, grid: Grid, options: Options) -> HeadersRead:
         return replace(read_headers(files, grid, _flattened(options, cycles[0])), cycle=cycles[0])
     structures = {first: template}
     structures |= {row: s for row, s in zip(rows, others, strict=True) if s is not None}
+    beside: dict[int, RawMetadata] = {}
+    if reader.sidecars:
+        read_rows = list(structures)
+        found = map_files(lambda row: reader.read_beside(files[row]), files, read_rows)
+        beside = dict(zip(read_rows, found, strict=True))
+        structures = {row: add_packing(s, beside[row]) for row, s in structures.items()}
     sizes = files.sizes[grid.rows]
     return HeadersRead(
         structures=structures,
         unreadable=unreadable,
         notes=tuple(notes),
         is_proven=not template.is_compressed and sizes[0] >= 0 and bool((sizes == sizes[0]).all()),
+        beside=beside,
     )
 
 

@@ -19,5 +19,10 @@ def reader_of(options: Options) -> CollectionReader:
         dims = tuple(dims.items() if isinstance(dims, dict) else dims)
     series = options.series if options.sets == "none" else "pages"
     return CollectionReader(
-        options.storage_options, series, options.level, dims, options.header_index
+        options.storage_options,
+        series,
+        options.level,
+        dims,
+        options.header_index,
+        tuple(options.sidecars),
     )

@@ -67,6 +67,8 @@ class HeadersRead:
     """Whether the listed sizes prove that the files not read are like the template."""
     cycle: FrameCycle | None = None
     """How all pages together are cut into dims, None if each file is whole by itself."""
+    beside: Mapping[int, RawMetadata] = field(default_factory=dict)
+    """What the files beside each of them say, where `sidecars` asks for them."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,18 +1,34 @@
-"""Whether the files of a collection agree on nodata, scale and offset."""
+"""Nodata, scale and offset: what sidecars add to them, and whether files agree on them."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from intake_tiffstack.errors import warn
+from intake_tiffstack.metadata.readers.beside import pam_packing
 from intake_tiffstack.redact import hide_in_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from intake_tiffstack.metadata.reader import RawMetadata
     from intake_tiffstack.structure import Structure
 
-__all__ = ["warn_of_packing"]
+__all__ = ["add_packing", "warn_of_packing"]
+
+
+def add_packing(structure: Structure, beside: RawMetadata) -> Structure:
+    """Return a structure with the nodata, scales and offsets of a file's PAM. Pure."""
+    sizes = dict(zip(structure.dims, structure.shape, strict=True))
+    own, other = structure.packing, pam_packing(beside.sidecars, sizes, structure.dtype)
+    packing = replace(
+        own,
+        nodata=own.nodata if other.nodata is None else other.nodata,
+        scales=other.scales or own.scales,
+        offsets=other.offsets or own.offsets,
+    )
+    return structure if packing == own else replace(structure, packing=packing)
 
 
 def warn_of_packing(structures: Mapping[int, Structure], urls: Sequence[str]) -> None:

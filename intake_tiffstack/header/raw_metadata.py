@@ -62,6 +62,8 @@ def extract_metadata(image: OpenImage, notes: list[str], url: str) -> RawMetadat
     """Return the metadata of an image; faults are added to *notes*, which become its own."""
     tags: dict[str, Any] = {}
     for reader in READERS:
+        if reader.extract is None:
+            continue
         try:
             value = reader.extract(image)
         except _METADATA_FAULTS as exc:

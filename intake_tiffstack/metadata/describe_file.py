@@ -6,7 +6,7 @@ that names the file, and an unknown value is absent, never guessed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.metadata.model import FileMetadata, Findings
@@ -15,6 +15,8 @@ from intake_tiffstack.metadata.readers import READERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import numpy as np
 
     from intake_tiffstack.metadata.reader import RawMetadata
 
@@ -35,6 +37,7 @@ def describe_file(
     shape: tuple[int, ...],
     *,
     url: str,
+    dtype: np.dtype[Any] | None = None,
     series: int = 0,
     base_shape: tuple[int, ...] | None = None,
 ) -> FileMetadata:
@@ -50,6 +53,8 @@ def describe_file(
         Of the pixels; the pixels win over what the metadata claim.
     url : str
         Names the file in warnings; its last part in the provenance.
+    dtype : numpy.dtype, optional
+        Of the pixels.
     series : int
         Which image of an OME-XML.
     base_shape : tuple of int, optional
@@ -58,9 +63,9 @@ def describe_file(
     """
     found = Findings(url, raw.notes)
     sizes = {_LETTERS.get(role_of(d), d): n for d, n in zip(dims, shape, strict=True)}
-    subject = Subject(sizes, series, is_reduced=base_shape is not None, tags=raw.tags)
+    subject = Subject(sizes, series, dtype, is_reduced=base_shape is not None, tags=raw.tags)
     for reader in READERS:
-        if raw.tags.get(reader.name) is not None:
+        if reader.interpret is not None and raw.tags.get(reader.name) is not None:
             reader.interpret(raw.tags[reader.name], subject, found)
         if reader.interpret_sidecar is not None:
             for name, content in raw.sidecars.items():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from intake_tiffstack.metadata.model import Findings
 
 __all__ = ["OpenImage", "RawMetadata", "Reader", "Subject", "copy_dict"]
@@ -21,9 +23,14 @@ class RawMetadata:
     tags: Mapping[str, Any] = field(default_factory=dict)
     """Name of a :class:`Reader` to what it extracted; readers that found nothing are absent."""
     sidecars: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    """Name of a file beside this one to its content, as Micro-Manager writes them."""
+    """Name of a file beside this one to its content, under a key for the kind of content."""
     notes: tuple[str, ...] = ()
     """What could not be read, one sentence each, naming the file."""
+
+    def with_beside(self, other: RawMetadata) -> RawMetadata:
+        """Return these values with the sidecars and notes of *other*. Pure."""
+        sidecars = {**self.sidecars, **other.sidecars}
+        return replace(self, sidecars=sidecars, notes=(*self.notes, *other.notes))
 
     @property
     def nbytes(self) -> int:
@@ -81,6 +88,8 @@ class Subject:
     """Extents of the pixels by ``t``, ``c``, ``z``, ``y``, ``x``."""
     series: int = 0
     """Index of the image series."""
+    dtype: np.dtype[Any] | None = None
+    """Of the pixels, if it is known."""
     is_reduced: bool = False
     """Whether the pixels are those of a pyramid level above 0."""
     tags: Mapping[str, Any] = field(default_factory=dict)
@@ -98,9 +107,10 @@ class Reader:
 
     name: str
     """Key in :attr:`RawMetadata.tags`; ``file_metadata()`` shows the value as ``raw_<name>``."""
-    extract: Callable[[OpenImage], Any]
-    """Return plain values from an image of an open file, None if it has none."""
-    interpret: Callable[[Any, Subject, Findings], None]
+    extract: Callable[[OpenImage], Any] | None
+    """Return plain values from an image of an open file, None if it has none; None for a source
+    that stands beside the file alone."""
+    interpret: Callable[[Any, Subject, Findings], None] | None = None
     """Add the meaning of extracted values to the findings. Pure."""
     interpret_sidecar: Callable[[str, dict[str, Any], Subject, Findings], None] | None = None
     """Add the meaning of a sidecar, given its name and content. Pure."""

@@ -35,6 +35,7 @@ DECIDES_PIXELS = frozenset(
         "duplicates",
         "unequal",
         "sets",
+        "sidecars",
         "place",
         "overlap",
     }

@@ -45,6 +45,9 @@ class CollectionReader:
     header_index: str | None = field(default=None, repr=False, hash=False)
     """Where the headers of remote files are kept; decides no pixel, and so not part of a token."""
 
+    sidecars: tuple[str, ...] = ()
+    """Kinds of files beside each file that say more of it: ``pam``, ``worldfile``."""
+
     def index(self, *, is_fresh: bool = False) -> HeaderIndex | None:
         """Return the index of headers, read once per process; None without one."""
         if self.header_index is None:
@@ -170,6 +173,12 @@ class CollectionReader:
         return get_raw_metadata(
             file, storage_options=self.storage_options, page=page, index=self.index()
         )
+
+    def read_beside(self, file: File) -> RawMetadata:
+        """Return what the sidecars of a file say that the option asks for."""
+        from intake_tiffstack.header.sidecars import read_map_sidecars
+
+        return read_map_sidecars(file.url, self.sidecars, self.storage_options)
 
     def place_tags(self, file: File) -> tuple[object, ...] | None:
         """Return the tags of the first page that say where on a map it is, None if unreadable.

@@ -3,6 +3,7 @@
 from intake_tiffstack.metadata.reader import Reader
 from intake_tiffstack.metadata.readers import (
     baseline,
+    beside,
     gdal,
     geotiff,
     imagej,
@@ -30,7 +31,9 @@ READERS: tuple[Reader, ...] = (
     vendors.SVS,
     vendors.NDPI,
     vendors.SCANIMAGE,
+    beside.PAM,
     geotiff.GEOTIFF,
+    beside.WORLD_FILE,
     gdal.GDAL,
     pages.QPTIFF,
     imagej.SHAPED,

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from intake_tiffstack.metadata.model import Findings
     from intake_tiffstack.metadata.reader import Subject
 
-__all__ = ["GDAL", "clamp_nodata", "extract_gdal", "read_nodata", "read_packing"]
+__all__ = [
+    "GDAL",
+    "add_bands",
+    "add_packing",
+    "clamp_nodata",
+    "extract_gdal",
+    "per_band",
+    "read_nodata",
+    "read_packing",
+]
 
 _INTEGER = re.compile(r"[+-]?\d+(?:\.0*)?")
 
@@ -134,7 +143,8 @@ def _read_items(xml: str | None) -> dict[str, dict[int, str]]:
     return found
 
 
-def _per_band(texts: Mapping[int, str], bands: int, absent: float) -> tuple[float, ...]:
+def per_band(texts: Mapping[int, str], bands: int, absent: float) -> tuple[float, ...]:
+    """Return the number of each band from their texts, nothing if all are *absent*. Pure."""
     found = [_number(texts.get(i)) for i in range(bands)]
     values = [absent if n is None or not _finite(n) else float(n) for n in found]
     return tuple(values) if any(value != absent for value in values) else ()
@@ -152,8 +162,8 @@ def read_packing(tags: Mapping[str, Any]) -> Packing:
     items = _read_items(tags.get("metadata"))
     return Packing(
         nodata=read_nodata(tags.get("nodata"), np.dtype(tags["dtype"])),
-        scales=_per_band(items.get("scale", {}), bands, 1.0),
-        offsets=_per_band(items.get("offset", {}), bands, 0.0),
+        scales=per_band(items.get("scale", {}), bands, 1.0),
+        offsets=per_band(items.get("offset", {}), bands, 0.0),
     )
 
 
@@ -168,15 +178,37 @@ def interpret(tags: Mapping[str, Any], subject: Subject, found: Findings) -> Non
         items, packing = {}, read_packing({**tags, "metadata": None})
     if "nodata" in tags and packing.nodata is None:
         found.warn(f"GDAL_NODATA is {tags['nodata'][:40]!r}, which no pixel can have; ignored")
+    add_packing(packing, found, source)
+    add_bands(items, bands, subject, found, source)
+    found.add_fact("color_table", tags.get("colormap"), source)
+
+
+def add_packing(packing: Packing, found: Findings, source: str) -> None:
+    """Add nodata, scales and offsets, each unless it is known from elsewhere."""
+    known = set(found.facts)
     for key, value in packing.describe().items():
-        found.add_number(key, value, source)
+        if not any(key in group and known & group for group in _SAID_TWICE):
+            found.add_number(key, value, source)
+
+
+_SAID_TWICE = ({"scale_factor", "scales"}, {"add_offset", "offsets"})
+"""Keys of one value, for bands that agree and for bands that differ."""
+
+
+def add_bands(
+    items: Mapping[str, Mapping[int, str]],
+    bands: int,
+    subject: Subject,
+    found: Findings,
+    source: str,
+) -> None:
+    """Add names and units of bands from their texts by role (``description``, ``unittype``)."""
     for key, role in (("band_names", "description"), ("band_units", "unittype")):
         texts = [items.get(role, {}).get(i, "") for i in range(bands)]
         found.add_fact(key, texts if any(texts) else None, source)
     names = found.facts.get("band_names")
     if names and bands in (1, subject.sizes.get("c")):
         found.add_channels("channel_names", names, source)
-    found.add_fact("color_table", tags.get("colormap"), source)
 
 
 GDAL = Reader("gdal", extract_gdal, interpret)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from intake_tiffstack.metadata.model import Findings
     from intake_tiffstack.metadata.reader import Subject
 
-__all__ = ["GEOTIFF", "floats"]
+__all__ = ["GEOTIFF", "Affine", "add_affine", "floats"]
 
 # The codes of EPSG that GeoTIFF 1.1 names in its annex B.
 _UNITS = {
@@ -29,7 +29,7 @@ _TAGS = {"ModelPixelScale": 33550, "ModelTiepoint": 33922, "ModelTransformation"
 _PIXEL_IS_POINT = 2
 
 
-class _Affine(NamedTuple):
+class Affine(NamedTuple):
     """From pixel corner to map: ``x = a * column + b * row + c``, ``y = d * column + ...``."""
 
     a: float
@@ -58,27 +58,35 @@ def interpret(tags: Mapping[str, Any], _: Subject, found: Findings) -> None:
     except ValueError as exc:
         found.warn(f"{source} tags are ignored, since {exc}")
         return
+    if "affine" in found.facts:  # a sidecar says otherwise
+        return
+    unit = _UNITS.get(code_of(tags, _UNIT_KEYS.get(model, "")))
     if affine is not None:
         if code_of(tags, "GTRasterTypeGeoKey") == _PIXEL_IS_POINT:  # the tags give its centre
             a, b, c, d, e, f = affine
-            affine = _Affine(a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
-        found.add_fact("affine", list(affine), source)
-    if affine is not None and (affine.b != 0 or affine.d != 0):
+            affine = Affine(a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
+        add_affine(affine, unit, found, source)
+        return
+    for dim, step in steps.items():
+        found.add_step(dim, step, unit, source, "pixel size", on_map=True)
+
+
+def add_affine(affine: Affine, unit: str | None, found: Findings, source: str) -> None:
+    """Add the affine of a map, and the steps and positions along x and y of an upright image."""
+    found.add_fact("affine", list(affine), source)
+    if affine.b != 0 or affine.d != 0:
         found.warn(
             f"{source}: the image is turned against the map, so x and y have no positions; the "
             "affine of its metadata has them"
         )
         return
-    unit = _UNITS.get(code_of(tags, _UNIT_KEYS.get(model, "")))
-    for dim, step in steps.items():
-        if dim not in found.scale:
-            found.add_step(dim, step, unit, source, "pixel size", on_map=True)
-            if affine is not None:
-                corner = affine.c if dim == "x" else affine.f
-                found.add_origin(dim, corner + step / 2, source)
+    for dim, step, corner in (("x", affine.a, affine.c), ("y", affine.e, affine.f)):
+        found.add_step(dim, step, unit, source, "pixel size", on_map=True)
+        if found.scale.get(dim) == step:
+            found.add_origin(dim, corner + step / 2, source)
 
 
-def _read_affine(tags: Mapping[str, Any]) -> tuple[_Affine | None, dict[str, float]]:
+def _read_affine(tags: Mapping[str, Any]) -> tuple[Affine | None, dict[str, float]]:
     """Return the affine of the tags as they are, and the steps along x and y.
 
     Both are none for ground control points alone; a size of pixels without a place has steps.
@@ -88,7 +96,7 @@ def _read_affine(tags: Mapping[str, Any]) -> tuple[_Affine | None, dict[str, flo
         if matrix.size != 16:
             raise ValueError(f"ModelTransformation should have 16 numbers, but got {matrix.size}")
         (a, b, _, c), (d, e, _, f) = matrix.reshape(4, 4)[:2].tolist()
-        affine = _Affine(a, b, c, d, e, f)
+        affine = Affine(a, b, c, d, e, f)
         if not all(map(math.isfinite, affine)) or a * e == b * d:
             raise ValueError(f"ModelTransformation maps no area, but got {list(affine)}")
         return affine, {"x": a, "y": e}
@@ -102,7 +110,7 @@ def _read_affine(tags: Mapping[str, Any]) -> tuple[_Affine | None, dict[str, flo
     if tie.size != 6 or not np.isfinite(tie).all():  # none, or the many of ground control points
         return None, {"x": a, "y": e}
     i, j, _, x, y, _ = tie.tolist()
-    return _Affine(a, 0.0, x - i * a, 0.0, e, y - j * e), {"x": a, "y": e}
+    return Affine(a, 0.0, x - i * a, 0.0, e, y - j * e), {"x": a, "y": e}
 
 
 def floats(tags: Mapping[str, Any], key: str) -> NDArray[np.float64]:
