@@ -571,6 +571,7 @@ class TiffStack:
 
             Of ``"zarr"`` and ``"ome-zarr"``:
 
+            - ``append``: dim along which an existing copy is extended by what has arrived
             - ``zarr_format``: 3 or 2
             - ``chunks``: shape of a chunk; None chooses 1 to 4 MB
             - ``shards``: shape of a shard; ``"auto"`` only for large copies; None for none
@@ -608,6 +609,7 @@ class TiffStack:
             read (``on_error``): a copy would hide that for good.
         """
         from intake_tiffstack.export.formats import find_writer
+        from intake_tiffstack.export.growth import recorded_options
         from intake_tiffstack.export.origin import find_origin
 
         write = find_writer(format)
@@ -617,6 +619,9 @@ class TiffStack:
                 "not be read; leave such files out with `exclude` or `sel`"
             )
         check_options(OPTIONS[format], options, function="export()")
+        if options.get("append") and not options.get("overwrite"):
+            kept = recorded_options(os.fspath(url), options.get("storage_options"), format)
+            options = {**kept, **options}
         coords = self.collection.known.coords
         known = {k: v for k, v in self.metadata.items() if v and k not in _OF_THE_ARRAY}
         given = {

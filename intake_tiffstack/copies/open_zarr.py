@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import dask.array as da
+import numpy as np
 import zarr
 from numpy.typing import NDArray
 
@@ -163,7 +164,12 @@ def lazy_copy(
     sel : mapping of str
         See :func:`open_zarr`.
     """
-    sizes = dict(zip(labels.dims, source.shape, strict=True))
+    sizes = _whole_sizes(labels, source.shape)
+    coords = {
+        name: (dims, values[tuple(slice(sizes[dim]) for dim in dims)])
+        for name, (dims, values) in labels.coords.items()
+    }
+    labels = labels._replace(coords=coords)
     kept = select_positions(sel, labels.coords, sizes)
     positions = tuple(kept[dim] for dim in labels.dims)
     pixels = ZarrPixels(
@@ -177,6 +183,19 @@ def lazy_copy(
     )
     copy.pixels, copy.blocks = pixels, source.shards or source.chunks
     return copy
+
+
+def _whole_sizes(labels: ZarrLabels, shape: Sequence[int]) -> dict[str, int]:
+    """Return the extents that pixels and coordinates have both.
+
+    Each document of a copy is replaced as a whole, but not all at once: a copy that is being
+    extended at this moment is as long as the shorter of both.
+    """
+    sizes = dict(zip(labels.dims, shape, strict=True))
+    for dims, values in labels.coords.values():
+        for dim, n in zip(dims, np.shape(values), strict=True):
+            sizes[dim] = min(sizes[dim], n)
+    return sizes
 
 
 def find_document(folder: Folder) -> File:

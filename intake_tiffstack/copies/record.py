@@ -118,11 +118,13 @@ class RecordDraft:
             If a file is another than was copied.
         """
         origin, history = self.origin, [] if self.before is None else list(self.before.history)
+        if history and history[-1]["sizes"] == dict(self.sizes):
+            history.pop()  # of an attempt that was killed after this
         now = datetime.now(UTC).isoformat(timespec="seconds")
         history.append(
             {
                 "time": now,
-                "action": "created" if self.before is None else "extended",
+                "action": "extended" if history else "created",
                 "files": len(origin.files),
                 "sizes": dict(self.sizes),
                 "software": _software(),

@@ -13,10 +13,14 @@ from intake_tiffstack.errors import TargetExistsError
 from intake_tiffstack.export.claim import Record, last_claim
 from intake_tiffstack.storage.folder import PARTIAL, Folder
 
-__all__ = ["Destination", "inspect_destination"]
+__all__ = ["Action", "Destination", "inspect_destination"]
 
 _DOCUMENTS = OPENING | {".zattrs", ".zmetadata", "METADATA.ome.xml", RECORD}
 _is_chunk = re.compile(r"(c|(c[/.])?\d+([/.]\d+)*)").fullmatch
+
+
+Action = Literal["start", "resume", "clear", "finish", "append"]
+"""What a writer does at a destination."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +58,26 @@ class Destination:
         return replace(self, sizes=self.folder.find_sizes())
 
     def choose_action(
-        self, spec: Mapping[str, Any], *, overwrite: bool, resume: bool
-    ) -> Literal["start", "resume", "clear", "finish"]:
+        self,
+        spec: Mapping[str, Any],
+        *,
+        overwrite: bool,
+        resume: bool,
+        is_extended: bool = False,
+    ) -> Action:
         """Return what a writer does at this destination. Pure.
 
         ``start`` writing in an empty folder, ``resume`` an incomplete copy of equal *spec*,
-        ``clear`` existing contents first, ``finish`` a complete copy whose claim was not removed.
+        ``clear`` existing contents first, ``finish`` a complete copy whose claim was not removed,
+        ``append`` to a complete copy.
 
         Raises
         ------
         TargetExistsError
             If something exists that must not be replaced.
         """
+        if is_extended:
+            return self._choose_growth(spec, resume=resume)
         if self.claim is None and not self.stored:
             return "start"
         is_equal = self.claim is not None and self.claim.spec == spec
@@ -91,6 +103,16 @@ class Destination:
             "; overwrite=True replaces it, or give another URL",
             url=self.folder.url,
         )
+
+    def _choose_growth(self, spec: Mapping[str, Any], *, resume: bool) -> Action:
+        """Return what a writer does that extends the copy at this destination. Pure.
+
+        ``append`` after what an attempt at something else left is removed, or ``resume`` an attempt
+        of equal *spec*.
+        """
+        is_equal = self.claim is not None and self.claim.spec == spec
+        is_cleared = self.claim is not None and self.claim.phase == "writing"
+        return "resume" if is_equal and is_cleared and resume else "append"
 
     def _refuse_foreign(self) -> None:
         """Raise if anything that exists is not part of a Zarr."""

@@ -39,6 +39,7 @@ class CommonExportOptions(TypedDict, total=False):
 class ZarrExportOptions(CommonExportOptions, total=False):
     """Options of ``format="zarr"``."""
 
+    append: str | None
     group: bool
     zarr_format: Literal[2, 3]
     chunks: Lengths | None
@@ -50,6 +51,7 @@ class ZarrExportOptions(CommonExportOptions, total=False):
 class OmeZarrExportOptions(CommonExportOptions, total=False):
     """Options of ``format="ome-zarr"``."""
 
+    append: str | None
     zarr_format: Literal[2, 3] | None
     chunks: Sequence[int] | None
     shards: Sequence[int] | Literal["auto"] | None
@@ -94,6 +96,7 @@ DEFAULTS: Mapping[str, Any] = {
     "verify": "sample",
     "sha256": False,
     "progress": None,
+    "append": None,
     "group": False,
     "zarr_format": 3,
     "chunks": None,

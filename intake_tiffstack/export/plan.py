@@ -41,7 +41,7 @@ def plan_export(
         math.prod(block) * one_pass.source.dtype.itemsize
         for block, one_pass in zip(blocks, passes, strict=True)
     )
-    tasks = sum(math.prod(map(len, one_pass.blocks)) for one_pass in passes)
+    tasks = sum(one_pass.unit_count for one_pass in passes)
     at_once = min(workers, tasks)
     document_count += sum(len(array.documents) for one_pass in passes for array in one_pass.arrays)
     return ExportPlan(

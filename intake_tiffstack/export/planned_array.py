@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore, StorePath
 
 from intake_tiffstack.copies.zarr_store import open_zarr_store
@@ -24,7 +25,7 @@ from intake_tiffstack.storage.folder import Folder, write_file
 from intake_tiffstack.storage.urls import is_local
 from intake_tiffstack.structure import canonical_dtype
 
-__all__ = ["PlannedArray", "Slices", "plan_array"]
+__all__ = ["PlannedArray", "Slices", "extend_array", "plan_array"]
 
 Slices = tuple[slice, ...]
 """Where along each dim: starts and stops within the array, no steps."""
@@ -120,6 +121,18 @@ class PlannedArray:
         """Return the metadata that decide the bytes of the chunks, as JSON. Pure."""
         stored = self.metadata.to_dict()
         return {k: v for k, v in stored.items() if k not in {"attributes", "dimension_names"}}
+
+
+def extend_array(
+    stored: zarr.Array[Any], path: str, shape: Sequence[int], attributes: Mapping[str, Any] | None
+) -> PlannedArray:
+    """Return a stored array with other extents, and with *attributes* if given. Pure."""
+    metadata: Any = stored.metadata.update_shape(tuple(shape))
+    if attributes is not None:
+        metadata = metadata.update_attributes(dict(attributes))
+    content = metadata.to_buffer_dict(default_buffer_prototype())
+    documents = {key: value.to_bytes() for key, value in content.items()}
+    return PlannedArray(path, metadata, stored.chunks, stored.shards or stored.chunks, documents)
 
 
 def _relative(part: Slices, region: Slices) -> Slices:

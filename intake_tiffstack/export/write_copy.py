@@ -34,6 +34,7 @@ from intake_tiffstack.copies.zarr_documents import OPENING
 from intake_tiffstack.errors import OptionError, StorageError, TargetExistsError
 from intake_tiffstack.export.claim import Claim, hold
 from intake_tiffstack.export.destination import Destination, inspect_destination
+from intake_tiffstack.export.growth import Growth
 from intake_tiffstack.export.passes import (
     Job,
     Pass,
@@ -73,6 +74,7 @@ def write_copy(
     verify: Verify,
     progress: Progress,
     record: RecordDraft | None = None,
+    growth: Growth | None = None,
 ) -> ExportPlan:
     """Write all arrays of a copy, then its metadata.
 
@@ -106,6 +108,8 @@ def write_copy(
         See :data:`~intake_tiffstack.progress.Progress`; counts bytes of the source.
     record : RecordDraft, optional
         The audit record; None for a copy without one.
+    growth : Growth, optional
+        How an existing copy is extended; None writes a new one.
 
     Returns
     -------
@@ -132,9 +136,11 @@ def write_copy(
         )
     arrays = [array for one_pass in passes for array in one_pass.arrays]
     spec = json.loads(json.dumps({"token": token, **_describe(arrays)}))
+    if growth is not None:
+        spec["append"] = growth.dim
+    given = {"overwrite": overwrite, "resume": resume, "is_extended": growth is not None}
     destination = inspect_destination(folder)
-    # refuses before anything is written
-    destination.choose_action(spec, overwrite=overwrite, resume=resume)
+    destination.choose_action(spec, **given)  # refuses before anything is written
     with _open_workers() as workers:
         plan = plan_export(
             folder.url,
@@ -144,20 +150,20 @@ def write_copy(
             document_count=document_count + (record is not None),
         )
     warn_of_many_objects(plan)
-    if dry_run:
+    if dry_run or (growth is not None and growth.is_done and destination.claim is None):
         return plan
     with hold(folder, spec, destination.claim) as held:
         # another writer may have come and gone before the claim
         destination = destination.refresh()
         try:
-            action = destination.choose_action(spec, overwrite=overwrite, resume=resume)
+            action = destination.choose_action(spec, **given)
         except TargetExistsError:
             held.drop()
             raise
-        if action == "clear":
+        if action in ("clear", "append"):
             held.renew(phase="clearing")
-            _clear(folder, destination)
-        if action in ("start", "clear"):
+            _clear(folder, passes if action == "append" else (), destination)
+        if action in ("start", "clear", "append"):
             held.renew(phase="writing")
         verified = Verified(False)
         if action != "finish":
@@ -188,8 +194,22 @@ def _describe(arrays: Sequence[PlannedArray]) -> dict[str, Any]:
     return {"paths": tokenize([array.path for array in arrays]), "arrays": list(kinds.values())}
 
 
-def _clear(folder: Folder, destination: Destination) -> None:
-    """Remove existing contents, first the documents that make them a Zarr."""
+def _clear(folder: Folder, extended: Sequence[Pass], destination: Destination) -> None:
+    """Remove existing contents, first the documents that make them a Zarr.
+
+    Of a copy that is *extended*, only chunks beyond its shape, which an attempt at something else
+    left.
+    """
+    if extended:
+        beyond = {
+            key
+            for one_pass in extended
+            for unit in one_pass.units()
+            if not one_pass.holds_old(one_pass.region(unit))
+            for key in one_pass.keys(unit)
+        }
+        folder.remove(beyond & destination.stored)
+        return
     is_opening = [key for key in destination.stored if key.rpartition("/")[2] in OPENING]
     folder.remove(is_opening)
     folder.remove(destination.stored.difference(is_opening))
@@ -246,7 +266,8 @@ def _write_units(
             (i, unit)
             for i, one_pass in enumerate(wave)
             for unit in one_pass.units()
-            if not stored.issuperset(one_pass.keys(unit))
+            if one_pass.holds_old(one_pass.region(unit))
+            or not stored.issuperset(one_pass.keys(unit))
         ]
         for wave in waves
     ]

@@ -14,6 +14,8 @@ from intake_tiffstack.copies.chunk_plan import Lengths, page_dims_last, plan_blo
 from intake_tiffstack.copies.plan import ExportPlan
 from intake_tiffstack.copies.record import CopyImage, Origin, RecordDraft
 from intake_tiffstack.copies.verify import Verify
+from intake_tiffstack.errors import OptionError
+from intake_tiffstack.export.growth import find_growth
 from intake_tiffstack.export.passes import Pass, Source
 from intake_tiffstack.export.planned_array import plan_array
 from intake_tiffstack.export.write_copy import find_most_objects, write_copy
@@ -40,6 +42,7 @@ def write_zarr(
     chunks: Lengths | None = None,
     shards: Lengths | Literal["auto"] | None = "auto",
     compressor: Any = "default",
+    append: str | None = None,
     dry_run: bool = False,
     overwrite: bool = False,
     resume: bool = True,
@@ -86,6 +89,9 @@ def write_zarr(
         of a store.
     compressor : object
         See :func:`~intake_tiffstack.export.compressors.resolve_compressor`.
+    append : str, optional
+        Dim along which an existing copy is extended by what has arrived; see
+        :mod:`~intake_tiffstack.export.growth`.
     dry_run : bool
         Whether to return the plan and write nothing.
     overwrite : bool
@@ -124,6 +130,15 @@ def write_zarr(
     shape, itemsize = tuple(source.shape), source.dtype.itemsize
     dims = checked_dims(dims, shape)
     sizes = dict(zip(dims, shape, strict=True))
+    growth = None
+    if append is not None and not overwrite:
+        if group:
+            raise OptionError(
+                "a group cannot be extended, because its coordinates are arrays of their own: "
+                "leave out group, or write a new copy with overwrite=True"
+            )
+        axis = dims.index(append) if append in dims else 0
+        growth = find_growth(folder, append, origin, sizes, format="zarr", path="", axis=axis)
     around = None
     if group:
         from intake_tiffstack.export.zarr_group import XarrayGroup
@@ -133,19 +148,22 @@ def write_zarr(
         attributes = around.attributes
     else:
         attributes = encode_attributes(sizes, coords, attrs, zarr_format)
-    most_objects = find_most_objects(folder, zarr_format)
-    cut, shard = resolve_chunks(shape, itemsize, dims, chunks, shards, most_objects)
-    array = plan_array(
-        path="" if around is None else around.name,
-        shape=shape,
-        dtype=source.dtype,
-        chunks=cut,
-        shards=shard,
-        compressor=compressor,
-        zarr_format=zarr_format,
-        dims=dims,
-        attributes=attributes,
-    )
+    if growth is not None:
+        array = growth.extended("", axis, shape, attributes)
+    else:
+        most_objects = find_most_objects(folder, zarr_format)
+        cut, shard = resolve_chunks(shape, itemsize, dims, chunks, shards, most_objects)
+        array = plan_array(
+            path="" if around is None else around.name,
+            shape=shape,
+            dtype=source.dtype,
+            chunks=cut,
+            shards=shard,
+            compressor=compressor,
+            zarr_format=zarr_format,
+            dims=dims,
+            attributes=attributes,
+        )
     blocks = plan_blocks(
         shape,
         itemsize,
@@ -155,13 +173,15 @@ def write_zarr(
         most_bytes=setting_bytes("block_bytes"),
     )
     record = None
+    before = None if growth is None else growth.record
     if origin is not None:
         images = [CopyImage("", {dim: dim for dim in dims})]
-        record = RecordDraft(origin, "zarr", sizes, source.dtype, images, sha256)
+        record = RecordDraft(origin, "zarr", sizes, source.dtype, images, sha256, before)
+    one_pass = Pass(source, (array,), blocks)
     documents = dict if around is None else partial(around.documents, array.documents)
     return write_copy(
         folder,
-        [Pass(source, (array,), blocks)],
+        [one_pass if growth is None else growth.begun(one_pass, axis)],
         documents,
         format="zarr",
         document_count=len(documents()),
@@ -172,4 +192,5 @@ def write_zarr(
         verify=verify,
         progress=progress,
         record=record,
+        growth=growth,
     )

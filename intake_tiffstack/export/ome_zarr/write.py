@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from intake_tiffstack.copies.plan import ExportPlan
 from intake_tiffstack.copies.record import CopyImage, Origin, RecordDraft
 from intake_tiffstack.copies.verify import Verify
 from intake_tiffstack.errors import OptionError
+from intake_tiffstack.export.growth import find_growth
 from intake_tiffstack.export.ome_zarr.axes import NgffAxis
 from intake_tiffstack.export.ome_zarr.channels import ChannelDisplay
 from intake_tiffstack.export.ome_zarr.documents import Description
@@ -61,6 +63,7 @@ def write_ome_zarr(
     chunks: Sequence[int] | None = None,
     shards: Sequence[int] | Literal["auto"] | None = "auto",
     compressor: Any = "default",
+    append: str | None = None,
     dry_run: bool = False,
     overwrite: bool = False,
     resume: bool = True,
@@ -77,8 +80,8 @@ def write_ome_zarr(
 
     Parameters
     ----------
-    source, url, dims, coords, granule, origin, storage_options, compressor, dry_run, overwrite, \
-resume, verify, sha256, progress
+    source, url, dims, coords, granule, origin, storage_options, compressor, append, dry_run, \
+overwrite, resume, verify, sha256, progress
         See :func:`~intake_tiffstack.export.zarr_array.write_zarr`.
     attrs : dict
         Metadata of the pixels: ``scale``, ``translation`` and ``units`` by dim,
@@ -135,9 +138,30 @@ resume, verify, sha256, progress
     sources = (source, *pyramid)
     planned = _plan_levels(levels, images, sources)
     most_objects = find_most_objects(folder, _FORMATS[version])
-    arrays = _plan_arrays(
-        planned, images.axes, source.dtype, version, chunks, shards, compressor, most_objects
-    )
+    growth = None
+    if append is not None and not overwrite:
+        axis = _growing_axis(images, append)
+        first = images.arrangement.positions[0].path
+        growth = find_growth(
+            folder,
+            append,
+            origin,
+            sizes,
+            format="ome-zarr",
+            path=f"{first}/0".lstrip("/"),
+            axis=axis,
+        )
+    if growth is not None:
+        arrays = [
+            replace(
+                growth.extended(f"{first}/{i}".lstrip("/"), axis, level.shape, None), path=str(i)
+            )
+            for i, level in enumerate(planned)
+        ]
+    else:
+        arrays = _plan_arrays(
+            planned, images.axes, source.dtype, version, chunks, shards, compressor, most_objects
+        )
     views = [
         [images.pixels(array, position) for array in sources]
         for position in images.arrangement.positions
@@ -156,6 +180,8 @@ resume, verify, sha256, progress
         for position, pixels in zip(images.arrangement.positions, views, strict=True)
         for one_pass in place_passes(of_one_image, pixels, position.path)
     ]
+    if growth is not None:
+        passes = [growth.begun(one_pass, axis) for one_pass in passes]
     display = _find_display(images, attrs, source.dtype, colors, windows)
     title = name or _title(folder)
     kept = to_strict_json(attrs, "attrs")
@@ -166,13 +192,14 @@ resume, verify, sha256, progress
     document_count = len(description.documents([]))
 
     record = None
+    before = None if growth is None else growth.record
     if origin is not None:
         axes = {axis.name: axis.dim for axis in images.axes}
         shown = [
             CopyImage(position.path, axes, {**images.chosen, **position.chosen})
             for position in images.arrangement.positions
         ]
-        record = RecordDraft(origin, "ome-zarr", sizes, source.dtype, shown, sha256)
+        record = RecordDraft(origin, "ome-zarr", sizes, source.dtype, shown, sha256, before)
 
     def documents() -> dict[str, bytes]:
         if downsample == "mode" or source.dtype.kind == "c":
@@ -194,7 +221,25 @@ resume, verify, sha256, progress
         verify=verify,
         progress=progress,
         record=record,
+        growth=growth,
     )
+
+
+def _growing_axis(images: ImageSet, dim: str) -> int:
+    """Return the index of the axis that is a dim.
+
+    Raises
+    ------
+    OptionError
+        If no axis of the images is.
+    """
+    dims = [axis.dim for axis in images.axes]
+    if dim not in dims:
+        raise OptionError(
+            f"append={dim!r}, but an OME-Zarr is extended along an axis of its images: "
+            f"{', '.join(dims)}"
+        )
+    return dims.index(dim)
 
 
 def _check_version(version: Any, zarr_format: Any) -> None:
