@@ -41,7 +41,7 @@ Validate = Literal["auto", "all", "template"]
 OnError = Literal["raise", "fill"]
 PersistMode = Literal["default", "always", "never"]
 Sidecar = Literal["pam", "worldfile"]
-OnStale = Literal["original", "refresh", "use", "error"]
+OnStale = Literal["original", "refresh", "extend", "use", "error"]
 
 
 class Table(Protocol):

@@ -9,6 +9,7 @@ import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -17,6 +18,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from intake_tiffstack import TiffStackSource
 from intake_tiffstack.errors import FileChangedError, TiffStackError, TiffStackWarning
+from intake_tiffstack.persist import CollectionCopies
 from intake_tiffstack.storage.file_changes import describe_changes
 from intake_tiffstack.storage.files import File, FileTable
 from persist_scans import (  # noqa: F401 - fixtures
@@ -287,3 +289,66 @@ def test_sources_share_what_was_listed_and_none_reads_old_files(source, tmp_path
     with pytest.warns(TiffStackWarning, match="1 changed"):
         pixels = source.read()
     assert (pixels[0, 0] == 9).all()
+
+
+# -- extend --------------------------------------------------------------------------------------
+
+
+def chunk_times(store: Path) -> dict[str, int]:
+    """Return when each chunk in a store was written."""
+    return {
+        str(path.relative_to(store)): path.stat().st_mtime_ns
+        for path in store.rglob("c/**/*")
+        if path.is_file()
+    }
+
+
+def test_a_copy_is_extended_by_what_has_arrived(source, scan, store, tmp_path):
+    source.persist(chunks=(1, 1, 4, 8, 6))
+    opened = source.to_dask()
+    written = chunk_times(store)
+    add(tmp_path / "raw")
+    with pytest.warns(TiffStackWarning, match=r"is stale, it is extended: of its files 2 new"):
+        array = source(on_stale="extend").to_dask()
+    expected = open_scan(tmp_path / "raw", persist_mode="never").read()
+    np.testing.assert_array_equal(array.compute(), expected)
+    assert array.name != opened.name
+    np.testing.assert_array_equal(opened.compute(), scan)  # what it was
+    assert chunk_times(store).items() >= written.items()
+    assert len(chunk_times(store)) == len(written) + 2
+    np.testing.assert_array_equal(source.read(), expected)  # and no warning any more
+    np.testing.assert_array_equal(source(persist_mode="always").to_xarray().t, range(4))
+
+
+@pytest.mark.parametrize("change", [touch, grow, remove, rewrite])
+def test_a_change_that_is_no_arrival_cannot_extend(source, scan, tmp_path, change):
+    source.persist()
+    change(tmp_path / "raw")
+    with (
+        pytest.warns(TiffStackWarning, match="it is extended"),
+        pytest.raises(FileChangedError, match="extended"),
+    ):
+        source(on_stale="extend").to_dask()
+    np.testing.assert_array_equal(source(persist_mode="always").read(), scan)
+
+
+def test_pixels_that_were_added_and_not_published_count_once_they_are(
+    source, scan, tmp_path, monkeypatch
+):
+    source.persist()
+    add(tmp_path / "raw")
+
+    def die(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CollectionCopies, "publish", die)
+        with pytest.warns(TiffStackWarning), pytest.raises(KeyboardInterrupt):
+            source(on_stale="extend").to_dask()
+    np.testing.assert_array_equal(source(persist_mode="always").read(), scan)
+    with pytest.warns(TiffStackWarning, match="it is extended"):
+        array = source(on_stale="extend").to_dask()
+    assert array.shape[1] == 4
+    np.testing.assert_array_equal(
+        array.compute(), open_scan(tmp_path / "raw", persist_mode="never").read()
+    )

@@ -212,8 +212,9 @@ class TiffStackSource(ArraySource):
         has_copy = self.persist_mode != "never" and self.has_been_persisted
         pixels = ""
         if has_copy and self._in_use is None:
-            if self.options.on_stale == "refresh" and not self.is_persisted:
-                pixels = "from the copy, which to_dask() makes anew if the files have changed"
+            then = {"refresh": "makes anew", "extend": "extends"}.get(self.options.on_stale)
+            if then is not None and not self.is_persisted:
+                pixels = f"from the copy, which to_dask() {then} if the files have changed"
             else:
                 self._choose()
         used = self._used() if self.is_persisted and has_copy else self.stack

@@ -249,12 +249,14 @@ def check_part(job: Job, item: tuple[int, WrittenPart]) -> int:
     except (RuntimeError, ValueError, zlib.error, EOFError):
         found = None  # codecs and Zarr raise these for damaged chunks
     if found != _bytes(expected.astype(array.dtype, copy=False)):
-        if not one_pass.holds_old(part.region):  # which a reader may read now
+        is_removed = not one_pass.holds_old(part.region)  # which readers may read now
+        if is_removed:
             folder.remove(list(array.keys(part.region)))
         where = ", ".join(f"{s.start}:{s.stop}" for s in part.region)
         raise VerificationError(
             f"{folder.url}: the region [{where}] of the array {array.path or '/'!r} does not read "
-            "back as it was written; the same call writes it again "
+            f"back as it was written; {'it was removed, and ' * is_removed}the same call writes it "
+            "again "
             "(verify=False accepts a compressor that changes values)",
             url=folder.url,
         )

@@ -20,7 +20,7 @@ from intake_tiffstack.persist.file_record import spell_urlpath, table_record
 from intake_tiffstack.persist.key import pixel_key
 from intake_tiffstack.persist.open import PersistedStack
 from intake_tiffstack.persist.store import CollectionCopies
-from intake_tiffstack.persist.write import none_persisted, persist_again
+from intake_tiffstack.persist.write import extend_persisted, none_persisted, persist_again
 from intake_tiffstack.stack import TiffStack
 from intake_tiffstack.storage.file_changes import count_unproven, describe_changes, without_secrets
 
@@ -32,6 +32,7 @@ _THEN = {
     "original": "the files are read",
     "use": "it is used all the same",
     "refresh": "it is made anew",
+    "extend": "it is extended",
     "error": "persist() makes a new one",
 }
 
@@ -59,7 +60,8 @@ def choose_copy(
     FilesNotFoundError
         If *mode* is ``always``, and there is no copy.
     FileChangedError
-        If the copy is stale, and ``on_stale`` is ``error``.
+        If the copy is stale, and ``on_stale`` is ``error``, or ``extend`` and an earlier file
+        changed.
     StorageError
         If *mode* is ``always``, and the copy cannot be read.
     """
@@ -74,9 +76,12 @@ def choose_copy(
         return None
     if copy is None or mode == "always" or _holds(stack, copy):
         return copy
-    if stack.options.on_stale != "refresh":
+    if stack.options.on_stale == "refresh":
+        persist_again(stack.options, anew=False)  # others may have refreshed it meanwhile
+    elif stack.options.on_stale == "extend":
+        extend_persisted(stack.options)
+    else:
         return None
-    persist_again(stack.options, anew=False)  # others may have refreshed it meanwhile
     return choose_copy(stack, "always", keep)
 
 

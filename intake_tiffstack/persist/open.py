@@ -136,7 +136,7 @@ class PersistedStack(TiffStack):
 
 def _open_copy(options: Options, copies: CollectionCopies, generation: Generation) -> Collection:
     """Return the collection over its copy: a few small reads."""
-    collection = open_collection(Examination(options, copies.read_seen(generation.name)))
+    collection = open_collection(Examination(options, copies.read_seen(generation)))
     layout = collection.layout
     folder = Folder.at(copies.pixels_url(generation.name), copies.store.storage_options)
     with folder.read_errors():
@@ -149,7 +149,10 @@ def _open_copy(options: Options, copies: CollectionCopies, generation: Generatio
             ) from exc
         except (KeyError, TypeError, ValueError) as exc:
             raise StorageError(f"{folder.url} is damaged: {exc!r}; persist anew") from exc
-    if (pixels.shape, pixels.dtype) != (layout.shape, layout.dtype):
+    # pixels that somebody is adding at this moment count once they are published
+    longer = sum(n > m for n, m in zip(pixels.shape, layout.shape, strict=False))
+    shape = layout.shape if longer == 1 else pixels.shape
+    if (shape, pixels.dtype) != (layout.shape, layout.dtype) or pixels.ndim != len(shape):
         raise StorageError(
             f"{folder.url} has {pixels.shape} {pixels.dtype}, but what is remembered of its files "
             f"makes {layout.shape} {layout.dtype}; persist anew",
@@ -160,7 +163,9 @@ def _open_copy(options: Options, copies: CollectionCopies, generation: Generatio
         array=CopyArray(
             folder.url,
             folder.storage_options,
-            pixels.metadata.update_attributes({}),  # no read needs them, and all workers get them
+            pixels.metadata.update_shape(shape).update_attributes(
+                {}
+            ),  # no read needs them, and all workers get them
             generation.token,
             layout.dtype,
             collection.options.arraytype,

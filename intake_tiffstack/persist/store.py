@@ -8,7 +8,8 @@ A collection has one folder in the store, named by its key::
     <store>/<key>/000001-736de03a4b52ff76/superseded     since when another one counts
 
 ``current.json`` is written last and as a whole, and readers trust nothing else. The pixels of a
-generation never change once it is published. A superseded generation stays for those who still
+generation never change once it is published; it may be extended by more of them, and then has
+another ``seen-*.json.gz``. A superseded generation stays for those who still
 read it until the setting ``persist_grace`` has passed; then the next publication or :func:`prune`
 removes it.
 """
@@ -96,6 +97,8 @@ class Generation:
     """Digest of where the files are, equal for copies of the same files under other options."""
     decided: Mapping[str, Any] = field(default_factory=dict)
     """The options beside the place that decide its pixels."""
+    seen: str = _SEEN
+    """Name of the document of what is known of its files; another after it was extended."""
 
     @property
     def number(self) -> int:
@@ -181,7 +184,7 @@ class CollectionCopies:
         content = self._read(_CURRENT)
         return None if content is None else Generation.from_json(content, f"{self.url}/{_CURRENT}")
 
-    def read_seen(self, name: str) -> Discovery:
+    def read_seen(self, generation: Generation) -> Discovery:
         """Return what was known of the files of a generation. One request.
 
         Raises
@@ -189,8 +192,8 @@ class CollectionCopies:
         FilesNotFoundError
             If the generation is not there, or no longer.
         """
-        url = f"{self.url}/{name}/{_SEEN}"
-        content = self._read(f"{name}/{_SEEN}")
+        key = f"{generation.name}/{generation.seen}"
+        url, content = f"{self.url}/{key}", self._read(key)
         if content is None:
             raise FilesNotFoundError(f"{url} is gone: the copy was removed by hand?", url=url)
         return unpack_seen(content, url)
@@ -208,7 +211,9 @@ class CollectionCopies:
 
     def publish(self, generation: Generation, seen: Discovery) -> None:
         """Make a generation, whose pixels are written, the one that counts; remove old ones."""
-        self.store.write_document(f"{self.key}/{generation.name}/{_SEEN}", pack_seen(seen))
+        self.store.write_document(
+            f"{self.key}/{generation.name}/{generation.seen}", pack_seen(seen)
+        )
         self.store.write_document(f"{self.key}/{_CURRENT}", generation.to_json())
         try:
             self.prune(setting_seconds("persist_grace"))

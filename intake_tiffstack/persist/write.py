@@ -21,6 +21,7 @@ from dask.utils import format_bytes
 
 from intake_tiffstack.copies.open_zarr import open_zarr
 from intake_tiffstack.errors import (
+    FileChangedError,
     FilesNotFoundError,
     OptionError,
     StorageError,
@@ -38,7 +39,7 @@ from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.stack import TiffStack
 from intake_tiffstack.storage.file_changes import count_unproven, without_secrets
 
-__all__ = ["none_persisted", "persist_again", "persist_collection"]
+__all__ = ["extend_persisted", "none_persisted", "persist_again", "persist_collection"]
 
 _LOOKED_AT = 100
 """Copies in the store of which one may be near a copy that is not there."""
@@ -167,6 +168,58 @@ def persist_again(options: Options, *, anew: bool = True, **export: Any) -> Gene
         raise none_persisted(options, copies)
     export = {**_from_record(before.export), **export}
     return persist_collection(options, ttl=before.ttl, anew=anew, **export)
+
+
+def extend_persisted(options: Options) -> Generation:
+    """Return the copy that counts, extended in place by the files that have arrived.
+
+    Arrays over the copy as it was stay what they are. A copy that has only expired is made anew.
+
+    Parameters
+    ----------
+    options : Options
+        Of the collection.
+
+    Raises
+    ------
+    FilesNotFoundError
+        If there is no copy.
+    FileChangedError
+        If a file that was copied is gone or has changed, or dims differ otherwise than in length
+        along one.
+    """
+    copies, stack = CollectionCopies.of(pixel_key(options)), TiffStack(options)
+    storage_options = copies.store.storage_options
+    while True:
+        before = copies.current()
+        if before is None:
+            raise none_persisted(options, copies)
+        if _holds(stack, copies, before, {}):  # others may have extended it meanwhile
+            return before
+        sizes = PersistedStack(options, copies, before).sizes
+        longer = [dim for dim, n in stack.sizes.items() if n > sizes.get(dim, n)]
+        if not longer and before.has_expired():
+            return persist_again(options, anew=False)
+        dim = longer[0] if longer else stack.dims[0]
+        _check_limit(stack.host_array.nbytes)
+        url = copies.pixels_url(before.name)
+        try:
+            stack.export(url, storage_options=storage_options, append=dim, progress=False)
+        except TargetBusyError as exc:
+            _LOG.info("waiting: %s", exc)
+            time.sleep(_WAIT_SECONDS)
+            continue
+        except OptionError as exc:
+            raise FileChangedError(f"the copy cannot be extended: {exc}", url=url) from exc
+        extended = replace(
+            before,
+            created=datetime.now(UTC),
+            nbytes=stack.host_array.nbytes,
+            n_files=len(stack.collection.files),
+            seen=f"seen-{tokenize(stack.host_array)[:16]}.json.gz",
+        ).expiring(before.ttl)
+        copies.publish(extended, stack.collection.discovery)
+        return extended
 
 
 def none_persisted(options: Options, copies: CollectionCopies) -> FilesNotFoundError:
