@@ -16,9 +16,11 @@ from intake_tiffstack.arrays.chunks import choose_block_chunks
 from intake_tiffstack.arrays.lazy_array import LazyArray
 from intake_tiffstack.collection.examination import Examination
 from intake_tiffstack.collection.open import Collection, open_collection
+from intake_tiffstack.copies.record import read_record
 from intake_tiffstack.copies.zarr_pixels import read_pixels
 from intake_tiffstack.copies.zarr_store import open_zarr_store
 from intake_tiffstack.errors import FileChangedError, FilesNotFoundError, StorageError
+from intake_tiffstack.layout.model import Layout
 from intake_tiffstack.options import Options
 from intake_tiffstack.persist.store import CollectionCopies, Generation
 from intake_tiffstack.redact import hide_in_text
@@ -149,10 +151,10 @@ def _open_copy(options: Options, copies: CollectionCopies, generation: Generatio
             ) from exc
         except (KeyError, TypeError, ValueError) as exc:
             raise StorageError(f"{folder.url} is damaged: {exc!r}; persist anew") from exc
-    # pixels that somebody is adding at this moment count once they are published
-    longer = sum(n > m for n, m in zip(pixels.shape, layout.shape, strict=False))
-    shape = layout.shape if longer == 1 else pixels.shape
-    if (shape, pixels.dtype) != (layout.shape, layout.dtype) or pixels.ndim != len(shape):
+    shape = pixels.shape
+    if shape != layout.shape and _is_extension(folder, layout, shape):
+        shape = layout.shape  # what somebody is adding counts once it is published
+    if (shape, pixels.dtype) != (layout.shape, layout.dtype):
         raise StorageError(
             f"{folder.url} has {pixels.shape} {pixels.dtype}, but what is remembered of its files "
             f"makes {layout.shape} {layout.dtype}; persist anew",
@@ -173,6 +175,15 @@ def _open_copy(options: Options, copies: CollectionCopies, generation: Generatio
         chunks=_choose_chunks(collection, pixels.shards or pixels.chunks),
         granule=pixels.chunks,
     )
+
+
+def _is_extension(folder: Folder, layout: Layout, shape: tuple[int, ...]) -> bool:
+    """Return whether a copy is longer because it was extended, as its record says."""
+    record = read_record(folder.url, folder.storage_options)
+    if record is None or record.sizes != dict(zip(layout.names, shape, strict=False)):
+        return False
+    longer = [n - m for n, m in zip(shape, layout.shape, strict=True) if n != m]
+    return len(longer) == 1 and longer[0] > 0
 
 
 def _choose_chunks(collection: Collection, blocks: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
