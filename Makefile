@@ -56,7 +56,7 @@ test-newest: ## run all tests on Python 3.13 or 3.12 with the newest tifffile, i
 		$(MAKE) --no-print-directory test PYTHON="$$python" VENV=$(VENV_NEWEST) TEST_EXTRA=test; \
 	else echo "test-newest: skipped, because neither python3.13 nor python3.12 was found"; fi
 
-test-lowest: ## run all tests with the lowest versions that pyproject.toml allows
+test-lowest: ## run all tests with the lowest versions that pyproject.toml allows (10 minutes and more; not in .ci/run)
 	@test -x $(VENV_LOWEST)/bin/python || $(PYTHON_LOWEST) -m venv $(VENV_LOWEST)
 	@$(VENV_LOWEST)/bin/python $(PIP_INSTALL) uv
 	$(VENV_LOWEST)/bin/python -m uv pip install -q --python $(VENV_LOWEST)/bin/python \

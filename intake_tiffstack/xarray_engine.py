@@ -5,16 +5,16 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
+import xarray as xr
+from dask.base import tokenize
 from xarray.backends import BackendEntrypoint
 
+from intake_tiffstack.arrays.lazy_array import LazyArray
 from intake_tiffstack.labelled.datatree import IMAGE
 from intake_tiffstack.options import UrlPath, option_docs, option_signature
 from intake_tiffstack.stack import open_stack
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 __all__ = ["TiffStackEngine"]
 
@@ -52,7 +52,7 @@ class TiffStackEngine(BackendEntrypoint):
         found[IMAGE].encoding = {
             "preferred_chunks": dict(zip(stack.dims, stack.chunks, strict=True))
         }
-        return found.drop_vars(_names(drop_variables), errors="ignore")
+        return _with_own_names(found).drop_vars(_names(drop_variables), errors="ignore")
 
     def open_datatree(
         self,
@@ -65,7 +65,8 @@ class TiffStackEngine(BackendEntrypoint):
         stack = open_stack(_urlpath(filename_or_obj), **options)
         tree = stack.to_datatree(chunks=None)
         for node in tree.children.values():
-            node.dataset = node.to_dataset().drop_vars(_names(drop_variables), errors="ignore")
+            found = _with_own_names(node.to_dataset())
+            node.dataset = found.drop_vars(_names(drop_variables), errors="ignore")
         return tree
 
     def open_groups_as_dict(
@@ -82,6 +83,36 @@ class TiffStackEngine(BackendEntrypoint):
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Return False: other engines open single TIFF files, and this one by its name alone."""
         return False
+
+
+class _Pixels(xr.Variable):
+    """A variable whose dask names depend on the files.
+
+    xarray makes them of the glob alone, so that a collection that has changed since would share
+    its chunks with what was opened before.
+    """
+
+    __slots__ = ()
+
+    def chunk(self, *args: Any, from_array_kwargs: Any = None, **kwargs: Any) -> Any:
+        """Return a plain variable in chunks, as :meth:`xarray.Variable.chunk` does."""
+        options = dict(from_array_kwargs or {})
+        data: Any = self._data
+        while hasattr(data, "array") and not isinstance(data, LazyArray):
+            data = data.array  # one of xarray's lazy adapters
+        if "name" in options and isinstance(data, LazyArray):
+            options["name"] = f"{options['name']}-{tokenize(data)}"
+        found = super().chunk(*args, **{**kwargs, "from_array_kwargs": options})
+        return xr.Variable(found.dims, found.data, found.attrs, found.encoding, fastpath=True)
+
+
+def _with_own_names(found: xr.Dataset) -> xr.Dataset:
+    """Return the dataset with dask names of its own once it is chunked."""
+    if IMAGE not in found:
+        return found
+    old = found.variables[IMAGE]
+    new = _Pixels(old.dims, old._data, old.attrs, old.encoding, fastpath=True)
+    return found.assign({IMAGE: new})
 
 
 def _urlpath(filename_or_obj: Any) -> UrlPath:

@@ -381,6 +381,15 @@ def test_sizes_that_cannot_be_met(names, size, message):
         place("t{t:d}.tif", [f"t{name}.tif" for name in names], sizes={"t": size})
 
 
+def test_sizes_of_digits_read_as_text_say_how_they_become_numbers():
+    with pytest.raises(
+        LayoutError, match=r"write \{t:d\} in the pattern, so that they are numbers"
+    ):
+        place("t{t}.tif", ["t0.tif", "t2.tif"], sizes={"t": 3})
+    with pytest.raises(LayoutError, match="cannot be inferred from these: list all 3 in labels"):
+        place("{c}.tif", ["DAPI.tif", "GFP.tif"], sizes={"c": 3})
+
+
 def test_sizes_of_text_are_completed_from_labels():
     options = {"labels": {"c": ["DAPI", "GFP", "RFP"]}, "sizes": {"c": 3}}
     grid = place("{c}.tif", ["RFP.tif", "DAPI.tif"], **options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,44 @@ def test_a_dataset_is_what_open_stack_gives(folder: str, chunks: Any) -> None:
     if chunks == {}:
         fresh = xr.open_dataset(folder, engine="tiffstack", chunks={}, **OPTIONS)
         assert fresh["image"].chunks == stack.chunks
+
+
+@pytest.mark.parametrize("is_tree", [False, True], ids=["dataset", "tree"])
+def test_chunks_of_changed_files_have_other_names(folder: str, is_tree: bool) -> None:
+    def opened() -> xr.Dataset:
+        if is_tree:
+            tree = xr.open_datatree(folder, engine="tiffstack", chunks={}, **OPTIONS)
+            return tree["0"].to_dataset()
+        return xr.open_dataset(folder, engine="tiffstack", chunks={}, **OPTIONS)
+
+    before, again = opened(), opened()
+    assert before["image"].data.name == again["image"].data.name
+    assert type(before["image"].variable) is xr.Variable
+    old = before["image"].load()
+    tifffile.imwrite(f"{folder}/c0_t0.tif", np.full((4, 5), 99, "u2"), photometric="minisblack")
+    os.utime(f"{folder}/c0_t0.tif", (1, 1))
+    after = opened()
+    assert after["image"].data.name != again["image"].data.name
+    together = xr.concat([again["image"], after["image"]], "opening")
+    assert set(again["image"].data.dask).isdisjoint(after["image"].data.dask)
+    assert together.sizes["opening"] == 2
+    assert int(after["image"][0, 0, 0, 0]) == 99
+    assert int(old[0, 0, 0, 0]) == 0
+
+
+def test_what_is_not_chunked_behaves_as_any_variable(folder: str, tmp_path: Path) -> None:
+    opened = xr.open_dataset(folder, engine="tiffstack", **OPTIONS)
+    part = opened.isel(t=0)
+    chunked = part.chunk(c=1)["image"]
+    assert chunked.chunks is not None
+    np.testing.assert_array_equal(chunked, part["image"])
+    stacked = xr.concat([opened, opened], "n") + 1
+    np.testing.assert_array_equal(stacked["image"][1], opened["image"] + 1)
+    same = pickle.loads(pickle.dumps(opened))
+    xr.testing.assert_identical(same.load(), opened.load())
+    opened.to_netcdf(tmp_path / "a.nc")
+    with xr.open_dataset(tmp_path / "a.nc") as read:
+        np.testing.assert_array_equal(read["image"], opened["image"])
 
 
 def test_only_what_is_indexed_is_read(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:

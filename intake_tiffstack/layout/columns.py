@@ -301,8 +301,10 @@ def _complete_keys(field: Field, keys: list[Any], size: int, listed: list[Any]) 
         completed = range(keys[0], keys[0] + size * step, step)
         if keys[-1] in completed:
             return list(completed)
+    is_digits = field.kind == "text" and all(str(key).isdecimal() for key in keys)
+    count = f"write {{{name}:d}} in the pattern, so that they are numbers, or " if is_digits else ""
     raise MissingFilesError(
         f"sizes: {name} should have {size} positions, but the names have {found}: {few(keys)}; "
-        f"which are absent cannot be inferred from these: list all {size} in labels",
+        f"which are absent cannot be inferred from these: {count}list all {size} in labels",
         dim=name,
     )

@@ -121,7 +121,11 @@ def parse_selection(field: Field, value: object) -> Any:
 
 
 def _wrong_value(field: Field, value: object, reason: str = "") -> OptionError:
-    quote = "; quote it, so that YAML leaves it as written" if field.kind == "text" else reason
+    quote = reason
+    if field.kind == "text":
+        quote = "; quote it, so that YAML leaves it as written"
+        if isinstance(value, int | np.integer) and not isinstance(value, bool):
+            quote += f", or write {{{field.name}:d}} in the pattern if its texts are numbers"
     return OptionError(
         f"field {field.name!r} is {_HOLDS[field.kind]}, but got {value!r} "
         f"({type(value).__name__}){quote}",
