@@ -19,6 +19,7 @@ from intake_tiffstack.errors import OptionError, StorageError, TiffStackError, U
 from intake_tiffstack.export.formats import open_copy
 from intake_tiffstack.options import Options
 from intake_tiffstack.stack import TiffStack
+from intake_tiffstack.storage.attempts import ask
 from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.file_changes import describe_changes, without_secrets
 from intake_tiffstack.storage.files import File, FileTable
@@ -204,7 +205,7 @@ def _count_objects(folder: Folder, check: CopyCheck) -> None:
         path, _, last = name.rpartition("/")
         if last not in ("zarr.json", ".zarray"):
             continue
-        document = json.loads(folder.filesystem.cat_file(f"{folder.path}/{name}"))
+        document = json.loads(ask(folder.filesystem, "cat_file", f"{folder.path}/{name}"))
         if last == "zarr.json" and document.get("node_type") != "array":
             continue
         check.arrays += 1

@@ -195,3 +195,23 @@ def test_templates_take_no_more_memory_than_the_header_cache(tmp_path: Path) -> 
             for _, piece in template.touched
         )
     assert 200_000 <= held <= 1_000_000
+
+
+def test_page_order_does_not_depend_on_what_was_opened_before(tmp_path: Path) -> None:
+    """tifffile leaves a page out by what Software says: ScanImage's first may be no frame."""
+    for name, software in [("plain", "nothing"), ("scanimage", "SI.LINE")]:
+        with tifffile.TiffWriter(tmp_path / f"{name}.tif") as writer:
+            for page in range(6):
+                writer.write(
+                    np.full((8, 9), page, "u2"),
+                    software=software,
+                    metadata=None,
+                    contiguous=False,
+                )
+    found = []
+    for order in (("plain", "scanimage"), ("scanimage", "plain")):
+        clear_headers()
+        shapes = {name: open_stack(str(tmp_path / f"{name}.tif")).shape for name in order}
+        found.append([shapes["plain"], shapes["scanimage"]])
+    assert found[0] == found[1]
+    assert found[0][1] == tifffile.TiffFile(tmp_path / "scanimage.tif").series[0].shape

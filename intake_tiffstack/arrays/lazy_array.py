@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dask.array as da
 from dask.base import tokenize
 
+import intake_tiffstack.arrays.forked_pools  # noqa: F401 - registers what a fork needs
 from intake_tiffstack.arrays.indexing import normalize_index
 from intake_tiffstack.device import Device, NumpyDevice, TakesBack, get_device, require_device
 from intake_tiffstack.errors import TooLargeError

@@ -22,6 +22,7 @@ from intake_tiffstack.copies.verify import Verify
 from intake_tiffstack.errors import FileChangedError, StorageError
 from intake_tiffstack.listing.url_list import has_tiff_suffix
 from intake_tiffstack.redact import hide_in_text
+from intake_tiffstack.storage.attempts import ask
 from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.file_changes import without_secrets
@@ -313,7 +314,7 @@ def read_record(url: str, storage_options: Mapping[str, Any] | None = None) -> C
     path = folder.path if is_document else f"{folder.path}{separator}{RECORD}"
     try:
         with folder.read_errors():
-            content = folder.filesystem.cat_file(path)
+            content = ask(folder.filesystem, "cat_file", path)
     except FileNotFoundError:
         return None
     if not is_document:

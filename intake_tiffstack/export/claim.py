@@ -29,7 +29,8 @@ from intake_tiffstack.copies.zarr_documents import CLAIMS
 from intake_tiffstack.errors import StorageError, TargetBusyError, TiffStackError
 
 if TYPE_CHECKING:
-    from intake_tiffstack.storage.folder import Folder
+    from intake_tiffstack.storage.attempts import ask
+from intake_tiffstack.storage.folder import Folder
 
 __all__ = ["Claim", "Held", "Record", "hold", "last_claim"]
 
@@ -313,7 +314,7 @@ def _read(folder: Folder, number: int) -> Record | None:
     with folder.write_errors():
         path = f"{folder.path}/{_key(number)}"
         try:
-            content = folder.filesystem.cat_file(path)
+            content = ask(folder.filesystem, "cat_file", path)
             try:
                 fields = json.loads(content)
                 return Record(**{k: v for k, v in fields.items() if k != "version"})

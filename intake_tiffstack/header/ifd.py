@@ -30,14 +30,12 @@ _TABLE = _OFFSETS | {279, 325}  # and StripByteCounts, TileByteCounts
 
 # Tags that say when, where and by whom, or what a pixel means, and nothing of where pixels are or
 # how they are stored. ImageDescription is none of them: OME-XML, ImageJ and others keep the shape
-# of the series in it.
+# of the series in it. Nor are Software and Make, by which tifffile tells ScanImage and NDPI.
 _NEUTRAL = frozenset(
     {
         269,  # DocumentName
-        271,  # Make
         272,  # Model
         285,  # PageName
-        305,  # Software
         306,  # DateTime
         315,  # Artist
         316,  # HostComputer

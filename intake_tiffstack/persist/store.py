@@ -32,6 +32,7 @@ from intake_tiffstack.export.claim import last_claim
 from intake_tiffstack.persist.file_record import VERSION, pack_seen, unpack_seen
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.settings import setting, setting_seconds
+from intake_tiffstack.storage.attempts import ask
 from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.urls import absolute_url, is_local
 
@@ -202,8 +203,8 @@ class CollectionCopies:
         """Return one object, None where it is not there."""
         try:
             with self.store.read_errors():
-                content: bytes = self.store.filesystem.cat_file(
-                    f"{self.store.path}/{self.key}/{key}"
+                content: bytes = ask(
+                    self.store.filesystem, "cat_file", f"{self.store.path}/{self.key}/{key}"
                 )
         except FilesNotFoundError:
             return None

@@ -6,14 +6,21 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
+
+from fsspec.asyn import sync
 
 from intake_tiffstack.settings import setting_number
-from intake_tiffstack.storage.failures import http_status, is_transient, store_exceptions
+from intake_tiffstack.storage.failures import (
+    http_status,
+    is_cut_short,
+    is_transient,
+    store_exceptions,
+)
 from intake_tiffstack.storage.gate import Gate, shared_gate
 from intake_tiffstack.storage.urls import store_of
 
-__all__ = ["PAUSES", "Patience", "persist"]
+__all__ = ["PAUSES", "Patience", "ask", "persist"]
 
 PAUSES = (0.5, 8.0)
 """Seconds before the second attempt, doubled each time; and the longest."""
@@ -47,8 +54,13 @@ class Patience:
         )
 
 
-async def persist(once: Once, url: str, patience: Patience) -> None:
-    """Make a request to the store of *url*; after a transient failure, again after a pause."""
+async def persist(
+    once: Once,
+    url: str,
+    patience: Patience,
+    is_passing: Callable[[BaseException], bool] = is_transient,
+) -> None:
+    """Make a request to the store of *url*; after a failure that may pass, again after a pause."""
     gate = shared_gate(asyncio.get_running_loop(), store_of(url), patience.concurrency)
     pause, longest = PAUSES
     for left in range(patience.retries, -1, -1):
@@ -57,13 +69,43 @@ async def persist(once: Once, url: str, patience: Patience) -> None:
                 await _attempt(once, patience.timeout, gate)
             return
         except store_exceptions() as exc:
-            if not left or not is_transient(exc):
+            if not left or not is_passing(exc):
                 raise
             if http_status(exc) in (429, 503):
                 gate.slow_down()
         # a random part, so that workers do not retry at the same moment
         await asyncio.sleep(pause * random.uniform(0.5, 1))
         pause = min(2 * pause, longest)
+
+
+def ask(filesystem: Any, method: str, path: str, **options: Any) -> Any:
+    """Return what a method of an fsspec filesystem does, within the settings of this package.
+
+    A listing has as many requests as pages, so what repeats on S3 is botocore, request by request;
+    only a body that broke off is left to be read again here. On HTTP the whole is one request or
+    two. Filesystems of other stores have limits of their own.
+    """
+    if is_http := "http" in filesystem.protocol:
+        is_passing = is_transient
+    elif "s3" in filesystem.protocol:
+        is_passing = is_cut_short
+    else:
+        return getattr(filesystem, method)(path, **options)
+    results: list[Any] = []
+    asynchronous = getattr(filesystem, f"_{method}")
+
+    async def once(is_alive: Callable[[], None]) -> None:
+        try:
+            results.append(await asynchronous(path, **options))
+        except FileNotFoundError as exc:
+            # fsspec's HTTP raises it for everything, even a refused connection
+            if is_http and exc.__cause__ is not None:
+                raise exc.__cause__ from None
+            raise
+
+    patience = Patience.of_settings(has_timeout=is_http and method == "info")
+    sync(filesystem.loop, persist, once, path, patience, is_passing)
+    return results[-1]
 
 
 async def _attempt(once: Once, timeout: float | None, gate: Gate) -> None:

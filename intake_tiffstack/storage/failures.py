@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from intake_tiffstack.storage.urls import is_local
 
 __all__ = [
     "http_status",
+    "is_cut_short",
     "is_transient",
     "is_unauthorized",
     "storage_errors",
@@ -69,6 +71,12 @@ def is_transient(exc: BaseException) -> bool:
     if status is not None:
         return status in (408, 425, 429) or status >= 500
     return isinstance(exc, (TimeoutError, ConnectionError, *_loaded(_MAY_PASS)))
+
+
+def is_cut_short(exc: BaseException) -> bool:
+    """Return whether a store's body broke off, which its client does not repeat. Pure."""
+    names = {"aiohttp": ("ClientPayloadError",), "botocore.exceptions": ("IncompleteReadError",)}
+    return isinstance(exc, (asyncio.IncompleteReadError, *_loaded(names)))
 
 
 _NO_PERMISSION = frozenset(
@@ -144,6 +152,8 @@ def storage_errors(url: str, storage_options: Mapping[str, Any]) -> Iterator[Non
         error.__cause__ = _plain_cause(exc, text)
     except store_exceptions() as exc:
         cause = exc
+        if type(exc).__name__ == "FSTimeoutError" and exc.__cause__ is not None:
+            cause = exc.__cause__  # fsspec's has no text
         if url.startswith(("http://", "https://")) and exc.__cause__ is not None:
             # fsspec's HTTP raises FileNotFoundError for everything, even a refused connection
             cause = exc.__cause__

@@ -50,7 +50,8 @@ def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[Abstra
         if shared is None:
             filesystem, path = url_to_fs(url, **storage_options)
         else:
-            filesystem = _open_once(*shared, os.getpid(), _Options.of(storage_options))
+            options = _with_limits(url, storage_options)
+            filesystem = _open_once(*shared, os.getpid(), _Options.of(options))
             path = filesystem._strip_protocol(split_chain(url)[0].rpartition("::")[2])
     return filesystem, path
 
@@ -139,21 +140,38 @@ class _Options:
 @lru_cache(maxsize=8)
 def _open_once(url: str, stamp: Hashable, pid: int, options: _Options) -> AbstractFileSystem:
     """Return a filesystem shared by all threads; another *stamp* or process opens it again."""
-    filesystem, _ = url_to_fs(url, **_with_connections(url, options.values))
+    filesystem, _ = url_to_fs(url, **options.values)
+    if speaks(filesystem, "s3"):
+        filesystem.retries = 1  # botocore repeats, as often as the setting allows
     if stamp is not None:
         filesystem.ls("")  # reads the table of contents, before two threads do at once
     return filesystem
 
 
-def _with_connections(url: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return options with as many connections for S3 as there may be requests; botocore keeps 10.
+def _with_limits(url: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return options of S3 and HTTP with what the settings say of time, attempts and connections.
 
     What the options say themselves is kept.
     """
-    if _protocols(url) not in (["s3"], ["s3a"]):
-        return options
-    most = {"max_pool_connections": int(setting_number("concurrency", least=1))}
-    return {**options, "config_kwargs": most | dict(options.get("config_kwargs", {}))}
+    protocols = _protocols(url)
+    if protocols in (["s3"], ["s3a"]):
+        timeout = setting_number("timeout", least=1e-3)
+        limits = {
+            # botocore keeps 10 connections
+            "max_pool_connections": int(setting_number("concurrency", least=1)),
+            "connect_timeout": timeout,
+            "read_timeout": timeout,
+            "retries": {"max_attempts": int(setting_number("retries", least=0))},
+        }
+        return {**options, "config_kwargs": limits | dict(options.get("config_kwargs", {}))}
+    if protocols in (["http"], ["https"]):
+        import aiohttp  # installed, because fsspec's HTTP needs it
+
+        timeout = setting_number("timeout", least=1e-3)
+        # aiohttp's own is 5 minutes for all of an answer
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)
+        return {**options, "client_kwargs": {"timeout": limit, **options.get("client_kwargs", {})}}
+    return options
 
 
 def _protocols(url: str) -> list[str]:

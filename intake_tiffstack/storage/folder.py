@@ -15,6 +15,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
 
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError, TargetExistsError
+from intake_tiffstack.storage.attempts import ask
 from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.filesystem import get_filesystem
 from intake_tiffstack.storage.urls import absolute_url, is_local, split_chain
@@ -85,7 +86,7 @@ class Folder:
         """Return the size in bytes of all objects below the folder, as :meth:`find` does."""
         with self.write_errors():
             self.filesystem.invalidate_cache(self.path)
-            found = self.filesystem.find(self.path, detail=True)
+            found = ask(self.filesystem, "find", self.path, detail=True)
         start = self.path.rstrip("/") + "/"
         if any(
             not name.startswith(start)
@@ -110,7 +111,7 @@ class Folder:
         with self.write_errors():
             self.filesystem.invalidate_cache(path)
             try:
-                listed = self.filesystem.ls(path, detail=False)
+                listed = ask(self.filesystem, "ls", path, detail=False)
             except FileNotFoundError:
                 return []
         return [name.rstrip("/").rpartition("/")[2] for name in listed]

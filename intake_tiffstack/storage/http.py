@@ -15,16 +15,12 @@ __all__ = ["get_range"]
 @asynccontextmanager
 async def get_range(filesystem: Any, url: str, header: str) -> AsyncIterator[Any]:
     """Yield aiohttp's response to one GET with the header ``Range``, its body not yet read."""
-    import aiohttp  # installed, because fsspec's HTTP needs it
-
     options = dict(filesystem.kwargs)
     headers = {
         **options.pop("headers", {}),
         "Range": header,
         "Accept-Encoding": "identity",  # bytes of the file itself, not compressed for transfer
     }
-    if "timeout" not in filesystem.client_kwargs:  # aiohttp's own is 5 minutes for all of it
-        options.setdefault("timeout", aiohttp.ClientTimeout(total=None))
     session = await filesystem.set_session()
     async with session.get(filesystem.encode_url(url), headers=headers, **options) as answer:
         yield answer

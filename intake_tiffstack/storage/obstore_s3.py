@@ -38,7 +38,7 @@ _OPTIONS = frozenset(
     }
 )
 _CLIENT_OPTIONS = frozenset({"endpoint_url", "region_name"})
-_CONFIG_OPTIONS = frozenset({"max_pool_connections", "retries"})
+_CONFIG_OPTIONS = frozenset({"connect_timeout", "max_pool_connections", "read_timeout", "retries"})
 
 _STATUS = re.compile(r"status code: (\d{3})|^.{0,80}?\bstatus: (\d{3})|\b([45]\d\d) [A-Z][a-z]+")
 _STATUS_BY_NAME = {

@@ -9,6 +9,7 @@ from typing import Any
 
 from intake_tiffstack.errors import OptionError, StorageError
 from intake_tiffstack.settings import setting
+from intake_tiffstack.storage.attempts import ask
 from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.filesystem import get_filesystem
 from intake_tiffstack.storage.urls import absolute_url, is_local
@@ -85,7 +86,7 @@ def check_references(url: str, storage_options: Mapping[str, Any]) -> None:
 def _read(url: str, storage_options: Mapping[str, Any]) -> Any:
     filesystem, path = get_filesystem(url, storage_options)
     with storage_errors(url, storage_options):
-        content = filesystem.cat_file(path)
+        content = ask(filesystem, "cat_file", path)
     try:
         return json.loads(content)
     except ValueError as exc:

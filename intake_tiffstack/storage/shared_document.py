@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from intake_tiffstack.errors import StorageError
+from intake_tiffstack.storage.attempts import ask
 from intake_tiffstack.storage.failures import http_status
 from intake_tiffstack.storage.filesystem import speaks
 from intake_tiffstack.storage.folder import Folder
@@ -136,8 +137,8 @@ def _write_if_unchanged(place: Folder, key: str, change: Change) -> bool:
         place.filesystem.invalidate_cache(path)
         try:
             # the ETag before the content: a write between the two is found, not overwritten
-            condition = {"IfMatch": place.filesystem.info(path)["ETag"]}
-            before: bytes | None = place.filesystem.cat_file(path)
+            condition = {"IfMatch": ask(place.filesystem, "info", path)["ETag"]}
+            before: bytes | None = ask(place.filesystem, "cat_file", path)
         except FileNotFoundError:
             condition, before = {"mode": "create"}, None
     after = change(before)
@@ -177,6 +178,6 @@ def _content(place: Folder, key: str) -> Any:
     with place.read_errors():
         place.filesystem.invalidate_cache(path)
         try:
-            return place.filesystem.cat_file(path)
+            return ask(place.filesystem, "cat_file", path)
         except FileNotFoundError:
             return None

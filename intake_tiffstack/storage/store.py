@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import unquote
 
 from intake_tiffstack.errors import FilesNotFoundError
+from intake_tiffstack.storage.attempts import ask
 from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.files import File
@@ -211,7 +212,7 @@ class RemoteStore:
         with storage_errors(folder + self.chain, self.storage_options):
             base = self._path(folder)
             self.filesystem.invalidate_cache(base)
-            infos = list(self.filesystem.find(base, detail=True).values())
+            infos = list(ask(self.filesystem, "find", base, detail=True).values())
         below = self._below(folder, infos)
         return [self._row(folder + path, info) for path, info in below if keep(path.split("/"))]
 
@@ -222,7 +223,7 @@ class RemoteStore:
         with storage_errors(path + self.chain, self.storage_options):
             inside = self._path(path)
             self.filesystem.invalidate_cache(inside)
-            info = self.filesystem.info(inside)
+            info = ask(self.filesystem, "info", inside)
         is_page = info.get("mimetype") == "text/html"  # HTTP shows a folder as a page of links
         return None if info["type"] == "directory" or is_page else self._row(path, info)
 
@@ -286,7 +287,7 @@ class RemoteStore:
         # s3fs asks for the size first, to read a long file in parts
         as_one = {"max_concurrency": 1} if speaks(self.filesystem, "s3") else {}
         with storage_errors(path + self.chain, self.storage_options):
-            content: bytes = self.filesystem.cat_file(self._path(path), **as_one)
+            content: bytes = ask(self.filesystem, "cat_file", self._path(path), **as_one)
         return content
 
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
@@ -308,7 +309,7 @@ class RemoteStore:
                 # The server filters: few requests though the folder holds a million others.
                 found = self.filesystem.find(base, maxdepth=1, prefix=prefix, detail=True)
                 return list(found.values())
-            return list(self.filesystem.ls(base, detail=True))
+            return list(ask(self.filesystem, "ls", base, detail=True))
 
     def _below(
         self, folder: str, infos: Iterable[dict[str, Any]]
