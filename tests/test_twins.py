@@ -214,4 +214,5 @@ def test_page_order_does_not_depend_on_what_was_opened_before(tmp_path: Path) ->
         shapes = {name: open_stack(str(tmp_path / f"{name}.tif")).shape for name in order}
         found.append([shapes["plain"], shapes["scanimage"]])
     assert found[0] == found[1]
-    assert found[0][1] == tifffile.TiffFile(tmp_path / "scanimage.tif").series[0].shape
+    with tifffile.TiffFile(tmp_path / "scanimage.tif") as scanimage:
+        assert found[0][1] == scanimage.series[0].shape
