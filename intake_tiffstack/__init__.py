@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from intake_tiffstack.collection.suggest import Suggestion, Suggestions, suggest
     from intake_tiffstack.driver import TiffStackSource, TiffStackZarrSource
     from intake_tiffstack.driver.add_to_catalog import add_to_catalog
+    from intake_tiffstack.driver.untrusted import open_untrusted_catalog
     from intake_tiffstack.errors import TiffStackError, TiffStackWarning
     from intake_tiffstack.stack import TiffStack, open_stack
 
@@ -33,6 +34,7 @@ __all__ = [
     "add_to_catalog",
     "export",
     "open_stack",
+    "open_untrusted_catalog",
     "suggest",
     "verify",
 ]
@@ -48,6 +50,7 @@ _HOMES = {
     "TiffStackZarrSource": "driver",
     "add_to_catalog": "driver.add_to_catalog",
     "open_stack": "stack",
+    "open_untrusted_catalog": "driver.untrusted",
     "suggest": "collection.suggest",
     "verify": "audit",
 }

@@ -24,6 +24,8 @@ DEFAULTS: dict[str, Any] = {
     "concurrency": 100,  # most concurrent requests; fewer as soon as the store answers more slowly
     "table_cache": 8,  # opened persisted copies kept per process
     "allow_code": False,  # whether arraytype may name a class to import
+    "allow_protocols": None,  # protocols that are opened, "file" for local paths; None: all
+    "allow_variables": [],  # environment variables that a catalog opened as untrusted may name
     "allow_references": [],  # what references may name outside their own folder or bucket
     "require_device": True,  # whether to_dask() requires the device of arraytype in this process
     "pinned_limit": "1 GiB",  # pinned host memory in use at once per process, for CuPy; 0: none

@@ -15,7 +15,7 @@ from fsspec.core import url_to_fs
 from fsspec.utils import tokenize
 
 from intake_tiffstack.errors import OptionError, StorageError
-from intake_tiffstack.settings import setting_number
+from intake_tiffstack.settings import setting, setting_number
 from intake_tiffstack.storage.failures import is_unauthorized, storage_errors
 from intake_tiffstack.storage.urls import WRAPPERS, absolute_url, is_local, split_chain
 
@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["get_filesystem", "renew_filesystem", "retry_authorization", "speaks"]
+__all__ = [
+    "get_filesystem",
+    "renew_filesystem",
+    "require_allowed",
+    "retry_authorization",
+    "speaks",
+]
 
 
 def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[AbstractFileSystem, str]:
@@ -42,6 +48,7 @@ def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[Abstra
     FilesNotFoundError
         If the archive does not exist.
     """
+    require_allowed(url)
     for protocol in _protocols(url):
         _require_protocol(protocol, url)
     _refuse_flat(url, storage_options)
@@ -54,6 +61,27 @@ def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[Abstra
             filesystem = _open_once(*shared, os.getpid(), _Options.of(options))
             path = filesystem._strip_protocol(split_chain(url)[0].rpartition("::")[2])
     return filesystem, path
+
+
+def require_allowed(url: str) -> None:
+    """Raise unless the setting ``allow_protocols`` has every protocol of *url*.
+
+    Raises
+    ------
+    OptionError
+        If it lacks one, or is no list.
+    """
+    allowed = setting("allow_protocols")
+    if allowed is None:
+        return
+    if not isinstance(allowed, list | tuple | set | frozenset):
+        raise OptionError(f"tiffstack.allow_protocols must be a list, but got {allowed!r}")
+    for protocol in _protocols(url):
+        if protocol not in allowed and not (protocol == "local" and "file" in allowed):
+            raise OptionError(
+                f"{url}: the setting allow_protocols lacks {protocol!r}; it has {sorted(allowed)}",
+                url=url,
+            )
 
 
 def renew_filesystem(url: str, storage_options: Mapping[str, Any]) -> bool:

@@ -19,7 +19,12 @@ from intake_tiffstack.storage.attempts import ask
 from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.files import File
-from intake_tiffstack.storage.filesystem import get_filesystem, retry_authorization, speaks
+from intake_tiffstack.storage.filesystem import (
+    get_filesystem,
+    require_allowed,
+    retry_authorization,
+    speaks,
+)
 from intake_tiffstack.storage.first_bytes import look_up_with_first_bytes
 from intake_tiffstack.storage.mtime import mtime_ns
 from intake_tiffstack.storage.s3 import list_page, split_key
@@ -79,6 +84,7 @@ class Store(Protocol):
 def open_store(url: str, storage_options: Mapping[str, Any]) -> Store:
     """Return the store that holds *url*; an archive is opened, otherwise nothing is requested."""
     if is_local(url):
+        require_allowed(url)
         return LocalStore()
     filesystem, _ = get_filesystem(url, storage_options)
     return RemoteStore(filesystem, split_chain(url)[1], storage_options)

@@ -1,0 +1,178 @@
+"""Catalogs from others: opened only if their text holds data and no program."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+from intake.catalog.local import YAMLFileCatalog
+
+from intake_tiffstack.errors import EntryError, OptionError
+from intake_tiffstack.redact import hide_in_text
+from intake_tiffstack.settings import setting
+
+__all__ = ["UntrustedCatalog", "open_untrusted_catalog"]
+
+_DRIVERS = frozenset({"tiffstack", "tiffstack_zarr"})
+_TOP_KEYS = frozenset({"description", "metadata", "name", "sources", "version"})
+_ENTRY_KEYS = frozenset({"args", "description", "driver", "metadata", "parameters"})
+_PARAMETER_KEYS = frozenset({"allowed", "default", "description", "max", "min", "type"})
+_PARAMETER_TYPES = frozenset({"bool", "datetime", "float", "int", "list", "str", "unicode"})
+_REFUSED_OPTIONS = {
+    "arraytype": "it may import a class",
+    "header_index": "opening writes that file",
+}
+
+_TEMPLATE = re.compile(r"\{\{\s*(?:env\(\s*(\w+)\s*\)|(\w+))\s*\}\}")
+_BEGINS_TEMPLATE = re.compile(r"\{[{%#]")
+_ENV_DEFAULT = re.compile(r"\s*env\(\s*(\w+)\s*\)\s*")
+_CALL = re.compile(r"(?:env|shell)\(")
+
+
+def open_untrusted_catalog(
+    url: str, *, storage_options: Mapping[str, Any] | None = None
+) -> UntrustedCatalog:
+    """Return an Intake catalog, after its text was checked to be data and no program.
+
+    Refused are templates other than the name of a parameter, ``CATALOG_DIR``, or ``env(NAME)`` of
+    a variable in the setting ``allow_variables``; drivers other than those of this package,
+    plugins and caches; and options that import code or write files. The text is checked again
+    each time that Intake loads it. Which protocols are opened is the setting ``allow_protocols``.
+
+    Parameters
+    ----------
+    url : str
+        Path or fsspec URL of the YAML file.
+    storage_options : mapping of str, optional
+        Passed to fsspec for the file of the catalog.
+
+    Raises
+    ------
+    OptionError
+        If the setting ``allow_protocols`` is not set.
+    EntryError
+        If the catalog holds anything that is refused; the message names the entry.
+    """
+    if setting("allow_protocols") is None:
+        raise OptionError(
+            f"{url}: a catalog that is not trusted needs the setting allow_protocols, as in "
+            "dask.config.set({'tiffstack.allow_protocols': ['file', 'https']}): without it, an "
+            "entry may open every protocol"
+        )
+    return UntrustedCatalog(url, storage_options=dict(storage_options or {}))
+
+
+class UntrustedCatalog(YAMLFileCatalog):  # type: ignore[misc]
+    """A catalog in a YAML file whose text is checked before Intake sees it."""
+
+    name = "tiffstack_untrusted"
+
+    def parse(self, text: str) -> None:
+        """Make the entries of a text.
+
+        Raises
+        ------
+        EntryError
+            If it holds anything but data.
+        """
+        check_catalog(text, str(self.path))
+        super().parse(text)
+
+
+def check_catalog(text: str, url: str) -> None:
+    """Raise EntryError if a catalog holds anything but entries of this package. Pure."""
+    if _BEGINS_TEMPLATE.search(url):
+        raise EntryError(f"{url}: its own name is a template, which Intake renders")
+    try:
+        catalog = yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise EntryError(f"{url} is not YAML: {' '.join(str(exc).split())}") from exc
+    _require_keys(catalog, _TOP_KEYS, url)
+    for at_top in catalog.keys() - {"sources"}:
+        _check_texts(catalog[at_top], frozenset(), f"{url}: {at_top!r}")
+    sources = catalog.get("sources") or {}
+    _require_mapping(sources, f"{url}: 'sources'")
+    for name, entry in sources.items():
+        _check_entry(name, entry, f"{url}: entry {name!r}")
+
+
+def _check_entry(name: Any, entry: Any, where: str) -> None:
+    _require_keys(entry, _ENTRY_KEYS, where)
+    if (driver := entry.get("driver")) not in tuple(_DRIVERS):  # it may be a dict
+        _refuse(where, f"the driver {driver!r}", f"only {sorted(_DRIVERS)} are opened")
+    for place in ("args", "metadata", "parameters"):
+        _require_mapping(entry.get(place) or {}, f"{where}: {place!r}")
+    for option in (entry.get("args") or {}).keys() & _REFUSED_OPTIONS.keys():
+        _refuse(where, f"the option {option!r}", _REFUSED_OPTIONS[option])
+    if "cache" in (entry.get("metadata") or {}):
+        _refuse(where, "a cache in its metadata", "Intake would write files")
+    parameters = entry.get("parameters") or {}
+    for parameter, described in parameters.items():
+        at = f"{where}, parameter {parameter!r}"
+        _require_keys(described, _PARAMETER_KEYS, at)
+        if described.get("type", "str") not in tuple(_PARAMETER_TYPES):
+            _refuse(at, f"the type {described['type']!r}", f"known are {sorted(_PARAMETER_TYPES)}")
+        _check_default(described.get("default"), at)
+    _check_texts({name: entry}, frozenset({*parameters, "CATALOG_DIR"}), where)
+
+
+def _check_default(default: Any, where: str) -> None:
+    """Refuse a default that calls a function: Intake calls env() and shell() without braces."""
+    for text in _texts(default):
+        asked = _ENV_DEFAULT.fullmatch(text)
+        if asked:
+            _require_variable(asked[1], where)
+        elif _CALL.search(text):
+            _refuse(where, f"the default {hide_in_text(text)!r}", "Intake would call the function")
+
+
+def _check_texts(value: Any, names: frozenset[str], where: str) -> None:
+    """Refuse templates in a value that are no name of *names* and no allowed variable."""
+    for text in _texts(value):
+        for variable, name in _TEMPLATE.findall(text):
+            if variable:
+                _require_variable(variable, where)
+            elif name not in names:
+                _refuse(where, f"the template name {name!r}", "it is not a parameter of the entry")
+        if _BEGINS_TEMPLATE.search(_TEMPLATE.sub("", text)):
+            _refuse(
+                where,
+                f"the template {hide_in_text(text)!r}",
+                "only names of parameters, CATALOG_DIR and env(NAME) may stand in braces",
+            )
+
+
+def _require_variable(name: str, where: str) -> None:
+    if name not in setting("allow_variables"):
+        _refuse(where, f"the environment variable {name!r}", "the setting allow_variables lacks it")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in a value, keys too."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts(key)
+            yield from _texts(item)
+    elif isinstance(value, list | tuple | set):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, str):
+        yield value
+
+
+def _require_mapping(value: Any, where: str) -> None:
+    if not isinstance(value, Mapping):
+        _refuse(where, f"{type(value).__name__} in place of a mapping", "it is not understood")
+
+
+def _require_keys(value: Any, known: frozenset[str], where: str) -> None:
+    _require_mapping(value, where)
+    unknown = [key for key in value if key not in known]
+    if unknown:
+        _refuse(where, f"the key {unknown[0]!r}", f"known are {sorted(known)}")
+
+
+def _refuse(where: str, what: str, why: str) -> None:
+    raise EntryError(f"{where} has {what}, which is refused in an untrusted catalog: {why}")

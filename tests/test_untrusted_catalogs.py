@@ -1,0 +1,131 @@
+"""A catalog from others opens only as data, and only the protocols that are allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import pytest
+import tifffile
+import yaml
+
+from intake_tiffstack import open_stack, open_untrusted_catalog
+from intake_tiffstack.errors import EntryError, OptionError
+
+pytestmark = pytest.mark.filterwarnings("ignore:Shell command not executed:UserWarning")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for t in range(3):
+        tifffile.imwrite(tmp_path / f"t{t}.tif", np.full((4, 5), t, "u2"))
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def local_only() -> Iterator[None]:
+    with dask.config.set({"tiffstack.allow_protocols": ["file"]}):
+        yield
+
+
+def write(folder: Path, entry: dict[str, Any], **at_top: Any) -> str:
+    entry = {"driver": "tiffstack", **entry}
+    path = folder / "theirs.yml"
+    path.write_text(yaml.safe_dump({**at_top, "sources": {"scan": entry}}))
+    return str(path)
+
+
+URLPATH = "{{ CATALOG_DIR }}/t*.tif"
+
+
+def test_data_opens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCAN_GLOB", "*.tif")
+    url = write(
+        folder,
+        {
+            "args": {
+                "urlpath": "{{CATALOG_DIR}}/{{ start }}{{ env(SCAN_GLOB) }}",
+                "pattern": "t{t:d}.tif",
+            },
+            "parameters": {"start": {"type": "str", "default": "t", "description": ""}},
+            "metadata": {"plate": "7"},
+        },
+    )
+    with pytest.raises(EntryError, match="SCAN_GLOB"):
+        open_untrusted_catalog(url)
+    with dask.config.set({"tiffstack.allow_variables": ["SCAN_GLOB"]}):
+        source = open_untrusted_catalog(url).scan
+        assert source.read().tolist() == [np.full((4, 5), t).tolist() for t in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("entry", "named"),
+    [
+        ({"args": {"urlpath": "{{ ''.__class__ }}"}}, "template"),
+        ({"args": {"urlpath": "{{ cycler.__init__.__globals__.os.mkdir('RAN') }}"}}, "template"),
+        ({"args": {"urlpath": "{% for x in [1] %}{{ x }}{% endfor %}"}}, "template"),
+        ({"args": {"urlpath": "{{ shell('mkdir RAN') }}"}}, "template"),
+        ({"args": {"urlpath": "{{ CATALOG_DIR.__class__ }}"}}, "template"),
+        ({"args": {"urlpath": "{{ other }}"}}, "other"),
+        ({"args": {"urlpath": "{{ env(HOME) }}/*.tif"}}, "HOME"),
+        ({"args": {"urlpath": URLPATH, "storage_options": {"{{ 7*7 }}": 1}}}, "template"),
+        ({"args": {"urlpath": URLPATH}, "metadata": {"a": ["{{ 7*7 }}"]}}, "template"),
+        ({"args": {"urlpath": URLPATH}, "description": "{{ 7*7 }}"}, "template"),
+        ({"args": {"urlpath": URLPATH}, "parameters": {"p": {"default": "shell(mkdir RAN)"}}}, "p"),
+        ({"args": {"urlpath": URLPATH}, "parameters": {"p": {"default": "env(HOME)"}}}, "HOME"),
+        ({"args": {"urlpath": URLPATH}, "parameters": {"p": {"driver": "os.path"}}}, "driver"),
+        ({"args": {"urlpath": URLPATH}, "driver": "csv"}, "csv"),
+        ({"args": {"urlpath": URLPATH}, "driver": {"a": {"class": "os.path"}}}, "the driver"),
+        ({"args": {"urlpath": URLPATH}, "cache": [{"argkey": "urlpath"}]}, "cache"),
+        ({"args": {"urlpath": URLPATH}, "metadata": {"cache": [{"type": "file"}]}}, "cache"),
+        ({"args": {"urlpath": URLPATH, "header_index": "/tmp/x.parquet"}}, "header_index"),
+        ({"args": {"urlpath": URLPATH, "arraytype": "os:path"}}, "arraytype"),
+        ({"args": [1]}, "args"),
+    ],
+)
+def test_programs_are_refused_before_anything_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, entry: dict[str, Any], named: str
+) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(EntryError, match=named):
+        open_untrusted_catalog(write(folder, entry))
+    assert not (folder / "RAN").exists()
+
+
+@pytest.mark.parametrize(
+    "at_top", [{"plugins": {"source": [{"module": "os"}]}}, {"metadata": {"a": "{{ 7*7 }}"}}]
+)
+def test_programs_beside_the_entries_are_refused(folder: Path, at_top: dict[str, Any]) -> None:
+    with pytest.raises(EntryError):
+        open_untrusted_catalog(write(folder, {"args": {"urlpath": URLPATH}}, **at_top))
+
+
+def test_a_catalog_that_changes_is_checked_again(folder: Path) -> None:
+    catalog = open_untrusted_catalog(write(folder, {"args": {"urlpath": URLPATH}}))
+    write(folder, {"args": {"urlpath": "{{ 7*7 }}"}})
+    with pytest.raises(EntryError, match="template"):
+        catalog.force_reload()
+
+
+def test_only_listed_protocols_open(folder: Path) -> None:
+    for url in ("s3://b/a.tif", "https://h/a.tif", "simplecache::file:///a.tif", "zip://a::/x.zip"):
+        with pytest.raises(OptionError, match="allow_protocols lacks"):
+            _ = open_stack(url).shape
+    (folder / "list.txt").write_text("memory://a.tif\n")
+    with pytest.raises(OptionError, match="allow_protocols lacks 'memory'"):
+        _ = open_stack(str(folder / "list.txt")).shape
+    assert open_stack(str(folder / "t*.tif"), pattern="t{t:d}.tif").shape == (3, 4, 5)
+    with dask.config.set({"tiffstack.allow_protocols": ["https"]}):
+        with pytest.raises(OptionError, match="allow_protocols lacks 'file'"):
+            _ = open_stack(str(folder / "t*.tif")).shape
+        with pytest.raises(OptionError, match="allow_protocols lacks 'file'"):
+            open_untrusted_catalog(write(folder, {"args": {"urlpath": URLPATH}})).scan.read()
+
+
+def test_without_listed_protocols_no_catalog_opens(folder: Path) -> None:
+    url = write(folder, {"args": {"urlpath": URLPATH}})
+    with dask.config.set({"tiffstack.allow_protocols": None}), pytest.raises(OptionError):
+        open_untrusted_catalog(url)
