@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,46 @@ def test_a_dead_claim_from_a_clock_that_was_ahead_is_named_and_unpersist_removes
     source.unpersist()
     assert not claim.exists()
     assert source.persist(progress=False).read()[2, 0, 0] == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"[]",
+        b"\xff\xfe",
+        b"null",
+        b"{}",
+        {"beat": "yesterday"},
+        {"beat": 1e300},
+        {"beat": None},
+        {"pid": 10**30},
+        {"pid": -1},
+        {"pid": "1"},
+        {"phase": 3},
+        {"number": "x"},
+        {"spec": []},
+        {"is_stopped": "no"},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_claim_damaged_by_hand_is_an_error_until_it_is_old(
+    raw: str, tmp_path: Path, damage: bytes | dict[str, Any]
+) -> None:
+    target = tmp_path / "o.zarr"
+
+    def kill(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_stack(raw).export(str(target), progress=kill, chunks=(1, 8, 6))
+    (claim,) = target.glob(".tiffstack/claim-*")
+    whole = json.loads(claim.read_text())
+    claim.write_bytes(damage if isinstance(damage, bytes) else json.dumps(whole | damage).encode())
+    (claim.parent / "claim-copy of it.json").write_text("by hand")
+    with pytest.raises(TargetBusyError, match="another process"):
+        open_stack(raw).export(str(target), progress=False, chunks=(1, 8, 6))
+    os.utime(claim, (1, 1))
+    open_stack(raw).export(str(target), progress=False, chunks=(1, 8, 6), overwrite=True)
+    assert intake.open_tiffstack_zarr(str(target)).read()[:, 0, 0].tolist() == [0, 1, 2]

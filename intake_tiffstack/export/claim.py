@@ -13,6 +13,7 @@ import functools
 import json
 import logging
 import os
+import re
 import socket
 import sys
 import threading
@@ -23,14 +24,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from intake_tiffstack.copies.zarr_documents import CLAIMS
 from intake_tiffstack.errors import StorageError, TargetBusyError, TiffStackError
+from intake_tiffstack.storage.attempts import ask
 
 if TYPE_CHECKING:
-    from intake_tiffstack.storage.attempts import ask
-from intake_tiffstack.storage.folder import Folder
+    from intake_tiffstack.storage.folder import Folder
 
 __all__ = ["Claim", "Held", "Record", "hold", "last_claim"]
 
@@ -72,6 +73,26 @@ class Record:
         """Return the bytes that are stored."""
         return json.dumps({"version": 1, **self.__dict__}, indent=1).encode()
 
+    @classmethod
+    def from_json(cls, content: bytes, number: int) -> Record:
+        """Return what :meth:`to_json` wrote; a ValueError if it did not. Pure."""
+        fields = json.loads(content)
+        if not isinstance(fields, dict):
+            raise ValueError(f"a claim must be a JSON object, but got {type(fields).__name__}")
+        fields.pop("version", None)
+        types = {name: type(value) for name, value in fields.items()}
+        if types.get("beat") is int:
+            types["beat"] = float
+        if (
+            types != _FIELD_TYPES
+            or fields["number"] != number
+            or fields["phase"] not in get_args(Phase)
+            or not 0 <= fields["beat"] < _MOST_SECONDS
+            or not 0 <= fields["pid"] < 2**31
+        ):
+            raise ValueError("a claim has other fields than a writer gives it")
+        return cls(**fields)
+
     def is_alive(self) -> bool:
         """Return whether the writer may still be writing."""
         if self.is_stopped:
@@ -90,6 +111,17 @@ class Record:
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}" if self.host else "another process"
+
+
+_FIELD_TYPES = {
+    **dict.fromkeys(("writer", "host", "machine", "phase"), str),
+    **dict.fromkeys(("number", "pid"), int),
+    "beat": float,
+    "is_stopped": bool,
+    "spec": dict,
+}
+_MOST_SECONDS = 4e9
+"""A time in the year 2096: that of a claim is none after it."""
 
 
 @functools.cache
@@ -302,11 +334,8 @@ def _key(number: int) -> str:
 
 def _numbers(folder: Folder) -> list[int]:
     """Return the numbers of the claims on a copy, ascending."""
-    return sorted(
-        int(name[6:-5])
-        for name in folder.names(CLAIMS)
-        if name.startswith("claim-") and name.endswith(".json")
-    )
+    found = (re.fullmatch(r"claim-(\d{5,9})\.json", name) for name in folder.names(CLAIMS))
+    return sorted(int(match[1]) for match in found if match)
 
 
 def _read(folder: Folder, number: int) -> Record | None:
@@ -316,9 +345,8 @@ def _read(folder: Folder, number: int) -> Record | None:
         try:
             content = ask(folder.filesystem, "cat_file", path)
             try:
-                fields = json.loads(content)
-                return Record(**{k: v for k, v in fields.items() if k != "version"})
-            except (ValueError, TypeError):
+                return Record.from_json(content, number)
+            except ValueError:
                 # created and not yet filled, or truncated by a crash: its age decides
                 beat = folder.filesystem.modified(path).timestamp()
                 return Record(number, "", "", "", 0, beat, "writing", False, {})
