@@ -34,7 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("audit", "persist"),
     ("driver", "intake2", "xarray_engine"),
     ("samples",),
-    ("cli",),
+    ("cli", "napari_reader"),
     ("__main__",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

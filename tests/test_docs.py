@@ -39,6 +39,7 @@ PAGES = [
     "docs/catalogs-for-a-lab.md",
     "docs/clusters.md",
     "docs/moving.md",
+    "docs/napari.md",
     "docs/xarray.md",
 ]
 #: A block with one of these in it is left out: it needs a GPU, or a cluster elsewhere.
@@ -78,7 +79,7 @@ def run_shell(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
                 main()
             assert ended.value.code == 0, text
         else:
-            assert not words or words[0] in {"make", "pip", "export"}, text
+            assert not words or words[0] in {"make", "pip", "export", "napari"}, text
 
 
 def write_files_of(page: str) -> None:

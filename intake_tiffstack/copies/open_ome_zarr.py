@@ -306,7 +306,10 @@ def _label(
         for dim in is_known
     }
     stored = decode_coords(attributes.get(OWN_KEY), folder.url)
-    channels = given or _describe_channels(attributes, sizes)
+    described = _describe_channels(attributes, sizes)
+    # how the channels of our own copies are shown was decided when they were written
+    shown = {key: values for key, values in described.items() if key != "channel_names"}
+    channels = {**shown, **given} if given else described
     if not given and "channel_names" in channels:
         coords["channel"] = (("c",), np.array(channels["channel_names"], dtype=str))
     coords |= {name: coord for name, coord in stored.items() if kept.issuperset(coord[0])}
@@ -394,7 +397,7 @@ def _affine_of(
 def _describe_channels(
     attributes: Mapping[str, Any], sizes: Mapping[str, int]
 ) -> dict[str, list[Any]]:
-    """Return names and colours of the channels, each if any channel has one.
+    """Return names, colours and ranges of the channels, each if any channel has one.
 
     Not through yaozarrs: many writers leave out required fields of a channel.
     """
@@ -405,8 +408,23 @@ def _describe_channels(
     found: dict[str, list[Any]] = {
         "channel_names": [str(channel.get("label") or "") for channel in channels],
         "channel_colors": [_color_of(channel.get("color")) for channel in channels],
+        "display_ranges": [_range_of(channel.get("window")) for channel in channels],
     }
     return {key: values for key, values in found.items() if any(values)}
+
+
+def _range_of(window: Any) -> list[float] | None:
+    """Return ``[darkest, brightest]`` that are shown of a channel, None if that is not known.
+
+    >>> _range_of({"start": 10, "end": 900, "min": 0, "max": 4095}), _range_of({"min": 0})
+    ([10.0, 900.0], None)
+    """
+    if not isinstance(window, Mapping):
+        return None
+    darkest, brightest = window.get("start"), window.get("end")
+    if not (isinstance(darkest, (int, float)) and isinstance(brightest, (int, float))):
+        return None
+    return [float(darkest), float(brightest)] if darkest < brightest else None
 
 
 def _color_of(text: Any) -> str | None:
