@@ -32,7 +32,7 @@ from intake_tiffstack.redact import hide_secrets, mask_secrets
 
 Missing = Literal["raise", "fill", "mask", "trim"]
 Duplicates = Literal["raise", "first", "last"]
-Place = Literal["index", "georeference"]
+Place = Literal["index", "georeference", "stage"]
 Sets = Literal["none", "ome"]
 Unequal = Literal["raise", "pad"]
 Overlap = Literal["raise", "last", "first", "max", "mean"]
@@ -386,7 +386,9 @@ class Options:
         Place,
         "index",
         "where files that make one image together lie in it: `index`, side by side by the fields "
-        "`y` and `x`; `georeference`, each where its GeoTIFF tags put it on the map",
+        "`y` and `x`; `georeference`, each where its GeoTIFF tags put it on the map; "
+        "`stage`, each where the stage was, rounded to pixels, by the metadata of the files or the "
+        "fields `stage_y_um` and `stage_x_um`",
     )
     overlap: Overlap = _choice(
         Overlap,

@@ -14,6 +14,7 @@ import zarr
 from ome_types import model
 from yaozarrs import v04, v05
 
+import intake_tiffstack
 from intake_tiffstack import TiffStackZarrSource, open_stack
 from ome_sets import SCHEMA
 from shared_data import SHARED, needs_shared
@@ -176,3 +177,20 @@ def test_each_image_of_an_ome_zarr_lies_where_the_stage_was(tmp_path: Path, vers
         np.testing.assert_allclose(array.x, x + 0.5 * np.arange(6))
         assert float(array.stage_x_um) == x
         np.testing.assert_array_equal(array, np.full((2, 4, 6), int(x)))
+
+
+def test_labels_lie_where_their_image_does(tmp_path: Path) -> None:
+    write_position(tmp_path / "raw" / "a.ome.tif", (1.0, 10.0, 20.0))
+    stack = open_stack([str(tmp_path / "raw" / "a.ome.tif")])
+    stack.export(tmp_path / "a.zarr", format="ome-zarr")
+    array = stack.to_xarray().isel(file=0)
+    assert float(array.stage_x_um) == 20
+    labels = open_stack([str(tmp_path / "raw" / "a.ome.tif")])
+    pixels = labels.to_xarray().isel(file=0)
+    intake_tiffstack.export(pixels, tmp_path / "a.zarr", like=labels, labels="nuclei")
+    found = []
+    for path in ("a.zarr", "a.zarr/labels/nuclei"):
+        attributes = dict(zarr.open_group(str(tmp_path / path), mode="r").attrs)
+        steps = attributes["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+        found.append(steps[1]["translation"][-2:])
+    assert found == [[10, 20], [10, 20]]

@@ -281,6 +281,13 @@ class Examination:
             )
         return self.described or {}
 
+    @property
+    def _stage_fields(self) -> dict[str, Sequence[Any]]:
+        """Where names or a table say that the stage was, a value per file."""
+        known = {} if self.found.matches is None else self.found.matches.fields
+        names = [name for name in ("stage_y_um", "stage_x_um") if name in known]
+        return {name: known[name].values for name in names}
+
     def _turn(self, *, is_opening: bool) -> None:
         """Put tiles side by side in the order in which they lie on the map."""
         if self.grid is None or self.headers is None or "places" in self._problems:
@@ -314,6 +321,7 @@ class Examination:
                     self.describe(),
                     paths=self.found.paths,
                     options=self.options,
+                    fields=self._stage_fields,
                 )
                 self.layout = self.mosaic.layout
             elif self.is_set:
@@ -454,7 +462,7 @@ def _numbers_of(matches: Matches, pattern: Pattern) -> dict[str, NDArray[Any]]:
 
 
 def _place(found: FilesFound, options: Options) -> Grid:
-    if options.place == "georeference" or options.sets != "none":
+    if options.place != "index" or options.sets != "none":
         return place_tiles(found, options)
     return place_files(
         found.paths,

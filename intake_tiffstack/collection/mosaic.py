@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_tiffstack.collection.placement import TOLERANCE, placed_tiles
+from intake_tiffstack.collection.calibration import FILE_NAMES
+from intake_tiffstack.collection.placement import TOLERANCE, PlacedTile, placed_tiles
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import LayoutError, MissingFilesError, OptionError
 from intake_tiffstack.layout.combine import combine
 from intake_tiffstack.layout.grid import place_files
 from intake_tiffstack.layout.model import Axis, Grid, Layout
 from intake_tiffstack.layout.mosaic import Mosaic, Tile, count_covers
+from intake_tiffstack.metadata.units import METRES, unit_name
 from intake_tiffstack.natural_sort import natural_order
 from intake_tiffstack.pattern.matching import default_concat_dim
 
@@ -21,12 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from intake_tiffstack.collection.model import FilesFound, HeadersRead
-    from intake_tiffstack.collection.placement import PlacedTile
     from intake_tiffstack.metadata.model import FileMetadata
     from intake_tiffstack.options import Options
     from intake_tiffstack.structure import Structure
 
 __all__ = ["PlacedMosaic", "build_mosaic", "place_tiles"]
+
+_NO_PLACE = {
+    "georeference": "has no place on a map (an upright affine), which place='georeference' needs",
+    "stage": "does not say where the stage was, or the size of a pixel, which place='stage' needs: "
+    "give the fields stage_y_um and stage_x_um, and scale",
+}
 
 TILE = "tile"
 """Axis of the grid that numbers the files of one image; the result has no such dim."""
@@ -37,12 +44,18 @@ _TILE_ROLES = (Role.Y, Role.X, Role.POSITION)
 
 @dataclass(frozen=True, eq=False)
 class PlacedMosaic:
-    """A mosaic, and where it is on the map."""
+    """A mosaic, and where it is on the map or under the stage."""
 
     layout: Layout
     mosaic: Mosaic
     affine: tuple[float, ...]
     """Of the whole image."""
+    units: Mapping[str, float]
+    """How many units of the affine are one of the coordinates, by y and x: 1 on a map."""
+    place: str
+    """What put the tiles there: the option."""
+    rounded: float
+    """Most pixels by which a tile was moved to lie on those of the others."""
     uncovered: float
     """Share of its pixels that are in no file."""
     overlapping: float
@@ -50,15 +63,22 @@ class PlacedMosaic:
 
     def describe(self) -> str:
         """Return what a report says of it."""
+        moved = f", moved by up to {self.rounded:.2g} pixels" if self.rounded else ""
         return (
-            f"{len(self.mosaic.tiles):,} tiles placed by georeference; {self.overlapping:.3%} of "
-            f"the pixels are in several files, {self.uncovered:.3%} in none"
+            f"{len(self.mosaic.tiles):,} tiles placed by {self.place}{moved}; "
+            f"{self.overlapping:.3%} of the pixels are in several files, "
+            f"{self.uncovered:.3%} in none"
         )
 
     def move(self, files: Mapping[int, FileMetadata]) -> dict[int, FileMetadata]:
         """Return the metadata of the files that stand for an image, as if each were all of it."""
         a, _, c, _, e, f = self.affine
-        kept = self.layout.cells.ravel().tolist()
+        kept = set(self.layout.cells.ravel().tolist())
+        if self.place == "stage":
+            step, origin = {"y": e, "x": a}, {"y": f + e / 2, "x": c + a / 2}
+            return {
+                row: self._move(file, step, origin) for row, file in files.items() if row in kept
+            }
         return {
             row: replace(
                 file,
@@ -68,6 +88,26 @@ class PlacedMosaic:
             for row, file in files.items()
             if row in kept
         }
+
+    def _move(
+        self, file: FileMetadata, step: Mapping[str, float], origin: Mapping[str, float]
+    ) -> FileMetadata:
+        """Return the metadata of a file with the scale and the place of all of the image."""
+        sources = {
+            **{f"scale.{dim}": file.provenance.get(f"scale.{dim}", "option") for dim in step},
+            **{
+                f"translation.{dim}": file.provenance.get(f"stage.{dim}", FILE_NAMES)
+                for dim in step
+            },
+        }
+        by_unit = {dim: value / self.units[dim] for dim, value in origin.items()}
+        return replace(
+            file,
+            scale={**file.scale, **{dim: step[dim] / self.units[dim] for dim in step}},
+            translation={**file.translation, **by_unit},
+            stage={},
+            provenance={**file.provenance, **sources},
+        )
 
 
 def place_tiles(found: FilesFound, options: Options) -> Grid:
@@ -131,8 +171,11 @@ def build_mosaic(
     *,
     paths: Sequence[str],
     options: Options,
+    fields: Mapping[str, Sequence[Any]] | None = None,
 ) -> PlacedMosaic:
     """Return the mosaic of the files on a grid by :func:`place_tiles`.
+
+    The *fields* ``stage_y_um`` and ``stage_x_um``, a value per row, go before the files' metadata.
 
     Raises
     ------
@@ -150,7 +193,9 @@ def build_mosaic(
         )
     template = headers.structures[int(grid.rows[0])]
     at = _dims_of_picture(template, paths[int(grid.rows[0])])
-    tiles, affine = _lay_out(grid, headers.structures, placed_tiles(files), at, paths)
+    is_stage = options.place == "stage"
+    placed = stage_tiles(files, fields or {}, options) if is_stage else placed_tiles(files)
+    tiles, affine, rounded = _lay_out(grid, headers.structures, placed, at, paths, options.place)
     height = max(tile.y + tile.height for tile in tiles)
     width = max(tile.x + tile.width for tile in tiles)
     shape = list(template.shape)
@@ -180,9 +225,52 @@ def build_mosaic(
             f"the tiles leave {n_uncovered:,} of {n_pixels:,} pixels ({n_uncovered / n_pixels:.2%})"
             " in no file: give missing='fill' to fill them with fill_value"
         )
+    first = files.get(int(grid.rows[0]))
+    units = {
+        letter: 1.0 if first is None or not is_stage else _micrometres(first, letter, options)
+        for letter in "yx"
+    }
     overlap = options.overlap if n_overlapping and options.overlap != "raise" else None
     mosaic = Mosaic(tuple(tiles), at, overlap)
-    return PlacedMosaic(layout, mosaic, affine, n_uncovered / n_pixels, n_overlapping / n_pixels)
+    return PlacedMosaic(
+        layout,
+        mosaic,
+        affine,
+        units,
+        options.place,
+        rounded,
+        n_uncovered / n_pixels,
+        n_overlapping / n_pixels,
+    )
+
+
+def stage_tiles(
+    files: Mapping[int, FileMetadata], fields: Mapping[str, Sequence[Any]], options: Options
+) -> dict[int, PlacedTile]:
+    """Return the files of which the place under the stage and the size of a pixel are known.
+
+    By row, in micrometres. The stage's position is that of the first pixel, as OME-Zarr has it. A
+    negative scale is for a stage that counts against the lines or columns of the image.
+    """
+    found = {}
+    for row, file in files.items():
+        begin, steps = {}, {}
+        for letter in "yx":
+            given = fields.get(f"stage_{letter}_um")
+            known = file.stage.get(letter, ()) if given is None else (float(given[row]),)
+            step = options.scale.get(letter, file.scale.get(letter))
+            if len(known) == 1 and step:
+                steps[letter] = round(step * _micrometres(file, letter, options), 9)
+                begin[letter] = known[0] - steps[letter] / 2
+        if len(begin) == 2:
+            found[row] = PlacedTile(file.url, begin, steps, None)
+    return found
+
+
+def _micrometres(file: FileMetadata, letter: str, options: Options) -> float:
+    """Return how many micrometres the unit of a dim has; one that is not known counts as one."""
+    unit = unit_name(options.units.get(letter, file.units.get(letter, "um")))
+    return METRES[unit] * 1e6 if unit in METRES else 1.0
 
 
 def _dims_of_picture(structure: Structure, path: str) -> tuple[int, int]:
@@ -201,20 +289,20 @@ def _lay_out(
     placed: Mapping[int, PlacedTile],
     at: tuple[int, int],
     paths: Sequence[str],
-) -> tuple[list[Tile], tuple[float, ...]]:
-    """Return the tiles by pixels of the whole image, and the affine of that."""
+    place: str,
+) -> tuple[list[Tile], tuple[float, ...], float]:
+    """Return the tiles by pixels of the whole image, the affine of that, and the largest move."""
     flat = grid.cells.reshape(-1, grid.cells.shape[-1])
     rows = sorted(int(row) for row in grid.rows)
     first, template = rows[0], structures.get(rows[0])
     begins: dict[int, tuple[int, int]] = {}
+    rounded = 0.0
     for row in rows:
         if row not in structures or row not in placed:
-            raise LayoutError(
-                f"{paths[row]} has no place on a map (an upright affine): place='georeference' "
-                "needs one of each file; leave it out by exclude"
-            )
+            raise LayoutError(f"{paths[row]} {_NO_PLACE[place]}; or leave it out by exclude")
         _refuse_other_kind(template, structures[row], at, paths[first], paths[row])
-        begins[row] = _pixels_from(placed[first], placed[row])
+        begins[row], moved = _pixels_from(placed[first], placed[row], place)
+        rounded = max(rounded, moved)
     top = min(y for y, _ in begins.values())
     left = min(x for _, x in begins.values())
     order = natural_order([paths[row] for row in rows])
@@ -226,7 +314,7 @@ def _lay_out(
         tiles.append(Tile(row, cell_of[row], y - top, x - left, shape[at[0]], shape[at[1]]))
     begin, step = placed[first].begin, placed[first].step
     corner = begin["x"] + left * step["x"], begin["y"] + top * step["y"]
-    return tiles, (step["x"], 0.0, corner[0], 0.0, step["y"], corner[1])
+    return tiles, (step["x"], 0.0, corner[0], 0.0, step["y"], corner[1]), rounded
 
 
 def _refuse_other_kind(
@@ -244,14 +332,18 @@ def _refuse_other_kind(
         )
 
 
-def _pixels_from(first: PlacedTile, tile: PlacedTile) -> tuple[int, int]:
-    """Return how many lines and columns after the first one a tile begins."""
+def _pixels_from(first: PlacedTile, tile: PlacedTile, place: str) -> tuple[tuple[int, int], float]:
+    """Return how many lines and columns after the first one a tile begins.
+
+    A stage knows nothing of pixels: its positions are rounded, and by how much is returned too.
+    """
     if first.crs != tile.crs:
         raise LayoutError(
             f"the tiles are not on one map: {first.url} is on {first.crs}, but {tile.url} on "
             f"{tile.crs}; warp them to one first (gdalwarp)"
         )
     found = []
+    moved = 0.0
     for letter in "yx":
         step = first.step[letter]
         if abs(tile.step[letter] - step) > 1e-6 * abs(step):
@@ -260,13 +352,15 @@ def _pixels_from(first: PlacedTile, tile: PlacedTile) -> tuple[int, int]:
                 f"{tile.url} of {tile.step[letter]:.9g}; warp them to one size first (gdalwarp)"
             )
         shift = (tile.begin[letter] - first.begin[letter]) / step
-        if abs(shift - round(shift)) > TOLERANCE:
+        if place == "stage":
+            moved = max(moved, round(abs(shift - round(shift)), 6))
+        elif abs(shift - round(shift)) > TOLERANCE:
             raise LayoutError(
                 f"{tile.url} lies {shift - round(shift):+.3g} pixels beside the pixels of "
                 f"{first.url} along {letter}; warp them to one grid first (gdalwarp -tap)"
             )
         found.append(round(shift))
-    return found[0], found[1]
+    return (found[0], found[1]), moved
 
 
 def _describe_overlap(by_cell: Mapping[int, list[Tile]], paths: Sequence[str], share: float) -> str:

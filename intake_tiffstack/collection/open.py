@@ -108,11 +108,14 @@ def open_collection(examination: Examination) -> Collection:
     structure = headers.structures[first]
     read_options = _read_options(options, structure)
     described, mosaic = examination.discovery.described, examination.mosaic
+    scale = options.scale
     array: LazyArray = StackArray(found.files, examination.pages or layout, read_options)
     if mosaic is not None:
         nodata = structure.packing.nodata
         array = MosaicArray(found.files, layout, read_options, mosaic.mosaic, nodata)
         described = mosaic.move(described)
+        if mosaic.place == "stage":  # it is in the place of the tiles
+            scale = {dim: step for dim, step in scale.items() if dim not in ("y", "x")}
     if examination.planes is not None:
         array = PlaneArray(found.files, layout, read_options, examination.planes.planes)
         described = examination.planes.described
@@ -146,7 +149,7 @@ def open_collection(examination: Examination) -> Collection:
             layout,
             described,
             channel_names=options.channel_names,
-            scale=options.scale,
+            scale=scale,
             translation=options.translation,
             units=options.units,
             coords=asked.coords,

@@ -102,13 +102,15 @@ class ImageSet:
     def shifts(self, position: Position) -> dict[str, float]:
         """Return how far the stage was along each axis of space for an image, in the axis' unit.
 
-        Nothing along axes of which the position or the unit of a pixel is not known.
+        Nothing along axes of which the position or the unit of a pixel is not known, or which have
+        an origin already, such as labels, which lie where their image does.
         """
         chosen = {**self.chosen, **position.chosen}
         found = {}
         for axis in self.axes:
             dims, values = self.coords.get(f"stage_{axis.name}_um", (("",), None))
-            if axis.unit in METRES and axis.kind == "space" and chosen.keys() >= set(dims):
+            is_free = axis.translation == 0 and axis.kind == "space"
+            if is_free and axis.unit in METRES and chosen.keys() >= set(dims):
                 micrometres = float(np.asarray(values)[tuple(chosen[dim] for dim in dims)])
                 if math.isfinite(micrometres):
                     found[axis.name] = round(micrometres * 1e-6 / METRES[axis.unit], 9)
