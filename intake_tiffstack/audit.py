@@ -24,6 +24,7 @@ from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.file_changes import describe_changes, without_secrets
 from intake_tiffstack.storage.files import File, FileTable
 from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.storage.zipped import inside_zip
 
 if TYPE_CHECKING:
     from intake_tiffstack.copies.open_zarr import ZarrCopy
@@ -112,7 +113,7 @@ def verify(
     if isinstance(getattr(copy, "options", None), Options):
         storage_options = {**copy.options.storage_options, **(storage_options or {})}
         copy = copy.options.urlpath
-    url, options = os.fspath(copy), dict(storage_options or {})
+    url, options = inside_zip(os.fspath(copy), dict(storage_options or {}))
     record = read_record(url, options)
     if sha256 and (record is None or not any(record.sha256)):
         raise OptionError(f"{url} has no hashes in its record: export(sha256=True) writes them")

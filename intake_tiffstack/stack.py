@@ -592,7 +592,7 @@ class TiffStack:
 
             Of ``"ome-zarr"``:
 
-            - ``version``: ``"0.5"`` or ``"0.4"``
+            - ``version``: ``"0.5"``, ``"0.4"`` or ``"0.6"``
             - ``colors``: such as ``"00FF00"``, for each channel or by its name
             - ``windows``: [darkest, brightest] for each channel or by its name
 

@@ -66,7 +66,7 @@ def test_a_wrong_choice_is_refused_by_every_format(
         ("zarr", "zarr_format", 4, "2 or 3"),
         ("zarr", "overwrite", "no", "True or False"),
         ("zarr", "resume", None, "True or False"),
-        ("ome-zarr", "version", "0.6", "'0.4' or '0.5'"),
+        ("ome-zarr", "version", "0.7", "'0.4', '0.5' or '0.6'"),
         ("ome-zarr", "downsample", "max", "'mean', 'nearest' or 'mode'"),
         ("references", "overwrite", "no", "True or False"),
     ],

@@ -602,7 +602,7 @@ def test_another_version_and_bad_metadata_are_reported(tmp_path: Path) -> None:
     reported = json.loads(document.read_text())
     reported["attributes"]["ome"]["version"] = "0.9"
     document.write_text(json.dumps(reported))
-    with pytest.raises(StorageError, match=r"is OME-Zarr 0\.9: .*opens 0\.4 and 0\.5"):
+    with pytest.raises(StorageError, match=r"is OME-Zarr 0\.9: .*opens 0\.4, 0\.5 and 0\.6"):
         open_ome_zarr(tmp_path / "a")
     reported["attributes"]["ome"]["version"] = "0.5"
     del reported["attributes"]["ome"]["multiscales"][0]["axes"]

@@ -25,6 +25,7 @@ from intake_tiffstack.copies.open_zarr import (
     lazy_copy,
     open_array,
 )
+from intake_tiffstack.copies.transformations import V06, read_v06
 from intake_tiffstack.copies.zarr_store import open_zarr_store
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
 from intake_tiffstack.labelled.positions import regular_positions
@@ -60,7 +61,7 @@ def open_ome_zarr(
 ) -> ZarrCopy:
     """Return the lazy array, dims, coordinates and attributes of an image of an OME-Zarr.
 
-    Only metadata are read: a few small requests. Supports versions 0.4 and 0.5 of any writer.
+    Only metadata are read: a few small requests. Supports versions 0.4, 0.5 and 0.6 of any writer.
 
     Parameters
     ----------
@@ -187,7 +188,8 @@ def _version_of(attributes: Mapping[str, Any]) -> str:
     ome = _ome(attributes)
     first = next(iter(ome["multiscales"]), None)
     own = first.get("version") if isinstance(first, Mapping) else None
-    return str(ome.get("version") or own or "0.4")
+    version = str(ome.get("version") or own or "0.4")
+    return V06 if version.startswith(V06) else version
 
 
 def _list_images(folder: Folder, root: zarr.Group) -> Iterator[str]:
@@ -332,10 +334,12 @@ def _read_multiscale(folder: Folder, attributes: Mapping[str, Any]) -> Any:
         )
     version = _version_of(attributes)
     models: Mapping[str, Any] = {"0.4": v04.Multiscale, "0.5": v05.Multiscale}
+    if version.startswith(V06):  # its release candidates too
+        version, found = "0.5", read_v06(found, folder.url)
     if version not in models:
         raise StorageError(
             f"{folder.url} is OME-Zarr {version}: this version of intake-tiffstack opens "
-            f"{' and '.join(models)}; dask.array.from_zarr opens the array of any level",
+            f"{', '.join(models)} and {V06}; dask.array.from_zarr opens the array of any level",
             url=folder.url,
         )
     try:

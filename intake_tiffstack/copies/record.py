@@ -30,6 +30,7 @@ from intake_tiffstack.storage.files import File, FileTable
 from intake_tiffstack.storage.filesystem import get_filesystem
 from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.store import stat_file
+from intake_tiffstack.storage.zipped import inside_zip
 
 __all__ = [
     "IN_DOCUMENT",
@@ -308,7 +309,7 @@ def read_record(url: str, storage_options: Mapping[str, Any] | None = None) -> C
     StorageError
         If it is damaged, or the store cannot be read.
     """
-    folder = Folder.at(url, storage_options)
+    folder = Folder.at(*inside_zip(url, storage_options or {}))
     is_document = folder.url.endswith(".json")
     separator = "." if has_tiff_suffix(folder.url) else "/"
     path = folder.path if is_document else f"{folder.path}{separator}{RECORD}"

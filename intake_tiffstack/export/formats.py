@@ -17,6 +17,7 @@ from intake_tiffstack.copies.zarr_store import is_zarr_group
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.reference_targets import check_references
+from intake_tiffstack.storage.zipped import inside_zip
 
 __all__ = ["FORMATS", "ExportFormat", "find_writer", "open_copy"]
 
@@ -108,7 +109,8 @@ def open_copy(
 ) -> ZarrCopy:
     """Return a copy in any of the formats as a lazy array.
 
-    A URL that ends in ``.json`` is a document of references, a Zarr group is an OME-Zarr.
+    A URL that ends in ``.ozx`` is a zipped OME-Zarr, one that ends in ``.json`` a document of
+    references, a Zarr group is an OME-Zarr.
 
     Parameters
     ----------
@@ -134,7 +136,7 @@ def open_copy(
     OptionError
         If an option belongs to another format.
     """
-    text, options = os.fspath(url), storage_options or {}
+    text, options = inside_zip(os.fspath(url), storage_options or {})
     if text.startswith("reference:"):
         check_references(text, options)
     format = next(format for format in FORMATS.values() if format.recognizes(text, options))
@@ -147,7 +149,7 @@ def open_copy(
     own = {name: extra.pop(name) for name in format.open_options}
     if format.open is None:
         raise ValueError(f"format {format.name!r} recognizes {text}, but opens nothing")
-    copy: ZarrCopy = _load(format.open)(url, storage_options, arraytype=arraytype, sel=sel, **own)
+    copy: ZarrCopy = _load(format.open)(text, options, arraytype=arraytype, sel=sel, **own)
     for name, value in extra.items():
         if value:
             (other,) = (f.name for f in FORMATS.values() if name in f.open_options)

@@ -57,7 +57,7 @@ class OmeZarrExportOptions(CommonExportOptions, total=False):
     shards: Sequence[int] | Literal["auto"] | None
     compressor: Any
     resume: bool
-    version: Literal["0.4", "0.5"]
+    version: Literal["0.4", "0.5", "0.6"]
     name: str | None
     sel: Mapping[str, Any] | None
     levels: Literal["auto", "source"] | int | Sequence[Any] | Mapping[str, int]

@@ -49,6 +49,7 @@ from intake_tiffstack.progress import Progress, reported
 from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.folder import PARTIAL, Folder
 from intake_tiffstack.storage.urls import is_local
+from intake_tiffstack.storage.zipped import ZIPPED
 
 __all__ = ["count_threads", "find_most_objects", "write_copy"]
 
@@ -119,7 +120,7 @@ def write_copy(
     Raises
     ------
     OptionError
-        If the name is that of a document of references.
+        If the name is that of a document of references, or of an OME-Zarr in one file.
     TargetExistsError
         If something exists that must not be replaced (a TargetBusyError if another writer is
         active).
@@ -132,6 +133,11 @@ def write_copy(
     if folder.url.endswith(".json"):  # marks a document of references
         raise OptionError(
             f"{folder.url} is the name of a document of references; give format='references', or "
+            "another name"
+        )
+    if folder.url.endswith(ZIPPED):
+        raise OptionError(
+            f"{folder.url} is the name of an OME-Zarr in one file; give format='ome-zarr', or "
             "another name"
         )
     arrays = [array for one_pass in passes for array in one_pass.arrays]

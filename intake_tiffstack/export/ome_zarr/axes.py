@@ -23,7 +23,7 @@ __all__ = ["AXES", "NgffAxis", "assign_axes", "describe_axes"]
 AXES = ("t", "c", "z", "y", "x")
 """The axes, in the order in which they are stored."""
 
-Kind = Literal["time", "channel", "space"]
+Kind = Literal["time", "channel", "space", "other"]
 
 _AXIS_OF: Mapping[str | None, str] = {
     Role.TIME: "t",
@@ -34,6 +34,7 @@ _UNITS: Mapping[Kind, frozenset[str]] = {
     "space": frozenset(METRES) - {"thou", "decameter"},  # NGFF lists neither
     "time": frozenset(SECONDS) - {"decasecond"},
     "channel": frozenset(),
+    "other": frozenset(),
 }
 
 
@@ -42,7 +43,7 @@ class NgffAxis:
     """One axis of an image."""
 
     name: str
-    """One of `AXES`."""
+    """One of `AXES`, or that of its dim if it is of another kind."""
     dim: str
     """Name of the dim in the collection."""
     scale: float = 1.0
@@ -53,22 +54,31 @@ class NgffAxis:
     """Of scale and translation, as NGFF spells it; None if unknown."""
 
     def __post_init__(self) -> None:
-        if self.name not in AXES:
+        if self.name not in AXES and self.name != self.dim:
             raise ValueError(f"{self.name!r} is not an axis of an OME-Zarr image")
         if not self.scale > 0 or not math.isfinite(self.scale):
             raise ValueError(f"axis {self.name} has a scale of {self.scale}")
 
     @property
     def kind(self) -> Kind:
-        """Its type in the metadata."""
+        """Its type; in the metadata another kind is called by the name of the axis."""
+        if self.name not in AXES:
+            return "other"
         return "time" if self.name == "t" else "channel" if self.name == "c" else "space"
 
 
-def assign_axes(sizes: Mapping[str, int]) -> dict[str, str]:
+def assign_axes(sizes: Mapping[str, int], *, takes_other: bool = False) -> dict[str, str]:
     """Return the dim of each axis, in the order of the axes. Pure.
 
     Of two dims of one role, the one longer than 1 is used; the samples of RGB pixels are channels
     if there are no other channels.
+
+    Parameters
+    ----------
+    sizes : mapping[str, int]
+        Dims and their lengths.
+    takes_other : bool
+        Whether a dim without a role, such as an angle, is an axis if there are no channels.
 
     Raises
     ------
@@ -79,6 +89,8 @@ def assign_axes(sizes: Mapping[str, int]) -> dict[str, str]:
     --------
     >>> assign_axes({"y": 8, "x": 8, "sample": 3, "time": 5, "well": 4})
     {'t': 'time', 'c': 'sample', 'y': 'y', 'x': 'x'}
+    >>> assign_axes({"angle": 4, "y": 8, "x": 8}, takes_other=True)
+    {'angle': 'angle', 'y': 'y', 'x': 'x'}
     """
     found: dict[str, str] = {}
     for dim, size in sizes.items():
@@ -93,13 +105,20 @@ def assign_axes(sizes: Mapping[str, int]) -> dict[str, str]:
                 f"an OME-Zarr image has the dims y and x, but got {', '.join(sizes)}; "
                 "`file_dims` names the dims of the files"
             )
-    return {axis: found[axis] for axis in AXES if axis in found}
+    order = list(AXES)
+    others = [dim for dim, n in sizes.items() if role_of(dim) is None and n > 1 and dim != "file"]
+    if takes_other and "c" not in found and len(others) == 1:
+        found[others[0]] = others[0]
+        order.insert(1, others[0])
+    return {axis: found[axis] for axis in order if axis in found}
 
 
-def describe_axes(dims: Mapping[str, str], attrs: Mapping[str, Any]) -> tuple[NgffAxis, ...]:
+def describe_axes(
+    dims: Mapping[str, str], attrs: Mapping[str, Any], *, has_world: bool = False
+) -> tuple[NgffAxis, ...]:
     """Return the axes with scale, translation and unit from the metadata of a collection.
 
-    Warns of an axis of negative scale, which OME-Zarr cannot represent.
+    Warns of an axis of negative scale, which OME-Zarr 0.4 and 0.5 cannot represent.
 
     Parameters
     ----------
@@ -107,6 +126,8 @@ def describe_axes(dims: Mapping[str, str], attrs: Mapping[str, Any]) -> tuple[Ng
         Axis to dim, as :func:`assign_axes` gives them.
     attrs : mapping of str
         With ``scale``, ``translation`` and ``units`` by dim, and ``time_interval`` in seconds.
+    has_world : bool
+        Whether a second coordinate system has the negative scales; then there is no warning.
     """
     scales, units = dict(attrs.get("scale") or {}), dict(attrs.get("units") or {})
     starts = attrs.get("translation") or {}
@@ -117,10 +138,11 @@ def describe_axes(dims: Mapping[str, str], attrs: Mapping[str, Any]) -> tuple[Ng
     for name, dim in dims.items():
         scale, start = float(scales.get(dim, 1.0)), float(starts.get(dim, 0.0))
         if scale <= 0:
-            warn(
-                f"{dim} has a scale of {scale:g}: OME-Zarr has no negative scales, "
-                "so its absolute value is stored, without a translation"
-            )
+            if not has_world:
+                warn(
+                    f"{dim} has a scale of {scale:g}: OME-Zarr has no negative scales before 0.6, "
+                    "so its absolute value is stored, without a translation"
+                )
             scale, start = abs(scale) or 1.0, 0.0
         axis = NgffAxis(name, dim, scale, start)
         unit = units.get(dim)

@@ -21,6 +21,7 @@ from intake_tiffstack.export.ome_zarr.metadata import (
     series_xml,
     well_attributes,
 )
+from intake_tiffstack.export.ome_zarr.systems import find_world
 
 __all__ = ["Description"]
 
@@ -73,6 +74,7 @@ class Description:
             method=self.method,
             channels=channels,
             labels_of=self.labels_of,
+            world=find_world(self.images.axes, self.attrs) if self.version == "0.6" else None,
         )
         for position, attributes in zip(self.images.arrangement.positions, images, strict=True):
             attrs = {} if position.path else self.attrs

@@ -142,6 +142,8 @@ def find_images(
     attrs: Mapping[str, Any],
     sel: Mapping[str, Any],
     present: Present | None,
+    *,
+    is_free: bool = False,
 ) -> ImageSet:
     """Return the images of a collection.
 
@@ -156,6 +158,8 @@ def find_images(
         Dim to the one value that is kept.
     present : Present, optional
         Where files exist; None for everywhere.
+    is_free : bool
+        Whether an image has more coordinate systems and kinds of axes, as OME-Zarr 0.6.
 
     Raises
     ------
@@ -164,7 +168,7 @@ def find_images(
     """
     chosen = pick_positions(sel, sizes, coords)
     left = {dim: n for dim, n in sizes.items() if dim not in chosen}
-    dims = assign_axes(left)
+    dims = assign_axes(left, takes_other=is_free)
     extra = {dim: n for dim, n in left.items() if dim not in dims.values()}
     single = {dim for dim, n in extra.items() if n == 1 and role_of(dim) != Role.PLATE}
     chosen |= dict.fromkeys(single, 0)
@@ -174,7 +178,7 @@ def find_images(
     }
     return ImageSet(
         sizes=sizes,
-        axes=describe_axes(dims, attrs),
+        axes=describe_axes(dims, attrs, has_world=is_free),
         arrangement=arrange_images(extra, labels, _narrow(present, chosen)),
         chosen=chosen,
         coords=coords,

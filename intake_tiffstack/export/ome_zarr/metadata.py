@@ -14,6 +14,7 @@ from yaozarrs import v04, v05
 from intake_tiffstack.export.ome_zarr.axes import NgffAxis
 from intake_tiffstack.export.ome_zarr.levels import Level
 from intake_tiffstack.export.ome_zarr.plates import Plate
+from intake_tiffstack.export.ome_zarr.systems import to_v06
 
 __all__ = [
     "Channel",
@@ -27,9 +28,10 @@ __all__ = [
     "well_attributes",
 ]
 
-Version = Literal["0.4", "0.5"]
+Version = Literal["0.4", "0.5", "0.6"]
 
-_MODELS: Mapping[Version, Any] = {"0.4": v04, "0.5": v05}
+_MODELS: Mapping[Version, Any] = {"0.4": v04, "0.5": v05, "0.6": v05}
+"""0.6 is written from a document of 0.5 that the model has checked."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def image_attributes(
     method: str,
     channels: Sequence[Channel],
     labels_of: str | None = None,
+    world: Sequence[Sequence[float]] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the attributes of the group of each image; they differ in name and place.
 
@@ -76,6 +79,8 @@ def image_attributes(
         Display settings of each channel; empty to leave them out.
     labels_of : str, optional
         Path of the image that these are labels of; None for an image.
+    world : sequence of sequence of float, optional
+        Affine from scaled positions to the map or stage, a row per axis; for 0.6.
     """
     model = _MODELS[version]
     datasets = []
@@ -95,10 +100,7 @@ def image_attributes(
     multiscale = {
         "name": "",
         "type": method,
-        "axes": [
-            {"name": axis.name, "type": axis.kind} | ({"unit": axis.unit} if axis.unit else {})
-            for axis in axes
-        ],
+        "axes": [_axis_fields(axis) for axis in axes],
         "datasets": datasets,
     }
     image = {"multiscales": [multiscale]}
@@ -110,10 +112,23 @@ def image_attributes(
         kind = model.LabelImage
     fields = _dump(version, kind.model_validate(image))  # once: a plate has thousands
     letters = [axis.name for axis in axes]
-    return [
+    named = [
         _named(fields, name, [shift.get(letter, 0.0) for letter in letters])
         for name, shift in zip(names, shifts, strict=True)
     ]
+    return [_as_v06(each, world) for each in named] if version == "0.6" else named
+
+
+def _axis_fields(axis: NgffAxis) -> dict[str, str]:
+    """Return the metadata of an axis."""
+    fields = {"name": axis.name, "type": axis.name if axis.kind == "other" else axis.kind}
+    return fields | ({"unit": axis.unit} if axis.unit else {})
+
+
+def _as_v06(fields: Mapping[str, Any], world: Sequence[Sequence[float]] | None) -> dict[str, Any]:
+    """Return the attributes of an image of 0.5 as 0.6 has them."""
+    pyramids = [to_v06(each, world) for each in fields["ome"]["multiscales"]]
+    return {"ome": {**fields["ome"], "multiscales": pyramids}}
 
 
 def _named(fields: Mapping[str, Any], name: str, shift: Sequence[float]) -> dict[str, Any]:
@@ -263,7 +278,7 @@ def group_documents(version: Version, path: str, attributes: Mapping[str, Any]) 
 
 def _dump(version: Version, model: Any) -> dict[str, Any]:
     fields: dict[str, Any] = json.loads(model.model_dump_json(exclude_none=True, by_alias=True))
-    return fields if version == "0.4" else {"ome": fields}
+    return fields if version == "0.4" else {"ome": {**fields, "version": version}}
 
 
 def _to_bytes(value: Any) -> bytes:

@@ -26,6 +26,7 @@ from intake_tiffstack.export.ome_zarr.levels import Level, plan_levels, reuse_le
 from intake_tiffstack.export.ome_zarr.metadata import Version
 from intake_tiffstack.export.ome_zarr.plan_passes import place_passes, plan_passes
 from intake_tiffstack.export.ome_zarr.plates import Present
+from intake_tiffstack.export.ome_zarr.zipped import zippable
 from intake_tiffstack.export.passes import Source
 from intake_tiffstack.export.planned_array import PlannedArray, plan_array
 from intake_tiffstack.export.write_copy import find_most_objects, write_copy
@@ -36,9 +37,10 @@ from intake_tiffstack.to_json import to_strict_json
 
 __all__ = ["write_ome_zarr"]
 
-_FORMATS: Mapping[Version, Literal[2, 3]] = {"0.4": 2, "0.5": 3}
+_FORMATS: Mapping[Version, Literal[2, 3]] = {"0.4": 2, "0.5": 3, "0.6": 3}
 
 
+@zippable
 def write_ome_zarr(
     source: Source,
     url: str | os.PathLike[str],
@@ -73,6 +75,8 @@ def write_ome_zarr(
 ) -> ExportPlan:
     """Write an array as an OME-Zarr at *url*: one image, a plate, or a series; the root last.
 
+    If *url* ends in ``.ozx``, the OME-Zarr is packed into this one file when it is complete.
+
     Axes are stored in the order ``t c z y x``. The source is read once:
     levels are made in the same pass as long as a block of ``tiffstack.block_bytes`` holds whole
     chunks of them, later ones from the last level written. Runs, resumes and verifies as
@@ -94,7 +98,7 @@ overwrite, resume, verify, sha256, progress
         Path of the image that these are labels of, from here; None for an image.
     pyramid : sequence of Source
         The source at each further level that the files hold, for ``levels="source"``.
-    version : {"0.5", "0.4"}
+    version : {"0.5", "0.4", "0.6"}
         Of OME-Zarr.
     zarr_format : {3, 2}, optional
         Must be that of the version: 3 for 0.5, 2 for 0.4.
@@ -134,7 +138,7 @@ overwrite, resume, verify, sha256, progress
     _check_version(version, zarr_format)
     folder, reduce = Folder.at(url, storage_options), find_reduce(downsample)
     sizes = dict(zip(checked_dims(dims, source.shape), source.shape, strict=True))
-    images = find_images(sizes, coords, attrs, sel or {}, present)
+    images = find_images(sizes, coords, attrs, sel or {}, present, is_free=version == "0.6")
     sources = (source, *pyramid)
     planned = _plan_levels(levels, images, sources)
     most_objects = find_most_objects(folder, _FORMATS[version])
@@ -246,7 +250,7 @@ def _check_version(version: Any, zarr_format: Any) -> None:
     """Raise if the version is unknown, or the Zarr format does not belong to it."""
     if version not in tuple(_FORMATS):  # unhashable values too
         raise OptionError(
-            f"version must be '0.5' or '0.4' (text; in YAML quoted), but got {version!r}"
+            f"version must be '0.6', '0.5' or '0.4' (text; in YAML quoted), but got {version!r}"
         )
     wanted = _FORMATS[version]
     if zarr_format not in (None, wanted):
