@@ -39,6 +39,7 @@ PAGES = [
     "docs/catalogs-for-a-lab.md",
     "docs/clusters.md",
     "docs/moving.md",
+    "docs/comparison.md",
     "docs/napari.md",
     "docs/xarray.md",
 ]
