@@ -24,6 +24,7 @@ from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.file_changes import describe_changes, without_secrets
 from intake_tiffstack.storage.files import File, FileTable
 from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.storage.reference_targets import is_references
 from intake_tiffstack.storage.zipped import inside_zip
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def verify(
         _compare_files(stack, record, check)
         if sha256:
             _compare_hashes(stack, record, check)
-    if not url.endswith(".json"):
+    if not is_references(url):
         _count_objects(Folder.at(url, options), check)
     remote = (
         dict(stack.options.storage_options) if stack is not None else dict(source_options or {})
@@ -264,7 +265,7 @@ def _check_images(
             url,
             storage_options,
             image=(image and image.path) or None,
-            remote_options=remote_options if url.endswith(".json") else None,
+            remote_options=remote_options if is_references(url) else None,
         )
         if not check.shape:
             check.shape, check.dims = copy.array.shape, copy.dims

@@ -19,7 +19,7 @@ import zarr
 from fsspec.implementations.reference import ReferenceFileSystem
 from zarr.storage import FsspecStore
 
-from intake_tiffstack import open_stack
+from intake_tiffstack import open_stack, verify
 from intake_tiffstack.errors import (
     FileChangedError,
     FilesNotFoundError,
@@ -275,7 +275,7 @@ def test_what_is_there_is_replaced_only_when_asked(tmp_path: Path) -> None:
 def test_a_name_that_is_not_json_is_refused(tmp_path: Path) -> None:
     write_files(tmp_path, (20, 30))
     stack = open_stack(str(tmp_path / "*.tif"), pattern="a_t{t:d}.tif")
-    with pytest.raises(OptionError, match=r"ends in \.json, but got .*refs\.zarr"):
+    with pytest.raises(OptionError, match=r"ends in \.json, or .* \.parquet, but got .*refs"):
         stack.export(str(tmp_path / "refs.zarr"), format="references")
 
 
@@ -437,3 +437,126 @@ def test_a_url_with_a_secret_in_it_is_refused() -> None:
 def test_a_file_in_an_archive_is_refused() -> None:
     with pytest.raises(UnsupportedFileError, match="inside of an archive"):
         references_writing._plain_url("zip://a.tif::s3://bucket/raw.zip")
+
+
+# -- Parquet, VirtualiZarr, and a last file that is shorter ---------------------------------------
+
+
+by_fastparquet = pytest.mark.filterwarnings(
+    "ignore:The 'fastparquet' engine is deprecated"  # by pandas; fsspec knows no other by itself
+)
+
+
+def manifests_of(url: str) -> Any:
+    """Return the references as VirtualiZarr parses them, and check them against the document."""
+    from obspec_utils.registry import ObjectStoreRegistry
+    from obstore.store import LocalStore
+    from virtualizarr.parsers import KerchunkJSONParser, KerchunkParquetParser
+
+    registry = ObjectStoreRegistry({"file://": LocalStore()})
+    parser = KerchunkJSONParser if url.endswith(".json") else KerchunkParquetParser
+    return parser()(url=f"file://{url}", registry=registry)
+
+
+@by_fastparquet
+@pytest.mark.parametrize("suffix", ["json", "parquet"])
+@pytest.mark.parametrize("compression", ["zlib", "zstd", None])
+@pytest.mark.parametrize("layout", [{"tile": (32, 16)}, {"rowsperstrip": 15}, {}])
+@pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr version 3 spec")
+def test_virtualizarr_parses_references_and_reads_the_pixels(
+    tmp_path: Path, suffix: str, compression: Any, layout: dict[str, Any]
+) -> None:
+    array = write_files(tmp_path, (3, 45, 30), compression=compression, **layout)
+    url = str(tmp_path / f"refs.{suffix}")
+    stack = open_stack(str(tmp_path / "*.tif"), pattern="a_t{t:d}.tif")
+    stack.export(url, format="references")
+    found = zarr.open_group(manifests_of(url), mode="r")["pixels"]
+    assert found.metadata.dimension_names == tuple(stack.dims)
+    np.testing.assert_array_equal(found[:], array)
+
+
+@by_fastparquet
+@pytest.mark.parametrize("rows", [100_000, 4])
+def test_parquet_holds_the_references_of_the_document(
+    tmp_path: Path, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("intake_tiffstack.references.parquet.RECORD_SIZE", rows)
+    array = RNG.integers(0, 99, (3, 2, 45, 30), dtype=np.uint16)
+    for t, c in ((0, 0), (0, 1), (1, 0), (2, 0), (2, 1)):
+        path = tmp_path / f"a_c{c}_t{t}.tif"
+        tifffile.imwrite(path, array[t, c], compression="zlib", tile=(32, 16))
+    array[1, 1] = 9  # no file, and no reference
+    stack = open_stack(
+        str(tmp_path / "*.tif"), pattern="a_c{c:d}_t{t:d}.tif", missing="fill", fill_value=9
+    )
+    url = str(tmp_path / "refs.parquet")
+    stack.export(url, format="references", verify="all", sha256=True)
+    fs = fsspec.filesystem("reference", fo=url, asynchronous=True)
+    plain = zarr.open_group(FsspecStore(fs, read_only=True), mode="r")["pixels"]
+    np.testing.assert_array_equal(plain[:], array)
+    copy = open_references(url)
+    np.testing.assert_array_equal(copy.array.compute(), array)
+    np.testing.assert_array_equal(copy.coords["t"][1], [0, 1, 2])
+    check = verify(url, pixels="all", sha256=True)
+    assert check, check.problems
+    count = len(list((tmp_path / "refs.parquet" / "pixels").iterdir()))
+    assert count == -(-3 * 2 * 4 // rows)
+
+
+def test_parquet_is_replaced_only_when_asked_and_nothing_else_is(tmp_path: Path) -> None:
+    write_files(tmp_path, (45, 30))
+    url = tmp_path / "refs.parquet"
+    stack = open_stack(str(tmp_path / "*.tif"), pattern="a_t{t:d}.tif")
+    stack.export(url, format="references")
+    with pytest.raises(TargetExistsError):
+        stack.export(url, format="references")
+    stack.export(url, format="references", overwrite=True)
+    (url / "notes.txt").write_text("mine")
+    with pytest.raises(TargetExistsError, match=r"'notes.txt' in it"):
+        stack.export(url, format="references", overwrite=True)
+    assert (url / ".zmetadata").exists()
+
+
+def test_parquet_may_name_files_in_its_own_folder_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, other = tmp_path / "raw", tmp_path / "other"
+    raw.mkdir()
+    write_files(raw, (45, 30))
+    stack = open_stack(str(raw / "*.tif"), pattern="a_t{t:d}.tif")
+    stack.export(other / "refs.parquet", format="references")
+    monkeypatch.setattr("intake_tiffstack.storage.reference_targets._OWN", set())
+    with pytest.raises(StorageError, match="lies in another folder"):
+        open_references(str(other / "refs.parquet"))
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"compression": "zlib"}, {"tile": (16, 16)}, {"contiguous": False}]
+)
+@pytest.mark.parametrize("lengths", [(4, 4, 3), (4, 1), (6, 6, 4)])
+def test_the_last_file_along_an_extended_dim_may_be_shorter(
+    tmp_path: Path, how: dict[str, Any], lengths: tuple[int, ...]
+) -> None:
+    volume = RNG.integers(0, 200, (sum(lengths), 45, 30)).astype("u2")
+    start = 0
+    for i, n in enumerate(lengths):
+        tifffile.imwrite(
+            tmp_path / f"a_z{i}.tif",
+            volume[start : start + n],
+            photometric="minisblack",
+            metadata={"axes": "ZYX"},
+            **how,
+        )
+        start += n
+    url = export(tmp_path, "a_z{z:d}.tif")
+    np.testing.assert_array_equal(open_references(url).array.compute(), volume)
+
+
+def test_tiles_of_a_last_file_that_is_lower_are_referred_to(tmp_path: Path) -> None:
+    image = RNG.integers(0, 200, (32 + 32 + 21, 30)).astype("u2")
+    for i, (start, stop) in enumerate([(0, 32), (32, 64), (64, 85)]):
+        tifffile.imwrite(
+            tmp_path / f"a_y{i}.tif", image[start:stop], tile=(16, 16), compression="zlib"
+        )
+    url = export(tmp_path, "a_y{y:d}.tif", concat_dim="y")
+    np.testing.assert_array_equal(open_references(url).array.compute(), image)

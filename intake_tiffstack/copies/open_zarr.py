@@ -6,7 +6,7 @@ import itertools
 import os
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -227,7 +227,10 @@ def open_array(folder: Folder) -> Any:
     """
     with folder.read_errors():
         try:
-            array = zarr.open_array(open_zarr_store(folder, read_only=True), mode="r")
+            # references are of format 2, and those in Parquet cannot be asked for the other
+            only: Literal[2] | None = 2 if folder.url.startswith("reference:") else None
+            store = open_zarr_store(folder, read_only=True)
+            array = zarr.open_array(store, mode="r", zarr_format=only)
         except FileNotFoundError as exc:
             raise _nothing_there(folder) from exc
         except ValueError as exc:

@@ -11,6 +11,7 @@ from zarr.abc.store import Store
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.filesystem import speaks
 from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.storage.reference_targets import document_of
 from intake_tiffstack.storage.store import stat_file
 from intake_tiffstack.storage.urls import is_local
 
@@ -77,4 +78,4 @@ def stat_references(folder: Folder) -> File | None:
     document = folder.storage_options.get("fo")
     if not folder.url.startswith("reference:") or not isinstance(document, str):
         return None
-    return stat_file(document, folder.storage_options.get("target_options") or {})
+    return stat_file(document_of(document), folder.storage_options.get("target_options") or {})

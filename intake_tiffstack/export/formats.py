@@ -16,7 +16,7 @@ from intake_tiffstack.copies.plan import ExportPlan
 from intake_tiffstack.copies.zarr_store import is_zarr_group
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.storage.folder import Folder
-from intake_tiffstack.storage.reference_targets import check_references
+from intake_tiffstack.storage.reference_targets import check_references, is_references
 from intake_tiffstack.storage.zipped import inside_zip
 
 __all__ = ["FORMATS", "ExportFormat", "find_writer", "open_copy"]
@@ -40,7 +40,7 @@ class ExportFormat:
 
 
 def _is_document(url: str, storage_options: Mapping[str, Any]) -> bool:
-    return url.endswith(".json")
+    return is_references(url)
 
 
 def _is_group(url: str, storage_options: Mapping[str, Any]) -> bool:

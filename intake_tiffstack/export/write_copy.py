@@ -48,6 +48,7 @@ from intake_tiffstack.export.planned_array import PlannedArray
 from intake_tiffstack.progress import Progress, reported
 from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.folder import PARTIAL, Folder
+from intake_tiffstack.storage.reference_targets import is_references
 from intake_tiffstack.storage.urls import is_local
 from intake_tiffstack.storage.zipped import ZIPPED
 
@@ -130,7 +131,7 @@ def write_copy(
     StorageError
         If a write fails. What is written stays, and the same call resumes.
     """
-    if folder.url.endswith(".json"):  # marks a document of references
+    if is_references(folder.url):
         raise OptionError(
             f"{folder.url} is the name of a document of references; give format='references', or "
             "another name"

@@ -66,9 +66,9 @@ class Chunking:
         dims : sequence of int
             Which dim of the result each dim of the file is.
         """
-        filters = None
+        filters = []
         if self.predictor_dim is not None:
-            filters = [
+            filters.append(
                 {
                     "id": "imagecodecs_delta",
                     "axis": dims[self.predictor_dim],
@@ -76,10 +76,11 @@ class Chunking:
                     "shape": list(chunk),
                     "dtype": self.dtype.str,
                 }
-            ]
-        numcodecs = None if self.codec is None else self.codec.numcodecs
-        compressor = None if numcodecs is None else dict(numcodecs)
-        return {"compressor": compressor, "filters": filters}
+            )
+        if self.codec is not None and self.codec.numcodecs is not None:
+            filters.append(dict(self.codec.numcodecs))
+        # the last filter says the same as a compressor, which VirtualiZarr cannot parse
+        return {"compressor": None, "filters": filters or None}
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from zarr.storage import FsspecStore
 
 from intake_tiffstack.copies.open_zarr import ZarrCopy, open_zarr
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
+from intake_tiffstack.references.parquet import require_parquet
 from intake_tiffstack.storage.folder import Folder
-from intake_tiffstack.storage.reference_targets import check_references
+from intake_tiffstack.storage.reference_targets import PARQUET, check_references, document_of
 from intake_tiffstack.storage.store import stat_file
 from intake_tiffstack.storage.urls import is_local
 
@@ -62,7 +63,9 @@ def open_references(
     imagecodecs.numcodecs.register_codecs(verbose=False)
     options = dict(storage_options or {})
     text = os.fspath(url)
-    stat_file(text, options)  # an absent document is named as such
+    stat_file(document_of(text), options)  # an absent document is named as such
+    if text.rstrip("/").endswith(PARQUET):
+        require_parquet()
     check_references(text, options)
     chained = {
         "fo": text,

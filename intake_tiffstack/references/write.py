@@ -39,8 +39,9 @@ from intake_tiffstack.references.chunking import (
     find_references,
 )
 from intake_tiffstack.references.open import ARRAY, SUFFIX, open_document
+from intake_tiffstack.references.parquet import clear_parquet, require_parquet, write_parquet
 from intake_tiffstack.storage.folder import Folder
-from intake_tiffstack.storage.reference_targets import trust_references
+from intake_tiffstack.storage.reference_targets import PARQUET, is_references, trust_references
 from intake_tiffstack.storage.urls import is_local
 
 __all__ = ["write_references"]
@@ -71,7 +72,8 @@ def write_references(
     source : StackArray
         The collection.
     url : str or os.PathLike[str]
-        Of the document, which ends in ``.json``; local or any fsspec URL.
+        Of the document, which ends in ``.json``, or of a folder of Parquet files, which ends in
+        ``.parquet``; local or any fsspec URL.
     dims : sequence of str
     coords : Coords
     attrs : mapping of str
@@ -107,7 +109,7 @@ def write_references(
     LayoutError
         If the collection is a mosaic, a set of files or padded, or planes cycle on over its files.
     OptionError
-        If *url* does not end in ``.json``, or an option or attribute does not fit.
+        If *url* ends otherwise, or an option or attribute does not fit.
     VerificationError
         If a chunk does not read as it does through this package; nothing is written.
     """
@@ -132,6 +134,8 @@ def write_references(
             "give another URL",
             url=target.url,
         )
+    if name.endswith(PARQUET):
+        require_parquet()
     attributes = encode_attributes(sizes, coords, attrs, 2)
     plan = ExportPlan(
         url=target.url,
@@ -158,7 +162,11 @@ def write_references(
         images = [CopyImage("", {dim: dim for dim in sizes})]
         record = RecordDraft(origin, "references", sizes, source.dtype, images, sha256)
         document[IN_DOCUMENT] = json.loads(record.finish(verified))
-    folder.write_document(name, json.dumps(document).encode())
+    if name.endswith(PARQUET):
+        clear_parquet(target)
+        write_parquet(target, ARRAY, references, document.get(IN_DOCUMENT))
+    else:
+        folder.write_document(name, json.dumps(document).encode())
     trust_references(target.url)
     return plan
 
@@ -168,10 +176,11 @@ def _split_target(
 ) -> tuple[Folder, str]:
     """Return the folder of the document, and its name."""
     text = os.path.abspath(url) if is_local(os.fspath(url)) else os.fspath(url)
-    folder, _, name = text.rpartition("/")
-    if not name.endswith(SUFFIX) or "::" in text:
+    folder, _, name = text.rstrip("/").rpartition("/")
+    if not is_references(name) or "::" in text:
         raise OptionError(
-            f"references are written to a document whose name ends in {SUFFIX}, but got {text}"
+            f"references are written to a document whose name ends in {SUFFIX}, or to a folder of "
+            f"Parquet files whose name ends in {PARQUET[0]}, but got {text}"
         )
     return Folder.at(folder, storage_options), name
 

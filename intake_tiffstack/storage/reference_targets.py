@@ -14,9 +14,30 @@ from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.filesystem import get_filesystem
 from intake_tiffstack.storage.urls import absolute_url, is_local
 
-__all__ = ["check_references", "trust_references"]
+__all__ = ["PARQUET", "check_references", "document_of", "is_references", "trust_references"]
+
+PARQUET = (".parquet", ".parq")
+"""How the names of folders of references in Parquet end."""
 
 _OWN: set[str] = set()
+
+
+def is_references(url: str) -> bool:
+    """Return whether a URL is that of references, by its name: ``.json`` or a Parquet folder.
+
+    >>> is_references("s3://lab/a.json"), is_references("a.parquet/"), is_references("a.zarr")
+    (True, True, False)
+    """
+    return url.rstrip("/").endswith((".json", *PARQUET))
+
+
+def document_of(url: str) -> str:
+    """Return the URL of the document that makes references open.
+
+    >>> document_of("/a.json"), document_of("/a.parquet")
+    ('/a.json', '/a.parquet/.zmetadata')
+    """
+    return f"{url.rstrip('/')}/.zmetadata" if url.rstrip("/").endswith(PARQUET) else url
 
 
 def trust_references(url: str) -> None:
@@ -60,7 +81,10 @@ def check_references(url: str, storage_options: Mapping[str, Any]) -> None:
             f"got {allowed!r}"
         )
     where = document if isinstance(document, str) else ""
-    content = _read(where, storage_options) if where else document
+    if where.rstrip("/").endswith(PARQUET):
+        content: Any = {"refs": _read_parquet(where.rstrip("/"), storage_options)}
+    else:
+        content = _read(where, storage_options) if where else document
     if not isinstance(content, Mapping):
         raise StorageError(f"{where or url} holds no references that can be used", url=where or url)
     if content.get("gen") or any("{{" in str(v) for v in _templates(content).values()):
@@ -91,6 +115,23 @@ def _read(url: str, storage_options: Mapping[str, Any]) -> Any:
         return json.loads(content)
     except ValueError as exc:
         raise StorageError(f"{url} holds no references that can be used: {exc}", url=url) from exc
+
+
+def _read_parquet(url: str, storage_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the distinct URLs that references in Parquet name, as references."""
+    import pyarrow.parquet
+
+    filesystem, path = get_filesystem(url, storage_options)
+    found: dict[str, Any] = {}
+    with storage_errors(url, storage_options):
+        for name in filesystem.find(path):
+            if name.endswith(".parq"):
+                source = pyarrow.BufferReader(filesystem.cat_file(name))
+                table = pyarrow.parquet.read_table(source, columns=["path"])
+                for target in table["path"].unique().to_pylist():
+                    if target is not None:
+                        found[target] = [target]
+    return found
 
 
 def _templates(content: Mapping[str, Any]) -> Mapping[str, Any]:
