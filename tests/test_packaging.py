@@ -18,6 +18,7 @@ OPTIONAL = {
     "cupyx",
     "pyproj",
     "distributed",
+    "fastparquet",
     "obstore",
     "ome_types",
     "pyarrow",
