@@ -502,7 +502,7 @@ def test_an_unknown_option_of_a_copy_is_reported_as_well(option, reported):
         intake.open_tiffstack_zarr("c.zarr", **{option: 1})
 
 
-@pytest.mark.parametrize("name", ["report", "export", "persist", "files"])
+@pytest.mark.parametrize("name", ["export", "persist", "files"])
 def test_what_is_of_the_files_says_so_on_a_copy(name):
     copy = intake.open_tiffstack_zarr("c.zarr")
     assert not hasattr(copy, name)
@@ -943,7 +943,7 @@ def test_a_copy_opens_after_a_change_of_folder(catalog, scans, tmp_path, monkeyp
 
 
 def test_what_is_not_there_says_so(catalog, tmp_path):
-    with pytest.raises(OptionError, match="unknown format 'hdf5'; known: ome-zarr"):
+    with pytest.raises(OptionError, match="unknown format 'hdf5'; known: ome-tiff, ome-zarr"):
         catalog.scan.export(str(tmp_path / "x"), format="hdf5")
 
 
