@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import intake
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ import tifffile
 from dask.base import collections_to_expr
 from dask.core import flatten
 
+import intake_tiffstack
 from intake_tiffstack import TiffStack, open_stack
 from intake_tiffstack.errors import StorageError
 from intake_tiffstack.storage import files as filetable
@@ -169,3 +171,10 @@ def test_scheduler_needs_this_package_and_no_more(stack: TiffStack, tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 40
+
+
+def test_workers_compute_what_is_written(client: Any, stack: TiffStack, tmp_path: Path) -> None:
+    url = str(tmp_path / "max.zarr")
+    maximum = stack.to_dask().max(axis=1)
+    intake_tiffstack.export(maximum, url, like=stack, dims="tyx", verify="all")
+    np.testing.assert_array_equal(da.from_zarr(url).compute(), DATA.max(axis=1))

@@ -67,6 +67,19 @@ def test_an_image_is_valid_and_read_by_ngff_zarr(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tensorstore.open(spec).result().read().result(), PIXELS)
 
 
+def test_ome_zarr_models_agrees(tmp_path: Path) -> None:
+    models = pytest.importorskip(
+        "ome_zarr_models.v06", reason="ome-zarr-models knows 0.6 from 1.8 on, for Python 3.12"
+    )
+    turned = {"affine": [8.0, 6.0, 1e5, 6.0, -8.0, 4e6]}
+    write(tmp_path / "plain", levels=2)
+    write(tmp_path / "angles", PIXELS, ["t", "angle", "y", "x"], attrs={}, levels=2)
+    write(tmp_path / "turned", PIXELS[0, 0], "yx", attrs=turned, levels=2)
+    for name in ("plain", "angles", "turned"):
+        image = models.Image.from_zarr(zarr.open_group(tmp_path / name, mode="r"))
+        assert image.ome_attributes.version == "0.6"
+
+
 def test_a_copy_opens_with_scale_units_and_channels(tmp_path: Path) -> None:
     url = tmp_path / "a.ome.zarr"
     write(url, levels=2, coords={"channel": (("c",), np.array(["a", "b", "c"]))})
