@@ -30,7 +30,7 @@ from intake_tiffstack.storage.files import File, FileTable
 from intake_tiffstack.storage.filesystem import get_filesystem, retry_authorization
 from intake_tiffstack.storage.reference_targets import check_references
 from intake_tiffstack.storage.store import Row, Store, open_store, stat_file
-from intake_tiffstack.storage.urls import absolute_url, is_local, split_chain
+from intake_tiffstack.storage.urls import absolute_url, is_absolute, is_local, split_chain
 
 __all__ = [
     "File",
@@ -339,7 +339,7 @@ def _entry_url(text: str, list_url: str) -> str:
     >>> _entry_url("http://host/a.tif", "/data/all.txt")
     'http://host/a.tif'
     """
-    if not is_local(text) or text.startswith(("/", "~", "file://", "local://")):
+    if not is_local(text) or is_absolute(text):
         return absolute_url(text)
     path, chain = split_chain(list_url)
     if is_local(list_url):

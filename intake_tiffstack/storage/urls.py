@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import ntpath
 import os
 import re
 from collections.abc import Sequence
 
-__all__ = ["WRAPPERS", "absolute_url", "first_relative", "is_local", "split_chain", "store_of"]
+__all__ = [
+    "WRAPPERS",
+    "absolute_url",
+    "first_relative",
+    "is_absolute",
+    "is_local",
+    "split_chain",
+    "store_of",
+]
+
+ON_WINDOWS = os.name == "nt"
+"""Whether local paths have drives and backslashes."""
 
 WRAPPERS = frozenset({"simplecache", "filecache", "blockcache"})
 
@@ -53,8 +65,21 @@ def first_relative(urlpath: str | Sequence[str]) -> str | None:
     ('raw/*.tif', None)
     """
     urls = [urlpath] if isinstance(urlpath, str) else urlpath
-    anchored = ("/", "~", "file://", "local://")
-    return next((url for url in urls if is_local(url) and not url.startswith(anchored)), None)
+    return next((url for url in urls if is_local(url) and not is_absolute(url)), None)
+
+
+_has_drive = re.compile(r"[A-Za-z]:[\\/]|\\\\[^\\]").match
+
+
+def is_absolute(path: str) -> bool:
+    """Return whether a local path does not depend on the current folder. Pure.
+
+    >>> [is_absolute(path) for path in ("/data/a.tif", "~/a.tif", "raw/a.tif")]
+    [True, True, False]
+    >>> [is_absolute(path) for path in (r"C:\\data\\a.tif", "D:/a.tif", r"\\\\server\\share")]
+    [True, True, True]
+    """
+    return path.startswith(("/", "~", "file://", "local://")) or bool(_has_drive(path))
 
 
 def is_local(url: str) -> bool:
@@ -70,6 +95,28 @@ def is_local(url: str) -> bool:
     if url.startswith(_LOCAL_STARTS):
         return True
     return "://" not in url and "::" not in url
+
+
+def windows_path(path: str, current: str) -> str:
+    """Return a path of Windows absolute, with slashes, which Windows and fsspec take too. Pure.
+
+    Parameters
+    ----------
+    path : str
+        With backslashes or slashes, with or without a drive; a slash at the end stays.
+    current : str
+        The current folder.
+
+    Examples
+    --------
+    >>> windows_path(r"raw\\..\\*.tif", r"C:\\data"), windows_path("D:/a//b/", r"C:\\data")
+    ('C:/data/*.tif', 'D:/a/b/')
+    >>> windows_path("/C:/data/a.tif", "D:/"), windows_path(r"\\\\server\\share\\a.tif", "D:/")
+    ('C:/data/a.tif', '//server/share/a.tif')
+    """
+    path = re.sub("^/([A-Za-z]:)", r"\1", path)  # of file:///C:/data
+    whole = ntpath.normpath(ntpath.join(current, path)).replace("\\", "/")
+    return whole + "/" * (path.endswith(("/", "\\")) and not whole.endswith("/"))
 
 
 _may_be_untidy = re.compile(r"//|/\.").search
@@ -88,7 +135,7 @@ def absolute_url(url: str) -> str:
     >>> absolute_url("zip://*.tif::/data//x.zip")
     'zip://*.tif::/data/x.zip'
     """
-    if url.startswith("/") and not _may_be_untidy(url):
+    if url.startswith("/") and not _may_be_untidy(url) and not ON_WINDOWS:
         return url
     if not is_local(url):
         path, chain = split_chain(url)
@@ -97,6 +144,8 @@ def absolute_url(url: str) -> str:
             chain = "::" + absolute_url(chain[2:])
         return path + chain
     path = re.sub("^(file|local)://", "", url)
+    if ON_WINDOWS:
+        return windows_path(os.path.expanduser(path), os.getcwd())
     path = os.path.join(os.getcwd(), os.path.expanduser(path))
     head, dots, tail = f"{path}/".rpartition("/../")
     if dots:
