@@ -121,6 +121,7 @@ def test_selected_channels_keep_their_own_names(tmp_path: Path, first: int, has_
         assert found.metadata["channel_colors"] == [colors[c] for c in chosen]
 
 
+@pytest.mark.filterwarnings("ignore:.*is of an OME-TIFF set")
 @pytest.mark.parametrize("first", [0, 1])
 def test_what_is_left_of_a_set_keeps_its_own_names(tmp_path: Path, first: int) -> None:
     pattern = write_set(tmp_path, first=first)

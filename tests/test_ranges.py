@@ -15,7 +15,12 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intake_tiffstack.errors import FileChangedError, StorageError, UnreadableFileError
+from intake_tiffstack.errors import (
+    FileChangedError,
+    FilesNotFoundError,
+    StorageError,
+    UnreadableFileError,
+)
 from intake_tiffstack.header import read_header
 from intake_tiffstack.reading.region import read_region
 from intake_tiffstack.storage import local_ranges as ranges
@@ -158,7 +163,6 @@ CHANGES = pytest.mark.parametrize(
         pytest.param(rewrite, "had another modification time", id="time"),
         pytest.param(put_another, "had another modification time", id="replaced"),
         pytest.param(remove, "no longer exists", id="deleted"),
-        pytest.param(remove_folder, "no longer exists", id="folder deleted"),
     ],
 )
 
@@ -173,6 +177,16 @@ def test_a_file_that_changed_since_it_was_listed_is_an_error(
         fetch(file, [(0, 10)])
     assert str(path) in str(caught.value)
     assert "relist()" in str(caught.value)
+
+
+def test_a_folder_that_is_gone_names_the_host(path: Path) -> None:
+    file = listed(path)
+    remove_folder(path)
+    for read in (lambda: fetch(file, [(0, 10)]), lambda: read_header(file)):
+        with pytest.raises(
+            FilesNotFoundError, match="does not exist on the host '.*'; all workers"
+        ):
+            read()
 
 
 @CHANGES

@@ -471,7 +471,7 @@ def test_a_file_that_went_away_is_an_error(tmp_path: Path, whole: np.ndarray) ->
     [
         pytest.param(np.zeros((2, 6, 4), "u2"), "shape", id="shape"),
         pytest.param(np.zeros((2, 6, 5), "u1"), "dtype", id="dtype"),
-        pytest.param(np.zeros((6, 5), "u2"), "dims", id="dims"),
+        pytest.param(np.zeros((6, 5), "u2"), "shape", id="dims"),
     ],
 )
 def test_a_file_that_differs_is_refused_at_open_or_when_it_is_read(
@@ -569,7 +569,7 @@ def test_all_that_is_wrong_is_reported_in_a_few_lines_and_none_raised(
         "9 of the TIFFs listed do not match",
         "2 files are in one cell",
         "8 of 18 cells have no file",
-        "the files differ in dims",
+        "the files differ in shape",
         "s_t1_cc.tif cannot be read as TIFF",
     ):
         assert problem in problems

@@ -232,7 +232,7 @@ def test_names_that_are_not_one_a_dim_are_reported(tmp_path: Path, names: list[s
     zarr.create_array(
         tmp_path / "a.zarr", shape=(4, 4), dtype="u2", zarr_format=2, attributes=attributes
     )
-    with pytest.raises(StorageError, match=r"no names, but got \['.*'\] for 2 dims"):
+    with pytest.raises(StorageError, match=r"no names, but got \('.*\) for 2 dims"):
         open_zarr(tmp_path / "a.zarr")
 
 

@@ -120,7 +120,8 @@ def _cut(wanted: range, begin: int, extent: int) -> tuple[slice, range]:
     first = max(0, -(-(begin - wanted.start) // wanted.step))
     last = min(len(wanted), -(-(begin + extent - wanted.start) // wanted.step))
     taken = wanted[first:last]
-    return slice(first, last), range(taken.start - begin, taken.stop - begin, wanted.step)
+    end = min(taken.stop - begin, extent)
+    return slice(first, last), range(taken.start - begin, end, wanted.step)
 
 
 def _merge(
