@@ -165,7 +165,7 @@ def choose_shards(
     >>> choose_shards((1000, 32, 512, 512), 2, (1, 4, 512, 512), (0, 1, 2, 3))
     (2, 32, 512, 512)
     >>> choose_shards((10, 100_000, 100_000), 1, (1, 1563, 1563), (0, 1, 2))
-    (1, 1563, 39075)
+    (1, 1563, 25008)
     """
     lengths = list(chunks)
     for axis in reversed(order):
