@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from intake_tiffstack.collection.examination import find_files, take_listing
-from intake_tiffstack.copies.record import CopyImage, CopyRecord, hash_file, read_record
+from intake_tiffstack.copies.record import CopyImage, CopyRecord, hash_file
 from intake_tiffstack.copies.verify import SAMPLES
 from intake_tiffstack.errors import OptionError, StorageError, TiffStackError, UnreadableFileError
-from intake_tiffstack.export.formats import open_copy
+from intake_tiffstack.export.formats import open_copy, read_copy_record
 from intake_tiffstack.options import Options
 from intake_tiffstack.stack import TiffStack
 from intake_tiffstack.storage.attempts import ask
@@ -115,7 +115,7 @@ def verify(
         storage_options = {**copy.options.storage_options, **(storage_options or {})}
         copy = copy.options.urlpath
     url, options = inside_zip(os.fspath(copy), dict(storage_options or {}))
-    record = read_record(url, options)
+    record = read_copy_record(url, options)
     if sha256 and (record is None or not any(record.sha256)):
         raise OptionError(f"{url} has no hashes in its record: export(sha256=True) writes them")
     check = CopyCheck(url, "" if record is None else str(record))

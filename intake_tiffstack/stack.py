@@ -32,6 +32,7 @@ from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import FilesNotFoundError, LayoutError, OptionError, warn
 from intake_tiffstack.export.options import (
     OPTIONS,
+    IcechunkExportOptions,
     OmeTiffExportOptions,
     OmeZarrExportOptions,
     ReferencesExportOptions,
@@ -531,6 +532,16 @@ class TiffStack:
         **options: Unpack[ReferencesExportOptions],
     ) -> ExportPlan: ...
 
+    @overload
+    def export(
+        self,
+        url: str | os.PathLike[str],
+        *,
+        format: Literal["icechunk"],
+        attrs: Mapping[str, Any] | None = None,
+        **options: Unpack[IcechunkExportOptions],
+    ) -> ExportPlan: ...
+
     def export(
         self,
         url: str | os.PathLike[str],
@@ -546,11 +557,11 @@ class TiffStack:
         url : str or path-like
             A local folder or any fsspec URL. Something there already is an error, unless
             ``overwrite=True``.
-        format : {"zarr", "ome-zarr", "ome-tiff", "references"}
+        format : {"zarr", "ome-zarr", "ome-tiff", "references", "icechunk"}
             ``"zarr"``: one array at the root, see ``docs/export.md``; ``"ome-zarr"``: pyramids
             that viewers open, see ``docs/ome-zarr.md``; ``"ome-tiff"``: the same in one file, see
             ``docs/ome-tiff.md``; ``"references"``: a document by which the files themselves are
-            read as a Zarr, see ``docs/references.md``.
+            read as a Zarr, and ``"icechunk"`` the same in a repository, see ``docs/references.md``.
         attrs : mapping, optional
             Stored with the pixels as JSON; overrides the metadata of the files.
         **options
@@ -589,6 +600,11 @@ class TiffStack:
 
             - ``tile``: height and width of a tile, multiples of 16; default 512
             - ``compression``: ``"zlib"``, ``"lzw"``, ``"zstd"`` or None
+
+            Of ``"icechunk"``:
+
+            - ``append``: as above
+            - ``ome``: whether to write an OME-Zarr of one level; default False
 
             Of ``"ome-zarr"``:
 

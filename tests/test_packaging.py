@@ -19,6 +19,8 @@ OPTIONAL = {
     "pyproj",
     "distributed",
     "fastparquet",
+    "icechunk",
+    "virtualizarr",
     "obstore",
     "ome_types",
     "pyarrow",

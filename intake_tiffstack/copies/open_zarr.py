@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import dask.array as da
@@ -34,7 +34,15 @@ from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.store import stat_file
 from intake_tiffstack.storage.urls import split_chain
 
-__all__ = ["ZarrCopy", "ZarrLabels", "find_document", "lazy_copy", "open_array", "open_zarr"]
+__all__ = [
+    "ZarrCopy",
+    "ZarrLabels",
+    "find_document",
+    "label_copy",
+    "lazy_copy",
+    "open_array",
+    "open_zarr",
+]
 
 
 class _Content(NamedTuple):
@@ -164,6 +172,33 @@ def lazy_copy(
     sel : mapping of str
         See :func:`open_zarr`.
     """
+
+    def pixels(kept: tuple[Positions, ...]) -> LazyArray:
+        where = (folder.url, folder.storage_options, document)
+        return ZarrPixels(*where, source.metadata, kept, arraytype)
+
+    return label_copy(source, pixels, labels, sel)
+
+
+def label_copy(
+    source: Any,
+    pixels_at: Callable[[tuple[Positions, ...]], LazyArray],
+    labels: ZarrLabels,
+    sel: Mapping[str, Any],
+) -> ZarrCopy:
+    """Return the selected part of an array as a copy.
+
+    Parameters
+    ----------
+    source : object
+        The open Zarr array.
+    pixels_at : callable
+        Returns the lazy array at the positions that are kept along each dim.
+    labels : ZarrLabels
+        Dims, coordinates and attributes of the array.
+    sel : mapping of str
+        See :func:`open_zarr`.
+    """
     sizes = _whole_sizes(labels, source.shape)
     coords = {
         name: (dims, values[tuple(slice(sizes[dim]) for dim in dims)])
@@ -172,9 +207,7 @@ def lazy_copy(
     labels = labels._replace(coords=coords)
     kept = select_positions(sel, labels.coords, sizes)
     positions = tuple(kept[dim] for dim in labels.dims)
-    pixels = ZarrPixels(
-        folder.url, folder.storage_options, document, source.metadata, positions, arraytype
-    )
+    pixels = pixels_at(positions)
     copy = ZarrCopy(
         to_dask_array(pixels, _dask_chunks(source, labels.dims, positions)),
         labels.dims,

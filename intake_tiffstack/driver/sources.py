@@ -32,13 +32,14 @@ from intake_tiffstack.collection.report import FROM_FILES
 from intake_tiffstack.collection.suggest import INFER, INFERRED
 from intake_tiffstack.copies.open_zarr import ZarrCopy
 from intake_tiffstack.copies.plan import ExportPlan
-from intake_tiffstack.copies.record import CopyRecord, read_record
+from intake_tiffstack.copies.record import CopyRecord
 from intake_tiffstack.driver.base import ArraySource
 from intake_tiffstack.driver.entries import absolute_urlpath
 from intake_tiffstack.errors import OptionError
-from intake_tiffstack.export.formats import FORMATS, open_copy
+from intake_tiffstack.export.formats import FORMATS, open_copy, read_copy_record
 from intake_tiffstack.export.options import (
     OPTIONS,
+    IcechunkExportOptions,
     OmeTiffExportOptions,
     OmeZarrExportOptions,
     PersistOptions,
@@ -317,6 +318,16 @@ class TiffStackSource(ArraySource):
         **options: Unpack[ReferencesExportOptions],
     ) -> TiffStackZarrSource: ...
 
+    @overload
+    def export(
+        self,
+        url: str | os.PathLike[str],
+        *,
+        format: Literal["icechunk"],
+        attrs: Mapping[str, Any] | None = None,
+        **options: Unpack[IcechunkExportOptions],
+    ) -> TiffStackZarrSource: ...
+
     def export(
         self,
         url: str | os.PathLike[str],
@@ -330,7 +341,7 @@ class TiffStackSource(ArraySource):
         With ``dry_run=True`` nothing is written, and the plan is returned.
         """
         # references point to the files, even if there is a persisted copy
-        is_reference = format == "references"
+        is_reference = format in ("references", "icechunk")
         stack = self.stack if is_reference else self._choose()
         attrs = {**self._own_attributes(), **(attrs or {})}
         plan = stack.export(url, format=cast(Any, format), attrs=attrs, **options)
@@ -548,7 +559,7 @@ class TiffStackZarrSource(ArraySource):
         None for a Zarr that has none, such as one of another program. One small request.
         """
         urlpath = self.options.urlpath
-        return read_record(cast(str, urlpath), self.options.storage_options)
+        return read_copy_record(cast(str, urlpath), self.options.storage_options)
 
     def verify(self, **options: Any) -> CopyCheck:
         """Compare the copy with the files that it was made of.

@@ -13,13 +13,14 @@ from typing import Any
 
 from intake_tiffstack.copies.open_zarr import ZarrCopy
 from intake_tiffstack.copies.plan import ExportPlan
+from intake_tiffstack.copies.record import CopyRecord, read_record
 from intake_tiffstack.copies.zarr_store import is_zarr_group
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.storage.folder import Folder
-from intake_tiffstack.storage.reference_targets import check_references, is_references
+from intake_tiffstack.storage.reference_targets import ICECHUNK, check_references, is_references
 from intake_tiffstack.storage.zipped import inside_zip
 
-__all__ = ["FORMATS", "ExportFormat", "find_writer", "open_copy"]
+__all__ = ["FORMATS", "ExportFormat", "find_writer", "open_copy", "read_copy_record"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ def _is_document(url: str, storage_options: Mapping[str, Any]) -> bool:
     return is_references(url)
 
 
+def _is_repository(url: str, storage_options: Mapping[str, Any]) -> bool:
+    return url.rstrip("/").endswith(ICECHUNK)
+
+
 def _is_group(url: str, storage_options: Mapping[str, Any]) -> bool:
     return is_zarr_group(Folder.at(url, storage_options))
 
@@ -50,6 +55,13 @@ def _is_group(url: str, storage_options: Mapping[str, Any]) -> bool:
 FORMATS: Mapping[str, ExportFormat] = {
     format.name: format
     for format in (
+        ExportFormat(
+            "icechunk",
+            write="export.icechunk:write_icechunk",
+            open="references.icechunk_repository:open_icechunk",
+            recognizes=_is_repository,
+            open_options=("remote_options",),
+        ),
         ExportFormat(
             "references",
             write="references.write:write_references",
@@ -152,12 +164,21 @@ def open_copy(
     copy: ZarrCopy = _load(format.open)(text, options, arraytype=arraytype, sel=sel, **own)
     for name, value in extra.items():
         if value:
-            (other,) = (f.name for f in FORMATS.values() if name in f.open_options)
+            others = " or ".join(repr(f.name) for f in FORMATS.values() if name in f.open_options)
             raise OptionError(
-                f"{name}={value!r} is an option of format {other!r}, but {url} is in format "
+                f"{name}={value!r} is an option of format {others}, but {url} is in format "
                 f"{format.name!r}"
             )
     return copy
+
+
+def read_copy_record(url: str, storage_options: Mapping[str, Any]) -> CopyRecord | None:
+    """Return the audit record of a copy in any format, None if it has none."""
+    if not _is_repository(url, storage_options):
+        return read_record(url, storage_options)
+    read = _load("references.icechunk_repository:read_icechunk_record")
+    found: CopyRecord | None = read(url, storage_options)
+    return found
 
 
 def _load(name: str) -> Any:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from intake_tiffstack.export.passes import Pass
     from intake_tiffstack.storage.folder import Folder
 
-__all__ = ["Growth", "find_growth", "recorded_options"]
+__all__ = ["Growth", "check_growth", "find_growth", "recorded_options"]
 
 _OF_STORAGE = frozenset({"chunks", "shards", "compressor"})
 """Options whose outcome the stored arrays themselves hold."""
@@ -186,17 +186,40 @@ def find_growth(
             url=folder.url,
         )
     _check_options(folder, record, origin, format)
+    _check_sizes(folder.url, dim, record, sizes)
+    stored = _open_array(folder, path)
+    old = min(record.sizes[dim], stored.shape[axis])
+    _check_files(folder.url, record, origin, dim, old)
+    return Growth(folder, dim, old, sizes[dim], record)
+
+
+def check_growth(
+    url: str, dim: str, record: CopyRecord, origin: Origin, sizes: Mapping[str, int]
+) -> int:
+    """Return how many positions a copy has along *dim*; raise if it cannot be extended. Pure.
+
+    Raises
+    ------
+    OptionError, FileChangedError
+        See :func:`find_growth`.
+    """
+    if dim not in sizes:
+        raise OptionError.unknown("dim in append", dim, sizes)
+    _check_sizes(url, dim, record, sizes)
+    old = record.sizes[dim]
+    _check_files(url, record, origin, dim, old)
+    return old
+
+
+def _check_sizes(url: str, dim: str, record: CopyRecord, sizes: Mapping[str, int]) -> None:
+    """Raise if anything but the length along *dim* differs."""
     before = record.sizes
     others = [{name: n for name, n in found.items() if name != dim} for found in (before, sizes)]
     if list(before) != list(sizes) or others[0] != others[1]:
         raise OptionError(
-            f"{folder.url} is a copy of {before}, and the collection has {dict(sizes)}: only {dim} "
+            f"{url} is a copy of {before}, and the collection has {dict(sizes)}: only {dim} "
             "may differ; overwrite=True writes a new copy"
         )
-    stored = _open_array(folder, path)
-    old = min(before[dim], stored.shape[axis])
-    _check_files(folder, record, origin, dim, old)
-    return Growth(folder, dim, old, sizes[dim], record)
 
 
 def _open_array(folder: Folder, path: str) -> Any:
@@ -227,7 +250,7 @@ def _check_options(folder: Folder, record: CopyRecord, origin: Origin, format: s
             )
 
 
-def _check_files(folder: Folder, record: CopyRecord, origin: Origin, dim: str, old: int) -> None:
+def _check_files(url: str, record: CopyRecord, origin: Origin, dim: str, old: int) -> None:
     """Raise if the files of the positions that the copy has are not those that were copied."""
     now = without_secrets(origin.files)
     starts = origin.starts.get(dim)
@@ -247,7 +270,7 @@ def _check_files(folder: Folder, record: CopyRecord, origin: Origin, dim: str, o
         changes = f"{len(moved):,} have another position ({moved[0]})" if moved else None
     if changes is not None:
         raise FileChangedError(
-            f"{folder.url} cannot be extended along {dim}, because of the files of its "
+            f"{url} cannot be extended along {dim}, because of the files of its "
             f"{old:,} positions {changes}; overwrite=True writes a new copy",
-            url=folder.url,
+            url=url,
         )

@@ -81,11 +81,19 @@ class ReferencesExportOptions(CommonExportOptions, total=False):
     """Options of ``format="references"``."""
 
 
+class IcechunkExportOptions(CommonExportOptions, total=False):
+    """Options of ``format="icechunk"``."""
+
+    append: str | None
+    ome: bool
+
+
 OPTIONS: Mapping[str, type] = {
     "zarr": ZarrExportOptions,
     "ome-zarr": OmeZarrExportOptions,
     "ome-tiff": OmeTiffExportOptions,
     "references": ReferencesExportOptions,
+    "icechunk": IcechunkExportOptions,
 }
 """The options of each format."""
 
@@ -98,6 +106,7 @@ DEFAULTS: Mapping[str, Any] = {
     "progress": None,
     "append": None,
     "group": False,
+    "ome": False,
     "zarr_format": 3,
     "chunks": None,
     "shards": "auto",

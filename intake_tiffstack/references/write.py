@@ -41,10 +41,10 @@ from intake_tiffstack.references.chunking import (
 from intake_tiffstack.references.open import ARRAY, SUFFIX, open_document
 from intake_tiffstack.references.parquet import clear_parquet, require_parquet, write_parquet
 from intake_tiffstack.storage.folder import Folder
-from intake_tiffstack.storage.reference_targets import PARQUET, is_references, trust_references
+from intake_tiffstack.storage.reference_targets import PARQUET, trust_references
 from intake_tiffstack.storage.urls import is_local
 
-__all__ = ["write_references"]
+__all__ = ["ADVICE", "refer", "write_references"]
 
 
 def write_references(
@@ -150,7 +150,7 @@ def write_references(
     )
     if dry_run:
         return plan
-    references = _refer(source, progress)
+    references = refer(source, progress)
     references[".zattrs"] = json.dumps(attributes)
     refs = {f"{ARRAY}/{name}": reference for name, reference in references.items()}
     document: dict[str, Any] = {
@@ -177,7 +177,7 @@ def _split_target(
     """Return the folder of the document, and its name."""
     text = os.path.abspath(url) if is_local(os.fspath(url)) else os.fspath(url)
     folder, _, name = text.rstrip("/").rpartition("/")
-    if not is_references(name) or "::" in text:
+    if not name.endswith((SUFFIX, *PARQUET)) or "::" in text:
         raise OptionError(
             f"references are written to a document whose name ends in {SUFFIX}, or to a folder of "
             f"Parquet files whose name ends in {PARQUET[0]}, but got {text}"
@@ -185,7 +185,7 @@ def _split_target(
     return Folder.at(folder, storage_options), name
 
 
-def _refer(
+def refer(
     source: StackArray, progress: Progress, chunking: Chunking | None = None
 ) -> dict[str, Any]:
     """Return all references by the name of the chunk, and ``.zarray``; headers are read.
@@ -208,7 +208,7 @@ def _refer(
             if both is None:
                 raise _unequal(header, own, chunking)
             if found and both != chunking:
-                return _refer(source, progress, both)
+                return refer(source, progress, both)
             chunking = both
             filled |= fill_values(header, source.options.fill_value)
             start, url = _first_chunk(layout, cell, chunking), _plain_url(header.file.url)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from intake_tiffstack.errors import OptionError, StorageError
@@ -14,7 +14,18 @@ from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.filesystem import get_filesystem
 from intake_tiffstack.storage.urls import absolute_url, is_local
 
-__all__ = ["PARQUET", "check_references", "document_of", "is_references", "trust_references"]
+__all__ = [
+    "ICECHUNK",
+    "PARQUET",
+    "check_references",
+    "check_targets",
+    "document_of",
+    "is_references",
+    "trust_references",
+]
+
+ICECHUNK = ".icechunk"
+"""How the names of Icechunk repositories end."""
 
 PARQUET = (".parquet", ".parq")
 """How the names of folders of references in Parquet end."""
@@ -23,12 +34,12 @@ _OWN: set[str] = set()
 
 
 def is_references(url: str) -> bool:
-    """Return whether a URL is that of references, by its name: ``.json`` or a Parquet folder.
+    """Return whether a URL is that of references, by its name.
 
     >>> is_references("s3://lab/a.json"), is_references("a.parquet/"), is_references("a.zarr")
     (True, True, False)
     """
-    return url.rstrip("/").endswith((".json", *PARQUET))
+    return url.rstrip("/").endswith((".json", ICECHUNK, *PARQUET))
 
 
 def document_of(url: str) -> str:
@@ -72,14 +83,6 @@ def check_references(url: str, storage_options: Mapping[str, Any]) -> None:
         storage_options = storage_options.get("target_options") or {}
     else:
         document = url
-    allowed = setting("allow_references")
-    if not isinstance(allowed, bool) and not (
-        isinstance(allowed, list | tuple) and all(isinstance(item, str) for item in allowed)
-    ):
-        raise OptionError(
-            "tiffstack.allow_references must be a list of folders and URLs, or True for all, but "
-            f"got {allowed!r}"
-        )
     where = document if isinstance(document, str) else ""
     if where.rstrip("/").endswith(PARQUET):
         content: Any = {"refs": _read_parquet(where.rstrip("/"), storage_options)}
@@ -93,17 +96,38 @@ def check_references(url: str, storage_options: Mapping[str, Any]) -> None:
             "code; write them out one by one",
             url=where or url,
         )
-    if allowed is True or absolute_url(where) in _OWN:
+    check_targets(where, _targets(content, remote_protocol))
+
+
+def check_targets(where: str, targets: Iterable[str]) -> None:
+    """Raise if one of the URLs that the document at *where* names is not allowed.
+
+    Raises
+    ------
+    StorageError
+        If so.
+    OptionError
+        If the setting is neither True, False nor a list of texts.
+    """
+    allowed = setting("allow_references")
+    if not isinstance(allowed, bool) and not (
+        isinstance(allowed, list | tuple) and all(isinstance(item, str) for item in allowed)
+    ):
+        raise OptionError(
+            "tiffstack.allow_references must be a list of folders and URLs, or True for all, but "
+            f"got {allowed!r}"
+        )
+    if allowed is True or (where and absolute_url(where) in _OWN):
         return
     prefixes = [_home(where)] if where else []
     prefixes += [_as_folder(item) for item in allowed or ()]
-    for target in dict.fromkeys(_targets(content, remote_protocol)):
+    for target in dict.fromkeys(targets):
         if not any(_is_below(target, prefix) for prefix in prefixes):
             raise StorageError(
-                f"{where or url} names {target}, which lies in another folder, bucket or host than "
+                f"{where} names {target}, which lies in another folder, bucket or host than "
                 "the document. If you trust it, allow that: dask.config.set({"
                 f"'tiffstack.allow_references': [{target.rpartition('/')[0]!r}]}})",
-                url=where or url,
+                url=where,
             )
 
 

@@ -1,0 +1,218 @@
+"""References in an Icechunk repository, read by Icechunk and Zarr themselves."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from ome_zarr_models.v05.image import Image
+
+from intake_tiffstack import TiffStack, TiffStackZarrSource, open_stack, verify
+from intake_tiffstack.errors import (
+    FileChangedError,
+    FilesNotFoundError,
+    OptionError,
+    StorageError,
+    TargetExistsError,
+    UnsupportedFileError,
+)
+from servers import serve_s3
+
+icechunk = pytest.importorskip("icechunk", reason="the extra icechunk installs it")
+
+PATTERN = "a_c{c:d}_t{t:d}.tif"
+PIXELS = np.random.default_rng(5).integers(0, 4000, (5, 2, 3, 32, 48), np.uint16)
+
+pytestmark = pytest.mark.filterwarnings(
+    # Zarr says so of zlib, which only numcodecs has
+    "ignore:Numcodecs codecs are not in the Zarr version 3 specification"
+)
+
+
+def acquire(raw: Path, *times: int, **how: Any) -> None:
+    raw.mkdir(exist_ok=True)
+    how = {"compression": "zlib", "tile": (16, 16), **how}
+    for t in times:
+        for c in range(2):
+            path = raw / f"a_c{c}_t{t}.tif"
+            tifffile.imwrite(
+                path, PIXELS[t, c], photometric="minisblack", metadata={"axes": "ZYX"}, **how
+            )
+
+
+def open_raw(raw: Path) -> TiffStack:
+    return open_stack(f"{raw}/*.tif", pattern=PATTERN, concat_dim=["t", "c"])
+
+
+def open_plain(url: Path, raw: Path) -> zarr.Group:
+    """Return the newest snapshot as any user of Icechunk opens it."""
+    repository = icechunk.Repository.open(
+        icechunk.local_filesystem_storage(str(url)),
+        authorize_virtual_chunk_access={f"file://{raw}/": None},
+    )
+    return zarr.open_group(repository.readonly_session("main").store, mode="r")
+
+
+@pytest.mark.parametrize("how", [{}, {"compression": "zstd"}, {"compression": None, "tile": None}])
+def test_icechunk_and_zarr_read_the_pixels_of_the_files(tmp_path: Path, how: Any) -> None:
+    raw, url = tmp_path / "raw", tmp_path / "scan.icechunk"
+    acquire(raw, 0, 1, **how)
+    open_raw(raw).export(url, format="icechunk", verify="all")
+    array = open_plain(url, raw)["pixels"]
+    assert array.metadata.dimension_names == ("t", "c", "z", "y", "x")
+    np.testing.assert_array_equal(array[:], PIXELS[:2])
+
+
+def test_the_driver_opens_it_with_coordinates_and_record(tmp_path: Path) -> None:
+    raw, url = tmp_path / "raw", tmp_path / "scan.icechunk"
+    acquire(raw, 0, 1, 2)
+    open_raw(raw).export(url, format="icechunk")
+    source = TiffStackZarrSource(url, sel={"t": [0, 2]})
+    shown = source.to_xarray()
+    np.testing.assert_array_equal(shown.t, [0, 2])
+    np.testing.assert_array_equal(shown, PIXELS[[0, 2]])
+    array = pickle.loads(pickle.dumps(source.copy.pixels))
+    np.testing.assert_array_equal(array[1, 0, ::2, 3:20], PIXELS[2, 0, ::2, 3:20])
+    assert "icechunk of 6 files, created" in source.report()
+    check = verify(url, pixels="all")
+    assert check, check.problems
+
+
+def test_an_ome_zarr_group_is_valid(tmp_path: Path) -> None:
+    raw, url = tmp_path / "raw", tmp_path / "scan.icechunk"
+    acquire(raw, 0, 1)
+    open_raw(raw).export(url, format="icechunk", ome=True)
+    group = open_plain(url, raw)
+    image = Image.from_zarr(group)
+    assert [axis.name for axis in image.attributes.ome.multiscales[0].axes] == list("tczyx")
+    np.testing.assert_array_equal(group["0"][:], PIXELS[:2])
+    np.testing.assert_array_equal(TiffStackZarrSource(url).to_xarray(), PIXELS[:2])
+
+
+def test_it_grows_by_one_commit_and_its_history_stays(tmp_path: Path) -> None:
+    raw, url = tmp_path / "raw", tmp_path / "scan.icechunk"
+    for times in [(0, 1), (2,), (3, 4)]:
+        acquire(raw, *times)
+        opened = TiffStackZarrSource(url).to_dask() if url.exists() else None
+        open_raw(raw).export(url, format="icechunk", append="t")
+        np.testing.assert_array_equal(open_plain(url, raw)["pixels"][:], PIXELS[: times[-1] + 1])
+        if opened is not None:  # of the snapshot before
+            np.testing.assert_array_equal(opened.compute(), PIXELS[: times[0]])
+    repository = icechunk.Repository.open(icechunk.local_filesystem_storage(str(url)))
+    messages = [commit.message for commit in repository.ancestry(branch="main")]
+    assert messages[:3] == ["extended: 10 files", "extended: 6 files", "created: 4 files"]
+    open_raw(raw).export(url, format="icechunk", append="t")  # nothing new
+    assert len(list(repository.ancestry(branch="main"))) == len(messages)
+
+
+def test_an_earlier_file_that_changed_is_an_error(tmp_path: Path) -> None:
+    raw, url = tmp_path / "raw", tmp_path / "scan.icechunk"
+    acquire(raw, 0, 1)
+    open_raw(raw).export(url, format="icechunk")
+    acquire(raw, 2)
+    os.utime(raw / "a_c0_t0.tif", ns=(1, 1))
+    with pytest.raises(FileChangedError, match=r"1 changed \(a_c0_t0.tif"):
+        open_raw(raw).export(url, format="icechunk", append="t")
+
+
+def test_a_file_that_is_written_later_is_not_read(tmp_path: Path) -> None:
+    raw, url = tmp_path / "raw", tmp_path / "scan.icechunk"
+    acquire(raw, 0, 1)
+    open_raw(raw).export(url, format="icechunk")
+    os.utime(raw / "a_c0_t0.tif", (4e9, 4e9))
+    with pytest.raises(icechunk.IcechunkError):
+        open_plain(url, raw)["pixels"][0, 0]
+    with pytest.raises(FileChangedError, match="has changed since"):
+        TiffStackZarrSource(url).to_dask()[0, 0].compute()
+    np.testing.assert_array_equal(TiffStackZarrSource(url).to_dask()[1].compute(), PIXELS[1])
+
+
+def test_what_is_there_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    raw, url = tmp_path / "raw", tmp_path / "scan.icechunk"
+    acquire(raw, 0, 1)
+    open_raw(raw).export(url, format="icechunk")
+    with pytest.raises(TargetExistsError, match="overwrite=True commits a new snapshot"):
+        open_raw(raw).export(url, format="icechunk")
+    acquire(raw, 2)
+    open_raw(raw).export(url, format="icechunk", overwrite=True)
+    np.testing.assert_array_equal(open_plain(url, raw)["pixels"][:], PIXELS[:3])
+
+
+def test_files_elsewhere_are_read_only_where_that_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, url = tmp_path / "raw", tmp_path / "other" / "scan.icechunk"
+    acquire(raw, 0)
+    open_raw(raw).export(url, format="icechunk")
+    monkeypatch.setattr("intake_tiffstack.storage.reference_targets._OWN", set())
+    with pytest.raises(StorageError, match="lies in another folder"):
+        TiffStackZarrSource(url).to_dask()
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "error", "message"),
+    [
+        ("a.zarr", {}, OptionError, r"must end in \.icechunk"),
+        ("a.icechunk", {"compression": "lzw"}, UnsupportedFileError, "has no name for"),
+        ("a.icechunk", {"predictor": 2}, UnsupportedFileError, "has no name for"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(
+    tmp_path: Path, name: str, how: Any, error: Any, message: str
+) -> None:
+    acquire(tmp_path / "raw", 0, **how)
+    with pytest.raises(error, match=message):
+        open_raw(tmp_path / "raw").export(tmp_path / name, format="icechunk")
+    assert not list((tmp_path / name).rglob("*/*"))
+
+
+def test_no_repository_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FilesNotFoundError, match="holds no Icechunk repository"):
+        TiffStackZarrSource(tmp_path / "a.icechunk").to_dask()
+
+
+def test_a_bucket_holds_both_and_an_etag_that_differs_is_refused(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    acquire(raw, 0, 1)
+    with serve_s3() as server:
+        server.put("lab", {f"raw/{path.name}": path.read_bytes() for path in raw.iterdir()})
+        options = server.storage_options
+        stack = open_stack(
+            "s3://lab/raw/*.tif", pattern=PATTERN, concat_dim=["t", "c"], storage_options=options
+        )
+        url = "s3://lab/scan.icechunk"
+        stack.export(url, format="icechunk", storage_options=options)
+        source = TiffStackZarrSource(url, storage_options=options)
+        np.testing.assert_array_equal(source.read(), PIXELS[:2])
+        assert "s3cr3t" not in str(source.record)
+        content = bytearray((raw / "a_c0_t0.tif").read_bytes())
+        content[-1] ^= 1
+        server.put("lab", {"raw/a_c0_t0.tif": bytes(content)})
+        with pytest.raises(FileChangedError, match="has changed since"):
+            source.to_dask()[0, 0].compute()
+
+
+def test_an_export_that_failed_is_made_again_by_the_same_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, url = tmp_path / "raw", tmp_path / "scan.icechunk"
+    acquire(raw, 0, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr("intake_tiffstack.export.icechunk._spec", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            open_raw(raw).export(url, format="icechunk")
+    open_raw(raw).export(url, format="icechunk")
+    acquire(raw, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr("intake_tiffstack.export.icechunk._verify", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            open_raw(raw).export(url, format="icechunk", append="t")
+    np.testing.assert_array_equal(open_plain(url, raw)["pixels"][:], PIXELS[:2])
+    open_raw(raw).export(url, format="icechunk", append="t")
+    np.testing.assert_array_equal(open_plain(url, raw)["pixels"][:], PIXELS[:3])
