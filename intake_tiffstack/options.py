@@ -253,7 +253,8 @@ class Options:
     urlpath: Annotated[_Path | list[_Path], BeforeValidator(_urls)] = _option(
         "str, list",
         "a file, folder, glob or list of these; local or any fsspec URL; a `.txt`, `.csv` or "
-        "`.parquet` file is a list of URLs",
+        "`.parquet` file is a list of URLs, and so is the index of a plate (CellVoyager's "
+        "`MeasurementData.mlf`, Harmony's `Index.xml`)",
     )
     storage_options: _Mapping = _option("dict", "passed to fsspec", default={})
     pattern: str | None = _option(

@@ -1,4 +1,4 @@
-"""A ``.txt``, ``.csv`` or ``.parquet`` file that names the files: one URL per line or row.
+"""A list of files: one URL per line or row, or the index that an instrument wrote.
 
 Pure: bytes in, entries out.
 """
@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from intake_tiffstack.errors import OptionError
+from intake_tiffstack.listing.measurements import MEASUREMENT_SUFFIXES, read_measurement
 from intake_tiffstack.options import OWN_COLUMNS, URL_COLUMNS
 
 __all__ = ["LIST_SUFFIXES", "TIFF_SUFFIXES", "Entry", "has_tiff_suffix", "parse_list"]
 
-LIST_SUFFIXES = (".txt", ".csv", ".parquet")
+LIST_SUFFIXES = (".txt", ".csv", ".parquet", *MEASUREMENT_SUFFIXES)
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".stk", ".lsm")
 
 
@@ -54,7 +55,8 @@ def parse_list(content: bytes, url: str) -> list[Entry]:
     header) and Parquet: the column ``url``, ``urlpath`` or ``path``, else the first; the columns
     ``size``, ``mtime_ns`` and ``etag`` are used if present; all others are fields of the files. A
     file whose ``cell`` is empty, where others have one, takes no part. Parquet of STAC items has a
-    file per asset, with the fields ``time``, ``band`` and ``item``.
+    file per asset, with the fields ``time``, ``band`` and ``item``. The index of a plate has the
+    fields of :func:`~intake_tiffstack.listing.measurements.read_measurement`.
 
     Raises
     ------
@@ -80,6 +82,10 @@ def parse_list(content: bytes, url: str) -> list[Entry]:
                 url=url,
             )
         entries = _entries(names, [row for row in rows if row], url)
+    elif url.lower().endswith(MEASUREMENT_SUFFIXES):
+        found = read_measurement(_text(content, url), url)
+        names = list(dict.fromkeys(name for row in found for name in row))
+        entries = _entries(names, [[row.get(name) for name in names] for row in found], url)
     else:
         lines = [line.strip() for line in _text(content, url).splitlines()]
         entries = [Entry(line) for line in lines if line and not line.startswith("#")]
