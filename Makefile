@@ -26,7 +26,7 @@ PYTEST := -m pytest -n 2 --dist loadfile  # servers and clusters start once per 
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo catalogs test test-slow test-gpu test-lowest test-newest test-wheel test-readers lint types format docs bench clean
+.PHONY: help demo catalogs test test-slow test-gpu test-lowest test-newest test-wheel test-readers lint types format docs bench soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{printf "%-20s%s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ test-wheel: $(VENV)/.installed-$(TEST_EXTRA) ## build and check wheel and sdist,
 	cd / && $(CURDIR)/$(VENV)/bin/python $(CURDIR)/tests/with_s3_server.py \
 		$(CURDIR)/$(VENV_WHEEL)/bare/bin/python $(CURDIR)/tests/check_wheel.py \
 		--checkout $(CURDIR) --s3
+
+soak: $(VENV)/.installed-dev ## attack the package for 5 minutes, or ARGS="MINUTES [SEED]"
+	$(VENV)/bin/python tests/soak.py $(ARGS)
 
 lint: $(VENV)/.installed-dev ## check style and format
 	$(VENV)/bin/python -m ruff check .

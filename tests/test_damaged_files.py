@@ -164,3 +164,58 @@ def test_damaged_lzw_does_not_end_the_process(tmp_path: Path) -> None:
         timeout=200,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+# -- streams that claim to be huge -----------------------------------------------------------------
+
+
+def with_huge_jpeg(path: Path, **options: object) -> Path:
+    """Write a small JPEG in a TIFF whose stream declares 65500 x 65500 pixels."""
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8), compression="jpeg", **options)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"\xff\xc0")  # the frame header: its length, precision, then both sizes
+    content[at + 5 : at + 9] = struct.pack(">HH", 65500, 65500)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("options", [{}, {"tile": (32, 32)}, {"rowsperstrip": 16}], ids=str)
+def test_a_jpeg_stream_larger_than_its_segment_is_refused_before_it_is_decoded(
+    tmp_path: Path, options: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = with_huge_jpeg(tmp_path / "a.tif", **options)
+    with pytest.raises(UnreadableFileError, match=r"a\.tif: .*declares 65,500 x 65,500 pixels"):
+        open_stack(str(path)).read()
+    filled = open_stack(str(path), on_error="fill", fill_value=9).read()
+    assert (filled == 9).all()
+    assert "a.tif" in caplog.text
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "zlib"])
+def test_memory_that_a_decoder_cannot_get_is_an_error_of_the_file(
+    tmp_path: Path, compression: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8), metadata=None)
+    number = int(tifffile.COMPRESSION[compression.upper().replace("ZLIB", "ADOBE_DEFLATE")])
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        tif.pages[0].tags["Compression"].overwrite(number)
+
+    def decode(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setitem(vars(tifffile.TIFF)["DECOMPRESSORS"]._codecs, number, decode)
+    if compression == "jpeg":
+        monkeypatch.setattr("imagecodecs.jpeg_decode", decode)
+    clear_headers()
+    with pytest.raises(UnreadableFileError, match=r"a\.tif: .*cannot be decoded: MemoryError"):
+        open_stack(str(path)).read()
+    assert (open_stack(str(path), on_error="fill", fill_value=1).read() == 1).all()
+
+
+def test_pixels_of_whole_jpegs_are_read(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (70, 50, 3)).astype(np.uint8)
+    for name, options in [("strips", {"rowsperstrip": 8}), ("tiles", {"tile": (16, 32)})]:
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(path, pixels, compression="jpeg", photometric="rgb", **options)
+        np.testing.assert_array_equal(open_stack(str(path)).read(), tifffile.imread(path))

@@ -7,6 +7,7 @@ as expected is left to tifffile's decoder, which also describes the fault.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["DirectDecoder", "check_lzw", "find_direct_decoder"]
+__all__ = ["DirectDecoder", "check_jpeg", "check_lzw", "find_direct_decoder"]
 
 _CODECS = frozenset({5, 8, 32946, 50000})  # LZW, Deflate by both its numbers, zstd
 _PREDICTORS = frozenset({1, 2})  # none, horizontal differencing
@@ -34,6 +35,45 @@ def check_lzw(data: bytes | memoryview) -> None:
     can write past its end: corrupt strips have ended the process.
     """
     imagecodecs.lzw_decode(data)  # type: ignore[arg-type]  # takes any buffer
+
+
+_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers that begin a frame
+_MOST_LARGER = 4
+
+
+def check_jpeg(data: bytes | memoryview, pixels: int) -> None:
+    """Raise ValueError if a JPEG stream declares far more pixels than its segment has. Pure.
+
+    A decoder allocates what the stream declares: 4 GiB and a minute for one of 1 kB.
+
+    Parameters
+    ----------
+    data : bytes-like
+        The stream; one that does not begin as JPEG is left to the decoder.
+    pixels : int
+        Pixels of the segment.
+
+    References
+    ----------
+    ITU-T T.81, B.2.2: frame header.
+    """
+    view, at = memoryview(data).cast("B"), 2
+    if bytes(view[:2]) != b"\xff\xd8":
+        return
+    while at + 9 <= len(view) and view[at] == 0xFF:
+        marker = view[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker in _SOF:
+            length, width = struct.unpack_from(">HH", view, at + 5)
+            if length * width > _MOST_LARGER * max(pixels, 64 * 64):
+                raise ValueError(
+                    f"its JPEG stream declares {length:,} x {width:,} pixels, but the segment has "
+                    f"{pixels:,}"
+                )
+            return
+        at += 2 + int.from_bytes(view[at + 2 : at + 4], "big")
 
 
 def _decode_lzw(data: memoryview, out: NDArray[np.uint8]) -> Sized:

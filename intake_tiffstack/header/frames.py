@@ -10,7 +10,7 @@ import numpy as np
 
 from intake_tiffstack.codecs import Codec, find_codec
 from intake_tiffstack.errors import UnreadableFileError, UnsupportedFileError
-from intake_tiffstack.header.direct import DirectDecoder, check_lzw, find_direct_decoder
+from intake_tiffstack.header.direct import DirectDecoder, check_jpeg, check_lzw, find_direct_decoder
 from intake_tiffstack.header.tiff_file import FILE_FAULTS, advice_for, short_text
 from intake_tiffstack.metadata.readers.gdal import clamp_nodata
 from intake_tiffstack.structure import canonical_dtype
@@ -392,6 +392,8 @@ def decode_segment(
     try:
         if frames.coding.codec.name == "LZW" and len(data):
             check_lzw(data)
+        elif frames.coding.codec.name in ("JPEG", "ALT_JPEG", "JPEG_LOSSY"):
+            check_jpeg(data, math.prod(frames.segment))
         return frames.decode(data if len(data) else None, index, **arguments)[0]
     except NotImplementedError as exc:
         raise UnsupportedFileError(f"{url} is not supported: {short_text(exc)}", url=url) from exc

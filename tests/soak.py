@@ -1,0 +1,461 @@
+"""Attack the package for some minutes, and print one table: ``make soak ARGS="MINUTES [SEED]"``.
+
+Four attacks, a quarter of the time each: mutated files; reads and exports through a proxy that
+fails one request in twenty; exports that are killed; 16 threads that read at once. All servers run
+in a process of their own on 127.0.0.1. The exit code is 1 if one result is neither what NumPy says
+nor an error of this package, if a process crashes or hangs, or if descriptors stay open.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import socket
+import socketserver
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import dask
+import intake
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from intake_tiffstack import TiffStack, TiffStackError, open_stack
+from intake_tiffstack.header.cache import clear_headers
+from servers import serve_files, serve_s3
+
+FAULTS = 0.05
+"""Share of the requests that the proxy spoils."""
+THREADS = 16
+HANGS = 60
+"""Seconds after which a child counts as one that hangs."""
+BUCKET = "soak"
+SHAPE = (12, 96, 80)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def write_collection(folder: Path) -> NDArray[Any]:
+    """Write 12 tiled files, a time point each, and return their pixels."""
+    pixels = np.random.default_rng(0).integers(0, 60000, SHAPE).astype("u2")
+    for t, plane in enumerate(pixels):
+        tifffile.imwrite(
+            folder / f"t{t:02d}.tif", plane, tile=(32, 32), compression="zlib", predictor=True
+        )
+    return pixels
+
+
+def write_seeds(folder: Path) -> list[bytes]:
+    """Return files of many kinds, to be mutated."""
+    rng = np.random.default_rng(1)
+    stack = rng.integers(0, 4000, (4, 40, 48)).astype("u2")
+    color = rng.integers(0, 255, (40, 48, 3)).astype("u1")
+    kinds: list[tuple[NDArray[Any], dict[str, Any]]] = [
+        (stack, {"metadata": None}),
+        (stack, {"imagej": True, "metadata": {"axes": "ZYX"}}),
+        (stack, {"ome": True, "metadata": {"axes": "TYX"}}),
+        (stack, {"bigtiff": True, "compression": "zlib", "predictor": True}),
+        (stack, {"compression": "lzw", "rowsperstrip": 7}),
+        (stack, {"compression": "zstd", "tile": (16, 16)}),
+        (stack, {"compression": "packbits", "byteorder": ">"}),
+        (stack.astype("f4"), {"compression": "zlib", "predictor": 3}),
+        (color, {"compression": "jpeg", "photometric": "rgb"}),
+        (color, {"photometric": "rgb", "planarconfig": "contig", "tile": (16, 16)}),
+    ]
+    seeds = []
+    for number, (pixels, options) in enumerate(kinds):
+        path = folder / f"seed{number}.tif"
+        options = {"photometric": "minisblack", **options}
+        tifffile.imwrite(path, pixels, **options)
+        seeds.append(path.read_bytes())
+    return seeds
+
+
+def mutate(content: bytes, rng: random.Random) -> bytes:
+    """Return a file with bytes changed, cut, zeroed, doubled or replaced by extreme numbers."""
+    data = bytearray(content)
+    for _ in range(rng.choice((1, 1, 2, 5))):
+        at = rng.randrange(len(data))
+        if rng.random() < 0.5:  # directories and their values lie at the ends
+            at = rng.choice((at % 400, len(data) - 1 - at % 400)) % len(data)
+        kind = rng.randrange(6)
+        if kind == 0:
+            data[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            data[at : at + 4] = rng.choice((b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff"))
+        elif kind == 2:
+            data[at : at + 4] = struct.pack("<I", rng.randrange(2 * len(content)))
+        elif kind == 3:
+            del data[max(at, 9) :]
+        elif kind == 4:
+            data[at : at + 64] = bytes(len(data[at : at + 64]))
+        else:
+            data[at:at] = data[at : at + rng.randrange(1, 200)]
+    return bytes(data)
+
+
+# --- a proxy that fails ---------------------------------------------------------------------------
+
+
+class _Proxy(socketserver.BaseRequestHandler):
+    """Passes requests on; some are refused, answered in part, late, or not at all."""
+
+    def handle(self) -> None:
+        server: Any = self.server
+        client: socket.socket = self.request
+        with socket.create_connection(server.target) as behind, suppress(OSError):
+            while request := client.recv(2**16):
+                fault = (
+                    server.rng.choice(("503", "reset", "cut", "slow"))
+                    if (server.rng.random() < FAULTS)
+                    else ""
+                )
+                if fault == "503":
+                    client.sendall(
+                        b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                    )
+                    return
+                if fault == "reset":
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    return
+                if fault == "slow":
+                    time.sleep(0.3)
+                behind.sendall(request)
+                if not self._answer(client, behind, is_cut=fault == "cut"):
+                    return
+
+    @staticmethod
+    def _answer(client: socket.socket, behind: socket.socket, *, is_cut: bool) -> bool:
+        """Pass on what comes until the client sends again; False at the end of the connection."""
+        while True:
+            behind.settimeout(0.02)
+            try:
+                content = behind.recv(2**16)
+            except TimeoutError:
+                client.setblocking(False)
+                try:
+                    return bool(client.recv(1, socket.MSG_PEEK))
+                except BlockingIOError:
+                    continue
+                finally:
+                    client.setblocking(True)
+            if not content:
+                return False
+            client.sendall(content[: len(content) // 2] if is_cut else content)
+            if is_cut:
+                return False
+
+
+@contextmanager
+def _spoiled(url: str, seed: int) -> Iterator[str]:
+    """Yield the URL of a proxy in front of a server."""
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        request_queue_size = 128
+
+        def handle_error(self, *args: Any) -> None:
+            """Stay silent: a fault is what is wanted."""
+
+    host, port = url.removeprefix("http://").split(":")
+    server = Server(("127.0.0.1", 0), _Proxy)
+    server.target = (host, int(port))  # type: ignore[attr-defined]
+    server.rng = random.Random(seed)  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _serve(folder: str, seed: int, pipe: Any) -> None:
+    """Serve the collection by S3 and HTTP, each plain and spoiled, until told to end."""
+    files = {path.name: path.read_bytes() for path in Path(folder).glob("t*.tif")}
+    with ExitStack() as stack:
+        s3 = stack.enter_context(serve_s3())
+        web = stack.enter_context(serve_files(files))
+        s3.put(BUCKET, {f"raw/{name}": content for name, content in files.items()})
+        bad_s3 = stack.enter_context(_spoiled(s3.url, seed))
+        bad_web = stack.enter_context(_spoiled(web.url, seed + 1))
+        pipe.send((s3.storage_options, {**s3.storage_options, "endpoint_url": bad_s3}, bad_web))
+        pipe.recv()
+
+
+# --- the attacks ----------------------------------------------------------------------------------
+
+
+class Count(Counter[str]):
+    """Results by kind: ``right``, ``our ...Error``, and whatever else came, which is bad."""
+
+    @property
+    def ours(self) -> int:
+        """The number of errors of this package."""
+        return sum(number for kind, number in self.items() if kind.startswith("our "))
+
+    @property
+    def bad(self) -> int:
+        """The number of all that is neither right nor an error of this package."""
+        return self.total() - self["right"] - self.ours
+
+    def take(self, work: Callable[[], bool]) -> bool:
+        """Count one piece of work, which returns whether its result is right."""
+        try:
+            kind = "right" if work() else "wrong pixels"
+        except TiffStackError as exc:
+            kind = f"our {type(exc).__name__}"
+        except Exception as exc:  # noqa: BLE001 - any other class is what is looked for
+            kind = f"{type(exc).__name__}: {str(exc)[:80]}"
+        self[kind] += 1
+        return kind == "right"
+
+
+def _read_mutants(folder: str, seed: int, seconds: float, pipe: Any) -> None:
+    """Read mutants one after the other; says the number of each before it is read."""
+    warnings.simplefilter("ignore")
+    seeds = write_seeds(Path(folder))
+    end, number = time.monotonic() + seconds, seed
+    count = Count()
+    while time.monotonic() < end:
+        rng = random.Random(number)
+        path = Path(folder) / "mutant.tif"
+        path.write_bytes(mutate(rng.choice(seeds), rng))
+        pipe.send(number)
+
+        def work(path: Path = path) -> bool:
+            stack = open_stack(str(path))
+            if np.prod(stack.shape, dtype=object) * stack.dtype.itemsize > 2**28:
+                _region(stack, tuple(slice(1) for _ in stack.shape))
+            else:
+                stack.read()
+            return True
+
+        with dask.config.set({"tiffstack.max_image_bytes": "256 MiB", "scheduler": "sync"}):
+            count.take(work)
+        number += 1
+    pipe.send(count)
+
+
+def attack_with_mutants(folder: Path, seconds: float, rng: random.Random) -> Count:
+    """Read mutated files in a child, so that a crash or a hang is seen."""
+    count, end = Count(), time.monotonic() + seconds
+    context = multiprocessing.get_context("spawn")
+    (folder / "mutants").mkdir()
+    while (left := end - time.monotonic()) > 1:
+        ours, theirs = context.Pipe()
+        begin = rng.randrange(2**40)
+        arguments = (str(folder / "mutants"), begin, left, theirs)
+        child = context.Process(target=_read_mutants, args=arguments)
+        child.start()
+        theirs.close()
+        number: Any = begin
+        try:
+            while ours.poll(HANGS) and not isinstance(number := ours.recv(), Count):
+                last = number
+            if isinstance(number, Count):
+                count.update(number)
+            else:
+                count[f"hang at mutant {number}"] += 1
+                child.kill()
+        except EOFError:
+            count[f"crash at mutant {last}"] += 1
+        child.join()
+    return count
+
+
+def _collection(urlpath: Any, options: dict[str, Any]) -> TiffStack:
+    return open_stack(urlpath, pattern="t{t:d}.tif", storage_options=options)
+
+
+def _region(stack: TiffStack, index: tuple[slice, ...]) -> NDArray[Any]:
+    found: NDArray[Any] = stack.to_dask()[index].compute(scheduler="sync")
+    return found
+
+
+def _random_index(rng: random.Random) -> tuple[slice, ...]:
+    starts = [rng.randrange(n) for n in SHAPE]
+    return tuple(slice(at, rng.randrange(at, n) + 1) for at, n in zip(starts, SHAPE, strict=True))
+
+
+def attack_with_faults(
+    servers: tuple[dict[str, Any], dict[str, Any], str],
+    pixels: NDArray[Any],
+    seconds: float,
+    rng: random.Random,
+) -> tuple[Count, Count]:
+    """Read, and export to S3, while one request in twenty fails."""
+    good, bad, web = servers
+    reads, exports = Count(), Count()
+    names = [f"{web}/t{t:02d}.tif" for t in range(SHAPE[0])]
+    end = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < end:
+        number += 1
+        clear_headers()
+        index = _random_index(rng)
+        places = (f"s3://{BUCKET}/raw/t*.tif", bad), (names, {})
+
+        def read(place: Any = places[number % 2], index: Any = index) -> bool:
+            return np.array_equal(_region(_collection(*place), index), pixels[index])
+
+        reads.take(read)
+        if number % 10:
+            continue
+        target = f"s3://{BUCKET}/copy{number}.zarr"
+
+        def export(target: str = target) -> bool:
+            stack = _collection(f"s3://{BUCKET}/raw/t*.tif", bad)
+            stack.export(target, storage_options=bad, chunks=(1, 32, 80), progress=False)
+            copy = intake.open_tiffstack_zarr(target, storage_options=good)
+            return np.array_equal(copy.read(), pixels)
+
+        for _ in range(5):  # the same call resumes
+            if exports.take(export):
+                break
+    return reads, exports
+
+
+_EXPORT = """
+import sys
+from intake_tiffstack import open_stack
+stack = open_stack(sys.argv[1], pattern="t{t:d}.tif")
+print("begun", flush=True)
+stack.export(sys.argv[2], chunks=(1, 16, 16), progress=False)
+"""
+
+
+def attack_with_kills(
+    folder: Path, pixels: NDArray[Any], seconds: float, rng: random.Random
+) -> tuple[Count, int]:
+    """Kill exports at any moment; what is left opens as a whole or not at all, and is resumed."""
+    count, kills, number = Count(), 0, 0
+    end = time.monotonic() + seconds
+    raw = f"{folder}/t*.tif"
+    while time.monotonic() < end:
+        number += 1
+        target = folder / f"killed{number}.zarr"
+        command = [sys.executable, "-W", "ignore", "-c", _EXPORT, raw, str(target)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(rng.expovariate(5))
+            if child.poll() is None:
+                child.send_signal(signal.SIGKILL)
+                kills += 1
+
+        def reopen(target: Path = target) -> bool:
+            return np.array_equal(intake.open_tiffstack_zarr(str(target)).read(), pixels)
+
+        count.take(reopen)  # whole, or an error of ours
+
+        def resume(target: Path = target) -> bool:
+            if not (target / "zarr.json").exists():
+                _collection(raw, {}).export(str(target), chunks=(1, 16, 16), progress=False)
+            return np.array_equal(intake.open_tiffstack_zarr(str(target)).read(), pixels)
+
+        count.take(resume)
+        shutil.rmtree(target, ignore_errors=True)
+    return count, kills
+
+
+def attack_with_threads(folder: Path, pixels: NDArray[Any], seconds: float, seed: int) -> Count:
+    """Read regions of one stack from 16 threads."""
+    stack, count, lock = _collection(f"{folder}/t*.tif", {}), Count(), threading.Lock()
+    end = time.monotonic() + seconds
+
+    def work(number: int) -> None:
+        rng, own = random.Random(seed + number), Count()
+        while time.monotonic() < end:
+            index = _random_index(rng)
+            own.take(lambda index=index: np.array_equal(_region(stack, index), pixels[index]))  # type: ignore[misc]
+        with lock:
+            count.update(own)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(work, range(THREADS)))
+    return count
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def _memory() -> int:
+    """Return the resident memory of this process in MiB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") >> 20
+
+
+def soak(minutes: float, seed: int) -> int:
+    """Run all attacks, print the table, and return how many results are bad."""
+    warnings.simplefilter("ignore")
+    rng, seconds = random.Random(seed), 60 * minutes / 4
+    rows: dict[str, Count] = {}
+    context = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory(prefix="tiffstack-soak-") as name,
+        dask.config.set({"tiffstack.timeout": 2}),
+    ):
+        folder = Path(name)
+        pixels = write_collection(folder)
+        ours, theirs = context.Pipe()
+        server = context.Process(target=_serve, args=(name, seed, theirs))
+        server.start()
+        servers = ours.recv()
+        # once through all, so that what is kept from the first use on is not taken for a leak
+        attack_with_faults(servers, pixels, 3, rng)
+        attack_with_threads(folder, pixels, 1, seed)
+        gc.collect()
+        begin = _descriptors(), _memory()
+        rows["mutated files"] = attack_with_mutants(folder, seconds, rng)
+        rows["reads, faults 5 %"], rows["exports, faults 5 %"] = attack_with_faults(
+            servers, pixels, seconds, rng
+        )
+        rows["killed exports"], kills = attack_with_kills(folder, pixels, seconds, rng)
+        rows[f"reads, {THREADS} threads"] = attack_with_threads(folder, pixels, seconds, seed)
+        gc.collect()
+        ended = _descriptors(), _memory()
+        ours.send("end")
+        server.join(20)
+    print(f"seed {seed}, {minutes:g} minutes, {kills} kills\n")
+    print(f"{'attack':24}{'all':>10}{'right':>10}{'our error':>12}{'bad':>8}")
+    for what, count in rows.items():
+        numbers = f"{count['right']:>10,}{count.ours:>12,}{count.bad:>8,}"
+        print(f"{what:24}{count.total():>10,}{numbers}")
+    print(f"\n{'':24}{'start':>10}{'end':>10}")
+    print(f"{'open descriptors':24}{begin[0]:>10}{ended[0]:>10}")
+    print(f"{'memory, MiB':24}{begin[1]:>10}{ended[1]:>10}")
+    print()
+    for what, count in rows.items():
+        for kind in sorted(count.keys() - {"right"}):
+            print(f"{'' if kind.startswith('our ') else 'BAD: '}{what}: {count[kind]} x {kind}")
+    leaked = max(ended[0] - begin[0] - THREADS, 0)
+    return sum(count.bad for count in rows.values()) + leaked
+
+
+if __name__ == "__main__":
+    minutes = float(sys.argv[1]) if sys.argv[1:] else 5.0
+    seed = int(sys.argv[2]) if sys.argv[2:] else 0
+    sys.exit(bool(soak(minutes, seed)))
