@@ -314,6 +314,10 @@ def test_a_copy_tells_it_as_xarray_reads_it(tmp_path: Path, zarr_format: Any, dt
     np.testing.assert_array_equal(named.values, pixels, strict=True)
     decoded = _decoded(url, pixels.dtype)
     np.testing.assert_allclose(decoded, truth)
+    masked = TiffStackZarrSource(url, mask_and_scale=True)
+    for chunks in ("option", None):
+        np.testing.assert_allclose(masked.to_xarray(chunks=chunks), truth)
+    assert masked.to_dask().dtype == pixels.dtype
 
 
 def _decoded(url: str, dtype: np.dtype[Any]) -> np.ndarray:

@@ -477,6 +477,8 @@ class TiffStackZarrSource(ArraySource):
         by default whole shards, or several chunks of the copy.
     dims : list of str, optional
         Names of the dims of a Zarr array that does not name them.
+    mask_and_scale : bool
+        Whether :meth:`to_xarray` gives NaN for nodata and applies scale and offset.
     arraytype : str
         Array type of a chunk: ``numpy``, ``cupy``, or a dotted name (with the setting
         ``allow_code``).
@@ -501,6 +503,7 @@ class TiffStackZarrSource(ArraySource):
         sel: Mapping[str, Any] | None = None,
         chunks: Any = "auto",
         dims: Sequence[str] | str | None = None,
+        mask_and_scale: bool = False,
         arraytype: str = "numpy",
         level: int = 0,
         image: str | None = None,
@@ -601,6 +604,7 @@ class TiffStackZarrSource(ArraySource):
             ``"option"`` wraps :meth:`to_dask`; None is lazy without dask.
         """
         from intake_tiffstack.labelled.dataarray import label_array
+        from intake_tiffstack.labelled.packing import unpack
 
         self._load_metadata()
         copy = self.copy
@@ -612,6 +616,8 @@ class TiffStackZarrSource(ArraySource):
             )
         data = copy.pixels if chunks is None else self._array()
         named = label_array(data, copy.dims, copy.coords, metadata)
+        if self.options.mask_and_scale:
+            named = unpack(named)
         return named.rename(None if self._entry is None else self.name)
 
     def to_datatree(self) -> xr.DataTree:
