@@ -257,10 +257,17 @@ class Report:
         return str(self)
 
     def _repr_html_(self) -> str:
-        shown = html_table(list(self.lines()))
+        lines = list(self.lines())
+        heads = ["", *(what for what, _ in lines)]
+        shown = html_table(
+            [
+                (what * (what != last), text)
+                for last, (what, text) in zip(heads, lines, strict=False)
+            ]
+        )
         grid = self.examination.grid
         if grid is not None and grid.axes and grid.is_named and not self.examination.is_composed:
-            shown += f"<div>{draw_grid(grid)}</div>"
+            shown = f"<div>{draw_grid(grid)}</div>{shown}"
         if self.thumbnails is not None:
             content = base64.b64encode(self.thumbnails).decode()
             shown += f"<div><img alt='thumbnails' src='data:image/png;base64,{content}'/></div>"
