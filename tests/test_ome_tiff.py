@@ -318,6 +318,13 @@ def test_a_page_that_is_decoded_as_a_whole_is_read_at_once(
     assert write(tmp_path / "a.ome.tif", dry_run=True, tile=16).tasks == 12 * 7
 
 
+def test_small_levels_are_not_padded_to_large_tiles(tmp_path: Path) -> None:
+    write(tmp_path / "a.ome.tif", tile=512, levels=3, compression=None)
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as tif:
+        tiles = [level.pages[0].tile for level in tif.series[0].levels]
+    assert tiles == [(112, 144), (64, 80), (32, 48)]
+
+
 def test_the_plan_counts_tiles_and_writes_nothing(folder: Path) -> None:
     stack = open_stack(str(folder / "t{t:d}_c{c:d}.tif"))
     plan = stack.export(folder / "a.ome.tif", format="ome-tiff", dry_run=True, levels=2, tile=32)

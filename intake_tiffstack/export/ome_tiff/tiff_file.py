@@ -26,6 +26,16 @@ def needs_bigtiff(nbytes: int, page_count: int, tile_count: int) -> bool:
     return nbytes + page_count * _IFD_BYTES + tile_count * 16 > _MOST_CLASSIC
 
 
+def _fit_tile(tile: tuple[int, int], plane: Sequence[int]) -> tuple[int, int]:
+    """Return the tile of a plane that may be smaller than a tile: padding takes space too.
+
+    >>> _fit_tile((512, 512), (200, 700))
+    (208, 512)
+    """
+    height, width = (min(k, -(-n // 16) * 16) for k, n in zip(tile, plane, strict=True))
+    return height, width
+
+
 @dataclass(frozen=True)
 class TiffFormat:
     """What all pages of the file have in common."""
@@ -100,7 +110,7 @@ class TiffOutput:
             tiles,
             shape=tuple(shape),
             dtype=form.dtype,
-            tile=form.tile,
+            tile=_fit_tile(form.tile, shape[-3:-1] if form.is_rgb else shape[-2:]),
             compression=form.compression,
             # Bio-Formats reads no predictor of floats
             predictor=form.compression is not None and form.dtype.kind in "iu",
