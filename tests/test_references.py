@@ -283,14 +283,14 @@ def test_references_that_do_not_give_the_pixels_are_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_files(tmp_path, (20, 30))
-    refer = references_writing._refer
+    refer = references_writing.refer
 
     def shifted(*args: Any) -> dict[str, Any]:
         found = refer(*args)
         found["1.0.0"][1] += 2
         return found
 
-    monkeypatch.setattr(references_writing, "_refer", shifted)
+    monkeypatch.setattr(references_writing, "refer", shifted)
     with pytest.raises(VerificationError, match="do not give the pixels of"):
         export(tmp_path)
     assert not (tmp_path / "refs.json").exists()
