@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-__all__ = ["NAMES", "Role", "role_of"]
+__all__ = ["NAMES", "Role", "role_of", "row_letters"]
 
 
 class Role(StrEnum):
@@ -41,3 +41,16 @@ def role_of(dim: str) -> Role | None:
     (<Role.TIME: 'time'>, <Role.Z: 'z'>, None)
     """
     return _ROLE_OF.get(dim.lower())
+
+
+def row_letters(number: int) -> str:
+    """Return the letters of the row of a plate with a number from 1 on: A to Z, AA to AZ, ...
+
+    >>> row_letters(1), row_letters(26), row_letters(27)
+    ('A', 'Z', 'AA')
+    """
+    letters = ""
+    while number > 0:
+        number, place = divmod(number - 1, 26)
+        letters = chr(ord("A") + place) + letters
+    return letters

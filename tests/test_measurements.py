@@ -157,3 +157,17 @@ def test_a_channel_of_two_actions_has_them_as_a_field(tmp_path: Path) -> None:
     assert stack.sizes == {"action": 2, "y": 4, "x": 5}
     assert stack.read()[:, 0, 0].tolist() == [1, 2]
     assert str(stack.to_xarray().well.values) == "B01"
+
+
+def test_rows_have_letters_and_columns_numbers_whatever_names_write(tmp_path: Path) -> None:
+    for row, column in ((1, 3), (2, 3), (27, 3)):
+        tifffile.imwrite(tmp_path / f"r{row:02d}c{column:02d}.tif", np.full((4, 5), row, "u1"))
+    stack = open_stack(str(tmp_path), pattern="r{row:d}c{column:d}.tif")
+    array = stack.to_xarray()
+    assert array.row.values.tolist() == ["A", "B", "AA"]
+    assert array.column.values.tolist() == [3]
+    assert array.sel(row="AA", column=3).values[0, 0] == 27
+    some = open_stack(str(tmp_path), pattern="r{row:d}c{column:d}.tif", sel={"row": [2, 27]})
+    assert some.to_xarray().row.values.tolist() == ["B", "AA"]  # sel counts as the names do
+    alone = open_stack(str(tmp_path), pattern="r{row:d}c{}.tif", concat_dim="row")
+    assert alone.to_xarray().row.values.tolist() == [1, 2, 27]  # rows of nothing that has columns

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from intake_tiffstack.dims import row_letters
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.layout.columns import coordinate_array
 
@@ -47,7 +48,7 @@ def build_coords(
             raise OptionError.unknown("dim in coords", name, by_name)
         coords[name] = ((name,), _wanted_values(grid, by_name[name], wanted))
     for axis, dim in sorted(by_axis.items()):
-        values = _spread(coordinate_array(grid.axes[axis].values), [dim])
+        values = _spread(coordinate_array(_as_on_plate(grid, axis)), [dim])
         if dim.kind == "extend":
             coords.setdefault(dim.name, ((dim.name,), np.arange(dim.size)))
         name = dim.name if dim.name not in coords else dim.name + FROM_NAMES
@@ -65,6 +66,16 @@ def build_coords(
         along = [by_axis[axis] for axis in range(grid.cells.ndim)]
         coords["is_missing"] = (tuple(dim.name for dim in along), _spread(grid.cells < 0, along))
     return coords
+
+
+def _as_on_plate(grid: Grid, axis: int) -> tuple[Any, ...]:
+    """Return the values of an axis; numbers of the rows of a plate as the letters that it has."""
+    found = grid.axes[axis]
+    others = {name.lower() for name in (*grid.names, *(coord.name for coord in grid.coords))}
+    is_row = found.name.lower() == "row" and "column" in others
+    if is_row and all(type(value) is int and value > 0 for value in found.values):
+        return tuple(row_letters(value) for value in found.values)
+    return found.values
 
 
 def _wanted_values(grid: Grid, dim: Dim, wanted: Any) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 from xml.etree import ElementTree
 
+from intake_tiffstack.dims import row_letters
 from intake_tiffstack.errors import OptionError
 
 __all__ = ["MEASUREMENT_SUFFIXES", "read_measurement"]
@@ -60,11 +61,7 @@ def _well(row: str, column: str) -> str:
     >>> _well("4", "8"), _well("27", "12")
     ('D08', 'AA12')
     """
-    number, letters = int(row), ""
-    while number > 0:
-        number, place = divmod(number - 1, 26)
-        letters = chr(ord("A") + place) + letters
-    return f"{letters}{int(column):02d}"
+    return f"{row_letters(int(row))}{int(column):02d}"
 
 
 # -- Yokogawa CellVoyager: MeasurementData.mlf ---------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from intake_tiffstack.dims import Role, role_of
+from intake_tiffstack.dims import Role, role_of, row_letters
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.natural_sort import natural_key
 
@@ -190,7 +190,7 @@ def _read_well(label: str) -> tuple[str, str] | None:
     (('A', '01'), ('AF', '48'), ('B', '11'), None)
     """
     if numbered := _split_numbered_well(label):
-        return _row_letters(int(numbered[1])), numbered[2]
+        return row_letters(int(numbered[1])), numbered[2]
     well = _split_well(label)
     return None if well is None else (well[1].upper(), well[2])
 
@@ -202,17 +202,8 @@ def _name_rows(labels: Sequence[str]) -> list[str]:
     (['A', 'B', 'AA'], ['A', 'B'], ['0', '1'])
     """
     if all(re.fullmatch("[0-9]+", label) and int(label) > 0 for label in labels):
-        return [_row_letters(int(label)) for label in labels]
+        return [row_letters(int(label)) for label in labels]
     return [label.upper() for label in labels]
-
-
-def _row_letters(number: int) -> str:
-    """Return the letters of the row with a number from 1 on: A to Z, AA to AZ, ..."""
-    letters = ""
-    while number > 0:
-        number, place = divmod(number - 1, 26)
-        letters = chr(ord("A") + place) + letters
-    return letters
 
 
 def _as_plate(
