@@ -20,7 +20,7 @@ import tifffile
 
 from intake_tiffstack.cli.app import main
 from intake_tiffstack.samples import make_lattice
-from tiff_files import pixels
+from tiff_files import kind, pixels
 
 if TYPE_CHECKING:
     from servers import S3Server
@@ -42,6 +42,9 @@ PAGES = [
     "docs/comparison.md",
     "docs/napari.md",
     "docs/xarray.md",
+    "docs/command-line.md",
+    "docs/options.md",
+    "docs/ome-tiff.md",
 ]
 #: A block with one of these in it is left out: it needs a GPU, or a cluster elsewhere.
 NEEDS_MORE = ("cupy", "dask_jobqueue", "dask_kubernetes")
@@ -86,12 +89,18 @@ def run_shell(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def write_files_of(page: str) -> None:
     """Write the files that a page takes for granted."""
     planes = pixels(2, 3, 4, 16, 24)
-    if page == "README.md":
+    if page in {"README.md", "docs/options.md"}:
         shutil.copytree("demo_output/raw", "raw")
-    elif page == "docs/from-a-folder.md":
+    elif page in {"docs/from-a-folder.md", "docs/command-line.md"}:
         Path("raw").mkdir()
         for t, c in np.ndindex(2, 3):
-            tifffile.imwrite(f"raw/scan_t{t:03d}_c{c}.tif", planes[t, c, 0])
+            is_volume = page == "docs/command-line.md"
+            tifffile.imwrite(
+                f"raw/scan_t{t:03d}_c{c}.tif",
+                planes[t, c] if is_volume else planes[t, c, 0],
+                **kind("imagej"),
+                metadata={"axes": "ZYX" if is_volume else "YX"},
+            )
     elif page == "docs/xarray.md":
         Path("raw").mkdir()
         for t, c in np.ndindex(2, 3):
