@@ -1,5 +1,8 @@
 # `make demo` and `make test` set up everything they need, given Python 3.11 or newer.
 
+# Where an environment has its programs.
+BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+
 VENV := .venv
 VENV_NEWEST := .venv-newest
 VENV_LOWEST := .venv-lowest
@@ -32,23 +35,23 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{printf "%-20s%s\n", $$1, $$2}'
 
 demo: $(VENV)/.installed-all ## write, open, show, project and export a small collection
-	@$(VENV)/bin/python docs/demo.py
+	@$(VENV)/$(BIN)/python docs/demo.py
 
 catalogs: $(VENV)/.installed-all ## write small collections that the catalogs in catalogs/ open, and open each
-	@$(VENV)/bin/python catalogs/make_data.py
+	@$(VENV)/$(BIN)/python catalogs/make_data.py
 
 test: $(VENV)/.installed-$(TEST_EXTRA) ## run all tests (ARGS="-k pattern" for some)
-	$(VENV)/bin/python $(PYTEST) $(ARGS)
+	$(VENV)/$(BIN)/python $(PYTEST) $(ARGS)
 
 test-slow: $(VENV)/.installed-dev ## run the long checks
-	$(VENV)/bin/python $(PYTEST) -m slow $(ARGS) || test $$? -eq 5  # 5: no tests
+	$(VENV)/$(BIN)/python $(PYTEST) -m slow $(ARGS) || test $$? -eq 5  # 5: no tests
 
 test-gpu: $(VENV)/.installed-dev ## run the checks that need CuPy and a GPU
-	$(VENV)/bin/python -m pytest -m gpu $(ARGS) || test $$? -eq 5
+	$(VENV)/$(BIN)/python -m pytest -m gpu $(ARGS) || test $$? -eq 5
 
 test-readers: ## check OME-Zarr with napari's reader and others, and the plugin of napari
 	@$(MAKE) --no-print-directory $(VENV_READERS)/.installed-readers VENV=$(VENV_READERS)
-	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(VENV_READERS)/bin/python -m pytest -p pytest_timeout \
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(VENV_READERS)/$(BIN)/python -m pytest -p pytest_timeout \
 		tests/test_ome_zarr_readers.py tests/test_napari.py $(ARGS)  # napari's own pytest plugin warns when it is loaded
 
 test-newest: ## run all tests on Python 3.13 or 3.12 with the newest tifffile, if available
@@ -57,44 +60,44 @@ test-newest: ## run all tests on Python 3.13 or 3.12 with the newest tifffile, i
 	else echo "test-newest: skipped, because neither python3.13 nor python3.12 was found"; fi
 
 test-lowest: ## run all tests with the lowest versions that pyproject.toml allows (10 minutes and more; not in .ci/run)
-	@test -x $(VENV_LOWEST)/bin/python || $(PYTHON_LOWEST) -m venv $(VENV_LOWEST)
-	@$(VENV_LOWEST)/bin/python $(PIP_INSTALL) uv
-	$(VENV_LOWEST)/bin/python -m uv pip install -q --python $(VENV_LOWEST)/bin/python \
+	@test -x $(VENV_LOWEST)/$(BIN)/python || $(PYTHON_LOWEST) -m venv $(VENV_LOWEST)
+	@$(VENV_LOWEST)/$(BIN)/python $(PIP_INSTALL) uv
+	$(VENV_LOWEST)/$(BIN)/python -m uv pip install -q --python $(VENV_LOWEST)/$(BIN)/python \
 		--resolution lowest-direct --editable ".[test]"
-	$(VENV_LOWEST)/bin/python $(PYTEST) $(ARGS)
+	$(VENV_LOWEST)/$(BIN)/python $(PYTEST) $(ARGS)
 
 test-wheel: $(VENV)/.installed-$(TEST_EXTRA) ## build and check wheel and sdist, use the wheel with its base dependencies alone, then with [s3]
 	rm -rf dist $(VENV_WHEEL)
 	$(PYTHON) -m venv $(VENV_WHEEL)/build && $(PYTHON) -m venv $(VENV_WHEEL)/bare
-	@$(VENV_WHEEL)/build/bin/python $(PIP_INSTALL) build twine
-	$(VENV_WHEEL)/build/bin/python -m build . > /dev/null
-	$(VENV_WHEEL)/build/bin/python -m twine check --strict dist/*
-	@$(VENV_WHEEL)/bare/bin/python $(PIP_INSTALL) dist/*.whl
-	cd / && $(CURDIR)/$(VENV_WHEEL)/bare/bin/python $(CURDIR)/tests/check_wheel.py --checkout $(CURDIR)
-	@$(VENV_WHEEL)/bare/bin/python $(PIP_INSTALL) "$$(ls $(CURDIR)/dist/*.whl)[s3]"
-	cd / && $(CURDIR)/$(VENV)/bin/python $(CURDIR)/tests/with_s3_server.py \
-		$(CURDIR)/$(VENV_WHEEL)/bare/bin/python $(CURDIR)/tests/check_wheel.py \
+	@$(VENV_WHEEL)/build/$(BIN)/python $(PIP_INSTALL) build twine
+	$(VENV_WHEEL)/build/$(BIN)/python -m build . > /dev/null
+	$(VENV_WHEEL)/build/$(BIN)/python -m twine check --strict dist/*
+	@$(VENV_WHEEL)/bare/$(BIN)/python $(PIP_INSTALL) dist/*.whl
+	cd / && $(CURDIR)/$(VENV_WHEEL)/bare/$(BIN)/python $(CURDIR)/tests/check_wheel.py --checkout $(CURDIR)
+	@$(VENV_WHEEL)/bare/$(BIN)/python $(PIP_INSTALL) "$$(ls $(CURDIR)/dist/*.whl)[s3]"
+	cd / && $(CURDIR)/$(VENV)/$(BIN)/python $(CURDIR)/tests/with_s3_server.py \
+		$(CURDIR)/$(VENV_WHEEL)/bare/$(BIN)/python $(CURDIR)/tests/check_wheel.py \
 		--checkout $(CURDIR) --s3
 
 soak: $(VENV)/.installed-dev ## attack the package for 5 minutes, or ARGS="MINUTES [SEED]"
-	$(VENV)/bin/python tests/soak.py $(ARGS)
+	$(VENV)/$(BIN)/python tests/soak.py $(ARGS)
 
 lint: $(VENV)/.installed-dev ## check style and format
-	$(VENV)/bin/python -m ruff check .
-	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/$(BIN)/python -m ruff check .
+	$(VENV)/$(BIN)/python -m ruff format --check .
 
 types: $(VENV)/.installed-dev ## check types strictly
-	$(VENV)/bin/python -m mypy
+	$(VENV)/$(BIN)/python -m mypy
 
 format: $(VENV)/.installed-dev ## format the code
-	$(VENV)/bin/python -m ruff check --fix-only --quiet .
-	$(VENV)/bin/python -m ruff format .
+	$(VENV)/$(BIN)/python -m ruff check --fix-only --quiet .
+	$(VENV)/$(BIN)/python -m ruff format .
 
 docs: $(VENV)/.installed-docs ## build the documentation site in build/docs; a warning is an error
-	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
+	$(VENV)/$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 bench: $(VENV)/.installed-bench ## run the benchmarks, write docs/benchmarks.md (ARGS="sum plane" for some)
-	$(VENV)/bin/python -m benchmarks $(ARGS)
+	$(VENV)/$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove environments, caches and the output of the demo
 	rm -rf $(VENV) $(VENV_LOWEST) $(VENV_NEWEST) $(VENV_READERS) $(VENV_WHEEL) demo_output build dist *.egg-info
@@ -104,7 +107,7 @@ clean: ## remove environments, caches and the output of the demo
 # The stamp file marks the installation as done until pyproject.toml changes.
 $(VENV)/.installed-%: pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "Installing intake-tiffstack[$*] into $(VENV) (minutes the first time) ..."
-	@$(VENV)/bin/python $(PIP_INSTALL) --upgrade --editable ".[$*]"
+	@$(VENV)/$(BIN)/python $(PIP_INSTALL) --upgrade --editable ".[$*]"
 	@touch $@
 
 $(VENV)/pyvenv.cfg:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -113,3 +115,13 @@ def test_issue_templates_have_what_github_requires(path: Path) -> None:
     ids = [field["id"] for field in template["body"]]
     assert len(set(ids)) == len(ids)
     assert all(field["attributes"]["label"] for field in template["body"])
+
+
+def test_make_finds_the_python_of_an_environment_on_windows_too() -> None:
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("there is no make")
+    for system, folder in (("Windows_NT", "Scripts"), ("", "bin")):
+        command = [make, "-n", "lint", f"OS={system}", "PYTHON=python"]
+        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert f".venv/{folder}/python -m ruff check ." in shown
