@@ -943,7 +943,9 @@ def test_a_copy_opens_after_a_change_of_folder(catalog, scans, tmp_path, monkeyp
 
 
 def test_what_is_not_there_says_so(catalog, tmp_path):
-    with pytest.raises(OptionError, match="unknown format 'hdf5'; known: ome-tiff, ome-zarr"):
+    with pytest.raises(
+        OptionError, match="unknown format 'hdf5'; known: icechunk, ome-tiff, ome-zarr"
+    ):
         catalog.scan.export(str(tmp_path / "x"), format="hdf5")
 
 
