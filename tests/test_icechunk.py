@@ -52,9 +52,10 @@ def open_raw(raw: Path) -> TiffStack:
 
 def open_plain(url: Path, raw: Path) -> zarr.Group:
     """Return the newest snapshot as any user of Icechunk opens it."""
+    local = getattr(icechunk.credentials, "LocalFileSystemAccess", None)  # Icechunk 1: None
     repository = icechunk.Repository.open(
         icechunk.local_filesystem_storage(str(url)),
-        authorize_virtual_chunk_access={f"file://{raw}/": None},
+        authorize_virtual_chunk_access={f"file://{raw}/": local},
     )
     return zarr.open_group(repository.readonly_session("main").store, mode="r")
 

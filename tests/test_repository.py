@@ -122,6 +122,6 @@ def test_make_finds_the_python_of_an_environment_on_windows_too() -> None:
     if make is None:
         pytest.skip("there is no make")
     for system, folder in (("Windows_NT", "Scripts"), ("", "bin")):
-        command = [make, "-n", "lint", f"OS={system}", "PYTHON=python"]
+        command = [make, "-n", "lint", f"OS={system}", "PYTHON=python", "VENV=.venv"]
         shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         assert f".venv/{folder}/python -m ruff check ." in shown

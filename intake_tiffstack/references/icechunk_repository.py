@@ -139,15 +139,17 @@ def open_repository(url: str, options: Mapping[str, Any], remote_options: Mappin
     icechunk = require_icechunk()
     storage = icechunk_storage(url, options)
     try:
-        config = icechunk.Repository.fetch_config(storage)
         if not icechunk.Repository.exists(storage):
             raise FilesNotFoundError(f"{url} holds no Icechunk repository", url=url)
+        config = icechunk.Repository.fetch_config(storage)
         prefixes = list((config and config.virtual_chunk_containers) or {})
         check_targets(url, prefixes)
+        # Icechunk 1 takes None for it
+        local = getattr(icechunk.credentials, "LocalFileSystemAccess", None)
         secrets = {
             prefix: icechunk.s3_credentials(**_s3_secrets(remote_options))
             if prefix.startswith("s3")
-            else None
+            else local
             for prefix in prefixes
         }
         allowed = icechunk.containers_credentials(secrets)
