@@ -18,6 +18,7 @@ import zarr
 from PIL import Image
 
 from intake_tiffstack.cli.app import main
+from intake_tiffstack.errors import FileChangedError
 from intake_tiffstack.options import Options
 from servers import S3Server, serve_s3
 from tiff_files import kind
@@ -319,6 +320,33 @@ def test_persisted_copies_are_listed_shown_and_removed(
     assert run("persist", "remove", key) == 0
     assert not source.has_been_persisted
     assert run("persist", "remove", key) == 1
+
+
+def test_superseded_copies_are_pruned(
+    run: Run,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("INTAKE_PERSIST_PATH", str(tmp_path / "store"))
+    source = intake.open_tiffstack(
+        str(folder), pattern="scan_t{t:d}_c{c:d}.tif", unmatched="ignore"
+    )
+    source.persist()
+    first = source.to_dask()
+    source.repersist()
+    capsys.readouterr()
+    for words in (("prune",), ("prune", "--grace", "2 h"), ("prune", "--grace", "0", "--dry-run")):
+        assert run("persist", *words) == 0
+        first.compute()
+    assert f"would remove {tmp_path}/store" in capsys.readouterr().out
+    assert run("persist", "prune", "--grace", "0") == 0
+    assert f"removed {tmp_path}/store" in capsys.readouterr().out
+    with pytest.raises(FileChangedError, match="was removed since"):
+        first.compute()
+    source.get_persisted().read()
+    assert run("persist", "prune", "--grace", "soon") == 1
 
 
 # -- S3 ------------------------------------------------------------------------------------------

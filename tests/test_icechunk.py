@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 import tifffile
@@ -217,3 +218,16 @@ def test_an_export_that_failed_is_made_again_by_the_same_call(
     np.testing.assert_array_equal(open_plain(url, raw)["pixels"][:], PIXELS[:2])
     open_raw(raw).export(url, format="icechunk", append="t")
     np.testing.assert_array_equal(open_plain(url, raw)["pixels"][:], PIXELS[:3])
+
+
+def test_arrays_of_two_kinds_have_two_names(tmp_path: Path) -> None:
+    raw, url = tmp_path / "raw", tmp_path / "scan.icechunk"
+    acquire(raw, 0, 1)
+    open_raw(raw).export(url, format="icechunk")
+    with dask.config.set({"tiffstack.allow_code": True}):
+        plain, other = (
+            TiffStackZarrSource(str(url), arraytype=kind).to_dask()
+            for kind in ("numpy", "array_double:DoubleDevice")
+        )
+    assert plain.name != other.name
+    assert plain.name == TiffStackZarrSource(str(url)).to_dask().name

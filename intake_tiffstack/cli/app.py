@@ -265,6 +265,20 @@ def persist_remove(
     remove_copy(key, Console(), dry_run=dry_run)
 
 
+@persist_app.command("prune")
+def persist_prune(
+    grace: Annotated[
+        str | None,
+        typer.Option(help="Such as '2 h' or 0; by default the setting persist_grace."),
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Remove superseded copies that no reader needs any more."""
+    from intake_tiffstack.cli.persisted import prune_copies
+
+    prune_copies(grace, Console(), dry_run=dry_run)
+
+
 for _name, _command in (
     ("inspect", _inspect),
     ("catalog", _catalog),

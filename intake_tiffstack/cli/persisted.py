@@ -6,18 +6,25 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import dask
 from dask.utils import format_bytes
 from rich.table import Table
 from rich.text import Text
 
 from intake_tiffstack.errors import FilesNotFoundError, OptionError
-from intake_tiffstack.persist.store import CollectionCopies, Generation, find_store, store_options
+from intake_tiffstack.persist.store import (
+    CollectionCopies,
+    Generation,
+    find_store,
+    prune,
+    store_options,
+)
 from intake_tiffstack.storage.folder import Folder
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["list_copies", "remove_copy", "show_copy"]
+__all__ = ["list_copies", "prune_copies", "remove_copy", "show_copy"]
 
 
 def _all_copies() -> Iterator[tuple[CollectionCopies, Generation]]:
@@ -71,6 +78,17 @@ def remove_copy(key: str, console: Console, *, dry_run: bool) -> None:
         copies.remove()
     verb = "would remove" if dry_run else "removed"
     console.print(Text(f"{verb} {copies.url} ({format_bytes(one.nbytes)} of {one.source})"))
+
+
+def prune_copies(grace: str | None, console: Console, *, dry_run: bool) -> None:
+    """Remove superseded copies of all collections, *grace* after another one was published."""
+    with dask.config.set({} if grace is None else {"tiffstack.persist_grace": grace}):
+        urls = prune(dry_run=dry_run)
+    verb = "would remove" if dry_run else "removed"
+    for url in urls:
+        console.print(Text(f"{verb} {url}"), soft_wrap=True)
+    if not urls:
+        console.print(f"no superseded copy to remove in {find_store()[0]}", highlight=False)
 
 
 def _record(one: Generation) -> dict[str, object]:

@@ -239,7 +239,7 @@ class CollectionCopies:
     def _names(self) -> list[str]:
         return [name for name in self.store.names(self.key) if _number(name)]
 
-    def prune(self, grace: float) -> list[str]:
+    def prune(self, grace: float, *, dry_run: bool = False) -> list[str]:
         """Remove the generations that were superseded at least *grace* seconds ago.
 
         A generation that is found superseded for the first time is marked with the time of this
@@ -249,11 +249,13 @@ class CollectionCopies:
         ----------
         grace : float
             Seconds; 0 removes all superseded generations at once.
+        dry_run : bool
+            Whether nothing is marked or removed.
 
         Returns
         -------
         list of str
-            URLs of the removed generations.
+            URLs of the removed generations, or of those that would be.
         """
         current = self.current()
         removed: list[str] = []
@@ -263,17 +265,19 @@ class CollectionCopies:
             # of the same number and higher are those that others write now
             if _number(name) >= current.number or self._is_written(name):
                 continue
-            if self._seconds_superseded(name) >= grace:
-                self.remove_generation(name)
+            if self._seconds_superseded(name, mark=not dry_run) >= grace:
+                if not dry_run:
+                    self.remove_generation(name)
                 removed.append(f"{self.url}/{name}")
         return removed
 
-    def _seconds_superseded(self, name: str) -> float:
-        """Return for how long a generation has been superseded; mark it if it is not marked."""
+    def _seconds_superseded(self, name: str, *, mark: bool) -> float:
+        """Return for how long a generation is known to be superseded, and *mark* it if asked."""
         key, now = f"{name}/{_SUPERSEDED}", datetime.now(UTC)
         content = self._read(key)
         if content is None:
-            self.store.write_document(f"{self.key}/{key}", now.isoformat().encode())
+            if mark:
+                self.store.write_document(f"{self.key}/{key}", now.isoformat().encode())
             return 0.0
         try:
             since = datetime.fromisoformat(content.decode())
@@ -313,7 +317,7 @@ class CollectionCopies:
                     os.rmdir(path)
 
 
-def prune(grace: float | None = None) -> list[str]:
+def prune(grace: float | None = None, *, dry_run: bool = False) -> list[str]:
     """Remove superseded copies from the configured store.
 
     Each ``persist()`` does this for its own collection; this function does it for all.
@@ -324,11 +328,13 @@ def prune(grace: float | None = None) -> list[str]:
         Remove copies that were superseded at least this many seconds ago; None: the setting
         ``persist_grace``. A copy that is found superseded for the first time counts from now, so
         that only 0 removes it at once. Arrays over a removed copy raise ``FileChangedError``.
+    dry_run : bool
+        Whether nothing is removed.
 
     Returns
     -------
     list of str
-        URLs of the removed copies.
+        URLs of the removed copies, or of those that would be.
 
     Raises
     ------
@@ -337,7 +343,11 @@ def prune(grace: float | None = None) -> list[str]:
     """
     grace = setting_seconds("persist_grace") if grace is None else grace
     store = Folder.at(find_store()[0], store_options())
-    return [url for key in store.names("") for url in CollectionCopies(store, key).prune(grace)]
+    return [
+        url
+        for key in store.names("")
+        for url in CollectionCopies(store, key).prune(grace, dry_run=dry_run)
+    ]
 
 
 @contextmanager

@@ -228,7 +228,8 @@ class IcechunkPixels(LazyArray):
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         kept = tuple(map(tuple, self.kept))
-        return "intake_tiffstack.IcechunkPixels", self.url, self.snapshot, self.path, kept
+        where = (self.url, self.snapshot, self.path)
+        return "intake_tiffstack.IcechunkPixels", *where, kept, self.arraytype
 
     def on_host(self) -> IcechunkPixels:
         """Return the same array with NumPy blocks."""
