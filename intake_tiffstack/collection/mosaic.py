@@ -325,9 +325,9 @@ def _refuse_other_kind(
         return structure.dims, structure.dtype, shape
 
     if first is None or kind(first) != kind(other):
-        told = "not readable" if first is None else first.describe()
+        found = "not readable" if first is None else first.describe()
         raise LayoutError(
-            f"the tiles are not alike: {one} is {told}, but {two} is {other.describe()}; leave "
+            f"the tiles are not alike: {one} is {found}, but {two} is {other.describe()}; leave "
             "the odd ones out by exclude or sel"
         )
 

@@ -31,7 +31,7 @@ _PREDICTORS = frozenset({1, 2})  # none, horizontal differencing
 def check_lzw(data: bytes | memoryview) -> None:
     """Raise imagecodecs' error if an LZW stream is corrupt.
 
-    Where it is told the size of the result, imagecodecs 2026.3.6 writes it without this check, and
+    If it is given the size of the result, imagecodecs 2026.3.6 writes it without this check, and
     can write past its end: corrupt strips have ended the process.
     """
     imagecodecs.lzw_decode(data)  # type: ignore[arg-type]  # takes any buffer

@@ -119,7 +119,7 @@ class _Decoding:
                     self._end(1, downloads)
                 else:
                     downloads.start([fill])
-        except BaseException:
+        except BaseException:  # an interrupt too ends the threads that wait for this one
             self._has_failed = True
             raise
         finally:

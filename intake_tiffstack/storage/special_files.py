@@ -69,7 +69,7 @@ def open_regular(url: str) -> int:
     descriptor = os.open(url, flags)
     try:
         refuse_special(url, os.fstat(descriptor))
-    except BaseException:
+    except BaseException:  # nobody else can close it
         os.close(descriptor)
         raise
     return descriptor

@@ -117,7 +117,7 @@ def _publish(folder: str, target: Folder, version: str, *, overwrite: bool) -> N
             else:
                 target.filesystem.put_file(packed, target.path)
                 target.filesystem.invalidate_cache(target.path.rpartition("/")[0])
-    except BaseException:
+    except BaseException:  # an interrupt too leaves the folder to be resumed
         if not os.path.lexists(folder):
             os.rename(own, folder)
         raise
