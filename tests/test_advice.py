@@ -14,6 +14,7 @@ import dask
 import numpy as np
 import pytest
 import tifffile
+from s3fs import S3FileSystem
 
 from intake_tiffstack import open_stack
 from intake_tiffstack.errors import (
@@ -24,6 +25,7 @@ from intake_tiffstack.errors import (
     StorageError,
 )
 from intake_tiffstack.progress import reported
+from intake_tiffstack.storage.filesystem import _open_once
 from servers import S3Server
 
 
@@ -144,6 +146,9 @@ def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    # Another test of this process may have opened the same server with keys of the environment.
+    _open_once.cache_clear()
+    S3FileSystem.clear_instance_cache()
 
 
 # fsspec's cache of blocks leaves its own file open
