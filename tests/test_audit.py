@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def stored(url: Path) -> dict[str, Any]:
     """Return the record as any reader of JSON finds it."""
     if url.suffix == ".json":
         return json.loads(url.read_text())["tiffstack_record"]
-    return json.loads((url / RECORD).read_text())
+    (path,) = url.rglob(RECORD)
+    return json.loads(path.read_text())
 
 
 every_format = pytest.mark.parametrize("form", FORMATS)
@@ -166,6 +168,32 @@ def test_the_driver_shows_the_record(raw: Path) -> None:
     assert record.files.urls == tuple(sorted(map(str, raw.iterdir())))
     assert "zarr of 6 files, created" in source.report()
     assert source.verify()
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("pattern", [PATTERN, "a_{well}_t{t:d}.tif"])
+def test_zarr_finds_nothing_but_nodes_in_an_ome_zarr(raw: Path, version: str, pattern: str) -> None:
+    url = raw.parent / "copy.zarr"
+    stack = open_stack(f"{raw}/*.tif", pattern=pattern)
+    stack.export(url, format="ome-zarr", version=version, levels=2)
+    with warnings.catch_warnings(action="error"):
+        members = dict(zarr.open_group(url, mode="r").members(max_depth=None))
+    assert members
+    record = read_record(str(url))
+    assert record is not None
+    assert len(record.files) == 6
+    assert verify(url)
+
+
+def test_the_place_of_a_record_stays_inside_the_copy(raw: Path) -> None:
+    url = export(raw, "ome-zarr")
+    document = json.loads((url / "zarr.json").read_text())
+    place = document["attributes"]["tiffstack"]["record"]
+    (raw.parent / "else.json").write_bytes((url / place).read_bytes())
+    (url / place).unlink()
+    document["attributes"]["tiffstack"]["record"] = "../else.json"
+    (url / "zarr.json").write_text(json.dumps(document))
+    assert read_record(str(url)) is None
 
 
 def test_a_zarr_without_a_record_has_none(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """The audit record of a copy: which files it was made of, how, with what, and what was verified.
 
-``tiffstack-record.json`` lies at the root of a Zarr or OME-Zarr, and beside an OME-TIFF, behind the
-name of the file and a dot; a document of references has it under the key ``tiffstack_record``. It
-holds no secret: URLs are masked, and storage options are left out.
+``tiffstack-record.json`` lies in the folder of a Zarr array, in an OME-Zarr that of the first array
+(its attribute ``tiffstack`` says where: Zarr warns of any other object in a group), and beside an
+OME-TIFF, behind the name of the file and a dot; a document of references has it under the key
+``tiffstack_record``. It holds no secret: URLs are masked, and storage options are left out.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from intake_tiffstack.copies.attributes import OWN_KEY
 from intake_tiffstack.copies.verify import Verify
 from intake_tiffstack.errors import FileChangedError, StorageError
 from intake_tiffstack.listing.url_list import has_tiff_suffix
@@ -34,6 +36,7 @@ from intake_tiffstack.storage.zipped import inside_zip
 
 __all__ = [
     "IN_DOCUMENT",
+    "OWN_PATH",
     "RECORD",
     "CopyImage",
     "CopyRecord",
@@ -45,7 +48,10 @@ __all__ = [
 ]
 
 RECORD = "tiffstack-record.json"
-"""Name of the record below the folder of a copy."""
+"""Name of the record."""
+
+OWN_PATH = "record"
+"""Key of its path below a copy that is a group, in the attribute ``tiffstack`` of the group."""
 
 IN_DOCUMENT = "tiffstack_record"
 """Key of the record in a document of references."""
@@ -110,6 +116,8 @@ class RecordDraft:
     """Whether the record holds the SHA-256 of each file."""
     before: CopyRecord | None = None
     """The record of the copy that is extended."""
+    path: str = RECORD
+    """Of the record below the copy."""
 
     def finish(self, verified: Verified) -> bytes:
         """Return the record as JSON; reads all files once if they are to be hashed.
@@ -302,7 +310,7 @@ class CopyRecord:
 
 
 def read_record(url: str, storage_options: Mapping[str, Any] | None = None) -> CopyRecord | None:
-    """Return the audit record of a copy, None if it has none. One small request.
+    """Return the audit record of a copy, None if it has none. One small request, or two or three.
 
     Raises
     ------
@@ -311,17 +319,38 @@ def read_record(url: str, storage_options: Mapping[str, Any] | None = None) -> C
     """
     folder = Folder.at(*inside_zip(url, storage_options or {}))
     is_document = folder.url.endswith(".json")
-    separator = "." if has_tiff_suffix(folder.url) else "/"
-    path = folder.path if is_document else f"{folder.path}{separator}{RECORD}"
+    if is_document:
+        stored = _read_json(folder, "").get(IN_DOCUMENT)
+        return None if stored is None else CopyRecord.from_json(stored, folder.url)
+    name = f".{RECORD}" if has_tiff_suffix(folder.url) else f"/{RECORD}"
+    content = _read(folder, name)
+    if content is None and name.startswith("/"):
+        root = _read_json(folder, "/zarr.json").get("attributes") or _read_json(folder, "/.zattrs")
+        own = root.get(OWN_KEY) if isinstance(root, dict) else None
+        path = own.get(OWN_PATH) if isinstance(own, dict) else None
+        if isinstance(path, str) and ".." not in path.split("/"):
+            name = f"/{path}"
+            content = _read(folder, name)
+    return None if content is None else CopyRecord.from_json(content, f"{folder.url}{name}")
+
+
+def _read(folder: Folder, name: str) -> bytes | None:
+    """Return an object below a folder, None if there is none."""
     try:
         with folder.read_errors():
-            content = ask(folder.filesystem, "cat_file", path)
+            content: bytes = ask(folder.filesystem, "cat_file", folder.path + name)
     except FileNotFoundError:
         return None
-    if not is_document:
-        return CopyRecord.from_json(content, f"{folder.url}{separator}{RECORD}")
+    return content
+
+
+def _read_json(folder: Folder, name: str) -> dict[str, Any]:
+    """Return a JSON object below a folder, an empty one if there is none."""
+    content = _read(folder, name)
     try:
-        stored = json.loads(content).get(IN_DOCUMENT)
-    except (AttributeError, ValueError) as exc:
-        raise StorageError(f"{folder.url} is damaged: {exc!r}", url=folder.url) from exc
-    return None if stored is None else CopyRecord.from_json(stored, folder.url)
+        stored = {} if content is None else json.loads(content)
+    except ValueError as exc:
+        raise StorageError(f"{folder.url}{name} is damaged: {exc!r}", url=folder.url) from exc
+    if not isinstance(stored, dict):
+        raise StorageError(f"{folder.url}{name} is damaged: not a JSON object", url=folder.url)
+    return stored

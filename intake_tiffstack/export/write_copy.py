@@ -28,7 +28,7 @@ from dask.base import get_scheduler, tokenize
 from dask.system import CPU_COUNT
 
 from intake_tiffstack.copies.plan import ExportPlan, warn_of_many_objects
-from intake_tiffstack.copies.record import RECORD, RecordDraft, Verified
+from intake_tiffstack.copies.record import RecordDraft, Verified
 from intake_tiffstack.copies.verify import SAMPLES, Verify
 from intake_tiffstack.copies.zarr_documents import OPENING
 from intake_tiffstack.errors import OptionError, StorageError, TargetExistsError
@@ -181,8 +181,8 @@ def write_copy(
                 verified = _verify(folder, passes, held.claim, verify, progress)
             held.claim.check()
         around = dict(documents())
-        if record is not None and (action != "finish" or RECORD not in destination.keys):
-            around[RECORD] = record.finish(verified)
+        if record is not None and (action != "finish" or record.path not in destination.keys):
+            around[record.path] = record.finish(verified)
         _write_documents(folder, passes, around)
         folder.remove([key for key in destination.stored if key.endswith(PARTIAL)])
     return plan

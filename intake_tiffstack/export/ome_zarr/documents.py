@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from intake_tiffstack.copies.attributes import OWN_KEY
+from intake_tiffstack.copies.record import OWN_PATH
 from intake_tiffstack.export.ome_zarr.images import ImageSet
 from intake_tiffstack.export.ome_zarr.levels import Level
 from intake_tiffstack.export.ome_zarr.metadata import (
@@ -43,6 +44,8 @@ class Description:
     """Metadata of the pixels, as JSON; stored once, at the root."""
     labels_of: str | None = None
     """Path of the image that these are labels of."""
+    record_path: str | None = None
+    """Of the audit record, if there is one."""
 
     def documents(self, channels: Sequence[Channel]) -> dict[str, bytes]:
         """Return name and content of each document.
@@ -80,6 +83,8 @@ class Description:
             attrs = {} if position.path else self.attrs
             own = self.images.own_attributes(position, self.levels[0].shape, attrs)
             groups[position.path] = {**attributes, **own}
+        if self.record_path is not None:
+            groups[""][OWN_KEY] |= {OWN_PATH: self.record_path}
         for path, attributes in groups.items():
             found |= group_documents(self.version, path, attributes)
         return found

@@ -13,7 +13,7 @@ from dask.base import tokenize
 from intake_tiffstack.copies.attributes import ARRAY_DIMENSIONS, Coords, checked_dims
 from intake_tiffstack.copies.chunk_plan import resolve_chunks
 from intake_tiffstack.copies.plan import ExportPlan
-from intake_tiffstack.copies.record import CopyImage, Origin, RecordDraft
+from intake_tiffstack.copies.record import RECORD, CopyImage, Origin, RecordDraft
 from intake_tiffstack.copies.verify import Verify
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.export.growth import find_growth
@@ -189,21 +189,39 @@ overwrite, resume, verify, sha256, progress
     display = _find_display(images, attrs, source.dtype, colors, windows)
     title = name or _title(folder)
     kept = to_strict_json(attrs, "attrs")
-    description = Description(
-        version, title, images, planned, downsample, source.dtype, kept, labels_of
-    )
-    # refuses what cannot be stored before anything is written
-    document_count = len(description.documents([]))
-
     record = None
     before = None if growth is None else growth.record
     if origin is not None:
+        # Inside the first array: Zarr warns of any object in a group that is not a node.
+        path = f"{images.arrangement.positions[0].path}/0/{RECORD}".lstrip("/")
         axes = {axis.name: axis.dim for axis in images.axes}
         shown = [
             CopyImage(position.path, axes, {**images.chosen, **position.chosen})
             for position in images.arrangement.positions
         ]
-        record = RecordDraft(origin, "ome-zarr", sizes, source.dtype, shown, sha256, before)
+        record = RecordDraft(
+            origin,
+            "ome-zarr",
+            sizes,
+            source.dtype,
+            shown,
+            sha256,
+            before,
+            path=path,
+        )
+    description = Description(
+        version,
+        title,
+        images,
+        planned,
+        downsample,
+        source.dtype,
+        kept,
+        labels_of,
+        None if record is None else record.path,
+    )
+    # refuses what cannot be stored before anything is written
+    document_count = len(description.documents([]))
 
     def documents() -> dict[str, bytes]:
         if downsample == "mode" or source.dtype.kind == "c":
