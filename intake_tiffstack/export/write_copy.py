@@ -7,25 +7,10 @@ done when all objects it writes are listed, so a later writer can resume after a
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    CancelledError,
-    Executor,
-    Future,
-    ThreadPoolExecutor,
-    wait,
-)
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
-import dask
-import dask.local
-from dask.base import get_scheduler, tokenize
-from dask.system import CPU_COUNT
+from dask.base import tokenize
 
 from intake_tiffstack.copies.plan import ExportPlan, warn_of_many_objects
 from intake_tiffstack.copies.record import RecordDraft, Verified
@@ -36,7 +21,6 @@ from intake_tiffstack.export.claim import Claim, hold
 from intake_tiffstack.export.destination import Destination, inspect_destination
 from intake_tiffstack.export.growth import Growth
 from intake_tiffstack.export.passes import (
-    Job,
     Pass,
     WrittenPart,
     check_part,
@@ -45,6 +29,7 @@ from intake_tiffstack.export.passes import (
 )
 from intake_tiffstack.export.plan import plan_export
 from intake_tiffstack.export.planned_array import PlannedArray
+from intake_tiffstack.export.workers import open_workers
 from intake_tiffstack.progress import Progress, reported
 from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.folder import PARTIAL, Folder
@@ -52,9 +37,7 @@ from intake_tiffstack.storage.reference_targets import is_references
 from intake_tiffstack.storage.urls import is_local
 from intake_tiffstack.storage.zipped import ZIPPED
 
-__all__ = ["count_threads", "find_most_objects", "write_copy"]
-
-T = TypeVar("T")
+__all__ = ["find_most_objects", "write_copy"]
 
 _MOST_FILES = 10_000
 """Chunks above which a local copy has shards: each file costs the time of a metadata operation."""
@@ -148,7 +131,7 @@ def write_copy(
     given = {"overwrite": overwrite, "resume": resume, "is_extended": growth is not None}
     destination = inspect_destination(folder)
     destination.choose_action(spec, **given)  # refuses before anything is written
-    with _open_workers() as workers:
+    with open_workers() as workers:
         plan = plan_export(
             folder.url,
             format,
@@ -285,7 +268,7 @@ def _write_units(
         for i, unit in units
     )
     with (
-        _open_workers() as workers,
+        open_workers() as workers,
         reported(progress, total, title="export", unit="B", done=total - left) as advance,
     ):
         for wave, units in zip(waves, todo, strict=True):
@@ -302,7 +285,7 @@ def _verify(
     total = sum(array.nbytes for one_pass in passes for array in one_pass.arrays)
     sizes = []
     with (
-        _open_workers() as workers,
+        open_workers() as workers,
         reported(progress, total, title="verify", unit="B") as advance,
     ):
         parts = _all_parts(passes) if verify == "all" else _samples(passes)
@@ -325,139 +308,3 @@ def _samples(passes: Sequence[Pass]) -> Iterator[tuple[int, WrittenPart]]:
     for i in sorted({round(n * step) for n in range(min(len(passes), SAMPLES))}):
         for part in passes[i].samples():
             yield i, part
-
-
-# -- where units run -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Workers:
-    """Threads of this process, or the workers of a cluster."""
-
-    executor: Executor | _Tasks
-    count: int
-    share: Callable[[Any], Any]
-    """Sends a value to all workers once, and returns its placeholder for calls."""
-    is_cluster: bool
-
-    def run(self, function: Callable[[Job, T], int], job: Job, items: Iterable[T]) -> Iterator[int]:
-        """Yield the result of *function* for each item, as they complete.
-
-        After the first failure no item is started, and running ones are waited for, so that
-        nothing is written later.
-        """
-        shared = self.share(job)
-        pending: set[Future[int]] = set()
-        try:
-            for item in items:
-                pending.add(self.executor.submit(function, shared, item))
-                if len(pending) >= 2 * self.count:
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    yield from _results(done)
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                yield from _results(done)
-        except CancelledError as exc:
-            raise StorageError(
-                f"{job[1].url}: the cluster lost the worker that held the data shared by "
-                "all units; the same call resumes",
-                url=job[1].url,
-            ) from exc
-        finally:
-            if not self.is_cluster:  # a cancelled task of a cluster may still run
-                for future in pending:
-                    future.cancel()
-            wait(pending)
-
-
-@dataclass(frozen=True)
-class _Tasks:
-    """Submits to a cluster, with the interface of an executor.
-
-    Not the executor of ``distributed``: its future never completes if a worker is lost
-    together with a result in transit.
-    """
-
-    client: Any
-
-    def submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
-        """Return the future of a task."""
-        future: Future[T] = Future()
-        task = self.client.submit(function, *args, pure=False)
-        task.add_done_callback(partial(_settle, future))
-        return future
-
-
-def _settle(future: Future[T], task: Any) -> None:
-    """Copy the outcome of a task to a future."""
-    try:
-        result = task.result()
-    except BaseException as exc:  # noqa: BLE001 - raised again by result()
-        future.set_exception(exc)
-    else:
-        future.set_result(result)
-
-
-def _results(done: Iterable[Future[int]]) -> Iterator[int]:
-    """Yield the results, then raise the first exception."""
-    for future in sorted(done, key=lambda future: future.exception() is not None):
-        yield future.result()
-
-
-def _is_task() -> bool:
-    """Return whether this thread runs a task of ``distributed``."""
-    if "distributed" not in sys.modules:
-        return False
-    from distributed.worker import thread_state
-
-    return getattr(thread_state, "key", None) is not None
-
-
-@contextmanager
-def _seceded() -> Iterator[None]:
-    """Release the thread of a ``distributed`` task while the block waits for other tasks."""
-    from distributed import rejoin, secede
-
-    is_task = _is_task()
-    if is_task:
-        secede()
-    try:
-        yield
-    finally:
-        if is_task:
-            rejoin()
-
-
-def _find_scheduler() -> Any:
-    """Return dask's function of the scheduler in use, None if none is set."""
-    if _is_task():
-        from distributed import get_worker
-
-        # Under a lock, which dask's way lacks: of two tasks of one worker, the second would take
-        # the client of the first before it is connected (dask/distributed#3827).
-        _ = get_worker().client
-    elif "distributed" not in sys.modules and not dask.config.get("scheduler", None):
-        return None  # and dask would import distributed to find that there is no client
-    return get_scheduler()
-
-
-def count_threads() -> int:
-    """Return how many threads an export has in this process: as many as dask would use."""
-    is_single = _find_scheduler() is dask.local.get_sync
-    return 1 if is_single else int(dask.config.get("num_workers", None) or CPU_COUNT)
-
-
-@contextmanager
-def _open_workers() -> Iterator[_Workers]:
-    """Yield the workers of the current ``distributed`` client, else threads as dask would use."""
-    scheduler = _find_scheduler()
-    client: Any = getattr(scheduler, "__self__", None)
-    if hasattr(client, "scatter"):  # a function of dask's own has no such owner
-        count = sum(client.nthreads().values())
-        share = partial(client.scatter, hash=False, broadcast=True)
-        with _seceded():
-            yield _Workers(_Tasks(client), max(count, 1), share, is_cluster=True)
-        return
-    count = count_threads()
-    with ThreadPoolExecutor(count, thread_name_prefix="tiffstack-export") as executor:
-        yield _Workers(executor, count, lambda value: value, is_cluster=False)

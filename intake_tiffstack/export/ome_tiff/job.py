@@ -17,7 +17,7 @@ from intake_tiffstack.export.ome_tiff.tiff_file import Compression, TiffFormat, 
 from intake_tiffstack.export.ome_zarr.images import ImageSet
 from intake_tiffstack.export.ome_zarr.levels import Level, plan_levels, reuse_levels
 from intake_tiffstack.export.passes import Reduce, Source
-from intake_tiffstack.export.write_copy import count_threads
+from intake_tiffstack.export.workers import count_threads
 from intake_tiffstack.settings import setting_bytes
 
 __all__ = ["Job", "plan_job"]
