@@ -25,6 +25,7 @@ PYTHON_LOWEST ?= $(call first_usable,11,python3.11 python3 python)
 TEST_EXTRA := dev
 # Prints errors only and never prompts.
 PIP_INSTALL := -m pip --disable-pip-version-check --no-input -qq install
+CHECK = $(VENV)/$(BIN)/python -m check_jsonschema -q --builtin-schema vendor.$(1)
 PYTEST := -m pytest -n 2 --dist loadfile  # servers and clusters start once per file
 
 .DELETE_ON_ERROR:
@@ -82,9 +83,14 @@ test-wheel: $(VENV)/.installed-$(TEST_EXTRA) ## build and check wheel and sdist,
 soak: $(VENV)/.installed-dev ## attack the package for 5 minutes, or ARGS="MINUTES [SEED]"
 	$(VENV)/$(BIN)/python tests/soak.py $(ARGS)
 
-lint: $(VENV)/.installed-dev ## check style and format
+lint: $(VENV)/.installed-dev ## check style and format, and the files of GitHub, of pre-commit and of citation
 	$(VENV)/$(BIN)/python -m ruff check .
 	$(VENV)/$(BIN)/python -m ruff format --check .
+	$(VENV)/$(BIN)/python -m pre_commit validate-config
+	$(call CHECK,github-workflows) .github/workflows/*.yml
+	$(call CHECK,github-issue-config) .github/ISSUE_TEMPLATE/config.yml
+	$(call CHECK,github-issue-forms) $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(call CHECK,citation-file-format) CITATION.cff
 
 types: $(VENV)/.installed-dev ## check types strictly
 	$(VENV)/$(BIN)/python -m mypy

@@ -98,6 +98,14 @@ def test_the_conda_recipe_requires_what_the_package_requires() -> None:
     assert set(recipe["build"]["python"]["entry_points"]) == scripts
 
 
+def test_the_conda_recipe_renders() -> None:
+    reason = "py-rattler-build is in the extra dev alone"
+    rattler_build = pytest.importorskip("rattler_build", reason=reason)
+    [variant] = rattler_build.Stage0Recipe.from_file(ROOT / "conda" / "recipe.yaml").render()
+    package = variant.recipe.package
+    assert (package.name, package.version) == (PROJECT["name"], PROJECT["version"])
+
+
 def test_versions_and_licences_agree() -> None:
     recipe, citation = load("conda/recipe.yaml"), load("CITATION.cff")
     assert recipe["context"]["version"] == citation["version"] == PROJECT["version"]
