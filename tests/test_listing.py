@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import fnmatch
 import glob
+import io
 import os
 import socket
 import tempfile
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 from intake_tiffstack import open_stack
 from intake_tiffstack.errors import (
     FilesNotFoundError,
+    MissingFilesError,
     OptionError,
     StorageError,
     UnreadableFileError,
@@ -234,6 +236,35 @@ def test_local_paths_are_made_absolute(tree: Path, monkeypatch: pytest.MonkeyPat
     assert list_files("zip://*.tif::../x.zip" if _zip(tree) else "").files.urls == (
         f"zip://a.tif::{tree}/x.zip",
     )
+
+
+def test_names_of_several_archives_are_read_too(tmp_path: Path) -> None:
+    for day, pixel in (1, 10), (2, 20):
+        with zipfile.ZipFile(tmp_path / f"S2_2020010{day}.zip", "w") as handle:
+            for band in (4, 8):
+                content = io.BytesIO()
+                tifffile.imwrite(content, np.full((2, 3), pixel + band, "uint8"))
+                handle.writestr(f"IMG/B{band:02}.tif", content.getvalue())
+    urls = [f"zip://IMG/*.tif::{tmp_path}/S2_2020010{day}.zip" for day in (1, 2)]
+    for pattern in (
+        "S2_{time:%Y%m%d}.zip/IMG/B{band:d}.tif",
+        r"S2_(?P<time>\d+)\.zip/IMG/B(?P<band>\d+)",
+    ):
+        stack = open_stack(urls, pattern=pattern)
+        assert stack.dims == ("time", "band", "y", "x")
+        assert stack.read()[:, :, 0, 0].tolist() == [[14, 18], [24, 28]]
+    assert list_files(urls, exclude="*B08*").files.urls == tuple(
+        u.replace("*", "B04") for u in urls
+    )
+
+
+def test_parts_of_a_date_as_dims_say_how_to_write_one_date(tmp_path: Path) -> None:
+    for day in "2015/12/07", "2016/01/05":
+        (tmp_path / day).mkdir(parents=True)
+        tifffile.imwrite(tmp_path / day / "a.tif", np.zeros((2, 3), "uint8"))
+    with pytest.raises(MissingFilesError, match=r"write them as \{time:%Y\}, \{time:%m\}"):
+        open_stack(f"{tmp_path}/**/*.tif", pattern="{year:d}/{month:d}/{day:d}/{}.tif").to_dask()
+    assert open_stack(f"{tmp_path}/{{time:%Y/%m/%d}}/*.tif").to_dask().shape == (2, 2, 3)
 
 
 def _zip(tree: Path) -> bool:

@@ -144,7 +144,7 @@ def test_a_day_that_is_not_in_the_calendar_is_an_error() -> None:
         ("{t:%}", "which is not a time"),
         ("{t:%Y%Y}", "one directive twice"),
         ("{t:%m%d}", "needs its year"),
-        ("{t:%Y/%m}", "holds no /"),
+        ("{t:%Y~%m}", "holds no ~"),
         ("(?P<t>[0-9]+", "not a valid regex.*character 0"),
         ("(?P<t>a)(?P<t>b)", "not a valid regex"),
         ("{}.tif", "names no field.*\n.*lattice"),

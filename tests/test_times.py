@@ -181,6 +181,8 @@ def test_a_day_in_a_copy_is_the_whole_day(tmp_path: Path) -> None:
         ("{time:%Y}/{time:%m}/{time:%d}/B{b}.tif", "2015/12/7/B01.tif", "2015-12-07"),
         ("{time:%Y}/{time:%m}/{time:%d}/{n:d}/B{b}.tif", "2016/1/5/0/B01.tif", "2016-01-05"),
         ("{time:%Y}/{time:%j}/x{b}.tif", "2016/060/x1.tif", "2016-02-29"),
+        ("{time:%Y/%m/%d}/B{b}.tif", "2015/12/7/B01.tif", "2015-12-07"),
+        ("{time:%Y/raw/%m%d}_{b}.tif", "2015/raw/1207_1.tif", "2015-12-07"),
         ("{time:%Y%m%d}/{b}_{time:%H%M}.tif", "20160105/x_2359.tif", "2016-01-05T23:59"),
         ("{time:%H}h/{time:%Y-%m-%d}_{b}.tif", "07h/2016-01-05_x.tif", "2016-01-05T07"),
         ("{time:%Y}/{time:%m}/{time:%Y%m%d}_{b}.tif", "2016/01/20160105_x.tif", "2016-01-05"),

@@ -49,7 +49,11 @@ def apply_missing(
         raise MissingFilesError(
             f"{grid.n_holes:,} of {grid.cells.size:,} cells have no file:\n"
             + "".join(f"  {line}\n" for line in describe_holes(grid))
-            + (_describe_redundant_axis(grid) or "Leave the uneven part out by sel")
+            + (
+                _describe_split_date(grid)
+                or _describe_redundant_axis(grid)
+                or "Leave the uneven part out by sel"
+            )
             + ", or open the rest by missing='fill', 'mask' or 'trim'",
             n_missing=grid.n_holes,
             cells=[grid.values_at(index) for index in np.argwhere(grid.cells < 0)[:8].tolist()],
@@ -185,6 +189,18 @@ def _format_range(axis: Axis, positions: NDArray[np.intp]) -> str:
 
 def _count(n: int) -> str:
     return f"{n:,} cell{'s' if n != 1 else ''}"
+
+
+_PARTS_OF_DATE = {"year": "%Y", "month": "%m", "day": "%d"}
+
+
+def _describe_split_date(grid: Grid) -> str | None:
+    """Return a hint where parts of a date are axes, which few calendars fill. Pure."""
+    parts = [name for name in grid.names if name in _PARTS_OF_DATE]
+    if not {"year", "month"} <= set(parts):
+        return None
+    fields = ", ".join(f"{{time:{_PARTS_OF_DATE[name]}}}" for name in parts)
+    return f"{', '.join(parts)} make one date: write them as {fields} in the pattern"
 
 
 def _describe_redundant_axis(grid: Grid) -> str | None:

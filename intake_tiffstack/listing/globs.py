@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from intake_tiffstack.errors import FilesNotFoundError, OptionError
 from intake_tiffstack.listing.url_list import TIFF_SUFFIXES
+from intake_tiffstack.pattern.format_string import spread_folders
 from intake_tiffstack.storage.urls import split_chain
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def split_glob(path: str, is_there: Callable[[str], bool]) -> Glob | None:
     """
     if not _may_be_glob(path):
         return None
+    path = spread_folders(path)
     protocol, colon, rest = path.partition("://") if "://" in path else ("", "", path)
     texts = f"{rest}*".split("/") if rest.endswith("/") else rest.split("/")
     has_query = protocol.endswith(("http", "https")) or "?versionId=" in path

@@ -30,7 +30,13 @@ from intake_tiffstack.storage.files import File, FileTable
 from intake_tiffstack.storage.filesystem import get_filesystem, retry_authorization
 from intake_tiffstack.storage.reference_targets import check_references
 from intake_tiffstack.storage.store import Row, Store, open_store, stat_file
-from intake_tiffstack.storage.urls import absolute_url, is_absolute, is_local, split_chain
+from intake_tiffstack.storage.urls import (
+    absolute_url,
+    is_absolute,
+    is_local,
+    name_paths,
+    split_chain,
+)
 
 __all__ = [
     "File",
@@ -132,11 +138,14 @@ def list_files(
             "all urlpaths must have the same {field} pattern, but got "
             + " and ".join(repr(pattern) for pattern in sorted(patterns, key=str)[:2])
         )
-    root = _common_folder({folder for item in found for folder in item.folders})
+    folders = {folder for item in found for folder in item.folders}
     is_ordered = is_list or found[0].is_ordered
     every = (row for item in found for row in (item.rows_in_order if is_ordered else item.rows))
     # one folder has no file twice, as lists and several globs may
     rows = list(({row[0]: row for row in every}).values() if is_ordered or found[1:] else every)
+    if len({split_chain(row[0])[1] for row in rows}) > 1:  # the archives' names are read too
+        folders = {f"{path.rpartition('/')[0]}/" for path in name_paths([row[0] for row in rows])}
+    root = _common_folder(folders)
     kept = _without(rows, [exclude] if isinstance(exclude, str) else exclude, root)
     if not kept:
         raise FilesNotFoundError(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from intake_tiffstack.pattern.fields import Kind
 
-__all__ = ["CompiledFormat", "compile_format"]
+__all__ = ["CompiledFormat", "compile_format", "spread_folders"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,23 @@ _DIGITS = "0123456789"
 _DIGITS_SPEC = re.compile(r"(0?)([1-9][0-9]?)d")
 
 
+_over_folders = re.compile(r"(?<!\{)\{([^\W\d]\w*):([^{}]*%[^{}]*)\}(?!\})")
+
+
+def spread_folders(source: str) -> str:
+    """Return a format string with a field for each folder that a time is written over. Pure.
+
+    >>> spread_folders("{t:%Y/%m/%d}/B{band}_{t:%H}.tif")
+    '{t:%Y}/{t:%m}/{t:%d}/B{band}_{t:%H}.tif'
+    """
+    return _over_folders.sub(
+        lambda field: "/".join(
+            f"{{{field[1]}:{part}}}" if "%" in part else part for part in field[2].split("/")
+        ),
+        source,
+    )
+
+
 def compile_format(source: str) -> CompiledFormat:
     """Return the regexes of a format string; pure.
 
@@ -73,7 +90,7 @@ def compile_format(source: str) -> CompiledFormat:
     >>> compile_format("{}_t{t:3d}.tif").shortest.pattern
     '([^/]*?)_t(?P<t>[0-9]{3})\\\\.tif'
     """
-    parts = _parse(source)
+    parts = _parse(spread_folders(source))
     return CompiledFormat(
         tuple(p.field for p in parts if isinstance(p, _Variable) and p.field is not None),
         shortest=_build_regex(parts, "?"),

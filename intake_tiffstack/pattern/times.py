@@ -87,8 +87,8 @@ def fault_of_format(specs: Sequence[str]) -> str | None:
         return f"%{unknown[0]} is none of {known}"
     if any(len(set(own := _directives_of(spec))) < len(own) for spec in specs):
         return "it has one directive twice"
-    if any(set("/~").intersection(spec) for spec in specs):
-        return "a time holds no / and no ~; write one in several folders as {t:%Y}/{t:%m}/{t:%d}"
+    if any("~" in spec for spec in specs):
+        return "a time holds no ~"
     is_dated = set("mdjbB").intersection(codes) and not is_duration("".join(specs))
     if is_dated and not set("Yy").intersection(codes):
         return "a date needs its year, %Y or %y"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 
-from intake_tiffstack.storage.urls import split_chain
+from intake_tiffstack.storage.urls import name_paths
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -144,8 +144,8 @@ class FileTable(Sequence[File]):
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """What names are read from: each URL without the archive it is inside of."""
-        return tuple(split_chain(url)[0] for url in self.urls)
+        """What names are read from; see :func:`~intake_tiffstack.storage.urls.name_paths`."""
+        return name_paths(self.urls)
 
     @property
     def common_prefix(self) -> str:

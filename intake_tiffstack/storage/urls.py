@@ -46,6 +46,42 @@ def split_chain(url: str) -> tuple[str, str]:
     return first, f"::{rest}"
 
 
+def name_paths(urls: Sequence[str]) -> tuple[str, ...]:
+    """Return what names are read from: each URL without the archive that it is inside of. Pure.
+
+    Files of several archives have the paths of those in front, since these differ too.
+
+    Examples
+    --------
+    >>> name_paths(["zip://B04.tif::/data/x.zip", "zip://B05.tif::/data/x.zip"])
+    ('zip://B04.tif', 'zip://B05.tif')
+    >>> name_paths(["zip://B04.tif::s3://b/x.zip", "zip://B04.tif::s3://b/y.zip"])
+    ('zip://s3://b/x.zip/B04.tif', 'zip://s3://b/y.zip/B04.tif')
+    """
+    if not any("::" in url for url in urls):
+        return tuple(urls)
+    split = [split_chain(url) for url in urls]
+    if len({chain for _, chain in split}) == 1:
+        return tuple([path for path, _ in split])
+    return tuple([_behind_archives(path, chain) for path, chain in split])
+
+
+def _behind_archives(path: str, chain: str) -> str:
+    """Return a path with those of the archives around it in front. Pure.
+
+    >>> _behind_archives("zip://a.tif", "::tar://b.zip::simplecache::/data/c.tar")
+    'zip:///data/c.tar/b.zip/a.tif'
+    """
+    if not chain:
+        return path
+    protocol, _, inner = path.partition("://")
+    *archives, outermost = [
+        link for link in chain[2:].split("::") if link.removesuffix("://") not in WRAPPERS
+    ]
+    inside = [archive.partition("://")[2] for archive in reversed(archives)]
+    return f"{protocol}://" + "/".join([outermost, *inside, inner.lstrip("/")])
+
+
 def store_of(url: str) -> str:
     """Return what tells one store from another: protocol and host or bucket, or an archive. Pure.
 
