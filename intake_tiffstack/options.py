@@ -34,6 +34,7 @@ Missing = Literal["raise", "fill", "mask", "trim"]
 Duplicates = Literal["raise", "first", "last"]
 Place = Literal["index", "georeference", "stage"]
 Sets = Literal["none", "ome"]
+LayoutBy = Literal["auto", "names", "sidecar"]
 Unequal = Literal["raise", "pad"]
 Overlap = Literal["raise", "last", "first", "max", "mean"]
 Unmatched = Literal["raise", "warn", "ignore"]
@@ -88,6 +89,7 @@ class OptionKeywords(TypedDict, total=False):
     duplicates: Duplicates
     unequal: Unequal
     sets: Sets
+    layout: LayoutBy
     sidecars: bool | Sidecar | Sequence[Sidecar] | None
     place: Place
     overlap: Overlap
@@ -253,8 +255,9 @@ class Options:
     urlpath: Annotated[_Path | list[_Path], BeforeValidator(_urls)] = _option(
         "str, list",
         "a file, folder, glob or list of these; local or any fsspec URL; a `.txt`, `.csv` or "
-        "`.parquet` file is a list of URLs, and so is the index of a plate (CellVoyager's "
-        "`MeasurementData.mlf`, Harmony's `Index.xml`)",
+        "`.parquet` file is a list of URLs, and so is the index of a plate (Harmony's `Index.xml`, "
+        "CellVoyager's `.mlf`, MetaXpress' `.HTD`, IN Cell's `.xdce`, ScanR's "
+        "`experiment_descriptor.xml`)",
     )
     storage_options: _Mapping = _option("dict", "passed to fsspec", default={})
     pattern: str | None = _option(
@@ -375,6 +378,14 @@ class Options:
         "none",
         "`ome`: a file, or the companion, of an OME-TIFF set opens all files of the set, by the "
         "names and UUIDs in its XML; `none`: each file is opened as it is",
+    )
+    layout: LayoutBy = _choice(
+        LayoutBy,
+        "auto",
+        "where wells, fields, times, channels and planes are read: `sidecar`, in the index of a "
+        "plate, which lies in the folder that `urlpath` names or is `urlpath`; `names`, never "
+        "there; `auto`, in the index if there is one and no option (`pattern`, `concat_dim`, "
+        "`files`, `sets`) says otherwise; where names disagree with the index a warning says so",
     )
     sidecars: _Sidecars = _option(
         "`pam`, `worldfile`, list of these, bool",

@@ -19,6 +19,7 @@ from intake_tiffstack.collection.describe_files import parse_ome, read_all_of_fi
 from intake_tiffstack.collection.examination import Examination
 from intake_tiffstack.collection.metadata_keys import PhysicalPixelSizes, physical_pixel_sizes
 from intake_tiffstack.collection.open import Collection, open_collection
+from intake_tiffstack.collection.plate import wanted_sidecar
 from intake_tiffstack.collection.report import (
     Report,
     array_html,
@@ -143,9 +144,11 @@ class TiffStack:
             return self._collection
 
     def settle(self) -> Options:
-        """Return the options with the pattern that ``pattern="infer"`` stands for; see ``suggest``.
+        """Return the options with what was found in place of ``"infer"`` and ``layout="auto"``.
 
-        The first call lists the files and prints what it takes; the options stay as they are then.
+        The first call lists the files and prints the pattern that ``pattern="infer"`` takes, see
+        ``suggest``; the options stay as they are then. A folder that was opened by the index of a
+        plate gets ``layout="sidecar"``, so that an entry means the same without the index.
 
         Raises
         ------
@@ -153,7 +156,12 @@ class TiffStack:
             If names give no pattern, or two that are equally good.
         """
         with self._lock:
-            return self._settle()
+            options = self._settle()
+            opened = self._collection
+            index = "" if opened is None else opened.discovery.listing.index
+            if index and wanted_sidecar(options) == "auto" and options.urlpath != index:
+                return replace(options, layout="sidecar")
+            return options
 
     def _settle(self) -> Options:
         if self.options.pattern == INFER:

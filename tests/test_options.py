@@ -48,6 +48,7 @@ CONTRACT: dict[str, Any] = {
     "duplicates": "raise",
     "unequal": "raise",
     "sets": "none",
+    "layout": "auto",
     "sidecars": [],
     "place": "index",
     "overlap": "raise",

@@ -44,6 +44,7 @@ OTHER_PIXELS: dict[str, list[Any]] = {
     "duplicates": ["first", "last"],
     "unequal": ["pad"],
     "sets": ["ome"],
+    "layout": ["names", "sidecar"],
     "sidecars": [["pam"], ["worldfile"]],
     "place": ["georeference"],
     "overlap": ["last", "first", "max", "mean"],

@@ -20,14 +20,16 @@ from intake_tiffstack.header.raw_metadata import read_pages_metadata
 from intake_tiffstack.header.sidecars import with_sidecars
 from intake_tiffstack.header.tiff_file import short_text
 from intake_tiffstack.metadata.describe_file import describe_file
+from intake_tiffstack.metadata.reader import RawMetadata
 from intake_tiffstack.metadata.readers import READERS
 from intake_tiffstack.metadata.readers.ome import refuse_entities
+from intake_tiffstack.metadata.readers.table import COLUMNS
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.storage.concurrency import map_files
 from intake_tiffstack.to_json import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ome_types import OME
 
@@ -43,13 +45,21 @@ __all__ = ["parse_ome", "read_all_of_file", "read_metadata"]
 
 
 def read_metadata(
-    files: FileTable, grid: Grid, headers: HeadersRead, options: Options, *, template: int
+    files: FileTable,
+    grid: Grid,
+    headers: HeadersRead,
+    options: Options,
+    *,
+    template: int,
+    known: Mapping[str, Sequence[Any]],
+    table_name: str,
 ) -> dict[int, FileMetadata]:
     """Return the metadata of the files that may differ, by row; the template comes first.
 
     With ``validate="all"`` these are all readable files; on a map also those by which their places
     are checked. Sidecar files of the template are read
     too, if Micro-Manager wrote it, and those of each file that the option ``sidecars`` asks for.
+    What a table beside the files has *known* of them, by column, goes before all.
     """
     rows = (
         list(headers.structures)
@@ -72,6 +82,8 @@ def read_metadata(
         if reader.sidecars:
             beside = headers.beside.get(row)
             raw = raw.with_beside(reader.read_beside(files[row]) if beside is None else beside)
+        if own := {name: values[row] for name, values in known.items() if name in COLUMNS}:
+            raw = raw.with_beside(RawMetadata(sidecars={table_name: {"Row": own}}))
         if row == template:
             raw = with_sidecars(raw, files[row].url, reader.storage_options)
         structure = headers.structures.get(row, headers.structures[template])

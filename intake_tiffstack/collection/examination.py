@@ -25,6 +25,7 @@ from intake_tiffstack.collection.model import Discovery, FileSet, FilesFound, He
 from intake_tiffstack.collection.mosaic import PlacedMosaic, build_mosaic, place_tiles
 from intake_tiffstack.collection.packing import add_packing, warn_of_packing
 from intake_tiffstack.collection.placement import find_doubts, turn_axes
+from intake_tiffstack.collection.plate import read_fields, wanted_sidecar
 from intake_tiffstack.collection.probing import choose_headers
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import (
@@ -47,11 +48,10 @@ from intake_tiffstack.listing.url_list import has_tiff_suffix
 from intake_tiffstack.pattern.infer import no_match_error
 from intake_tiffstack.pattern.matching import compile_pattern, match_paths, parts_below
 from intake_tiffstack.pattern.propose import propose_patterns
-from intake_tiffstack.pattern.table import read_table
 from intake_tiffstack.progress import reported
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.storage.concurrency import map_files
-from intake_tiffstack.storage.urls import absolute_url, is_local
+from intake_tiffstack.storage.urls import absolute_url, is_local, split_chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -277,6 +277,8 @@ class Examination:
                     self.headers,
                     self._headers_options,
                     template=template_row(self.grid, self.headers),
+                    known=self.found.known,
+                    table_name=split_chain(self.found.index)[0].rpartition("/")[2] or "table",
                 )
             )
         return self.described or {}
@@ -358,13 +360,25 @@ def take_listing(options: Options) -> Listing:
     Raises
     ------
     OptionError
-        If ``files`` does not have a value for each URL of a list.
+        If ``files`` does not have a value for each URL of a list, or ``layout`` contradicts another
+        option.
     """
     if options.sets != "none":
         return find_set(options).listing
     listing = list_files(
-        options.urlpath, storage_options=options.storage_options, exclude=options.exclude
+        options.urlpath,
+        storage_options=options.storage_options,
+        exclude=options.exclude,
+        sidecar=wanted_sidecar(options),
+        takes_absent=options.missing != "raise",
     )
+    if options.layout == "sidecar" and not listing.index:
+        raise OptionError(
+            "layout='sidecar' reads the index of a plate: urlpath is the index or the one folder "
+            f"that it lies in, but got {options.urlpath!r}"
+        )
+    if listing.index and options.layout == "names":
+        return replace(listing, table={})
     if not options.files:
         return listing
     urls = options.urlpath if isinstance(options.urlpath, list) else []
@@ -400,7 +414,7 @@ def find_files(options: Options, listing: Listing) -> FilesFound:
     # Local files are inside of nothing, and need not be looked at one by one.
     paths = listing.files.urls if listing.root.startswith("/") else listing.files.paths
     if text is None and listing.table:
-        pattern, known, axes = read_table(listing.table, paths)
+        pattern, known, axes = read_fields(listing)
         return _selected(options, listing, paths, pattern, known, (), axes)
     if text is None:
         if options.sel:
@@ -447,8 +461,21 @@ def _selected(
         files = files.take(matches.indices)
         paths = tuple([paths[i] for i in matches.indices.tolist()])
     left_out = matched - len(matches.indices)
+    kept = matches.indices.tolist()
     return FilesFound(
-        files, paths, pattern, matches, False, count, strays, left_out, numbers, axes=axes
+        files,
+        paths,
+        pattern,
+        matches,
+        False,
+        count,
+        strays,
+        left_out,
+        numbers,
+        axes=axes,
+        known={name: [values[row] for row in kept] for name, values in listing.table.items()},
+        index=listing.index,
+        absent=listing.absent,
     )
 
 
@@ -462,6 +489,15 @@ def _numbers_of(matches: Matches, pattern: Pattern) -> dict[str, NDArray[Any]]:
 
 
 def _place(found: FilesFound, options: Options) -> Grid:
+    """Return the grid; files that an index names, and that are not there, are holes."""
+    grid = _place_all(found, options)
+    if not found.absent:
+        return grid
+    gone = [row for row, url in enumerate(found.files.urls) if url in found.absent]
+    return replace(grid, cells=np.where(np.isin(grid.cells, gone), np.int32(-1), grid.cells))
+
+
+def _place_all(found: FilesFound, options: Options) -> Grid:
     if options.place != "index" or options.sets != "none":
         return place_tiles(found, options)
     return place_files(

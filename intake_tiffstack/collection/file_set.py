@@ -103,8 +103,14 @@ def find_set(options: Options) -> FileSet:
                 f"{name} says nothing: keep one of them",
                 option=name,
             )
-    if options.place != "index":
-        raise OptionError(f"sets={options.sets!r} and place={options.place!r}: keep one of them")
+    for name, other in (
+        ("place", options.place != "index"),
+        ("layout", options.layout == "sidecar"),
+    ):
+        if other:
+            raise OptionError(
+                f"sets={options.sets!r} and {name}={getattr(options, name)!r}: keep one of them"
+            )
     given = list_files(
         options.urlpath, storage_options=options.storage_options, exclude=options.exclude
     )

@@ -51,6 +51,12 @@ class FilesFound:
     """Whether a list gives the order of `files`."""
     axes: tuple[str, ...] | None = None
     """The axis fields where ``concat_dim`` is not given, None for those of the pattern."""
+    known: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """The columns of a table that names `files`, a value for each; empty without one."""
+    index: str = ""
+    """URL of the index of a plate that is this table; empty without one."""
+    absent: frozenset[str] = frozenset()
+    """URLs of `files` that the index names, and that are not there."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -156,7 +156,8 @@ class Report:
             )
         if found.pattern is not None:
             names = ", ".join(f"{f.name} ({f.kind})" for f in found.pattern.fields)
-            yield "pattern", f"{found.pattern.text}: {names}"
+            kind, text = ("index", found.index) if found.index else ("pattern", found.pattern.text)
+            yield kind, f"{hide_in_text(text)}: {names}"
         if (proposal := examination.proposal) is not None:
             yield "pattern", f"none; the names form a grid: {proposal.to_python()}"
         if layout is not None:

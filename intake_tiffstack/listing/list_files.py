@@ -11,11 +11,12 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -23,7 +24,14 @@ from intake_tiffstack.errors import FilesNotFoundError, OptionError
 from intake_tiffstack.listing.globs import TIFFS, Glob, GlobPart, find_files, split_glob
 from intake_tiffstack.listing.mistaken import refuse_mistaken
 from intake_tiffstack.listing.not_found import few_names, nothing_found
-from intake_tiffstack.listing.url_list import LIST_SUFFIXES, parse_list
+from intake_tiffstack.listing.plates import PLATES, choose_index, plate_index, read_plate
+from intake_tiffstack.listing.url_list import (
+    LIST_SUFFIXES,
+    Entry,
+    has_tiff_suffix,
+    parse_list,
+    table_entries,
+)
 from intake_tiffstack.natural_sort import natural_order
 from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.files import File, FileTable
@@ -50,6 +58,8 @@ __all__ = [
     "storage_errors",
 ]
 
+Sidecar = Literal["none", "auto", "required"]
+
 T = TypeVar("T")
 
 
@@ -70,6 +80,10 @@ class Listing:
     """Whether a list gives the order of the files."""
     table: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """The columns of a table that names the files, a value per file; empty without one."""
+    index: str = ""
+    """URL of the index of a plate that names the files; empty without one."""
+    absent: frozenset[str] = frozenset()
+    """URLs of files that the index names, and that are not there."""
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -90,6 +104,8 @@ def list_files(
     *,
     storage_options: Mapping[str, Any] | None = None,
     exclude: str | Sequence[str] = (),
+    sidecar: Sidecar = "none",
+    takes_absent: bool = False,
 ) -> Listing:
     """Return the files that *urlpath* matches; local files cost one stat each, others none.
 
@@ -105,7 +121,8 @@ def list_files(
           any other takes all it matches;
         - a glob with ``{field}`` in it, each standing for ``*``: a pattern and its glob in one.
           From the first part with a field on, ``*`` is ``{}`` and all else is literal;
-        - a ``.txt``, ``.csv`` or ``.parquet`` file: a list of URLs.
+        - a ``.txt``, ``.csv`` or ``.parquet`` file: a list of URLs;
+        - the index of a plate: the files that it names, with their fields.
 
         Files whose names begin with a dot are never listed, nor are files in such folders.
     storage_options : mapping of str, optional
@@ -113,6 +130,11 @@ def list_files(
     exclude : str or sequence[str]
         Globs; a file is left out if one matches its name or its path below the root. Here ``*``
         also matches ``/``.
+    sidecar : {"none", "auto", "required"}
+        Whether the index of a plate in a folder stands for the folder: ``"auto"`` where there is
+        one, ``"required"`` always.
+    takes_absent : bool
+        Whether files that an index names may be absent; they are listed then, without a size.
 
     Raises
     ------
@@ -130,7 +152,13 @@ def list_files(
     urls = [absolute_url(text) for text in given]
     refused = next((url for url in urls if not is_local(url)), urls[0])
     found = retry_authorization(
-        lambda: _in_stores(partial(_find, options=options), urls, options), refused, options
+        lambda: _in_stores(
+            partial(_find, options=options, sidecar=sidecar, takes_absent=takes_absent),
+            urls,
+            options,
+        ),
+        refused,
+        options,
     )
     patterns = {item.pattern for item in found}
     if len(patterns) > 1:
@@ -139,6 +167,11 @@ def list_files(
             + " and ".join(repr(pattern) for pattern in sorted(patterns, key=str)[:2])
         )
     folders = {folder for item in found for folder in item.folders}
+    indexes = [item.index for item in found if item.index]
+    if indexes[1:]:
+        raise OptionError(
+            f"{indexes[0]} and {indexes[1]} are indexes of two plates: give one as urlpath"
+        )
     is_ordered = is_list or found[0].is_ordered
     every = (row for item in found for row in (item.rows_in_order if is_ordered else item.rows))
     # one folder has no file twice, as lists and several globs may
@@ -158,6 +191,8 @@ def list_files(
         pattern=patterns.pop(),
         is_ordered=is_ordered,
         table=_columns(found, kept),
+        index=indexes[0] if indexes else "",
+        absent=found[0].absent,
     )
 
 
@@ -230,6 +265,10 @@ class _Match:
     """Whether a list of URLs gives the order of the rows."""
     fields: Sequence[Mapping[str, Any]] = ()
     """What a table knows of each row."""
+    index: str = ""
+    """URL of the index of a plate."""
+    absent: frozenset[str] = frozenset()
+    """URLs of rows that are not there."""
 
     @property
     def rows_in_order(self) -> Sequence[Row]:
@@ -264,8 +303,11 @@ def _store_key(url: str) -> str:
     return f"{protocol}://{chain or rest.partition('/')[0]}"
 
 
-def _find(store: Store, url: str, options: Mapping[str, Any]) -> _Match:
-    path, _ = split_chain(url)
+def _find(
+    store: Store, url: str, options: Mapping[str, Any], sidecar: Sidecar, takes_absent: bool
+) -> _Match:
+    path, chain = split_chain(url)
+    read_index = partial(_read_index, store, options=options, takes_absent=takes_absent)
     glob = split_glob(path, os.path.lexists if is_local(url) else _is_unknown)
     if glob is not None:
         rows = find_files(store, glob.folder, glob.parts)
@@ -276,16 +318,40 @@ def _find(store: Store, url: str, options: Mapping[str, Any]) -> _Match:
         return _Match(rows, [glob.folder], pattern=glob.pattern)
     if path.lower().endswith(LIST_SUFFIXES):
         return _read_list(store, url, options)
+    if plate_index(path) is not None:
+        return read_index(url)
     row = None if _is_folder_name(path) else _stat(store, path)
     folder = path if path.endswith("/") else f"{path}/"
     if row is None:
-        rows = find_files(store, folder, [TIFFS])
+        rows, indexes = _files_in_folder(store, folder, with_index=sidecar != "none")
+        if (index := choose_index(indexes)) is not None:
+            return read_index(f"{folder}{index}{chain}", listed=rows)
+        if sidecar == "required":
+            raise FilesNotFoundError(
+                f"{url} has no index of a plate, which layout='sidecar' needs: "
+                f"{', '.join(name for plate in PLATES for name in plate.names)}",
+                url=url,
+            )
         if rows:
             return _Match(rows, [folder])
         row = _stat(store, path)  # a file without a suffix, in a store
         if row is None:
             raise nothing_found(store, path, Glob(folder, (TIFFS,), None))
     return _Match([row], [f"{path.rpartition('/')[0]}/"], is_single=True)
+
+
+def _files_in_folder(store: Store, folder: str, *, with_index: bool) -> tuple[list[Row], list[str]]:
+    """Return the TIFFs in a folder and, if asked for, the names of indexes of plates in it."""
+
+    def keep(name: str) -> bool:
+        return has_tiff_suffix(name) or (with_index and plate_index(name) is not None)
+
+    rows: list[Row] = []
+    with suppress(FilesNotFoundError):
+        rows = store.files(folder, keep)
+    tiffs = [row for row in rows if has_tiff_suffix(split_chain(row[0])[0])]
+    others = {row[0] for row in rows} - {row[0] for row in tiffs}
+    return tiffs, [split_chain(url)[0].rpartition("/")[2] for url in sorted(others)]
 
 
 def _is_unknown(path: str) -> bool:
@@ -311,22 +377,81 @@ def _stat(store: Store, path: str) -> Row | None:
 
 def _read_list(store: Store, url: str, options: Mapping[str, Any]) -> _Match:
     entries = parse_list(store.read(split_chain(url)[0]), url)
-    urls = [_entry_url(entry.url, url) for entry in entries]
-    unknown = [u for u, entry in zip(urls, entries, strict=True) if entry.size < 0]
-    asked = dict(zip(unknown, _in_stores(_stat_entry, unknown, options), strict=True))
-    missing = [u for u, row in asked.items() if row is None]
+    rows, missing = _rows_of(entries, url, options, {})
     if missing:
         raise FilesNotFoundError(
             f"{url} names {len(entries)} files, but {len(missing)} of them are not there: "
             f"{few_names(missing)}",
             url=url,
         )
-    rows = [
-        asked.get(u) or (u, entry.size, entry.mtime_ns, entry.etag)
-        for u, entry in zip(urls, entries, strict=True)
-    ]
-    folders = sorted({f"{split_chain(u)[0].rpartition('/')[0]}/" for u in urls})
+    folders = sorted({f"{split_chain(u)[0].rpartition('/')[0]}/" for u, *_ in rows})
     return _Match(rows, folders, is_ordered=True, fields=[entry.fields for entry in entries])
+
+
+class _Beside:
+    """What lies beside an index, as its readers see it."""
+
+    def __init__(self, store: Store, folder: str) -> None:
+        self.store = store
+        self.folder = folder
+        self.rows: list[Row] = []
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file in the folder, None if it is not there."""
+        if not set("/\\:").isdisjoint(name):
+            return None
+        with suppress(FilesNotFoundError):
+            return self.store.read(f"{self.folder}{name}")
+        return None
+
+    def tiffs(self) -> list[str]:
+        """Return the paths of all TIFFs at any depth."""
+        self.rows = self.store.find(self.folder, lambda parts: has_tiff_suffix(parts[-1]))
+        return [split_chain(row[0])[0].removeprefix(self.folder) for row in self.rows]
+
+
+def _read_index(
+    store: Store,
+    url: str,
+    *,
+    options: Mapping[str, Any],
+    takes_absent: bool,
+    listed: Sequence[Row] = (),
+) -> _Match:
+    """Return the files that the index of a plate names; those *listed* need no request."""
+    path, _ = split_chain(url)
+    beside = _Beside(store, f"{path.rpartition('/')[0]}/")
+    entries = table_entries(read_plate(store.read(path), url, beside), url)
+    rows, absent = _rows_of(entries, url, options, {row[0]: row for row in [*listed, *beside.rows]})
+    if absent and (len(absent) == len(rows) or not takes_absent):
+        raise FilesNotFoundError(
+            f"{url} names {len(entries):,} files, but {len(absent):,} of them are not there: "
+            f"{few_names(absent)}; missing='fill' or 'mask' opens the rest",
+            url=url,
+        )
+    fields = [entry.fields for entry in entries]
+    return _Match(
+        rows, [beside.folder], is_ordered=True, fields=fields, index=url, absent=frozenset(absent)
+    )
+
+
+def _rows_of(
+    entries: Sequence[Entry], url: str, options: Mapping[str, Any], known: Mapping[str, Row]
+) -> tuple[list[Row], list[str]]:
+    """Return a row per entry of a list, without a size for those that are not there, and these."""
+    urls = [_entry_url(entry.url, url) for entry in entries]
+    known = {
+        **known,
+        **{
+            u: (u, entry.size, entry.mtime_ns, entry.etag)
+            for u, entry in zip(urls, entries, strict=True)
+            if entry.size >= 0
+        },
+    }
+    unknown = [u for u in urls if u not in known]
+    asked = dict(zip(unknown, _in_stores(_stat_entry, unknown, options), strict=True))
+    absent = [u for u, row in asked.items() if row is None]
+    return [known.get(u) or asked[u] or (u, -1, -1, None) for u in urls], absent
 
 
 def _stat_entry(store: Store, url: str) -> Row | None:

@@ -1,4 +1,4 @@
-"""A list of files: one URL per line or row, or the index that an instrument wrote.
+"""A list of files: one URL per line or row.
 
 Pure: bytes in, entries out.
 """
@@ -12,12 +12,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from intake_tiffstack.errors import OptionError
-from intake_tiffstack.listing.measurements import MEASUREMENT_SUFFIXES, read_measurement
 from intake_tiffstack.options import OWN_COLUMNS, URL_COLUMNS
 
-__all__ = ["LIST_SUFFIXES", "TIFF_SUFFIXES", "Entry", "has_tiff_suffix", "parse_list"]
+__all__ = [
+    "LIST_SUFFIXES",
+    "TIFF_SUFFIXES",
+    "Entry",
+    "has_tiff_suffix",
+    "parse_list",
+    "table_entries",
+]
 
-LIST_SUFFIXES = (".txt", ".csv", ".parquet", *MEASUREMENT_SUFFIXES)
+LIST_SUFFIXES = (".txt", ".csv", ".parquet")
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".stk", ".lsm")
 
 
@@ -55,8 +61,7 @@ def parse_list(content: bytes, url: str) -> list[Entry]:
     header) and Parquet: the column ``url``, ``urlpath`` or ``path``, else the first; the columns
     ``size``, ``mtime_ns`` and ``etag`` are used if present; all others are fields of the files. A
     file whose ``cell`` is empty, where others have one, takes no part. Parquet of STAC items has a
-    file per asset, with the fields ``time``, ``band`` and ``item``. The index of a plate has the
-    fields of :func:`~intake_tiffstack.listing.measurements.read_measurement`.
+    file per asset, with the fields ``time``, ``band`` and ``item``.
 
     Raises
     ------
@@ -82,16 +87,24 @@ def parse_list(content: bytes, url: str) -> list[Entry]:
                 url=url,
             )
         entries = _entries(names, [row for row in rows if row], url)
-    elif url.lower().endswith(MEASUREMENT_SUFFIXES):
-        found = read_measurement(_text(content, url), url)
-        names = list(dict.fromkeys(name for row in found for name in row))
-        entries = _entries(names, [[row.get(name) for name in names] for row in found], url)
     else:
         lines = [line.strip() for line in _text(content, url).splitlines()]
         entries = [Entry(line) for line in lines if line and not line.startswith("#")]
     if not entries:
         raise OptionError(f"{url} is a list of files, but it is empty", url=url)
     return entries
+
+
+def table_entries(rows: Sequence[Mapping[str, Any]], url: str) -> list[Entry]:
+    """Return the entries of rows by column name, ``url`` among them; others are None. Pure.
+
+    Raises
+    ------
+    OptionError
+        If two rows name one file.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return _entries(names, [[row.get(name) for name in names] for row in rows], url)
 
 
 def _text(content: bytes, url: str) -> str:

@@ -87,12 +87,28 @@ PRESETS: dict[str, Preset] = {
             "Plate1_B - 01(fld 1 wv 390 - Blue).tif",
         ),
     ),
+    "scanr": Preset(
+        r"(?<![^/])(?:(?P<well>[A-Z]{1,2}\d{1,2})?--)?W(?P<w>\d{5})--P(?P<position>\d{5})"
+        r"--Z(?P<z>\d{5})--T(?P<t>\d{5})--(?P<channel>[^/]+)\.(?i:tiff?)$",
+        "Olympus (Evident) ScanR; the well is numbered, and named where it has a label.",
+        (
+            "--W00001--P00001--Z00000--T00000--cherry.tif",
+            "data/B3--W00015--P00002--Z00001--T00004--Alexa 488.tif",
+        ),
+    ),
     "incucyte": Preset(
         r"(?<![^/])(?:(?P<prefix>[^/]*)_)?(?P<well>[A-Z]{1,2}\d{1,2})_(?P<site>\d+)"
         r"_(?:(?P<t>\d+d\d\dh\d\dm)|(?P<time>\d{4}y\d\dm\d\dd_\d\dh\d\dm))\.(?i:tiff?)$",
         "Sartorius Incucyte, exported images: the time elapsed, or the date.",
         ("Phase_A2_1_00d12h30m.tif", "Phase_A2_1_2019y08m01d_10h30m.tif"),
         {"t": "%dd%Hh%Mm", "time": "%Yy%mm%dd_%Hh%Mm"},
+    ),
+    "incucyte-archive": Preset(
+        r"(?<![^/])(?P<time>\d{4}/\d{2}/\d{4})/(?P<plate>\d+)"
+        r"/(?P<well>[A-Z]{1,2}\d{1,2})-(?P<site>\d+)-(?P<channel>[A-Za-z0-9]+)\.(?i:tiff?)$",
+        "Sartorius Incucyte, an archive of scans: year and month, day, time, vessel.",
+        ("EssenFiles/ScanData/2505/16/0830/1234/A1-1-Ph.tif", "2505/16/0830/1234/B12-2-C1.tif"),
+        {"time": "%y%m/%d/%H%M"},
     ),
     "ctc": Preset(
         "{sequence:02d}/t{t:03d}.tif",

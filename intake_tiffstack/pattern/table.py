@@ -46,7 +46,7 @@ class TableMatches(Matches):
 
 
 def read_table(
-    table: Mapping[str, Sequence[Any]], paths: Sequence[str]
+    table: Mapping[str, Sequence[Any]], paths: Sequence[str], *, has_gaps: bool = False
 ) -> tuple[Pattern, TableMatches, tuple[str, ...]]:
     """Return the fields of a table, what they say of each file, and the axes by default.
 
@@ -61,6 +61,8 @@ def read_table(
         The columns, a value per file; None or an empty text where there is none.
     paths : sequence of str
         The files.
+    has_gaps : bool
+        Whether a column with a value for some files only is left out, instead of an error.
 
     Raises
     ------
@@ -72,7 +74,7 @@ def read_table(
     readings: dict[str, Reading] = {}
     for name, raw in table.items():
         empty = [_is_empty(value) for value in raw]
-        if name == _CELL or all(empty):
+        if name == _CELL or all(empty) or (has_gaps and any(empty)):
             continue
         if any(empty):
             row = empty.index(True)

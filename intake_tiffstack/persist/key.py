@@ -35,6 +35,7 @@ DECIDES_PIXELS = frozenset(
         "duplicates",
         "unequal",
         "sets",
+        "layout",
         "sidecars",
         "place",
         "overlap",

@@ -11,12 +11,14 @@ from intake_tiffstack.metadata.readers import (
     micromanager,
     ome,
     pages,
+    table,
     vendors,
 )
 
 __all__ = ["READERS"]
 
 READERS: tuple[Reader, ...] = (
+    table.TABLE,
     ome.OME,
     micromanager.MICROMANAGER,
     imagej.IMAGEJ,

@@ -1,0 +1,97 @@
+"""Yokogawa CellVoyager: ``MeasurementData.mlf``, and the settings beside it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from intake_tiffstack.listing.plates.index import Folder, PlateIndex, Row, parse_xml, tag, well_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from xml.etree.ElementTree import Element
+
+__all__ = ["CELL_VOYAGER"]
+
+_PLACE = ("well", "field", "t", "c", "z")
+_BAND = re.compile(r"[A-Z]*(\d{3,4})/\d+")
+
+
+def _read(content: bytes, name: str, folder: Folder) -> list[Row]:
+    """Return the images; positions count from the middle of the well, y upwards.
+
+    The action is a field only where one channel was taken in several.
+    """
+    root = parse_xml(content)
+    if tag(root) != "MeasurementData":
+        raise ValueError(f"its root is {tag(root)}, not MeasurementData")
+    channels = _channels(folder)
+    rows = []
+    for record in root:
+        known, text = _attributes(record), (record.text or "").strip()
+        if known.get("Type") != "IMG" or not text:
+            continue  # a record of an error
+        row: Row = {
+            "url": text,
+            "well": well_name(known["Row"], known["Column"]),
+            "field": int(known["FieldIndex"]),
+            "t": int(known["TimePoint"]),
+            "c": int(known["Ch"]),
+            "z": int(known["ZIndex"]),
+            "action": int(known.get("ActionIndex", 1)),
+            **{f"stage_{letter.lower()}_um": float(known[letter]) for letter in "ZYX"},
+            "acquired": known.get("Time"),
+        }
+        rows.append(row | channels.get(known["Ch"], {}))
+    places = Counter(tuple(row[key] for key in _PLACE) for row in rows)
+    if max(places.values(), default=1) == 1:
+        for row in rows:
+            del row["action"]
+    return rows
+
+
+def _channels(folder: Folder) -> dict[str, Row]:
+    """Return what the settings say of each channel; empty where they are not there."""
+    detail = folder.read("MeasurementDetail.mrf")
+    if detail is None:
+        return {}
+    root = parse_xml(detail)
+    found: dict[str, Row] = {}
+    for channel in _named(root, "MeasurementChannel"):
+        found[channel["Ch"]] = {
+            "pixel_y_um": float(channel["VerticalPixelDimension"]),
+            "pixel_x_um": float(channel["HorizontalPixelDimension"]),
+        }
+    settings = folder.read(_attributes(root).get("MeasurementSettingFileName") or "-")
+    if settings is None:
+        return found
+    root = parse_xml(settings)
+    sources = {source["Name"]: source for source in _named(root, "LightSource")}
+    for element in (e for e in root.iter() if tag(e) == "Channel"):
+        channel = _attributes(element)
+        lights = [(e.text or "").strip() for e in element if tag(e) == "LightSourceName"]
+        waves = [float(sources[light]["WaveLength"]) for light in lights if light in sources]
+        row: Row = {
+            "channel_name": channel.get("Fluorophore") or channel.get("Target"),
+            "exposure_s": float(channel["ExposureTime"]) / 1e3,
+            "objective": channel.get("Objective"),
+            "magnification": float(channel["Magnification"]),
+            "channel_color": f"#{channel.get('Color', '')[-6:].lower()}",
+        }
+        band = _BAND.fullmatch(channel.get("Acquisition", ""))
+        row |= {} if band is None else {"emission_nm": float(band[1])}
+        row |= {"excitation_nm": waves[0]} if waves and waves[0] > 0 else {}
+        found.setdefault(channel["Ch"], {}).update(row)
+    return found
+
+
+def _named(root: Element, name: str) -> Iterator[Mapping[str, str]]:
+    yield from (_attributes(element) for element in root.iter() if tag(element) == name)
+
+
+def _attributes(element: Element) -> dict[str, str]:
+    return {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
+
+
+CELL_VOYAGER = PlateIndex("CellVoyager", (".mlf",), _read, "cv8000")

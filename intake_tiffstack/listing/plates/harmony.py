@@ -1,0 +1,83 @@
+"""Revvity (PerkinElmer) Harmony and Columbus: ``Index.xml``, ``Index.idx.xml``. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from intake_tiffstack.listing.plates.index import (
+    Folder,
+    PlateIndex,
+    Row,
+    micrometres,
+    parse_xml,
+    tag,
+    well_name,
+)
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+__all__ = ["HARMONY"]
+
+_TEXTS = {"ChannelName": "channel_name", "AbsTime": "acquired"}
+_LENGTHS = {
+    "PositionX": "stage_x_um",
+    "PositionY": "stage_y_um",
+    "PositionZ": "stage_z_um",
+    "ImageResolutionX": "pixel_x_um",
+    "ImageResolutionY": "pixel_y_um",
+}
+_NUMBERS = {
+    "MainExcitationWavelength": "excitation_nm",
+    "MainEmissionWavelength": "emission_nm",
+    "ExposureTime": "exposure_s",
+    "ObjectiveMagnification": "magnification",
+    "ObjectiveNA": "numerical_aperture",
+}
+
+
+def _read(content: bytes, name: str, folder: Folder) -> list[Row]:
+    """Return the images; Harmony 6 and 7 keep what is known of a channel in maps of its own."""
+    root = parse_xml(content)
+    channels: dict[str | None, dict[str, Element]] = {}
+    for entry in (e for e in root.iter() if tag(e) == "Entry" and "ChannelID" in e.attrib):
+        found = channels.setdefault(entry.get("ChannelID"), {})
+        found |= {tag(child): child for child in entry}
+    rows = []
+    for image in (e for e in root.iter() if tag(e) == "Image"):
+        own = {tag(child): child for child in image}
+        if "URL" in own:  # a list of wells refers to images by their id
+            known = {**channels.get(own["ChannelID"].text, {}), **own}
+            rows.append(_row(own, known))
+    return rows
+
+
+def _row(own: dict[str, Element], known: dict[str, Element]) -> Row:
+    texts = {key: (child.text or "").strip() for key, child in known.items()}
+    if int(own["URL"].get("BufferNo", 0)) > 0:
+        raise ValueError(f"{texts['URL']} holds several images, which is not read")
+    row: Row = {
+        "url": texts["URL"],
+        "well": well_name(texts["Row"], texts["Col"]),
+        "field": int(texts["FieldID"]),
+        "t": int(texts.get("TimepointID", 0)),
+        "c": int(texts["ChannelID"]),
+        "z": int(texts.get("PlaneID", 1)),
+    }
+    for key, column in _LENGTHS.items():
+        if key in known:
+            row[column] = micrometres(texts[key], known[key].get("Unit", "m"))
+    for key, column in _NUMBERS.items():
+        value = float(texts.get(key) or "nan")
+        if math.isfinite(value) and value > 0:  # transmitted light has no emission: 0
+            row[column] = value
+    return row | {column: texts[key] for key, column in _TEXTS.items() if texts.get(key)}
+
+
+HARMONY = PlateIndex(
+    "Harmony and Columbus",
+    ("index.idx.xml", "index.xml", "imageindex.columbusidx.xml"),
+    _read,
+    "harmony",
+)

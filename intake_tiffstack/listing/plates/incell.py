@@ -1,0 +1,90 @@
+"""GE (Cytiva) IN Cell Analyzer: ``.xdce``. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from intake_tiffstack.listing.plates.index import Folder, PlateIndex, Row, parse_xml, tag, well_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from xml.etree.ElementTree import Element
+
+__all__ = ["INCELL"]
+
+
+def _read(content: bytes, name: str, folder: Folder) -> list[Row]:
+    """Return the images, numbered from 1 as in their names.
+
+    Where an image says nothing of its place, that of its field in the well counts.
+    """
+    root = parse_xml(content)
+    plate = {tag(element): element.attrib for element in reversed(list(root.iter()))}
+    lens, created = plate.get("ObjectiveCalibration", {}), plate.get("Creation", {})
+    constant: Row = {}
+    for key, column in (
+        ("pixel_height", "pixel_y_um"),
+        ("pixel_width", "pixel_x_um"),
+        ("magnification", "magnification"),
+        ("numerical_aperture", "numerical_aperture"),
+    ):
+        if key in lens:
+            constant[column] = float(lens[key])
+    if lens.get("objective_name"):
+        constant["objective"] = lens["objective_name"]
+    waves = [_wave(element) for element in root.iter() if tag(element) == "Wavelength"]
+    fields = [e.attrib for e in root.iter() if tag(e) == "offset_point"]
+    rows = []
+    for image in (e for e in root.iter() if tag(e) == "Image"):
+        own = {tag(element): element.attrib for element in image.iter()}
+        place = own["Identifier"]
+        wave, field = int(place["wave_index"]), int(place["field_index"])
+        row: Row = {
+            "url": image.attrib["filename"],
+            "well": well_name(own["Row"]["number"], own["Column"]["number"]),
+            "field": field + 1,
+            "t": int(place["time_index"]) + 1,
+            "c": wave + 1,
+            "z": int(place["z_index"]) + 1,
+            **constant,
+            **(waves[wave] if wave < len(waves) else {}),
+            **_wave(image),
+        }
+        where = own.get("PlatePosition_um") or own.get("OffsetFromWellCenter")
+        where = where or (fields[field] if field < len(fields) else None)
+        if where is not None:
+            row |= {"stage_y_um": float(where["y"]), "stage_x_um": float(where["x"])}
+        if "FocusPosition" in own:
+            row["stage_z_um"] = float(own["FocusPosition"]["z"])
+        if (acquired := _time(created, image.attrib.get("acquisition_time_ms"))) is not None:
+            row["acquired"] = acquired
+        rows.append(row)
+    return rows
+
+
+def _wave(element: Element) -> Row:
+    """Return what is said of a channel: the name as in file names, wavelengths, the exposure."""
+    own = {tag(child): child.attrib for child in element}
+    found: Row = {}
+    filters = [own.get(kind, {}) for kind in ("ExcitationFilter", "EmissionFilter")]
+    names = [known["name"] for known in filters if known.get("name")]
+    if names:
+        found["channel_name"] = " - ".join(dict.fromkeys(names))
+    for column, known in zip(("excitation_nm", "emission_nm"), filters, strict=True):
+        if known.get("wavelength"):
+            found[column] = float(known["wavelength"])
+    if own.get("Exposure", {}).get("time"):
+        found["exposure_s"] = float(own["Exposure"]["time"]) / 1e3
+    return found
+
+
+def _time(created: Mapping[str, str], offset: str | None) -> str | None:
+    """Return when an image was taken; nothing of a zone is known."""
+    if offset is None or not created.get("date") or not created.get("time"):
+        return None
+    start = datetime.fromisoformat(f"{created['date']}T{created['time']}")
+    return (start + timedelta(milliseconds=float(offset))).isoformat()
+
+
+INCELL = PlateIndex("IN Cell Analyzer", (".xdce",), _read, "incell")

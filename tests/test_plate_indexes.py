@@ -1,0 +1,486 @@
+"""Indexes of plates as lists of files: a public CellVoyager plate, and Harmony's format."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from intake_tiffstack import open_stack
+from intake_tiffstack.errors import FilesNotFoundError, OptionError
+from servers import serve_s3
+from shared_data import SHARED, needs_shared
+
+
+@needs_shared
+def test_a_cellvoyager_plate_opens_by_its_index() -> None:
+    assert SHARED is not None
+    folder = SHARED / "sequences/faim_cv8000_yokogawa"
+    index = folder / "MeasurementData.mlf"
+    stack = open_stack(str(index))
+    counts = {"well": 3, "field": 4, "t": 1, "c": 2, "z": 4}
+    assert {dim: stack.sizes[dim] for dim in counts} == counts
+    array = stack.to_xarray()
+    text = index.read_text()
+    records = re.findall(
+        r'bts:X="([^"]*)" bts:Y="([^"]*)" bts:Z="([^"]*)"[^>]*>([^<]*\.tif)<', text
+    )
+    assert len(records) == len(stack.files) == 96
+    for x, y, z, name in records:
+        found = re.search(r"_([A-P]\d\d)_T(\d{4})F(\d{3})L01A\d\dZ(\d\d)C(\d\d)\.tif", name)
+        assert found is not None
+        well, t, field, plane, c = found[1], *map(int, found.groups()[1:])
+        place = array.sel(well=well, t=t, field=field, z=plane, c=c)
+        assert float(place.stage_x_um) == float(x)
+        assert float(place.stage_y_um) == float(y)
+        assert float(place.stage_z_um) == float(z)
+        if field == 2 and plane == 3:
+            pixels = tifffile.imread(folder / name)
+            np.testing.assert_array_equal(place[..., ::100, ::100], pixels[::100, ::100])
+    by_names = open_stack(str(folder), pattern="cv8000", exclude=["DC_*", "SC_*"])
+    assert by_names.shape == tuple(by_names.sizes.values())
+    assert sorted(by_names.shape) == sorted(stack.shape)
+
+
+HARMONY = """<?xml version="1.0" encoding="utf-8"?>
+<EvaluationInputData xmlns="{namespace}HarmonyV{version}" Version="1">
+  <Plates><Plate><PlateID>p</PlateID><Well id="0301" /></Plate></Plates>
+  <Wells><Well><id>0301</id><Row>3</Row><Col>1</Col><Image id="0301K1F1P1R1" /></Well></Wells>
+  {maps}
+  <Images>{images}</Images>
+</EvaluationInputData>"""
+
+CHANNELS = {1: ("DAPI", 375, 456), 2: ("GFP", 488, 525)}
+
+
+def write_plate(folder: Path, version: int) -> dict[tuple[str, int, int, int], Any]:
+    """Write a plate as Harmony 5 or 7 does; return the pixels by well, field, plane and channel."""
+    (folder / "Images").mkdir()
+    expected, images, maps = {}, "", ""
+    described = {
+        c: f"<ChannelName>{name}</ChannelName>"
+        f'<MainExcitationWavelength Unit="nm">{excitation}</MainExcitationWavelength>'
+        f'<MainEmissionWavelength Unit="nm">{emission}</MainEmissionWavelength>'
+        '<ImageResolutionX Unit="m">5E-07</ImageResolutionX>'
+        '<ImageResolutionY Unit="m">5E-07</ImageResolutionY>'
+        '<ObjectiveMagnification Unit="">20</ObjectiveMagnification>'
+        '<ObjectiveNA Unit="">1</ObjectiveNA><ExposureTime Unit="s">0.06</ExposureTime>'
+        for c, (name, excitation, emission) in CHANNELS.items()
+    }
+    if version == 7:
+        entries = "".join(f'<Entry ChannelID="{c}">{text}</Entry>' for c, text in described.items())
+        maps = f"<Maps><Map>{entries}</Map></Maps>"
+    for row, column in ((3, 1), (16, 24)):
+        for field in (1, 2):
+            for plane in (1, 2, 3):
+                for c in CHANNELS:
+                    name = f"r{row:02d}c{column:02d}f{field:02d}p{plane:02d}-ch{c}sk1fk1fl1.tiff"
+                    pixels = np.full((4, 5), len(expected), "u2")
+                    tifffile.imwrite(folder / "Images" / name, pixels)
+                    expected[("C01", "P24")[row == 16], field, plane, c] = pixels
+                    own = described[c] if version == 5 else ""
+                    images += (
+                        f"<Image><id>{name}</id><State>Ok</State><URL>{name}</URL><Row>{row}</Row>"
+                        f"<Col>{column}</Col><FieldID>{field}</FieldID><PlaneID>{plane}</PlaneID>"
+                        f"<TimepointID>0</TimepointID><ChannelID>{c}</ChannelID>{own}"
+                        f'<PositionX Unit="m">{-0.000324 * field}</PositionX>'
+                        f'<PositionY Unit="m">{0.0001 * field}</PositionY>'
+                        f'<PositionZ Unit="m">{2e-06 * plane}</PositionZ>'
+                        "<AbsTime>2024-05-01T10:00:00.5+02:00</AbsTime></Image>"
+                    )
+    namespace = {5: "http://www.perkinelmer.com/PEHH/", 7: "43B2A954-E3C3-47E1-B392-6635266B0DD3/"}
+    text = HARMONY.format(namespace=namespace[version], version=version, maps=maps, images=images)
+    (folder / "Images" / "Index.xml").write_text(text, encoding="utf-8-sig")
+    return expected
+
+
+@pytest.mark.parametrize("version", [5, 7])
+def test_a_harmony_plate_opens_by_its_index(tmp_path: Path, version: int) -> None:
+    expected = write_plate(tmp_path, version)
+    stack = open_stack(str(tmp_path / "Images" / "Index.xml"))
+    array = stack.to_xarray()
+    for (well, field, plane, c), pixels in expected.items():
+        found = array.sel(well=well, field=field, z=plane, c=c).squeeze()
+        np.testing.assert_array_equal(found, pixels)
+        assert float(found.stage_x_um) == pytest.approx(-324 * field)
+        assert float(found.stage_y_um) == pytest.approx(100 * field)
+        assert float(found.stage_z_um) == pytest.approx(2 * plane)
+        assert float(found.emission_nm) == CHANNELS[c][2]
+        assert found.acquired.values == np.datetime64("2024-05-01T08:00:00.5")
+    assert stack.channel_names == ["DAPI", "GFP"]
+    assert stack.metadata["scale"] == {"z": 2.0, "y": 0.5, "x": 0.5}
+    assert stack.metadata["objective"] == {"magnification": 20.0, "numerical_aperture": 1.0}
+    assert float(array.exposure_s) == 0.06
+    assert array.stage_x_um.dims == ("field",)
+    assert array.emission_nm.dims == ("c",)
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/a.tif", "../a.tif", "http://127.0.0.1:1/a.tif", "C:\\a.tif"]
+)
+def test_an_index_names_files_of_its_own_folder_alone(tmp_path: Path, name: str) -> None:
+    write_plate(tmp_path, 5)
+    index = tmp_path / "Images" / "Index.xml"
+    text = index.read_text(encoding="utf-8-sig")
+    first = re.search("<URL>(.*?)</URL>", text)
+    assert first is not None
+    index.write_text(text.replace(first[0], f"<URL>{name}</URL>"))
+    with pytest.raises(OptionError, match="outside of its folder"):
+        _ = open_stack(str(index)).shape
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("<a><b></a>", "cannot be read as the index"),
+        ("<a/>", "names no image"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]><a/>', "entities"),
+        ("<a><Image><URL>a.tif</URL></Image></a>", "cannot be read as the index"),
+    ],
+)
+def test_what_is_no_index_is_told(tmp_path: Path, text: str, match: str) -> None:
+    (tmp_path / "Index.idx.xml").write_text(text)
+    with pytest.raises(OptionError, match=match):
+        _ = open_stack(str(tmp_path / "Index.idx.xml")).shape
+
+
+def test_a_channel_of_two_actions_has_them_as_a_field(tmp_path: Path) -> None:
+    record = (
+        '<bts:MeasurementRecord bts:Type="{kind}" bts:Column="1" bts:Row="2" bts:TimePoint="1" '
+        'bts:FieldIndex="1" bts:ZIndex="1" bts:ActionIndex="{action}" bts:X="1" bts:Y="2" '
+        'bts:Z="3" bts:Ch="1">a{action}.tif</bts:MeasurementRecord>'
+    )
+    for action in (1, 2):
+        tifffile.imwrite(tmp_path / f"a{action}.tif", np.full((4, 5), action, "u1"))
+    records = [("IMG", 1), ("IMG", 2), ("ERR", 3)]
+    text = "".join(record.format(kind=kind, action=action) for kind, action in records)
+    (tmp_path / "MeasurementData.mlf").write_text(
+        f'<bts:MeasurementData xmlns:bts="http://www.yokogawa.co.jp/BTS/BTSSchema/1.0">{text}'
+        "</bts:MeasurementData>"
+    )
+    stack = open_stack(str(tmp_path / "MeasurementData.mlf"), concat_dim="action")
+    assert stack.sizes == {"action": 2, "y": 4, "x": 5}
+    assert stack.read()[:, 0, 0].tolist() == [1, 2]
+    assert str(stack.to_xarray().well.values) == "B01"
+
+
+def test_rows_have_letters_and_columns_numbers_whatever_names_write(tmp_path: Path) -> None:
+    for row, column in ((1, 3), (2, 3), (27, 3)):
+        tifffile.imwrite(tmp_path / f"r{row:02d}c{column:02d}.tif", np.full((4, 5), row, "u1"))
+    stack = open_stack(str(tmp_path), pattern="r{row:d}c{column:d}.tif")
+    array = stack.to_xarray()
+    assert array.row.values.tolist() == ["A", "B", "AA"]
+    assert array.column.values.tolist() == [3]
+    assert array.sel(row="AA", column=3).values[0, 0] == 27
+    some = open_stack(str(tmp_path), pattern="r{row:d}c{column:d}.tif", sel={"row": [2, 27]})
+    assert some.to_xarray().row.values.tolist() == ["B", "AA"]  # sel counts as the names do
+    alone = open_stack(str(tmp_path), pattern="r{row:d}c{}.tif", concat_dim="row")
+    assert alone.to_xarray().row.values.tolist() == [1, 2, 27]  # rows of nothing that has columns
+
+
+@needs_shared
+def test_settings_of_a_cellvoyager_describe_channels_and_pixels() -> None:
+    assert SHARED is not None
+    stack = open_stack(str(SHARED / "sequences/faim_cv8000_yokogawa"))  # the folder has an index
+    assert stack.sizes["well"] == 3
+    metadata = stack.metadata
+    # as the settings' own editor shows them: 20x v2, 100 ms, BP445/45 and BP525/50, 0.325 um
+    assert metadata["channel_names"] == ["405", "488"]
+    assert metadata["channel_colors"] == ["#002fff", "#00ffa1"]
+    assert metadata["excitation_wavelengths"] == [405, 488]
+    assert metadata["emission_wavelengths"] == [445, 525]
+    assert metadata["objective"] == {"model": "20x v2", "magnification": 20.0}
+    assert metadata["scale"] == {"z": 3.0, "y": 0.325, "x": 0.325}
+    assert set(metadata["units"].values()) == {"micrometer"}
+    assert metadata["provenance"]["scale.y"].startswith("MeasurementData.mlf beside ")
+    array = stack.to_xarray()
+    assert float(array.exposure_s) == 0.1
+    np.testing.assert_allclose(array.z_um, [0, 3, 6, 9])
+
+
+@needs_shared
+def test_a_metaxpress_plate_opens_by_its_folder() -> None:
+    assert SHARED is not None
+    folder = SHARED / "sequences/faim_metaxpress_timepoint_dirs"
+    stack = open_stack(str(folder), layout="sidecar")
+    counts = {"well": 2, "field": 2, "t": 3, "c": 1, "z": 1}
+    assert {dim: stack.sizes[dim] for dim in counts} == counts
+    assert stack.channel_names == ["DAPI"]
+    array = stack.to_xarray()
+    for path in folder.rglob("*.TIF"):
+        t, well, site = re.findall(r"TimePoint_(\d)/9987_(B\d\d)_s(\d)_w1", str(path))[0]
+        own = array.sel(t=int(t), well=well, field=int(site)).squeeze()
+        np.testing.assert_array_equal(own, tifffile.imread(path))
+        with tifffile.TiffFile(path) as tif:
+            description = tif.pages[0].tags["ImageDescription"].value
+        x = re.findall(r'id="stage-position-x" type="float" value="([^"]*)"', description)
+        assert float(own.stage_x_um) == pytest.approx(float(x[0]))
+
+
+def write(folder: Path, name: str, value: int) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, np.full((4, 5), value, "u2"))
+
+
+HTD = """"HTSInfoFile", Version 1.0
+"Description", "a \xb5m"
+"TimePoints", 1
+"ZSeries", TRUE
+"ZSteps", 2
+"XWells", 24
+"YWells", 16
+"WellsSelection1", TRUE, FALSE
+"WellsSelection16", {selected}
+"XSites", 2
+"YSites", 1
+"NWavelengths", 2
+"WaveName1", "DAPI, low"
+"WaveName2", "Cy5"
+"EndFile"
+"""
+
+
+def write_htd(folder: Path) -> None:
+    selected = ", ".join(["FALSE"] * 23 + ["TRUE"])
+    (folder / "Plate.HTD").write_bytes(HTD.format(selected=selected).encode("latin-1"))
+    guid = "1E78EB128-BD0D-4D94-A6AD-3FF28BB1B105"[1:]
+    for value, (well, site, wave, z) in enumerate(itertools.product("AP", (1, 2), (1, 2), (1, 2))):
+        name = f"Plate_{well}{'01' if well == 'A' else '24'}_s{site}_w{wave}{guid}.tif"
+        write(folder, f"ZStep_{z}/{name}", value)
+        write(folder, f"ZStep_{z}/{name.replace('_w', '_thumb_w')}", 99)
+
+
+def test_a_metaxpress_plate_without_its_projections_and_other_plates(tmp_path: Path) -> None:
+    write_htd(tmp_path)
+    write(tmp_path, "Other_A01_s1_w1.tif", 99)
+    stack = open_stack(tmp_path)
+    array = stack.to_xarray()
+    assert stack.sizes == {"well": 2, "field": 2, "t": 1, "c": 2, "z": 2, "y": 4, "x": 5}
+    assert stack.channel_names == ["DAPI, low", "Cy5"]
+    assert array[..., 0, 0].values.ravel().tolist() == list(range(16))
+    assert array.well.values.tolist() == ["A01", "P24"]
+    write(tmp_path, "Plate_A01_s1_w1.tif", 99)
+    with pytest.warns(UserWarning, match="1 projections are left out beside 16 planes"):
+        assert open_stack(tmp_path).sizes == stack.sizes
+
+
+def test_images_that_an_htd_does_not_plan_are_told(tmp_path: Path) -> None:
+    write_htd(tmp_path)
+    write(tmp_path, "ZStep_1/Plate_A02_s1_w3.tif", 99)
+    with pytest.warns(UserWarning, match="plans neither the well nor the channel of 1 images"):
+        _ = open_stack(tmp_path, missing="fill").sizes
+
+
+XDCE = """<?xml version="1.0" encoding="ISO-8859-1" standalone="no"?>
+<ImageStack>
+  <Creation date="2010-11-17" time="20:23:53"/>
+  <AutoLeadAcquisitionProtocol name="p">
+    <ObjectiveCalibration magnification="20.0" numerical_aperture="0.45" pixel_height="0.325"
+      pixel_width="0.325" objective_name="Nikon 20X" unit="\xb5m"/>
+    <PlateMap><NamingRows begin="A"/><Offsets><offset_point index="0" x="-400.0" y="300.0"/>
+      <offset_point index="1" x="400.0" y="300.0"/></Offsets></PlateMap>
+    <Wavelengths>
+      <Wavelength index="0" fusion_wave="false"><ExcitationFilter name="DAPI" wavelength="350"/>
+        <EmissionFilter name="DAPI" wavelength="455"/>
+        <Exposure time="200.0" unit="ms"/></Wavelength>
+      <Wavelength index="1" fusion_wave="false"><ExcitationFilter name="FITC" wavelength="490"/>
+        <EmissionFilter name="dsRed" wavelength="605"/><Exposure time="50" unit="ms"/></Wavelength>
+    </Wavelengths>
+  </AutoLeadAcquisitionProtocol>
+  <Images number="{n}" path="p">{images}</Images>
+</ImageStack>"""
+
+XDCE_IMAGE = """<Image acquisition_time_ms="{ms}" filename="{name}"><Well label="{label}">
+<Row number="{row}"/><Column number="{column}"/></Well><FocusPosition z="{z_um}"/>
+<Identifier field_index="{field}" time_index="{t}" wave_index="{wave}" z_index="0"/></Image>"""
+
+
+def test_an_incell_plate_opens_by_its_folder(tmp_path: Path) -> None:
+    images = ""
+    places = list(itertools.product(((2, 3), (16, 24)), (0, 1), (0, 1), (0, 1)))
+    for value, ((row, column), field, t, wave) in enumerate(places):
+        label = f"{'B' if row == 2 else 'P'} - {column:02d}"
+        wv = ("DAPI - DAPI", "FITC - dsRed")[wave]
+        ms = 1000 * t
+        name = f"{label}(fld {field + 1} wv {wv} - time {t + 1} - {ms} ms).tif"
+        write(tmp_path, name, value)
+        images += XDCE_IMAGE.format(
+            ms=ms, name=name, label=label, row=row, column=column, z_um=7.5, field=field, t=t,
+            wave=wave,
+        )  # fmt: skip
+    text = XDCE.format(n=len(places), images=images)
+    (tmp_path / "p.xdce").write_bytes(text.encode("latin-1"))
+    stack = open_stack(tmp_path)
+    array = stack.to_xarray()
+    assert stack.sizes == {"well": 2, "field": 2, "t": 2, "c": 2, "z": 1, "y": 4, "x": 5}
+    assert array[..., 0, 0].values.ravel().tolist() == list(range(16))
+    assert array.well.values.tolist() == ["B03", "P24"]
+    metadata = stack.metadata
+    assert metadata["channel_names"] == ["DAPI", "FITC - dsRed"]
+    assert metadata["emission_wavelengths"] == [455, 605]
+    assert metadata["excitation_wavelengths"] == [350, 490]
+    assert metadata["scale"] == {"y": 0.325, "x": 0.325, "t": 1.0}
+    assert metadata["objective"] == {
+        "model": "Nikon 20X",
+        "magnification": 20.0,
+        "numerical_aperture": 0.45,
+    }
+    assert array.exposure_s.values.tolist() == [0.2, 0.05]
+    assert array.stage_x_um.values.tolist() == [-400, 400]
+    assert array.stage_y_um.item() == 300
+    assert array.acquired.values[1] == np.datetime64("2010-11-17T20:23:54")
+
+
+SCANR = """<LVData><Version>8.0</Version><Cluster><Name>experiment</Name>
+<String><Name>plate name</Name><Val>p</Val></String>
+<Cluster><Name>format typedef</Name><I32><Name>Rows</Name><Val>8</Val></I32>
+<I32><Name>Columns</Name><Val>12</Val></I32></Cluster>
+<Array><Name>well selection table + cDNA</Name><Dimsize>2</Dimsize><Dimsize>2</Dimsize>
+<String><Name></Name><Val>15</Val></String><String><Name></Name><Val>B3</Val></String></Array>
+<I32><Name>timeloop real</Name><Val>2</Val></I32>
+<I32><Name>timeloop delay [ms]</Name><Val>60000</Val></I32>
+<DBL><Name>conversion factor um/pixel</Name><Val>0.65</Val></DBL>
+<Cluster><Name>channel</Name><String><Name>name</Name><Val>GFP</Val></String>
+<DBL><Name>exposure time</Name><Val>80</Val></DBL><U8><Name>idle</Name><Val>0</Val></U8></Cluster>
+<Cluster><Name>channel</Name><String><Name>name</Name><Val>DAPI</Val></String>
+<DBL><Name>exposure time</Name><Val>20</Val></DBL><U8><Name>idle</Name><Val>0</Val></U8></Cluster>
+<String><Name>comment</Name><Val>20 \xb5m</Val></String></Cluster></LVData>"""
+
+
+def test_a_scanr_experiment_opens_by_its_descriptor(tmp_path: Path) -> None:
+    (tmp_path / "experiment_descriptor.xml").write_bytes(SCANR.encode("latin-1"))
+    places = list(itertools.product((15, 96), (1, 2), (0, 1), ("GFP", "DAPI"), (0, 1, 2)))
+    for value, (w, position, t, channel, z) in enumerate(places):
+        write(
+            tmp_path / "data", f"--W{w:05d}--P{position:05d}--Z{z:05d}--T{t:05d}--{channel}.tif",
+            value,
+        )  # fmt: skip
+    stack = open_stack(tmp_path)
+    array = stack.to_xarray()
+    assert stack.sizes == {"well": 2, "field": 2, "t": 2, "c": 2, "z": 3, "y": 4, "x": 5}
+    assert array[..., 0, 0].values.ravel().tolist() == list(range(48))
+    assert array.well.values.tolist() == ["B3", "H12"]  # as labelled, and by its number
+    assert stack.channel_names == ["GFP", "DAPI"]
+    assert stack.metadata["scale"] == {"t": 60.0, "y": 0.65, "x": 0.65}
+    assert array.exposure_s.values.tolist() == [0.08, 0.02]
+
+
+# -- which of names and index counts -------------------------------------------------------------
+
+
+def test_the_index_in_a_folder_counts_unless_an_option_says_how_names_are_read(
+    tmp_path: Path,
+) -> None:
+    expected = write_plate(tmp_path, 5)
+    folder = tmp_path / "Images"
+    write(folder, "r99c99f01p01-ch1sk1fk1fl1.tiff", 99)  # in no index
+    stack = open_stack(folder)
+    assert stack.dims == ("well", "field", "t", "c", "z", "y", "x")
+    assert len(stack.files) == len(expected)
+    assert "Index.xml" in str(stack.report())
+    assert open_stack(folder, layout="names", concat_dim="file").sizes["file"] == len(expected) + 1
+    assert open_stack(folder, concat_dim="page").dims == ("page", "y", "x")
+    by_names = open_stack(folder, pattern="harmony", sel={"row": [3, 16]}, missing="fill")
+    assert by_names.sizes["row"] == 2
+    index = open_stack(folder / "Index.xml", layout="names", concat_dim="file")
+    assert index.sizes["file"] == len(expected)
+    fields = open_stack(
+        folder, layout="sidecar", concat_dim=["well", "z"], sel={"field": 1, "c": 2}
+    )
+    assert fields.dims == ("well", "z", "y", "x")
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"pattern": "harmony"}, "layout='sidecar' .* pattern says nothing"),
+        ({"sets": "ome"}, "sets='ome' and layout='sidecar'"),
+    ],
+)
+def test_layout_by_a_sidecar_takes_nothing_else(
+    tmp_path: Path, options: dict[str, Any], match: str
+) -> None:
+    write_plate(tmp_path, 5)
+    with pytest.raises(OptionError, match=match):
+        _ = open_stack(tmp_path / "Images", layout="sidecar", **options).sizes
+
+
+def test_layout_by_a_sidecar_needs_one(tmp_path: Path) -> None:
+    write(tmp_path, "a.tif", 1)
+    with pytest.raises(FilesNotFoundError, match="has no index of a plate"):
+        _ = open_stack(tmp_path, layout="sidecar").sizes
+    with pytest.raises(OptionError, match="the one folder that it lies in"):
+        _ = open_stack(tmp_path / "*.tif", layout="sidecar").sizes
+    assert open_stack(tmp_path).sizes == {"file": 1, "y": 4, "x": 5}
+
+
+def test_indexes_of_two_plates_in_a_folder_are_an_error(tmp_path: Path) -> None:
+    write_plate(tmp_path, 5)
+    folder = tmp_path / "Images"
+    (folder / "MeasurementData.mlf").write_text("<a/>")
+    with pytest.raises(
+        OptionError, match=r"2 indexes of plates, Index.xml and MeasurementData.mlf"
+    ):
+        _ = open_stack(folder).sizes
+    assert open_stack(folder, layout="names", concat_dim="file").dims == ("file", "y", "x")
+    (folder / "MeasurementData.mlf").unlink()
+    (folder / "Index.idx.xml").write_bytes((folder / "Index.xml").read_bytes())
+    assert open_stack(folder).sizes["well"] == 2  # one plate, told twice
+
+
+def test_names_that_contradict_the_index_are_told(tmp_path: Path) -> None:
+    write_plate(tmp_path, 5)
+    index = tmp_path / "Images" / "Index.xml"
+    text = index.read_text(encoding="utf-8-sig")
+    names = "r03c01f01p01-ch1sk1fk1fl1.tiff", "r03c01f02p01-ch1sk1fk1fl1.tiff"
+    swapped = text.replace(f"<URL>{names[0]}", "<URL>~").replace(
+        f"<URL>{names[1]}", f"<URL>{names[0]}"
+    )
+    index.write_text(swapped.replace("<URL>~", f"<URL>{names[1]}"))
+    with pytest.warns(
+        UserWarning, match="has field [12] in its name, but field [12] in .*Index.xml"
+    ):
+        array = open_stack(index).to_xarray()
+    own = array.sel(well="C01", field=1, z=1, c=1).squeeze()
+    np.testing.assert_array_equal(own, tifffile.imread(index.parent / names[1]))
+
+
+def test_files_of_an_index_that_are_gone_are_holes(tmp_path: Path) -> None:
+    write_plate(tmp_path, 5)
+    folder = tmp_path / "Images"
+    for path in folder.glob("r16c24*"):  # a whole well
+        path.unlink()
+    with pytest.raises(FilesNotFoundError, match="names 24 files, but 12 of them are not there"):
+        _ = open_stack(folder).sizes
+    stack = open_stack(folder, missing="mask", fill_value=7)
+    array = stack.to_xarray()
+    assert array.well.values.tolist() == ["C01", "P24"]
+    assert (array.sel(well="P24") == 7).all()
+    assert array.is_missing.sel(well="P24").all()
+    assert not array.is_missing.sel(well="C01").any()
+    url = str(tmp_path / "copy.zarr")
+    stack.export(url, format="ome-zarr")
+    wells = json.loads((tmp_path / "copy.zarr/zarr.json").read_text())["attributes"]["ome"]["plate"]
+    assert [well["path"] for well in wells["wells"]] == ["C/01"]
+
+
+def test_a_plate_on_s3_is_listed_once_and_opens_by_its_index(tmp_path: Path) -> None:
+    expected = write_plate(tmp_path, 7)
+    with serve_s3() as server:
+        contents = {p.name: p.read_bytes() for p in (tmp_path / "Images").iterdir()}
+        server.put("plates", {f"a/Images/{name}": data for name, data in contents.items()})
+        stack = open_stack("s3://plates/a/Images", storage_options=server.storage_options)
+        array = stack.to_xarray()
+        for (well, field, plane, c), pixels in expected.items():
+            own = array.sel(well=well, field=field, z=plane, c=c).squeeze()
+            np.testing.assert_array_equal(own, pixels)
+        assert stack.metadata["scale"]["y"] == 0.5
+        stack = open_stack("s3://plates/a/Images/Index.xml", storage_options=server.storage_options)
+        assert stack.sizes == dict(array.sizes)
