@@ -87,6 +87,63 @@ def test_a_proposal_reads_most_of_a_real_collection(collection: str) -> None:
         assert len(found.indices) == len(proposal.rows)
 
 
+@pytest.mark.parametrize(
+    ("names", "pattern", "values"),
+    [
+        (
+            [f"a_z{z}_t{t}.tif" for z in (-1, 0, 2) for t in (0, 1)],
+            "a_z{z:d}_t{t:d}.tif",
+            [-1, 0, 2],
+        ),
+        ([f"x{x:+d}.tif" for x in (-3, 0, 3)], "x{x:d}.tif", [-3, 0, 3]),
+        ([f"z{z}_a.tif" for z in ("0.0", "0.5", "1.0")], "z{z:f}_a.tif", [0, 0.5, 1]),
+        ([f"z{z}.tif" for z in ("0.25", "0.5", "1")], "z{z:f}.tif", [0.25, 0.5, 1]),
+        ([f"t{v}K_a.tif" for v in ("4.2", "77", "300")], "t{t:f}K_a.tif", [4.2, 77, 300]),
+        ([f"z{z:+.1f}_a.tif" for z in (-1.5, 0, 1.5)], "z{z:f}_a.tif", [-1.5, 0, 1.5]),
+        ([f"exp-t-{t}.tif" for t in (1, 2, 3)], "exp-t-{t:d}.tif", [1, 2, 3]),
+        ([f"v1.0_t{t}.tif" for t in (1, 2, 3)], "v1.0_t{t:d}.tif", [1, 2, 3]),
+    ],
+)
+def test_signs_and_points_of_numbers_are_read(
+    names: list[str], pattern: str, values: list[float]
+) -> None:
+    best = propose_patterns(names)[0]
+    assert (best.pattern, best.fullness, len(best.rows)) == (pattern, 1, len(names))
+    found = match_paths(compile_pattern(pattern), names, "")
+    assert sorted(set(next(iter(found.columns.values())))) == values
+
+
+@pytest.mark.parametrize(
+    ("names", "sizes"),
+    [
+        ([f"scan{s}.{t:03}.tif" for s in (1, 2) for t in range(1, 9)], [2, 8]),
+        ([f"h{h:02}v{v:02}.061.2021018223156.tif" for h in (1, 2) for v in (1, 2)], [2, 2]),
+        ([f"exp-{t}-{c}.tif" for t in range(3) for c in range(2)], [3, 2]),
+        ([f"2020-01-0{d}_x-{n}.tif" for d in (1, 2, 3) for n in (1, 2)], [3, 2]),
+    ],
+)
+def test_signs_and_points_between_numbers_separate(names: list[str], sizes: list[int]) -> None:
+    best = propose_patterns(names)[0]
+    assert sorted(best.sizes.values()) == sorted(sizes)
+    assert "f}" not in best.pattern
+
+
+@given(
+    z=st.lists(st.integers(-40, 40), min_size=3, max_size=9, unique=True),
+    step=st.sampled_from([1, 0.5, 0.25]),
+    times=st.integers(2, 4),
+)
+def test_positions_with_signs_and_points_are_inferred_back(
+    z: list[int], step: float, times: int
+) -> None:
+    names = [f"cells_t{t}_z{n * step:g}_gfp.tif" for t in range(times) for n in z]
+    best = propose_patterns(names)[0]
+    assert (best.fullness, len(best.rows)) == (1, len(names))
+    found = match_paths(compile_pattern(best.pattern), names, "").columns
+    if len({n < 0 for n in z}) == 2 or min(z) >= 0:  # all negative: the hyphen may separate
+        assert sorted(set(found["z"])) == sorted(n * step for n in z)
+
+
 def test_a_proposal_does_not_depend_on_how_many_there_are() -> None:
     names = [f"s{i % 7}_t{i // 7:05d}.tif" for i in range(20_000)]
     assert infer_pattern(names) == infer_pattern(names[:70]) == "s{s:d}_t{t:05d}.tif"

@@ -27,7 +27,7 @@ from intake_tiffstack.pattern.tokens import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -368,12 +368,13 @@ def _place(named: _Named) -> int:
 
 
 def _keys(part: Part) -> list[object]:
-    return [int(text) for text in part.texts] if part.kind == "int" else list(part.texts)
+    convert: Callable[[str], object] = {"int": int, "float": float}.get(part.kind, str)
+    return list(map(convert, part.texts))
 
 
 def _weight(named: _Named) -> float:
     """Return how unlikely a part is an axis."""
-    base = {"int": 1.0, "text": 2.0, "time": 3.0}[named.part.kind]
+    base = {"int": 1.0, "float": 1.0, "text": 2.0, "time": 3.0}[named.part.kind]
     return base - 1.0 * (role_of(named.name) is not None and named.part.kind != "time")
 
 
@@ -483,6 +484,8 @@ def _format_string(parts: Sequence[_Named]) -> str:
                 text += "{}"
             case "int":
                 text += f"{{{named.name}:{_integer_spec(part.texts, following)}}}"
+            case "float":
+                text += f"{{{named.name}:f}}"
             case "time":
                 text += f"{{{named.name}:{part.spec}}}"
             case "text":
@@ -497,6 +500,8 @@ def _integer_spec(texts: Sequence[str], following: Part | None) -> str:
     ('d', '02d')
     """
     width = width_of(texts)
+    if not all(map(str.isdigit, texts)):  # with a sign
+        return "d"
     if following is not None and following.kind != "literal" and width is not None:
         return f"{width}d"
     least = min(map(len, texts))
@@ -513,6 +518,10 @@ def _regex(parts: Sequence[_Named]) -> str:
                 text += re.escape(part.texts[0]).replace(r"\-", "-").replace(r"\ ", " ")
             case "any":
                 text += GUID if len(part.texts[0]) == 36 else "[^/]+"
+            case "float":
+                text += rf"(?P<{named.name}>[-+]?\d+(?:\.\d+)?)"
+            case "int" if not all(map(str.isdigit, part.texts)):
+                text += rf"(?P<{named.name}>[-+]?\d+)"
             case "int":
                 width = width_of(part.texts)
                 text += f"(?P<{named.name}>" + (rf"\d{{{width}}})" if width else r"\d+)")

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from intake_tiffstack.pattern.numbers import join_numbers, restore_numbers
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -40,14 +42,16 @@ _TIMES = {  # times as names write them, longest first, with their format
     r"(?:19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}": "%Y-%m-%d",
     r"(?:19|20)[0-9]{6}": "%Y%m%d",
 }
-_SPLIT = re.compile(
-    f"({GUID}|(?<![0-9])(?:{'|'.join(_TIMES)})(?![0-9])|[-_./ ()\\[\\],;=+#@&~!$%'])"
-)
-_FINE = re.compile(r"[0-9]+|[^\W\d_]+|[\W_]")
+_ATOM = f"{GUID}|(?<![0-9])(?:{'|'.join(_TIMES)})(?![0-9])"
+_SPLIT = re.compile(f"({_ATOM}|[-_./ ()\\[\\],;=+#@&~!$%'])")
+_NUMBER = r"[-+]?[0-9]+(?:\.[0-9]+)?"
+_FINE = re.compile(rf"{_NUMBER}|[^\W\d_]+|[\W_]")
+_is_integer = re.compile("[-+]?[0-9]+").fullmatch
+_is_number = re.compile(_NUMBER).fullmatch
 _WELL = re.compile(r"[A-P][0-9]{2}|A[A-F][0-9]{2}")
 _LETTER_OF_ROLE = set("CFPTZWS")
 
-Kind = Literal["literal", "int", "text", "time", "any"]
+Kind = Literal["literal", "int", "float", "text", "time", "any"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,16 +88,32 @@ def group_makes(names: Sequence[str]) -> list[Make]:
     """
     groups: dict[tuple[str, ...], list[list[str]]] = defaultdict(list)
     rows: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for row, name in enumerate(names):
+    for row, name in enumerate(join_numbers(names, _ATOM, _separators_of)):
         pieces = _SPLIT.split(name)
-        key = tuple([s if len(s) == 1 else _class_of(s) for s in pieces[1::2]])
+        key = _key_of(pieces)
         groups[key].append(pieces)
         rows[key].append(row)
     makes = [
-        Make(np.array(rows[key], np.intp), tuple(zip(*pieces, strict=True)))
+        Make(
+            np.array(rows[key], np.intp),
+            tuple(map(_restore, zip(*pieces, strict=True))),
+        )
         for key, pieces in groups.items()
     ]
     return sorted(makes, key=lambda make: -len(make.rows))
+
+
+def _restore(column: tuple[str, ...]) -> tuple[str, ...]:
+    known = {text: restore_numbers(text) for text in dict.fromkeys(column)}
+    return tuple(map(known.__getitem__, column))
+
+
+def _key_of(pieces: Sequence[str]) -> tuple[str, ...]:
+    return tuple([s if len(s) == 1 else _class_of(s) for s in pieces[1::2]])
+
+
+def _separators_of(name: str) -> tuple[str, ...]:
+    return _key_of(_SPLIT.split(name))
 
 
 def _class_of(atom: str) -> str:
@@ -165,9 +185,12 @@ def _fine_part(column: Sequence[str], codes: NDArray[np.intp], hint: str) -> Par
     texts, fine = encode(column)
     if len(texts) == 1:
         return literal(texts[0])
-    is_number = not hint and all(t.isascii() and t.isdigit() for t in texts)
-    is_number = is_number and len(set(map(int, texts))) == len(texts)
-    return Part("int" if is_number else "text", texts, fine[codes], hint=hint)
+    kind: Kind = "text"
+    if not hint and all(map(_is_integer, texts)) and len(set(map(int, texts))) == len(texts):
+        kind = "int"
+    elif not hint and all(map(_is_number, texts)) and len(set(map(float, texts))) == len(texts):
+        kind = "float"
+    return Part(kind, texts, fine[codes], hint=hint)
 
 
 def _are_wells(texts: Iterable[str]) -> bool:
@@ -182,7 +205,7 @@ def _shape_of(text: str) -> str:
     >>> _shape_of("xy01t2"), _shape_of("B8A")
     ('a0a0', 'a0a')
     """
-    return re.sub("[0-9]+", "0", re.sub(r"[^\W\d_]+", "a", text))
+    return re.sub(_NUMBER, "0", re.sub(r"[^\W\d_]+", "a", text))
 
 
 def _are_identifiers(texts: Sequence[str], n_names: int) -> bool:
@@ -250,6 +273,8 @@ def _split_digits(parts: tuple[Part, ...]) -> list[tuple[Part, ...]]:
     if at is None:
         return []
     part = parts[at]
+    if not all(map(str.isdigit, part.texts)):
+        return []
     width = width_of(part.texts)
     numbers = sorted(map(int, part.texts))
     is_regular = len(set(np.diff(numbers).tolist())) < 2
