@@ -12,6 +12,7 @@ class Role(StrEnum):
     """What a dim is for; in the order that dims take by default."""
 
     PLATE = "plate"
+    ACQUISITION = "acquisition"
     POSITION = "position"
     TIME = "time"
     CHANNEL = "channel"
@@ -22,6 +23,7 @@ class Role(StrEnum):
 
 NAMES: Mapping[Role, tuple[str, ...]] = {
     Role.PLATE: ("well", "row", "column"),
+    Role.ACQUISITION: ("acquisition", "acq"),
     Role.POSITION: ("position", "pos", "p", "field", "site", "fov", "s"),
     Role.TIME: ("t", "time", "timepoint", "frame"),
     Role.CHANNEL: ("c", "ch", "channel", "wave", "band"),

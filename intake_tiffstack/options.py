@@ -270,7 +270,7 @@ class Options:
     concat_dim: _Names | None = _option(
         "str, list",
         "fields that become dims, outermost first; None: every field with a role, in the order "
-        "plate, position, t, c, z, y, x, else every field in the order of the pattern",
+        "plate, acquisition, position, t, c, z, y, x, else every field in the order of the pattern",
         default=None,
     )
     labels: _Nested = _option(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from intake import open_tiffstack_zarr
 
 from intake_tiffstack import open_stack
 from intake_tiffstack.errors import FilesNotFoundError, OptionError
@@ -484,3 +485,78 @@ def test_a_plate_on_s3_is_listed_once_and_opens_by_its_index(tmp_path: Path) -> 
         assert stack.metadata["scale"]["y"] == 0.5
         stack = open_stack("s3://plates/a/Images/Index.xml", storage_options=server.storage_options)
         assert stack.sizes == dict(array.sizes)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5", "0.6"])
+def test_fields_of_a_plate_lie_where_the_stage_was(tmp_path: Path, version: str) -> None:
+    write_plate(tmp_path, 7)
+    target = tmp_path / "plate.zarr"
+    open_stack(tmp_path / "Images").export(str(target), format="ome-zarr", version=version)
+    for well, field in itertools.product(("C/01", "P/24"), (1, 2)):
+        image = target / well / str(field - 1)
+        text = (image / (".zattrs" if version == "0.4" else "zarr.json")).read_text()
+        attributes = json.loads(text)
+        attributes = attributes if version == "0.4" else attributes["attributes"]["ome"]
+        (multiscale,) = attributes["multiscales"]
+        axes = multiscale.get("axes") or multiscale["coordinateSystems"][0]["axes"]
+        first = multiscale["datasets"][0]["coordinateTransformations"]
+        first = first[0]["transformations"] if version == "0.6" else first
+        found = dict(zip([axis["name"] for axis in axes], first[1]["translation"], strict=True))
+        assert {a: found[a] for a in "zyx"} == {"z": 2.0, "y": 100.0 * field, "x": -324.0 * field}
+    again = open_tiffstack_zarr(str(target), image="C/01/1").to_xarray()
+    assert float(again.x[0]) == -648
+    assert float(again.stage_x_um) == -648
+
+
+def test_planes_taken_elsewhere_have_no_place_together(tmp_path: Path) -> None:
+    rows = ["url,well,field,t,stage_x_um,stage_y_um,pixel_x_um,pixel_y_um"]
+    for well, t in itertools.product(("A01", "B02"), (0, 1)):
+        write(tmp_path, f"{well}_{t}.tif", t)
+        drift = 0.2 * t if well == "A01" else 7 * t  # below and above a pixel
+        rows.append(f"{well}_{t}.tif,{well},1,{t},{10 + drift},5,0.5,0.5")
+    (tmp_path / "table.csv").write_text("\n".join(rows))
+    stack = open_stack(tmp_path / "table.csv")
+    assert stack.metadata["scale"] == {"y": 0.5, "x": 0.5}
+    stack.export(str(tmp_path / "plate.zarr"), format="ome-zarr")
+    for path, translation in (("A/01/0", [0, 5, 10]), ("B/02/0", [0, 5, 0])):
+        attributes = json.loads((tmp_path / "plate.zarr" / path / "zarr.json").read_text())
+        (multiscale,) = attributes["attributes"]["ome"]["multiscales"]
+        found = multiscale["datasets"][0]["coordinateTransformations"][1]["translation"]
+        assert found == translation
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_acquisitions_of_a_plate_are_listed_and_named(tmp_path: Path, version: Any) -> None:
+    fields = {("A01", "before"): 2, ("A01", "after"): 1, ("B02", "after"): 3}
+    for value, ((well, acquisition), count) in enumerate(fields.items()):
+        for field in range(count):
+            write(tmp_path, f"{well}_{acquisition}_f{field}.tif", 10 * value + field)
+    stack = open_stack(
+        tmp_path,
+        pattern="{well}_{acquisition}_f{field:d}.tif",
+        labels={"acquisition": ["before", "after"]},
+        missing="fill",
+    )
+    assert stack.dims == ("well", "acquisition", "field", "y", "x")
+    target = tmp_path / "plate.zarr"
+    stack.export(str(target), format="ome-zarr", version=version)
+
+    def attributes(path: str) -> dict[str, Any]:
+        name = ".zattrs" if version == "0.4" else "zarr.json"
+        found = json.loads((target / path / name).read_text())
+        return found if version == "0.4" else found["attributes"]["ome"]
+
+    plate = attributes(".")["plate"]
+    assert plate["field_count"] == 3
+    assert plate["acquisitions"] == [
+        {"id": 0, "name": "before", "maximumfieldcount": 2},
+        {"id": 1, "name": "after", "maximumfieldcount": 3},
+    ]
+    assert attributes("A/01")["well"]["images"] == [
+        {"path": "0", "acquisition": 0},
+        {"path": "1", "acquisition": 0},
+        {"path": "2", "acquisition": 1},
+    ]
+    for path, value in (("A/01/1", 1), ("A/01/2", 10), ("B/02/2", 22)):
+        image = open_tiffstack_zarr(str(target), image=path)
+        assert int(image.to_dask()[..., 0, 0].compute()) == value

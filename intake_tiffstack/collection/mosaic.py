@@ -38,7 +38,7 @@ _NO_PLACE = {
 TILE = "tile"
 """Axis of the grid that numbers the files of one image; the result has no such dim."""
 
-_KEPT_ROLES = (Role.TIME, Role.CHANNEL, Role.Z, Role.PLATE)
+_KEPT_ROLES = (Role.TIME, Role.CHANNEL, Role.Z, Role.PLATE, Role.ACQUISITION)
 _TILE_ROLES = (Role.Y, Role.X, Role.POSITION)
 
 

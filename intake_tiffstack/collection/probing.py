@@ -134,7 +134,7 @@ def choose_stage_rows(grid: Grid, headers: HeadersRead, urls: Sequence[str]) -> 
 
 def is_stage_dim(name: str) -> bool:
     """Return whether the stage moves from one position along a dim to the next."""
-    return role_of(name) in (Role.PLATE, Role.POSITION) or name == "file"
+    return role_of(name) in (Role.PLATE, Role.ACQUISITION, Role.POSITION) or name == "file"
 
 
 def choose_placed_rows(

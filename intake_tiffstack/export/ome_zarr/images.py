@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,17 +102,19 @@ class ImageSet:
         """Return how far the stage was along each axis of space for an image, in the axis' unit.
 
         Nothing along axes of which the position or the unit of a pixel is not known, or which have
-        an origin already, such as labels, which lie where their image does.
+        an origin already, such as labels, which lie where their image does; or where the planes of
+        the image were taken a pixel or more apart. Of a stack the first plane counts along z.
         """
         chosen = {**self.chosen, **position.chosen}
         found = {}
         for axis in self.axes:
             dims, values = self.coords.get(f"stage_{axis.name}_um", (("",), None))
-            is_free = axis.translation == 0 and axis.kind == "space"
-            if is_free and axis.unit in METRES and chosen.keys() >= set(dims):
-                micrometres = float(np.asarray(values)[tuple(chosen[dim] for dim in dims)])
-                if math.isfinite(micrometres):
-                    found[axis.name] = round(micrometres * 1e-6 / METRES[axis.unit], 9)
+            if axis.translation == 0 and axis.kind == "space" and axis.unit in METRES:
+                own = _at(values, dims, chosen, axis.dim)
+                shifts = np.ravel(own) * (1e-6 / METRES[axis.unit])
+                is_one = bool(np.isfinite(shifts).all() and np.ptp(shifts) < axis.scale)
+                if is_one:
+                    found[axis.name] = round(float(shifts[0]), 9)
         return found
 
     def own_attributes(
@@ -134,6 +135,20 @@ class ImageSet:
                 coords[name] = dims, np.asarray(values) + shift
         sizes = dict(zip(names.values(), shape, strict=True))
         return {OWN_KEY: {**encode_coords(coords, sizes), "attrs": attrs}}
+
+
+def _at(values: Any, dims: Sequence[str], chosen: Mapping[str, int], own: str) -> Any:
+    """Return the values at the chosen positions, and at the first one along a dim of its own.
+
+    NaN where they descend along that: the image counts upwards.
+    """
+    if values is None:
+        return np.nan
+    first, last = (
+        np.asarray(values, float)[tuple({own: end, **chosen}.get(dim, slice(None)) for dim in dims)]
+        for end in (0, -1)
+    )
+    return first if (last >= first).all() else np.nan
 
 
 def find_images(

@@ -13,7 +13,7 @@ from yaozarrs import v04, v05
 
 from intake_tiffstack.export.ome_zarr.axes import NgffAxis
 from intake_tiffstack.export.ome_zarr.levels import Level
-from intake_tiffstack.export.ome_zarr.plates import Plate
+from intake_tiffstack.export.ome_zarr.plates import Field, Plate
 from intake_tiffstack.export.ome_zarr.systems import to_v06
 
 __all__ = [
@@ -180,7 +180,7 @@ def _omero(version: Version, channels: Sequence[Channel]) -> dict[str, Any]:
 
 def plate_attributes(version: Version, plate: Plate, name: str) -> dict[str, Any]:
     """Return the attributes of the group of a plate."""
-    fields = {
+    fields: dict[str, Any] = {
         "name": name,
         "rows": [{"name": row} for row in plate.rows],
         "columns": [{"name": column} for column in plate.columns],
@@ -188,14 +188,25 @@ def plate_attributes(version: Version, plate: Plate, name: str) -> dict[str, Any
             {"path": well.path, "rowIndex": well.row, "columnIndex": well.column}
             for well in plate.wells
         ],
-        "field_count": max(len(well.fields) for well in plate.wells),
+        "field_count": plate.most_fields(),
     }
+    if plate.acquisitions:
+        fields["acquisitions"] = [
+            {"id": i, "name": name, "maximumfieldcount": plate.most_fields(i)}
+            for i, name in enumerate(plate.acquisitions)
+            if plate.most_fields(i)
+        ]
     return _dump(version, _MODELS[version].Plate.model_validate({"plate": fields}))
 
 
-def well_attributes(version: Version, fields: Sequence[str]) -> dict[str, Any]:
+def well_attributes(version: Version, fields: Sequence[Field]) -> dict[str, Any]:
     """Return the attributes of the group of a well."""
-    well = {"well": {"images": [{"path": field} for field in fields]}}
+    images = [
+        {"path": field.path}
+        | ({} if field.acquisition is None else {"acquisition": field.acquisition})
+        for field in fields
+    ]
+    well = {"well": {"images": images}}
     return _dump(version, _MODELS[version].Well.model_validate(well))
 
 

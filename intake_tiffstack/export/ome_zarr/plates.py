@@ -20,7 +20,16 @@ from intake_tiffstack.dims import Role, role_of, row_letters
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.natural_sort import natural_key
 
-__all__ = ["Arrangement", "Plate", "Position", "Present", "Well", "arrange_images", "as_labels"]
+__all__ = [
+    "Arrangement",
+    "Field",
+    "Plate",
+    "Position",
+    "Present",
+    "Well",
+    "arrange_images",
+    "as_labels",
+]
 
 _is_plain = re.compile(r"[A-Za-z0-9]+").fullmatch
 _split_well = re.compile(r"([A-Za-z]+)[ _-]*([0-9]+)").fullmatch
@@ -43,6 +52,16 @@ class Position:
 
 
 @dataclass(frozen=True)
+class Field:
+    """One image of a well."""
+
+    path: str
+    """Below the well."""
+    acquisition: int | None = None
+    """Number of its acquisition, None where the plate has one alone."""
+
+
+@dataclass(frozen=True)
 class Well:
     """One well of a plate."""
 
@@ -52,8 +71,7 @@ class Well:
     """Folder of its column."""
     path: str
     """Below the root."""
-    fields: tuple[str, ...]
-    """Names of its images, below the well."""
+    fields: tuple[Field, ...]
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,17 @@ class Plate:
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     wells: tuple[Well, ...]
+    acquisitions: tuple[str, ...] = ()
+    """Names of the acquisitions; none where there is one alone."""
+
+    def most_fields(self, acquisition: int | None = None) -> int:
+        """Return the largest number of fields that a well has, of an acquisition or of any one."""
+        counts = (
+            sum(field.acquisition == one for field in well.fields)
+            for well in self.wells
+            for one in (range(len(self.acquisitions)) if acquisition is None else [acquisition])
+        )
+        return max(counts) if self.acquisitions else max(len(well.fields) for well in self.wells)
 
 
 @dataclass(frozen=True)
@@ -84,8 +113,9 @@ def arrange_images(
 ) -> Arrangement:
     """Return the images along the dims other than ``t c z y x``.
 
-    Wells, or rows and columns, and at most one dim of positions are a plate; only wells and fields
-    that have a file are listed. Any dims of wells, positions and files are a series otherwise.
+    Wells, or rows and columns, and at most one dim of positions and of acquisitions are a plate;
+    only wells and fields that have a file are listed. Any dims of wells, acquisitions, positions
+    and files are a series otherwise.
 
     Parameters
     ----------
@@ -125,12 +155,15 @@ def arrange_images(
     return _as_plate(extra, labels, places, wells)
 
 
+_OF_SERIES = (Role.PLATE, Role.ACQUISITION, Role.POSITION)
+
+
 def _refuse_others(extra: Mapping[str, int]) -> None:
     for dim in extra:
-        if role_of(dim) not in (Role.PLATE, Role.POSITION) and dim != "file":
+        if role_of(dim) not in _OF_SERIES and dim != "file":
             raise OptionError(
                 f"an OME-Zarr image has the axes t, c, z, y and x, and {dim} is neither one of "
-                f"them nor a well or position; choose one of its {extra[dim]} with "
+                f"them nor a well, acquisition or position; choose one of its {extra[dim]} with "
                 f"sel={{{dim!r}: ...}}, "
                 "or name it t, c, z or position in `pattern` or `file_dims`"
             )
@@ -163,7 +196,8 @@ Names = Mapping[tuple[int, ...], tuple[str, str]]
 def _find_wells(extra: Mapping[str, int], labels: Mapping[str, Sequence[str]]) -> Names | None:
     """Return row and column of each well, None if the dims or their names do not form a plate."""
     plate = [dim for dim in extra if role_of(dim) == Role.PLATE]
-    if len(extra) - len(plate) > 1 or "file" in extra:
+    others = [role_of(dim) for dim in extra if dim not in plate]
+    if len(set(others)) < len(others) or "file" in extra:
         return None
     kinds = {dim.lower(): dim for dim in plate}
     if set(kinds) == {"well"}:
@@ -215,14 +249,15 @@ def _as_plate(
     """Return the wells that hold an image, and the images."""
     dims = list(extra)
     of_plate = [i for i, dim in enumerate(dims) if role_of(dim) == Role.PLATE]
-    fields: dict[tuple[str, str], list[str]] = {}
+    fields: dict[tuple[str, str], list[Field]] = {}
+    acquisition = next((dim for dim in dims if role_of(dim) == Role.ACQUISITION), None)
     positions = []
     for place in places:
         row, column = names[tuple(place[i] for i in of_plate)]
         held = fields.setdefault((row, column), [])
-        field = str(len(held))  # from 0 in each well, as readers take it, whichever is missing
-        held.append(field)
         chosen = dict(zip(dims, place, strict=True))
+        field = str(len(held))  # from 0 in each well, as readers take it, whichever is missing
+        held.append(Field(field, None if acquisition is None else chosen[acquisition]))
         name = _name(place, extra, labels)
         positions.append(Position(f"{row}/{column}/{field}", name, chosen))
     rows = sorted({row for row, _ in fields}, key=_row_key)
@@ -231,7 +266,8 @@ def _as_plate(
         Well(rows.index(row), columns.index(column), f"{row}/{column}", tuple(names_held))
         for (row, column), names_held in fields.items()
     )
-    return Arrangement(tuple(positions), Plate(tuple(rows), tuple(columns), wells))
+    names_of = () if acquisition is None else tuple(labels[acquisition])
+    return Arrangement(tuple(positions), Plate(tuple(rows), tuple(columns), wells, names_of))
 
 
 def _row_key(row: str) -> tuple[Any, ...]:
