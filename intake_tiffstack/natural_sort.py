@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["natural_key", "natural_order"]
+__all__ = ["natural_key", "natural_order", "well_key"]
 
 _DIGIT_RUN = re.compile(r"([0-9]+)")
 
@@ -23,6 +23,19 @@ def natural_key(text: str) -> tuple[Any, ...]:
     # Odd places hold the digits, so text never meets a number; the text itself breaks ties (8, 08).
     parts = _DIGIT_RUN.split(text)
     return tuple(int(part) if i % 2 else part for i, part in enumerate(parts)), text
+
+
+_WELL = re.compile(r"([A-Za-z]{1,2})[ _-]*[0-9]*")
+
+
+def well_key(text: str) -> tuple[int, tuple[Any, ...]]:
+    """Return a sort key by which wells and rows stand as on a plate: AA comes after Z; pure.
+
+    >>> sorted(["AA01", "B10", "A02", "B9"], key=well_key), sorted(["inner", "edge"], key=well_key)
+    (['A02', 'B9', 'B10', 'AA01'], ['edge', 'inner'])
+    """
+    well = _WELL.fullmatch(text)
+    return 0 if well is None else len(well[1]), natural_key(text)
 
 
 # Where the digits of a text stand: ASCII becomes 0 or x, all else stays.

@@ -560,3 +560,18 @@ def test_acquisitions_of_a_plate_are_listed_and_named(tmp_path: Path, version: A
     for path, value in (("A/01/1", 1), ("A/01/2", 10), ("B/02/2", 22)):
         image = open_tiffstack_zarr(str(target), image=path)
         assert int(image.to_dask()[..., 0, 0].compute()) == value
+
+
+def test_wells_of_1536_stand_as_on_the_plate(tmp_path: Path) -> None:
+    wells = ["AF48", "A01", "AA01", "Z02", "B10", "B09"]
+    for value, well in enumerate(wells):
+        write(tmp_path, f"{well}.tif", value)
+    ordered = ["A01", "B09", "B10", "Z02", "AA01", "AF48"]
+    stack = open_stack(tmp_path, pattern="{well}.tif")
+    assert stack.to_xarray().well.values.tolist() == ordered
+    assert stack.read()[:, 0, 0].tolist() == [wells.index(well) for well in ordered]
+    some = open_stack(tmp_path, pattern="{well}.tif", sel={"well": {"from": "B10", "to": "AA01"}})
+    assert some.to_xarray().well.values.tolist() == ["B10", "Z02", "AA01"]
+    stack.export(str(tmp_path / "p.zarr"), format="ome-zarr")
+    plate = json.loads((tmp_path / "p.zarr/zarr.json").read_text())["attributes"]["ome"]["plate"]
+    assert [row["name"] for row in plate["rows"]] == ["A", "B", "Z", "AA", "AF"]

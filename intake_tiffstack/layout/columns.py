@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import LayoutError, MissingFilesError, OptionError
 from intake_tiffstack.formatting import few, format_value
 from intake_tiffstack.layout.selection import is_selected
-from intake_tiffstack.natural_sort import natural_key
+from intake_tiffstack.natural_sort import natural_key, well_key
 from intake_tiffstack.pattern.fields import parse_selection, parse_value
 
 if TYPE_CHECKING:
@@ -194,7 +195,9 @@ def _read(
 
 
 def _sort_key(field: Field, key: Any) -> Any:
-    return natural_key(key) if field.kind == "text" else key
+    if field.kind != "text":
+        return key
+    return well_key(key) if role_of(field.name) is Role.PLATE else natural_key(key)
 
 
 def order_column(
@@ -213,7 +216,7 @@ def order_column(
         The field, and what the names say.
     labels : sequence[object] or mapping of object, optional
         The field's values as written, in the order wanted, or the label of each; None: numbers in
-        numeric order, text in natural order.
+        numeric order, text in natural order, wells and rows as on a plate.
     size : int, optional
         How many positions there must be; None: as many as the names give.
 
@@ -234,6 +237,8 @@ def order_column(
         _check_listed(field, matches, names)
         present = set(keys)
         keys = [key for key in names if key in present]
+    elif field.kind == "text" and role_of(field.name) is Role.PLATE:
+        keys = sorted(keys, key=well_key)
     if size is not None and len(keys) != size:
         keys = _complete_keys(field, keys, size, list(names))
     if keys != reading.keys:
