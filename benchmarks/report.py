@@ -180,4 +180,4 @@ def _profiles(results: Sequence[CaseResult]) -> Iterator[str]:
     for result in results:
         if result.profile:
             yield from ("", f"### {_sentence(result.work)}", "")
-            yield from ("```", *result.profile.rstrip().splitlines(), "```")
+            yield from ("```text", *result.profile.rstrip().splitlines(), "```")

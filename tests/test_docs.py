@@ -1,115 +1,31 @@
-"""The Python and the command lines of the pages run as a reader would run them, top to bottom."""
+"""Every block of the pages runs as a reader would run it, top to bottom."""
 
 from __future__ import annotations
 
-import ast
 import os
 import re
-import shlex
 import shutil
-import sys
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import dask
 import intake
-import numpy as np
 import pytest
-import tifffile
+import s3fs
 
-from intake_tiffstack.cli.app import main
+from cuda_double import CudaDouble
+from intake_tiffstack.pattern.presets import PRESETS, Preset
 from intake_tiffstack.samples import make_lattice
-from tiff_files import kind, pixels
+from pages import PAGES, ROOT, Reader, blocks_of, same_machine
+from test_pattern import read_one
 
 if TYPE_CHECKING:
     from servers import S3Server
 
-ROOT = Path(__file__).parents[1]
-PAGES = [
-    "README.md",
-    "docs/index.md",
-    "docs/how-to-zarr.md",
-    "docs/ome-zarr.md",
-    "docs/references.md",
-    "docs/export.md",
-    "docs/persist.md",
-    "docs/five-minutes.md",
-    "docs/from-a-folder.md",
-    "docs/catalogs-for-a-lab.md",
-    "docs/clusters.md",
-    "docs/moving.md",
-    "docs/comparison.md",
-    "docs/napari.md",
-    "docs/xarray.md",
-    "docs/command-line.md",
-    "docs/options.md",
-    "docs/ome-tiff.md",
-]
-#: A block with one of these in it is left out: it needs a GPU, or a cluster elsewhere.
-NEEDS_MORE = ("cupy", "dask_jobqueue", "dask_kubernetes")
-
 # Intake warns so of every parameter that is text, though none asks for a shell command.
-pytestmark = pytest.mark.filterwarnings("ignore:Shell command not executed:UserWarning")
-
-
-def blocks_of(text: str) -> list[tuple[int, str, str]]:
-    """Return the blocks that run anywhere: the lines before each, its language, its text."""
-    found = re.finditer(r"^```(python|sh)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return [
-        (text.count("\n", 0, match.start(2)), match[1], match[2])
-        for match in found
-        if not any(word in match[2] for word in NEEDS_MORE)
-    ]
-
-
-def run(page: Path, line: int, block: str, names: dict[str, Any]) -> None:
-    """Run a block that begins below *line*; what stands alone and is lazy is computed as well."""
-    for statement in ast.increment_lineno(ast.parse(block), line).body:
-        if isinstance(statement, ast.Expr):
-            expression = ast.Expression(statement.value)
-            dask.compute(eval(compile(expression, page, "eval"), names))
-        else:
-            exec(compile(ast.Module([statement], []), page, "exec"), names)
-
-
-def run_shell(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the lines that are ``tiffstack``; other tests run make, pip and export."""
-    for text in block.splitlines():
-        words = shlex.split(text, comments=True)
-        if words and words[0] == "tiffstack":
-            monkeypatch.setattr(sys, "argv", words)
-            with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
-                main()
-            assert ended.value.code == 0, text
-        else:
-            assert not words or words[0] in {"make", "pip", "export", "napari"}, text
-
-
-def write_files_of(page: str) -> None:
-    """Write the files that a page takes for granted."""
-    planes = pixels(2, 3, 4, 16, 24)
-    if page in {"README.md", "docs/options.md"}:
-        shutil.copytree("demo_output/raw", "raw")
-    elif page in {"docs/from-a-folder.md", "docs/command-line.md"}:
-        Path("raw").mkdir()
-        for t, c in np.ndindex(2, 3):
-            is_volume = page == "docs/command-line.md"
-            tifffile.imwrite(
-                f"raw/scan_t{t:03d}_c{c}.tif",
-                planes[t, c] if is_volume else planes[t, c, 0],
-                **kind("imagej"),
-                metadata={"axes": "ZYX" if is_volume else "YX"},
-            )
-    elif page == "docs/xarray.md":
-        Path("raw").mkdir()
-        for t, c in np.ndindex(2, 3):
-            tifffile.imwrite(f"raw/c{c}_t{t}.tif", planes[t, c], photometric="minisblack")
-        levels = [np.zeros((size, size), np.uint8) for size in (64, 32, 16)]
-        with tifffile.TiffWriter("slide.ome.tif", ome=True) as tiff:
-            tiff.write(levels[0], subifds=2, tile=(16, 16))
-            for level in levels[1:]:
-                tiff.write(level, subfiletype=1, tile=(16, 16))
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Shell command not executed:UserWarning",
+    "ignore:Use `@` matmul:PendingDeprecationWarning",  # rasterio, which writes a mosaic
+)
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +49,12 @@ def clone(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def _cloud(s3_server: S3Server, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the buckets and the profile that the pages name, and nothing of who runs this."""
-    for bucket in ("bucket", "lab"):
-        s3_server.put(bucket, {})
     options = s3_server.storage_options
+    store = s3fs.S3FileSystem(**options)
+    for bucket in ("bucket", "lab", "my-bucket"):
+        if store.exists(bucket):
+            store.rm(bucket, recursive=True)
+        store.mkdir(bucket)
     account = (
         f"aws_access_key_id = {options['key']}\naws_secret_access_key = {options['secret']}\n"
         f"endpoint_url = {options['endpoint_url']}\n"
@@ -149,17 +68,14 @@ def _cloud(s3_server: S3Server, clone: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("_cloud")
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_runs_from_top_to_bottom(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = blocks_of((ROOT / page).read_text(encoding="utf-8"))
-    assert blocks
-    write_files_of(page)
-    names: dict[str, Any] = {"__name__": "__main__"}
-    for line, language, block in blocks:
-        if language == "python":
-            run(ROOT / page, line, block, names)
-        else:
-            run_shell(block, monkeypatch)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_page_runs_from_top_to_bottom(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "import cupy" in page.read_text("utf-8"):
+        CudaDouble().install(monkeypatch)
+    reader = Reader()
+    with same_machine():
+        for block in blocks_of(page):
+            reader.follow(block)
 
 
 @pytest.mark.usefixtures("clone")
@@ -180,3 +96,15 @@ def test_every_page_is_in_the_tree_of_the_site() -> None:
     ]
     names = {path.relative_to(ROOT / "docs").with_suffix("").as_posix() for path in pages}
     assert names - {"index"} <= listed
+
+
+def test_a_preset_is_added_as_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry, case = (
+        block.text for block in blocks_of(ROOT / "CONTRIBUTING.md") if "by" in block.test
+    )
+    [(name, preset)] = eval(f"{{{entry}}}", {"Preset": Preset}).items()
+    monkeypatch.setitem(PRESETS, name, preset)
+    [(called, text, expected)] = eval(f"[{case}]")
+    assert called == name
+    assert all(read_one(name, example) for example in preset.examples)
+    assert read_one(name, text) == expected

@@ -81,9 +81,19 @@ def _read_steps(
     if resolution is not None and (x_unit is not None or resolution[2] == "none"):
         for dim, per_unit in zip("xy", resolution[:2], strict=True):
             if per_unit != 0 and not (is_free and is_page_setting(per_unit, units[dim])):
-                found.add_step(dim, 1 / per_unit, units[dim], source, "pixel size")
+                found.add_step(dim, _inverse(per_unit), units[dim], source, "pixel size")
     if "finterval" in tags:
         found.add_interval(tags["finterval"], tags.get("tunit", "s"), source, "finterval")
+
+
+def _inverse(value: float) -> float:
+    """Return 1 / *value*: of the numbers with this inverse, the one a person would type.
+
+    >>> _inverse(1 / 0.104), _inverse(300)
+    (0.104, 0.0033333333333333335)
+    """
+    typed = float(f"{1 / value:.15g}")
+    return typed if 1 / typed == value else 1 / value
 
 
 def _color(table: Any) -> str | None:
