@@ -157,13 +157,16 @@ def _label(stack: Drawable, cell: dict[str, int]) -> str:
 
 
 def _plane(stack: Drawable, at: dict[str, int]) -> NDArray[Any]:
-    """Return one plane, y and x first."""
-    index = []
+    """Return one plane, y and x first; of its samples red, green and blue, or the first alone."""
+    index: list[int | slice] = []
     for dim in stack.dims:
+        if dim == "sample":
+            index.append(slice(3) if stack.sizes[dim] >= 3 else 0)
+            continue
         step = max(1, math.ceil(stack.sizes[dim] / _MAX_PLANE)) if dim in ("y", "x") else 1
         index.append(at[dim] if dim in at else slice(None, None, step))
     plane = np.asarray(stack.array[tuple(index)])
-    left = [dim for dim in stack.dims if dim not in at]
+    left = [d for d, i in zip(stack.dims, index, strict=True) if isinstance(i, slice)]
     plane = plane.transpose([left.index(dim) for dim in ("y", "x", "sample") if dim in left])
     return plane.real if plane.dtype.kind == "c" else plane
 
@@ -180,7 +183,7 @@ def _shrink(plane: NDArray[Any], width: int) -> NDArray[np.float32]:
         return values.repeat(times, axis=0).repeat(times, axis=1)
     factor = min(1.0, width / longest)
     size = (max(1, round(values.shape[1] * factor)), max(1, round(values.shape[0] * factor)))
-    layers = values[..., None] if values.ndim == 2 else values[..., :3]
+    layers = values[..., None] if values.ndim == 2 else values
     pictures = [
         Image.fromarray(np.ascontiguousarray(layer)) for layer in np.moveaxis(layers, -1, 0)
     ]
@@ -211,7 +214,7 @@ def _composite(
     for plane, (dark, bright), tint in zip(planes, limits, tints, strict=True):
         level = np.clip((np.nan_to_num(plane) - dark) / (bright - dark), 0, 1)
         if level.ndim == 3:  # samples have colours of their own
-            total[..., : level.shape[-1]] += level
+            total += level
         else:
             total += level[..., None] * np.array(tint, np.float32)
     return (np.clip(total, 0, 1) * 255).astype(np.uint8)

@@ -113,6 +113,32 @@ def test_a_preview_shows_the_brightest_pixel_where_it_is(tmp_path: Path) -> None
     assert (image[:10] == 0).all()
 
 
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize(
+    ("samples", "shown"), [(2, (255, 255, 255)), (3, (255, 0, 0)), (6, (255, 0, 0))]
+)
+@pytest.mark.parametrize("size", [20, 300])
+def test_a_preview_shows_samples_in_colour(
+    tmp_path: Path, samples: int, shown: tuple[int, ...], size: int, planar: str
+) -> None:
+    pixels = np.zeros((size, size, samples), np.uint8)
+    pixels[:, size // 2 :, 0] = 200  # red, on the right
+    pixels[..., 3:] = 99
+    stored = pixels if planar == "contig" else np.moveaxis(pixels, -1, 0)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        stored,
+        photometric="rgb" if samples > 2 else "minisblack",
+        planarconfig=planar,
+        extrasamples=[0] * (samples - (3 if samples > 2 else 1)),
+    )
+    picture = open_stack(tmp_path / "a.tif").preview()
+    edge = 20 * (384 // 20) if size == 20 else size
+    colours = picture.crop((12, 34, 12 + edge, 34 + edge)).getcolors()
+    assert colours is not None
+    assert {colour for _, colour in colours} == {(0, 0, 0), shown}
+
+
 def test_a_copy_has_the_preview_of_its_files(tmp_path: Path) -> None:
     make_plate(tmp_path / "plate")
     source = intake.open_tiffstack(f"{tmp_path}/plate", pattern="cv8000")
