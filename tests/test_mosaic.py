@@ -7,10 +7,12 @@ import pickle
 from pathlib import Path
 from typing import Any, Literal
 
+import fsspec
 import numpy as np
 import pytest
 import rasterio
 import rasterio.merge
+import zarr
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -262,7 +264,7 @@ def test_a_copy_and_a_pickle_are_the_same_mosaic(tmp_path: Path) -> None:
     copy = TiffStackZarrSource(str(tmp_path / "copy.zarr")).to_xarray()
     np.testing.assert_array_equal(copy, merged[0])
     assert copy.x[0] == transform.c + transform.a / 2
-    with pytest.raises(TiffStackError, match="a mosaic has no references"):
+    with pytest.raises(TiffStackError, match="overlap, or do not stand in rows"):
         stack.export(tmp_path / "copy.json", format="references")
 
 
@@ -302,8 +304,10 @@ def test_tiles_that_make_no_mosaic_are_refused(
 
 def test_what_a_mosaic_cannot_do_says_so(tmp_path: Path) -> None:
     write_tiles(tmp_path, WHOLE)
-    with pytest.raises(OptionError, match="takes missing='raise' or 'fill', but got"):
+    with pytest.raises(OptionError, match="gaps of a mosaic are parts of one"):
         opened(tmp_path, missing="mask").to_dask()
+    with pytest.raises(OptionError, match="shortens a time-like axis"):
+        opened(tmp_path, missing="trim").to_dask()
     with pytest.raises(OptionError, match=r"place must be one of .*, but got"):
         opened(tmp_path, place="table")
 
@@ -319,3 +323,42 @@ def test_a_mosaic_on_s3_is_that_of_local_files(tmp_path: Path, s3_server: Any) -
         missing="fill",
     )
     assert_as_merged(stack, paths, method="max")
+
+
+def write_times(folder: Path, missing: list[tuple[int, int]]) -> None:
+    """Write three time points of four tiles without those that are missing."""
+    for t in range(3):
+        for i, (x, y, w, h) in enumerate(WHOLE):
+            if (t, i) not in missing:
+                write(folder / f"t{t}_{i}.tif", SCENE[y : y + h, x : x + w] + 100 * t, x, y)
+
+
+def test_a_running_scan_is_cut_before_its_first_incomplete_time(tmp_path: Path) -> None:
+    write_times(tmp_path / "a", missing=[(2, 3)])
+    stack = opened(tmp_path / "a", pattern="t{t:d}_{i:d}.tif", missing="trim")
+    np.testing.assert_array_equal(stack.read(), [SCENE, SCENE + 100])
+    with pytest.raises(MissingFilesError, match="no file"):
+        opened(tmp_path / "a", pattern="t{t:d}_{i:d}.tif", missing="raise").to_dask()
+    write_times(tmp_path / "b", missing=[(0, 0), (2, 1)])
+    with pytest.raises(MissingFilesError, match="its first position is incomplete"):
+        opened(tmp_path / "b", pattern="t{t:d}_{i:d}.tif", missing="trim").to_dask()
+    write_times(tmp_path / "c", missing=[])
+    stack = opened(tmp_path / "c", pattern="t{t:d}_{i:d}.tif", missing="trim")
+    np.testing.assert_array_equal(stack.read(), [SCENE, SCENE + 100, SCENE + 200])
+
+
+def test_tiles_in_rows_and_columns_have_references(tmp_path: Path) -> None:
+    write_times(tmp_path / "tiles", missing=[(1, 2)])
+    stack = opened(tmp_path / "tiles", pattern="t{t:d}_{i:d}.tif", fill_value=7)
+    target = str(tmp_path / "mosaic.json")
+    stack.export(target, format="references", verify="all")
+    files = fsspec.filesystem("reference", fo=target, asynchronous=True)
+    array = zarr.open_group(zarr.storage.FsspecStore(files, read_only=True), mode="r")["pixels"]
+    expected = np.stack([SCENE, SCENE + 100, SCENE + 200])
+    x, y, w, h = WHOLE[2]
+    expected[1, y : y + h, x : x + w] = 7
+    np.testing.assert_array_equal(array[:], expected)
+    write_tiles(tmp_path / "over", [(0, 0, 30, 20), (20, 0, 30, 20)])
+    over = opened(tmp_path / "over", overlap="last")
+    with pytest.raises(LayoutError, match="overlap, or do not stand in rows and columns"):
+        over.export(str(tmp_path / "over.json"), format="references")

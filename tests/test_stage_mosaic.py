@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from intake_tiffstack import open_stack
 from intake_tiffstack.errors import LayoutError, MissingFilesError
+from servers import serve_s3
+from shared_data import SHARED, needs_shared
 
 SCENE = np.arange(1, 1 + 40 * 50, dtype="u2").reshape(40, 50)
 STEP = 0.25
@@ -128,3 +130,94 @@ def test_tiles_without_a_place_or_a_scale_are_errors(tmp_path: Path) -> None:
         tifffile.imwrite(tmp_path / f"{i}.tif", SCENE)
     with pytest.raises(LayoutError, match=r"does not say where the stage was.*stage_y_um"):
         _ = opened(str(tmp_path)).shape
+
+
+def write_wells(folder: Path, origin: dict[str, tuple[float, float]], skip: set[str]) -> str:
+    """Write a table of four tiles a well, whose first pixel is at an origin."""
+    rows = []
+    for number, (well, (top, left)) in enumerate(origin.items()):
+        for i, (y, x, height, width) in enumerate(WHOLE):
+            if f"{well}{i}" in skip:
+                continue
+            name = f"{well}_{i}.tif"
+            pixels = SCENE[y : y + height, x : x + width] + 10_000 * number
+            tifffile.imwrite(folder / name, pixels, metadata=None)
+            place = {"stage_y_um": top + 0.5 * y, "stage_x_um": left + 0.5 * x}
+            rows.append(
+                {
+                    "url": name,
+                    "well": well,
+                    "field": i,
+                    **place,
+                    "pixel_y_um": 0.5,
+                    "pixel_x_um": 0.5,
+                }
+            )
+    pd.DataFrame(rows).to_csv(folder / "tiles.csv", index=False)
+    return str(folder / "tiles.csv")
+
+
+def test_wells_far_apart_are_images_of_their_own(tmp_path: Path) -> None:
+    table = write_wells(tmp_path, {"A01": (0, 0), "B02": (9000.1, 9000.2)}, skip={"B020"})
+    stack = opened(table, missing="fill", fill_value=7)
+    array = stack.to_xarray()
+    second = SCENE + 10_000
+    second[:20, :30] = 7
+    np.testing.assert_array_equal(array, [SCENE, second])
+    assert array.stage_y_um.dims == ("well",)
+    np.testing.assert_allclose(array.stage_y_um, [0, 9000.1])
+    np.testing.assert_allclose(array.stage_x_um, [0, 9000.2])
+    np.testing.assert_allclose(array.x, 0.5 * np.arange(50))
+    assert "each well at a place of its own" in str(stack.report())
+    stack.export(str(tmp_path / "p.zarr"), format="ome-zarr")
+    text = (tmp_path / "p.zarr/B/02/0/zarr.json").read_text()
+    (multiscale,) = json.loads(text)["attributes"]["ome"]["multiscales"]
+    assert multiscale["datasets"][0]["coordinateTransformations"][1]["translation"] == [
+        9000.1,
+        9000.2,
+    ]
+
+
+def test_positions_that_count_from_the_middle_of_each_well_share_a_frame(tmp_path: Path) -> None:
+    table = write_wells(tmp_path, {"A01": (-5, -8), "B02": (-5, -8)}, skip={"B020", "B022"})
+    stack = opened(table, missing="fill", fill_value=7)
+    second = SCENE + 10_000
+    second[:, :30] = 7  # the left half, which B02 lacks, stays where it is in A01
+    np.testing.assert_array_equal(stack.read(), [SCENE, second])
+    np.testing.assert_allclose(stack.to_xarray().x, -8 + 0.5 * np.arange(50))
+
+
+def test_tiles_on_s3_are_placed_by_the_columns_of_their_table(tmp_path: Path) -> None:
+    table = write_wells(tmp_path, {"A01": (3, 4)}, skip=set())
+    with serve_s3() as server:
+        server.put("tiles", {f"a/{p.name}": p.read_bytes() for p in tmp_path.iterdir()})
+        url = f"s3://tiles/a/{Path(table).name}"
+        stack = opened(url, storage_options=server.storage_options)
+        np.testing.assert_array_equal(stack.read()[0], SCENE)
+
+
+@needs_shared
+def test_fields_of_a_cellvoyager_make_the_image_of_a_well() -> None:
+    assert SHARED is not None
+    folder = SHARED / "sequences/faim_cv8000_yokogawa"
+    scale = {"y": -0.325, "x": 0.325}  # its y counts upwards
+    stack = opened(str(folder), scale=scale, sel={"c": 1, "z": 1})
+    fields = [
+        tifffile.imread(next(folder.glob(f"*E03_T0001F00{field}L01A01Z01C01.tif")))
+        for field in (1, 2, 3, 4)
+    ]
+    expected = np.block([fields[:2], fields[2:]])  # as the points of the settings lie
+    np.testing.assert_array_equal(stack.to_xarray().sel(well="E03").squeeze(), expected)
+
+
+@needs_shared
+def test_wells_of_a_metaxpress_plate_lie_apart() -> None:
+    assert SHARED is not None
+    folder = SHARED / "sequences/faim_metaxpress_timepoint_dirs"
+    stack = opened(str(folder), overlap="last", missing="fill")
+    assert stack.sizes["y"] == 256
+    assert stack.sizes["x"] == 486  # two sites of 256, 314.7 um apart at 1.3672 um
+    array = stack.to_xarray().sel(well="B03", t=2).squeeze()
+    sites = [tifffile.imread(folder / f"TimePoint_2/9987_B03_s{i}_w1.TIF") for i in (1, 2)]
+    np.testing.assert_array_equal(array[:, -256:], sites[1])
+    np.testing.assert_array_equal(array[:, : 486 - 256], sites[0][:, : 486 - 256])

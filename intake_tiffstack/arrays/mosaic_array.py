@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from intake_tiffstack.arrays.stack_array import StackArray
+from intake_tiffstack.errors import LayoutError
 from intake_tiffstack.reading.parts import FilePart
 
 if TYPE_CHECKING:
@@ -61,6 +63,52 @@ class MosaicArray(StackArray):
     def with_options(self, options: ReadOptions) -> MosaicArray:
         """Return the same array, read otherwise."""
         return MosaicArray(self.files, self.layout, options, self.mosaic, self.nodata)
+
+    def side_by_side(self) -> StackArray:
+        """Return the same array as files in rows and columns, each along y and x.
+
+        Raises
+        ------
+        LayoutError
+            If tiles overlap, or do not stand in rows and columns.
+        """
+        tiles, layout = self.mosaic.tiles, self.layout
+        edges = [
+            sorted({edge for tile in tiles for edge in (tile.y, tile.y + tile.height)}),
+            sorted({edge for tile in tiles for edge in (tile.x, tile.x + tile.width)}),
+        ]
+        place = [{edge: i for i, edge in enumerate(own)} for own in edges]
+        lattice = [len(own) - 1 for own in edges]
+        cells: NDArray[np.int32] = np.full((layout.cells.size, *lattice), -1, np.int32)
+        for tile in tiles:
+            y, x = place[0][tile.y], place[1][tile.x]
+            is_one = place[0][tile.y + tile.height] == y + 1
+            is_one &= place[1][tile.x + tile.width] == x + 1
+            if not is_one or cells[tile.cell, y, x] >= 0:
+                raise LayoutError(
+                    "the tiles of the mosaic overlap, or do not stand in rows and columns, so that "
+                    f"chunks of it are not bytes of one file, such as {self.files[tile.row].url}: "
+                    "export it as Zarr"
+                )
+            cells[tile.cell, y, x] = tile.row
+        first = layout.cells.ndim
+        axes = dict(zip(self.mosaic.dims, ((first, edges[0]), (first + 1, edges[1])), strict=True))
+        dims = tuple(
+            replace(dim, axis=axes[dim.file_dim][0], offsets=tuple(axes[dim.file_dim][1]))
+            if dim.file_dim in axes
+            else dim
+            for dim in layout.dims
+        )
+        extent = list(layout.file_shape)
+        for axis, n in zip(self.mosaic.dims, (tiles[0].height, tiles[0].width), strict=True):
+            extent[axis] = n
+        cut = replace(
+            layout,
+            dims=dims,
+            cells=cells.reshape(*layout.cells.shape, *lattice),
+            file_shape=tuple(extent),
+        )
+        return StackArray(self.files, cut, self.options)
 
     def _read_into(self, out: NDArray[Any], ranges: tuple[range, ...]) -> None:
         """Fill *out*, one image of tiles after the other."""

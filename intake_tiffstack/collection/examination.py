@@ -136,7 +136,7 @@ class Examination:
     @cached_property
     def folders_below(self) -> tuple[str, ...]:
         """Folders with TIFFs below a folder that the urlpath names; they take no part."""
-        return folders_below(self.options.urlpath)
+        return () if self.listing.index else folders_below(self.options.urlpath)
 
     @cached_property
     def proposal(self) -> Proposal | None:

@@ -13,6 +13,7 @@ from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import LayoutError, MissingFilesError, OptionError
 from intake_tiffstack.layout.combine import combine
 from intake_tiffstack.layout.grid import place_files
+from intake_tiffstack.layout.holes import trim
 from intake_tiffstack.layout.model import Axis, Grid, Layout
 from intake_tiffstack.layout.mosaic import Mosaic, Tile, count_covers
 from intake_tiffstack.metadata.units import METRES, unit_name
@@ -60,12 +61,15 @@ class PlacedMosaic:
     """Share of its pixels that are in no file."""
     overlapping: float
     """Share that several files have."""
+    origins: Mapping[int, Mapping[str, float]]
+    """Corner of each image in micrometres, by cell, where wells lie apart; else empty."""
 
     def describe(self) -> str:
         """Return what a report says of it."""
         moved = f", moved by up to {self.rounded:.2g} pixels" if self.rounded else ""
         return (
-            f"{len(self.mosaic.tiles):,} tiles placed by {self.place}{moved}; "
+            f"{len(self.mosaic.tiles):,} tiles placed by {self.place}{moved}"
+            f"{', each well at a place of its own' if self.origins else ''}; "
             f"{self.overlapping:.3%} of the pixels are in several files, "
             f"{self.uncovered:.3%} in none"
         )
@@ -75,9 +79,12 @@ class PlacedMosaic:
         a, _, c, _, e, f = self.affine
         kept = set(self.layout.cells.ravel().tolist())
         if self.place == "stage":
-            step, origin = {"y": e, "x": a}, {"y": f + e / 2, "x": c + a / 2}
+            cell_of = {row: cell for cell, row in enumerate(self.layout.cells.ravel().tolist())}
+            step, corner = {"y": e, "x": a}, {"y": f, "x": c}
             return {
-                row: self._move(file, step, origin) for row, file in files.items() if row in kept
+                row: self._move(file, step, self.origins.get(cell_of[row], corner))
+                for row, file in files.items()
+                if row in kept
             }
         return {
             row: replace(
@@ -90,9 +97,13 @@ class PlacedMosaic:
         }
 
     def _move(
-        self, file: FileMetadata, step: Mapping[str, float], origin: Mapping[str, float]
+        self, file: FileMetadata, step: Mapping[str, float], corner: Mapping[str, float]
     ) -> FileMetadata:
-        """Return the metadata of a file with the scale and the place of all of the image."""
+        """Return the metadata of a file with the scale and the place of all of the image.
+
+        Where wells lie apart, that is where the stage was, which makes a coordinate along them.
+        """
+        origin = {dim: round(corner[dim] + step[dim] / 2, 9) for dim in step}
         sources = {
             **{f"scale.{dim}": file.provenance.get(f"scale.{dim}", "option") for dim in step},
             **{
@@ -100,13 +111,20 @@ class PlacedMosaic:
                 for dim in step
             },
         }
+        scaled = {**file.scale, **{dim: step[dim] / self.units[dim] for dim in step}}
+        known = {**file.provenance, **sources}
+        if self.origins:
+            known |= {f"stage.{dim}": sources[f"translation.{dim}"] for dim in step}
+            stage = {dim: (value,) for dim, value in origin.items()}
+            others = {dim: n for dim, n in file.translation.items() if dim not in step}
+            return replace(file, scale=scaled, translation=others, stage=stage, provenance=known)
         by_unit = {dim: value / self.units[dim] for dim, value in origin.items()}
         return replace(
             file,
-            scale={**file.scale, **{dim: step[dim] / self.units[dim] for dim in step}},
+            scale=scaled,
             translation={**file.translation, **by_unit},
             stage={},
-            provenance={**file.provenance, **sources},
+            provenance=known,
         )
 
 
@@ -185,17 +203,19 @@ def build_mosaic(
     MissingFilesError
         If they leave a gap and ``missing`` is ``"raise"``.
     OptionError
-        If ``missing`` is ``"mask"`` or ``"trim"``.
+        If ``missing`` is ``"mask"``, or ``"trim"`` without a time dim.
     """
-    if options.missing not in ("raise", "fill"):
+    if options.missing == "mask":
         raise OptionError(
-            f"a mosaic takes missing='raise' or 'fill', but got missing={options.missing!r}"
+            "missing='mask' marks cells without a file, but gaps of a mosaic are parts of one: "
+            "give missing='fill' and a fill_value that no pixel has, or 'trim'"
         )
     template = headers.structures[int(grid.rows[0])]
     at = _dims_of_picture(template, paths[int(grid.rows[0])])
     is_stage = options.place == "stage"
     placed = stage_tiles(files, fields or {}, options) if is_stage else placed_tiles(files)
-    tiles, affine, rounded = _lay_out(grid, headers.structures, placed, at, paths, options.place)
+    laid = _lay_out(grid, headers.structures, placed, at, paths, options.place)
+    tiles = laid.tiles
     height = max(tile.y + tile.height for tile in tiles)
     width = max(tile.x + tile.width for tile in tiles)
     shape = list(template.shape)
@@ -216,11 +236,18 @@ def build_mosaic(
     for tile in tiles:
         by_cell[tile.cell].append(tile)
     counts = [count_covers(own, height, width) for own in by_cell.values()]
+    if options.missing == "trim":
+        covered = height * width - np.reshape([n for n, _ in counts], reduced.cells.shape)
+        is_short = np.broadcast_to((covered < covered.max())[..., None], grid.cells.shape)
+        share = 1 - covered.min() / max(covered.max(), 1)
+        kept = trim(grid, is_short, [f"images lack up to {share:.1%} of what others have"])
+        if kept is not grid:
+            return build_mosaic(kept, headers, files, paths=paths, options=options, fields=fields)
     n_pixels = height * width * len(counts)
     n_uncovered, n_overlapping = (sum(count) for count in zip(*counts, strict=True))
     if n_overlapping and options.overlap == "raise":
         raise LayoutError(_describe_overlap(by_cell, paths, n_overlapping / n_pixels))
-    if n_uncovered and options.missing == "raise":
+    if n_uncovered and options.missing != "fill":
         raise MissingFilesError(
             f"the tiles leave {n_uncovered:,} of {n_pixels:,} pixels ({n_uncovered / n_pixels:.2%})"
             " in no file: give missing='fill' to fill them with fill_value"
@@ -235,12 +262,13 @@ def build_mosaic(
     return PlacedMosaic(
         layout,
         mosaic,
-        affine,
+        laid.affine,
         units,
         options.place,
-        rounded,
+        laid.rounded,
         n_uncovered / n_pixels,
         n_overlapping / n_pixels,
+        laid.origins,
     )
 
 
@@ -283,6 +311,19 @@ def _dims_of_picture(structure: Structure, path: str) -> tuple[int, int]:
     return roles.index(Role.Y), roles.index(Role.X)
 
 
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """Tiles by the pixels of their image."""
+
+    tiles: list[Tile]
+    affine: tuple[float, ...]
+    """Of the first image."""
+    rounded: float
+    """Most pixels by which a tile was moved."""
+    origins: Mapping[int, Mapping[str, float]]
+    """Corner of each image by cell, where wells lie apart; empty where all begin at one place."""
+
+
 def _lay_out(
     grid: Grid,
     structures: Mapping[int, Structure],
@@ -290,31 +331,94 @@ def _lay_out(
     at: tuple[int, int],
     paths: Sequence[str],
     place: str,
-) -> tuple[list[Tile], tuple[float, ...], float]:
-    """Return the tiles by pixels of the whole image, the affine of that, and the largest move."""
+) -> _Layout:
+    """Return where each tile lies.
+
+    Wells that the stage went far to, so that none of their tiles lie at one place, are images that
+    begin each at a place of its own: in one frame they would be an array of nothing but gaps.
+    """
     flat = grid.cells.reshape(-1, grid.cells.shape[-1])
     rows = sorted(int(row) for row in grid.rows)
     first, template = rows[0], structures.get(rows[0])
-    begins: dict[int, tuple[int, int]] = {}
-    rounded = 0.0
     for row in rows:
         if row not in structures or row not in placed:
             raise LayoutError(f"{paths[row]} {_NO_PLACE[place]}; or leave it out by exclude")
         _refuse_other_kind(template, structures[row], at, paths[first], paths[row])
-        begins[row], moved = _pixels_from(placed[first], placed[row], place)
-        rounded = max(rounded, moved)
-    top = min(y for y, _ in begins.values())
-    left = min(x for _, x in begins.values())
-    order = natural_order([paths[row] for row in rows])
     cell_of = {int(row): cell for cell, own in enumerate(flat) for row in own if row >= 0}
-    tiles = []
-    for row in (rows[i] for i in order):
-        y, x = begins[row]
-        shape = structures[row].shape
-        tiles.append(Tile(row, cell_of[row], y - top, x - left, shape[at[0]], shape[at[1]]))
-    begin, step = placed[first].begin, placed[first].step
-    corner = begin["x"] + left * step["x"], begin["y"] + top * step["y"]
-    return tiles, (step["x"], 0.0, corner[0], 0.0, step["y"], corner[1]), rounded
+    extents = {row: [structures[row].shape[i] for i in at] for row in rows}
+    begins, rounded = _begins([rows], placed, place)
+    wells = _by_well(grid, cell_of) if place == "stage" else [rows]
+    is_apart = _are_apart([_box(own, begins, extents) for own in wells])
+    frames = wells if is_apart else [rows]
+    if is_apart:
+        begins, rounded = _begins(frames, placed, place)
+    tiles: dict[int, Tile] = {}
+    origins: dict[int, dict[str, float]] = {}
+    for own in frames:
+        top, left, _, _ = _box(own, begins, extents)
+        start = placed[own[0]]
+        corner = {
+            letter: start.begin[letter] + n * start.step[letter]
+            for letter, n in (("y", top), ("x", left))
+        }
+        for row in own:
+            y, x = begins[row]
+            tiles[row] = Tile(row, cell_of[row], y - top, x - left, *extents[row])
+            origins[cell_of[row]] = corner
+    step, corner = placed[first].step, origins[cell_of[first]]
+    return _Layout(
+        [tiles[rows[i]] for i in natural_order([paths[row] for row in rows])],
+        (step["x"], 0.0, corner["x"], 0.0, step["y"], corner["y"]),
+        rounded,
+        origins if is_apart else {},
+    )
+
+
+def _begins(
+    frames: Sequence[Sequence[int]], placed: Mapping[int, PlacedTile], place: str
+) -> tuple[dict[int, tuple[int, int]], float]:
+    """Return where tiles begin, counted from the first one of each frame, and the largest move."""
+    found = {row: _pixels_from(placed[own[0]], placed[row], place) for own in frames for row in own}
+    return {row: begin for row, (begin, _) in found.items()}, max(
+        moved for _, moved in found.values()
+    )
+
+
+def _by_well(grid: Grid, cell_of: Mapping[int, int]) -> list[list[int]]:
+    """Return the rows of each well, ascending."""
+    kept = [i for i, name in enumerate(grid.names) if role_of(name) is Role.PLATE]
+    wells: dict[tuple[int, ...], list[int]] = {}
+    for row in sorted(cell_of):
+        index = np.unravel_index(cell_of[row], grid.cells.shape[:-1]) if kept else ()
+        wells.setdefault(tuple(int(index[i]) for i in kept), []).append(row)
+    return list(wells.values())
+
+
+Box = tuple[int, int, int, int]
+
+
+def _box(
+    rows: Sequence[int],
+    begins: Mapping[int, tuple[int, int]],
+    extents: Mapping[int, Sequence[int]],
+) -> Box:
+    """Return the first line and column that tiles cover, and the ends."""
+    ends = [[begins[row][i] + extents[row][i] for row in rows] for i in (0, 1)]
+    top, left = (min(begins[row][i] for row in rows) for i in (0, 1))
+    return top, left, max(ends[0]), max(ends[1])
+
+
+def _are_apart(boxes: Sequence[Box]) -> bool:
+    """Return whether there are several boxes, and none shares a pixel with the first.
+
+    >>> _are_apart([(0, 0, 9, 9), (0, 9, 9, 18)]), _are_apart([(0, 0, 9, 9), (8, 8, 9, 18)])
+    (True, False)
+    """
+    top, left, bottom, right = boxes[0]
+    return len(boxes) > 1 and not any(
+        max(top, box[0]) < min(bottom, box[2]) and max(left, box[1]) < min(right, box[3])
+        for box in boxes[1:]
+    )
 
 
 def _refuse_other_kind(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Box = tuple[NDArray[np.intp], ...]  # positions on each axis; its cells are their product
 
-__all__ = ["apply_missing", "describe_gaps", "describe_holes"]
+__all__ = ["apply_missing", "describe_gaps", "describe_holes", "trim"]
 
 
 def apply_missing(
@@ -44,7 +44,7 @@ def apply_missing(
     if missing not in ("raise", "fill", "mask", "trim"):
         raise OptionError(f"missing is one of 'raise', 'fill', 'mask', 'trim', but got {missing!r}")
     if missing == "trim":
-        return _trim(grid)
+        return trim(grid, grid.cells < 0, describe_holes(grid))
     if missing == "raise" and grid.n_holes:
         raise MissingFilesError(
             f"{grid.n_holes:,} of {grid.cells.size:,} cells have no file:\n"
@@ -61,8 +61,24 @@ def apply_missing(
     return grid
 
 
-def _trim(grid: Grid) -> Grid:
-    """Return *grid* up to the first incomplete position of its outermost time-like axis."""
+def trim(grid: Grid, is_incomplete: NDArray[np.bool_], why: Sequence[str]) -> Grid:
+    """Return *grid* up to the first incomplete position of its outermost time-like axis. Pure.
+
+    Parameters
+    ----------
+    grid : Grid
+    is_incomplete : ndarray of bool
+        Of each cell.
+    why : sequence of str
+        Lines that describe what is missing, for the error.
+
+    Raises
+    ------
+    MissingFilesError
+        If nothing would be left.
+    OptionError
+        If there is no time-like axis.
+    """
     times = [i for i, name in enumerate(grid.names) if role_of(name) == Role.TIME]
     if not times:
         raise OptionError(
@@ -71,15 +87,15 @@ def _trim(grid: Grid) -> Grid:
         )
     axis = times[0]
     others = tuple(i for i in range(grid.cells.ndim) if i != axis)
-    incomplete = np.atleast_1d((grid.cells < 0).any(axis=others))
+    incomplete = np.atleast_1d(is_incomplete.any(axis=others))
     if not incomplete.any():
         return grid
     n, length = int(incomplete.argmax()), len(incomplete)
     if n == 0:
         raise MissingFilesError(
             f"missing='trim' would leave no {grid.names[axis]}: its first position is incomplete:\n"
-            + "".join(f"  {line}\n" for line in describe_holes(grid))
-            + "Leave the uneven part out by sel, or give missing='fill' or 'mask'",
+            + "".join(f"  {line}\n" for line in why)
+            + "Leave the uneven part out by sel, or give missing='fill'",
             n_missing=grid.n_holes,
         )
 

@@ -107,15 +107,17 @@ def write_references(
     TargetExistsError
         If something is at *url* and is not to be replaced.
     LayoutError
-        If the collection is a mosaic, a set of files or padded, or planes cycle on over its files.
+        If the collection is a set of files or padded, planes cycle on over its files, or it is a
+        mosaic whose tiles overlap or do not stand in rows and columns.
     OptionError
         If *url* ends otherwise, or an option or attribute does not fit.
     VerificationError
         If a chunk does not read as it does through this package; nothing is written.
     """
+    if isinstance(source, MosaicArray):
+        source = source.side_by_side()
     if type(source) is not StackArray:
-        kinds = {MosaicArray: "a mosaic", PlaneArray: "a set of files"}
-        what = kinds.get(type(source), "a cycle of planes over files")
+        what = "a set of files" if type(source) is PlaneArray else "a cycle of planes over files"
         raise LayoutError(
             f"{what} has no references, because its chunks are not bytes of one file: export it as "
             "Zarr"
