@@ -50,10 +50,12 @@ test-slow: $(VENV)/.installed-dev ## run the long checks
 test-gpu: $(VENV)/.installed-dev ## run the checks that need CuPy and a GPU
 	$(VENV)/$(BIN)/python -m pytest -m gpu $(ARGS) || test $$? -eq 5
 
-test-readers: ## check OME-Zarr with napari's reader and others, and the plugin of napari
+test-readers: ## check OME-Zarr with napari's reader and others, the plugin of napari, and the comparison with other packages
 	@$(MAKE) --no-print-directory $(VENV_READERS)/.installed-readers VENV=$(VENV_READERS)
 	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(VENV_READERS)/$(BIN)/python -m pytest -p pytest_timeout \
-		tests/test_ome_zarr_readers.py tests/test_napari.py $(ARGS)  # napari's own pytest plugin warns when it is loaded
+		tests/test_ome_zarr_readers.py tests/test_napari.py \
+		"tests/test_docs.py::test_a_page_runs_from_top_to_bottom[docs/comparison.md]" \
+		$(ARGS)  # napari's own pytest plugin warns when it is loaded
 
 test-newest: ## run all tests on Python 3.13 or 3.12 with the newest tifffile, if available
 	@python="$(PYTHON_NEWEST)"; if [ -n "$$python" ]; then \

@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import intake
+import numpy as np
 
 from intake_tiffstack.collection.suggest import suggest
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.driver import TiffStackSource, TiffStackZarrSource
 from intake_tiffstack.errors import EntryError
+from intake_tiffstack.export.ome_zarr.channels import SAMPLE_EDGE, choose_colors, window_of
 from intake_tiffstack.metadata.units import METRES
 
 if TYPE_CHECKING:
@@ -57,23 +59,22 @@ def layers_of(source: TiffStackSource | TiffStackZarrSource) -> list[Layer]:
     -------
     list of tuple
         ``(data, options, "image")`` as napari's readers return them: dask arrays, and the keywords
-        of ``viewer.add_image``, with name, scale, translation, units, labels of the axes, and, as
-        far as known, colour and range of the channel.
+        of ``viewer.add_image``, with name, scale, translation, units, labels of the axes, colour
+        and range of the channel. A range that is not known is that of the middle plane, which is
+        read for it.
     """
     levels = _levels(source)
     first, known = levels[0], source.discover()["metadata"]
     channel = next((dim for dim in first.dims if role_of(str(dim)) is Role.CHANNEL), None)
     if channel is None:
-        return [_layer(levels, known, _name(source), {})]
-    return [
-        _layer(
-            [level.isel({channel: i}) for level in levels],
-            known,
-            _channel_name(known, i) or f"{_name(source)} {channel} {first[channel].values[i]}",
-            _looks(known, i, has_others=first.sizes[channel] > 1),
-        )
-        for i in range(first.sizes[channel])
-    ]
+        return [_layer(levels, known, _name(source), _looks(known, 0, levels, 1))]
+    count = first.sizes[channel]
+    layers = []
+    for i in range(count):
+        parts = [level.isel({channel: i}) for level in levels]
+        name = _channel_name(known, i) or f"{_name(source)} {channel} {first[channel].values[i]}"
+        layers.append(_layer(parts, known, name, _looks(known, i, parts, count)))
+    return layers
 
 
 def _open(path: str) -> TiffStackSource | TiffStackZarrSource:
@@ -139,14 +140,32 @@ def _layer(
     return (data if len(data) > 1 else data[0]), options, "image"
 
 
-def _looks(known: Mapping[str, Any], channel: int, *, has_others: bool) -> dict[str, Any]:
+def _looks(
+    known: Mapping[str, Any], channel: int, levels: Sequence[xr.DataArray], count: int
+) -> dict[str, Any]:
+    """Return blending, colour and range of one of *count* channels."""
+    if "sample" in levels[0].dims:
+        return {}
     colours, ranges = known["channel_colors"], known["display_ranges"]
-    looks: dict[str, Any] = {"blending": "additive"} if has_others else {}
-    if colours and colours[channel]:
-        looks["colormap"] = colours[channel]
-    if ranges and ranges[channel]:
-        looks["contrast_limits"] = list(ranges[channel])
+    looks: dict[str, Any] = {"blending": "additive"} if count > 1 else {}
+    if colours or count > 1:
+        chosen = choose_colors(None, [""] * count, known=colours, is_rgb=False)
+        looks["colormap"] = f"#{chosen[channel]}"
+    has_range = ranges and ranges[channel]
+    looks["contrast_limits"] = list(ranges[channel] if has_range else _window(levels[-1]))
     return looks
+
+
+def _window(level: xr.DataArray) -> tuple[float, float]:
+    """Return the range of the pixels of the middle plane; napari itself takes the first.
+
+    Reads that plane, or the middle of a large one.
+    """
+    middle: dict[Any, Any] = {dim: size // 2 for dim, size in level.sizes.items()}
+    for dim in {"y", "x"} & middle.keys():
+        first = max(0, middle[dim] - SAMPLE_EDGE // 2)
+        middle[dim] = slice(first, first + SAMPLE_EDGE)
+    return window_of(np.asarray(level.isel(middle).data.compute()).ravel().real)
 
 
 def _channel_name(known: Mapping[str, Any], channel: int) -> str:

@@ -82,6 +82,17 @@ def test_an_ome_zarr_has_levels_colours_and_ranges(lab: Path) -> None:
     assert [level.shape[-2:] for level in layers[0][0]] == [(64, 48), (32, 24)]
 
 
+def test_channels_without_looks_have_colours_and_the_range_of_the_middle_plane(lab: Path) -> None:
+    """The first plane may be empty, and napari takes the range of that."""
+    for path in (lab / "raw").glob("*stack0000*"):
+        tifffile.imwrite(path, np.zeros_like(tifffile.imread(path)), photometric="minisblack")
+    for (_, options, _), channel in zip(read(lab / "raw"), pixels(lab), strict=True):
+        low, high = options["contrast_limits"]
+        inside = (channel[1, 4] >= low) & (channel[1, 4] <= high)
+        assert 0.99 < inside.mean() < 1
+    assert len({options["colormap"] for _, options, _ in read(lab / "raw")}) == 2
+
+
 def test_a_folder_is_opened_by_its_best_suggestion(lab: Path) -> None:
     shutil.rmtree(lab / "scan.zarr")
     layers = read(lab / "raw")

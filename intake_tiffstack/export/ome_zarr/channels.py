@@ -15,7 +15,7 @@ from intake_tiffstack.export.ome_zarr.metadata import Channel
 from intake_tiffstack.export.planned_array import PlannedArray
 from intake_tiffstack.storage.folder import Folder
 
-__all__ = ["ChannelDisplay", "choose_colors", "find_windows", "name_channels"]
+__all__ = ["ChannelDisplay", "choose_colors", "find_windows", "name_channels", "window_of"]
 
 _RGB = ("FF0000", "00FF00", "0000FF")
 _PALETTE = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
@@ -168,7 +168,7 @@ def find_windows(
             for plane in _sample(folder, array, channel_axis, channel, per_array)
         ]
         varied = [plane for plane in planes if (plane != plane[0]).any()]  # not blank ones
-        windows.append(_window_of(np.concatenate(varied or planes)))
+        windows.append(window_of(np.concatenate(varied or planes)))
     return windows
 
 
@@ -195,10 +195,10 @@ def _sample(
     return found
 
 
-def _window_of(pixels: NDArray[Any]) -> Window:
+def window_of(pixels: NDArray[Any]) -> Window:
     """Return the window that shows nearly all pixels; never empty. Pure.
 
-    >>> _window_of(np.arange(10_000, dtype="u2")), _window_of(np.zeros(4, "f4"))
+    >>> window_of(np.arange(10_000, dtype="u2")), window_of(np.zeros(4, "f4"))
     ((9, 9990), (0.0, 1.0))
     """
     if pixels.dtype.kind == "b":
