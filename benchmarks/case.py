@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 __all__ = ["OURS", "Bar", "Case", "Dataset", "Start"]
 
@@ -57,10 +57,9 @@ class Case:
     repeats: int = 7
     is_fresh: bool = False
     """Whether each repeat is a new process, because the first time counts."""
-    is_remote: bool = False
-    """Whether the files are in an object store, where requests and bytes are counted."""
-    is_distant: bool = False
-    """Whether the files are on a web server at a distance."""
+    store: Literal["", "moto", "web", "s3"] = ""
+    """Where the files are if not in a folder: in an object store whose requests and bytes are
+    counted; on a web server or in an object store at a distance."""
     patience: float = 12
     """Seconds after which a contender is not repeated; three times that if a bar needs it."""
     deadline: float = 120

@@ -177,7 +177,7 @@ def _true_sum(place: str, part: slice) -> int:
     return sum(int(tifffile.imread(path)[part, part].sum(dtype="u8")) for path in list_files(place))
 
 
-_distant = functools.partial(Case, dataset=tiled, is_fresh=True, is_distant=True, repeats=5)
+_distant = functools.partial(Case, dataset=tiled, is_fresh=True, store="web", repeats=5)
 _FILES = f"30 ms per request: {TILED_COUNT} tiled zlib files of 2 MB on a web server"
 _TILES = {
     OURS: (_open_ours, _tile_ours),

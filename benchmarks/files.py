@@ -24,6 +24,7 @@ __all__ = [
     "bands",
     "cubes",
     "long_movies",
+    "modest",
     "objects",
     "paged",
     "small",
@@ -126,6 +127,11 @@ def tiled(folder: Path, count: int = TILED_COUNT) -> dict[str, float]:
         options = {"compression": "zlib", "tile": (256, 256), "metadata": None}
         tifffile.imwrite(folder / f"tile_t{i:03d}.tif", volume(TILED_SHAPE, i), **options)
     return {"files": count}
+
+
+def modest(folder: Path, count: int = 1_000) -> dict[str, float]:
+    """Write planes of 100 kB in zlib strips."""
+    return _write(folder, (256, 256), count, channels=1, compression="zlib")
 
 
 def _write(

@@ -11,16 +11,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from benchmarks.case import OURS, Bar, Case, Facts
-from benchmarks.distant_server import serve_from_afar
-from benchmarks.server import S3Server, serve_s3
+from benchmarks.distant_server import BUCKET, serve_from_afar
+from benchmarks.server import serve_s3
 from benchmarks.worker import PROFILED, TRUTH
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
 
 THREADS = 2
 _ROOT = Path(__file__).parents[1]
-_BUCKET = "benchmarks"
 
 
 @dataclass
@@ -95,51 +94,62 @@ class CaseResult:
         return cls(**{**values, "contenders": contenders, "bars": bars})
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where contenders find the files of a benchmark."""
+
+    urls: Sequence[str]
+    """Of the files, and of a few others to warm up with."""
+    local: str
+    """The folder that holds them."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What clients of the store need."""
+    count: Callable[[], Mapping[str, float]] | None = None
+    """Returns the requests and bytes since its last call."""
+    asked: Callable[[], str] | None = None
+    """Returns the requests since then as text."""
+
+
 def run_cases(cases: Sequence[Case], say: Callable[[str], None]) -> Iterator[CaseResult]:
     """Yield the result of each case; consecutive cases share their files."""
-    with ExitStack() as stack:
-        server = S3Server()
-        if any(case.is_remote for case in cases):
-            server = stack.enter_context(serve_s3())
-        for (dataset, is_remote), group in groupby(cases, key=lambda c: (c.dataset, c.is_remote)):
-            root = Path(tempfile.mkdtemp(prefix="tiffstack-benchmark-"))
-            try:
-                say("writing files ...")
-                facts = dataset(root / "main")
-                dataset(root / "warm", count=4)
-                if is_remote:
-                    server.upload(root / "main", _BUCKET, root.name)
-                with ExitStack() as served:
-                    cases_here = list(group)
-                    places = _places(cases_here[0], root, served)
-                    for case in cases_here:
-                        yield _run_case(case, places, root, facts, server, say)
-            finally:
-                shutil.rmtree(root)
+    for _, group in groupby(cases, key=lambda c: (c.dataset, c.store)):
+        some = list(group)
+        root = Path(tempfile.mkdtemp(prefix="tiffstack-benchmark-"))
+        try:
+            say("writing files ...")
+            facts = some[0].dataset(root / "main")
+            some[0].dataset(root / "warm", count=4)
+            with _place(some[0].store, root) as place:
+                for case in some:
+                    yield _run_case(case, place, facts, say)
+        finally:
+            shutil.rmtree(root)
 
 
-def _places(case: Case, root: Path, served: ExitStack) -> list[str]:
-    """Return where the files are, and files to warm up with; a server runs until *served* ends."""
-    if case.is_remote:
-        return [f"s3://{_BUCKET}/{root.name}"]
-    start = served.enter_context(serve_from_afar(root)) if case.is_distant else str(root)
-    return [f"{start}/main", f"{start}/warm"]
+@contextmanager
+def _place(store: str, root: Path) -> Iterator[_Place]:
+    """Yield where the files are; a store runs until the block ends."""
+    local = str(root / "main")
+    if store == "moto":
+        with serve_s3() as counted:
+            counted.upload(root / "main", BUCKET, root.name)
+            urls = [f"s3://{BUCKET}/{root.name}"]
+            yield _Place(urls, local, counted.environment, counted.count, counted.asked)
+    elif store:
+        with serve_from_afar(root) as distant:
+            start = distant.url if store == "web" else f"s3://{BUCKET}"
+            urls = [f"{start}/main", f"{start}/warm"]
+            environment = {**distant.environment, "BENCHMARK_FOLDER": str(root)}
+            yield _Place(urls, local, environment, distant.count)
+    else:
+        yield _Place([local, str(root / "warm")], local)
 
 
-def _run_case(
-    case: Case,
-    places: Sequence[str],
-    root: Path,
-    facts: Facts,
-    server: S3Server,
-    say: Callable[[str], None],
-) -> CaseResult:
+def _run_case(case: Case, place: _Place, facts: Facts, say: Callable[[str], None]) -> CaseResult:
     say(f"{case.name}: {case.work}")
-    truth = _Worker(case, TRUTH, [str(root / "main")], server).hear(case.deadline)["value"]
-    if not case.is_fresh:
-        places = places[:1]
+    truth = _Worker(case, TRUTH, [place.local], {}).hear(case.deadline)["value"]
     results = {name: ContenderResult() for name in case.contenders}
-    with _workers(case, places, server) as go:
+    with _workers(case, place) as go:
         for number in range(case.repeats):
             names = [name for name in results if _goes_on(case, name, results[name], number)]
             turn = number % max(len(names), 1)  # no contender always follows the same other one
@@ -152,9 +162,9 @@ def _run_case(
         profile = None
         if not all(bar.is_reached for bar in bars):
             profile = go(OURS, PROFILED).get("profile")
-            if case.is_remote:
-                profile = "\n".join(r.text for r in server.requests[:20])
-    result = CaseResult(case.name, case.work, truth, case.is_remote, results, bars, profile)
+            if place.asked is not None:
+                profile = place.asked()
+    result = CaseResult(case.name, case.work, truth, case.store == "moto", results, bars, profile)
     for bar in bars:
         say(f"  {'reached' if bar.is_reached else 'NOT REACHED'}: {bar.text}: {bar.measured}")
     return result
@@ -257,16 +267,18 @@ def format_amount(name: str, value: float) -> str:
 class _Worker:
     """A contender's process."""
 
-    def __init__(self, case: Case, contender: str, places: Sequence[str], server: S3Server):
+    def __init__(
+        self, case: Case, contender: str, urls: Sequence[str], extra: Mapping[str, str]
+    ) -> None:
         environment = {
             **os.environ,
             "DASK_SCHEDULER": "threads",
             "DASK_NUM_WORKERS": str(THREADS),
             "PYTHONWARNINGS": "ignore",
-            **(server.environment if case.is_remote else {}),
+            **extra,
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", case.name, contender, *places],
+            [sys.executable, "-m", "benchmarks.worker", case.name, contender, *urls],
             cwd=_ROOT,
             env=environment,
             stdin=subprocess.PIPE,
@@ -302,26 +314,25 @@ class _Worker:
 
 
 @contextmanager
-def _workers(
-    case: Case, places: Sequence[str], server: S3Server
-) -> Iterator[Callable[..., dict[str, Any]]]:
+def _workers(case: Case, place: _Place) -> Iterator[Callable[..., dict[str, Any]]]:
     """Yield a function that runs a contender once, in its process or a fresh one."""
+    urls = place.urls if case.is_fresh else place.urls[:1]
     workers: dict[str, _Worker] = {}
 
     def go(name: str, what: str = "go") -> dict[str, Any]:
         if case.is_fresh and name in workers:
             workers.pop(name).end()
         if name not in workers:
-            workers[name] = _Worker(case, name, places, server)
+            workers[name] = _Worker(case, name, urls, place.environment)
             is_ready = workers[name].hear(case.deadline)
             if "error" in is_ready:
                 return is_ready
-        server.requests.clear()
+        if place.count is not None:
+            place.count()
         workers[name].send(what)
         message = workers[name].hear(case.deadline)
-        if case.is_remote and "figures" in message:
-            asked = list(server.requests)
-            message["figures"] |= {"requests": len(asked), "bytes": sum(r.nbytes for r in asked)}
+        if place.count is not None and "figures" in message:
+            message["figures"] |= place.count()
         return message
 
     try:

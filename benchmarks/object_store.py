@@ -78,7 +78,7 @@ def _of(
     return {name: work(open_array) for name, open_array in peers.items()}
 
 
-_remote = functools.partial(Case, is_fresh=True, is_remote=True, repeats=1, deadline=60)
+_remote = functools.partial(Case, is_fresh=True, store="moto", repeats=1, deadline=60)
 _single = {**ABLE, TIFFFILE_S3FS: _open_tifffile_store}
 
 CASES = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks import (
     distance,
+    distance_s3,
     many_files,
     object_store,
     ome_zarr,
@@ -20,7 +21,7 @@ CASES: dict[str, Case] = {
     case.name: case
     for module in (
         *(many_files, pixels, small_files, zarr_writing, ome_zarr, zarr_copy),
-        *(object_store, distance),
+        *(object_store, distance, distance_s3),
     )
     for case in module.CASES
 }

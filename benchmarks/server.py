@@ -30,7 +30,7 @@ class S3Server:
 
     url: str = ""
     requests: list[Request] = field(default_factory=list)
-    """All since the last ``requests.clear()``."""
+    """All since the last :meth:`count`."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -41,6 +41,15 @@ class S3Server:
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_DEFAULT_REGION": "us-east-1",
         }
+
+    def count(self) -> dict[str, float]:
+        """Return requests and bytes sent since the last call."""
+        asked, self.requests[:] = list(self.requests), []
+        return {"requests": len(asked), "bytes": sum(request.nbytes for request in asked)}
+
+    def asked(self) -> str:
+        """Return the first requests since then."""
+        return "\n".join(request.text for request in self.requests[:20])
 
     def upload(self, folder: Path, bucket: str, prefix: str) -> None:
         """Put the files of a folder into a bucket, which is created if needed."""

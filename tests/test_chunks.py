@@ -162,6 +162,16 @@ def test_auto_takes_many_small_files() -> None:
     assert largest(chunks, layout) > AUTO_BYTES // 2
 
 
+def test_auto_takes_more_files_in_a_store_than_local_ones() -> None:
+    layout = layout_of(t=("stack", 64), y=1024, x=1024)
+    options = {"page_ndim": 2, "segment_shape": (256, 256), "dask_chunk_bytes": 2**27}
+    remote = choose_chunks("auto", layout, is_remote=True, **options)
+    assert remote == ((32, 32), (1024,), (1024,))  # two round trips of many requests, not five
+    assert len(choose_chunks("auto", layout, **options)[0]) == 32
+    less = choose_chunks("auto", layout, is_remote=True, **{**options, "dask_chunk_bytes": 2**24})
+    assert less[0] == (8,) * 8  # never more than dask's own
+
+
 def test_auto_takes_whole_files_along_an_extended_dim() -> None:
     extents = [100, 1, 37, 100, 62] * 40
     layout = layout_of(z=("extend", extents), y=256, x=256)

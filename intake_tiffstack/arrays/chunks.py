@@ -33,8 +33,12 @@ PAGE_BYTES = 2**25
 ENOUGH_CHUNKS = 32
 SMALL_BYTES = 2**22
 """An array of less than 32 such chunks gets smaller ones, down to 4 MiB: three chunks keep two
-threads busy for three quarters of the time, and a chained index reads less. Not of remote files:
-all files of a chunk are requested at once, and each chunk takes a round trip."""
+threads busy for three quarters of the time, and a chained index reads less."""
+
+REMOTE_BYTES = 2**26
+"""Target of ``auto`` for remote files, be they few: all files of a chunk are requested at once, and
+each chunk takes a round trip. One tile of each of 64 files of 2 MB, 30 ms away, took two threads
+0.19 s with 32 MiB and takes 0.13 s with 64 MiB."""
 
 FEW_CHUNKS = 10_000
 MANY_CHUNKS = 50_000
@@ -113,7 +117,7 @@ def choose_chunks(
     if isinstance(spec, str) and spec in ("file", "page"):
         whole = [e.per_file if spec == "file" or e.is_in_page else (1,) * e.size for e in extents]
         return _warn_of_many(tuple(whole), spec)
-    least = AUTO_BYTES if is_remote else SMALL_BYTES
+    least = REMOTE_BYTES if is_remote else SMALL_BYTES
     return _choose(spec, extents, layout.dtype.itemsize, dask_chunk_bytes, least)
 
 
@@ -240,7 +244,7 @@ def _fit(
 ) -> Chunks:
     """Return the chunks of ``auto``: *least* bytes or more if they would be too many otherwise."""
     share = math.prod(e.size for e in extents) * itemsize // ENOUGH_CHUNKS
-    target = min(most, AUTO_BYTES, max(share, least))
+    target = min(most, max(least, min(share, AUTO_BYTES)))
     page_target = min(most, PAGE_BYTES)
     while True:
         chunks = _split(extents, fixed, _grow(extents, fixed, itemsize, target, page_target))

@@ -297,9 +297,10 @@ class HeaderCache:
                 if file not in failed:
                     self._remote.keep(file, windows)
             self._trim()
-        if with_pixels:
-            for file in fetched.keys() - failed.keys():
-                self._recognize(file, templates, kind)
+        for file in fetched.keys() - failed.keys():
+            self._recognize(file, templates, kind, with_pixels=with_pixels)
+        with self._lock:
+            self._trim()
 
     def _without_bytes(
         self, files: Sequence[File], kind: Kind, storage_options: Mapping[str, Any]
@@ -320,7 +321,9 @@ class HeaderCache:
             return []
         return [file for file, is_checked in zip(unknown, checked, strict=True) if is_checked]
 
-    def _recognize(self, file: File, templates: Templates, kind: Kind) -> None:
+    def _recognize(
+        self, file: File, templates: Templates, kind: Kind, *, with_pixels: bool
+    ) -> None:
         """Keep the header of a file that is built like a known one, if its bytes here show it."""
         windows = self._remote.get(file)
         if windows is None:
@@ -332,8 +335,8 @@ class HeaderCache:
         if found is not None:
             with self._lock:
                 self._headers.keep((file, *kind), found)
-                self._ahead[file] = windows
-                self._trim()
+                if with_pixels:
+                    self._ahead[file] = windows
 
     def header_bytes(
         self,

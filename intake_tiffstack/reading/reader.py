@@ -155,8 +155,12 @@ class CollectionReader:
         """
         for start in range(0, len(rows), AHEAD):
             group = rows[start : start + AHEAD]
-            self.fetch_ahead([files[row] for row in group if not is_local(files.urls[row])])
-            yield from map_files(function, files, group)
+            remote = [files[row] for row in group if not is_local(files.urls[row])]
+            self.fetch_ahead(remote)
+            if all(map(self.has_header, remote)):  # nothing is left to wait for
+                yield from map(function, group)
+            else:
+                yield from map_files(function, files, group)
 
     def raw_metadata(self, file: File, page: int = 0) -> RawMetadata:
         """Return the metadata of an image as they stand in the file.

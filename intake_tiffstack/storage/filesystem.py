@@ -17,6 +17,7 @@ from fsspec.utils import tokenize
 from intake_tiffstack.errors import OptionError, StorageError
 from intake_tiffstack.settings import setting, setting_number
 from intake_tiffstack.storage.failures import is_unauthorized, storage_errors
+from intake_tiffstack.storage.s3 import make_session
 from intake_tiffstack.storage.urls import WRAPPERS, absolute_url, is_local, split_chain
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ def _open_once(url: str, stamp: Hashable, pid: int, options: _Options) -> Abstra
     filesystem, _ = url_to_fs(url, **options.values)
     if speaks(filesystem, "s3"):
         filesystem.retries = 1  # botocore repeats, as often as the setting allows
+        make_session(filesystem)
     if stamp is not None:
         filesystem.ls("")  # reads the table of contents, before two threads do at once
     return filesystem

@@ -402,14 +402,19 @@ class Downloads:
     def start(self, fills: Sequence[Fill]) -> None:
         """Start fetching; returns at once."""
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Any, Coroutine[Any, Any, None]]]] = {}
+        known: dict[tuple[str, int], AbstractFileSystem] = {}
         for key, source, spans in fills:
             file, options = source.file, source.storage_options
+            store = store_of(file.url), id(options)  # looking for the filesystem takes 50 us
             try:
                 parts = _split_ranges(file, spans)
-                filesystem, path = get_filesystem(file.url, options)
+                if store not in known:
+                    known[store] = get_filesystem(file.url, options)[0]
             except TiffStackError as exc:
                 self._done.put((key, exc))
                 continue
+            filesystem = known[store]
+            path = str(filesystem._strip_protocol(file.url))
             work = self._fetch(_fetch_checked(filesystem, path, options), parts, source)
             by_loop.setdefault(filesystem.loop, []).append((key, work))
         for loop, works in by_loop.items():

@@ -11,20 +11,52 @@ Amazon S3 API: GetObject, ListObjectsV2.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-__all__ = ["USED", "get_object", "list_page", "split_key"]
+__all__ = ["USED", "get_object", "list_page", "make_session", "split_key"]
 
 USED = (
     "_get_s3_method_kwargs",
     "call_s3",
     "get_s3",
+    "kwargs",
     "local_expiry_check",
     "req_kw",
+    "session",
     "set_session",
     "split_path",
 )
 """Attributes of ``s3fs.S3FileSystem`` that are used here."""
+
+
+def make_session(filesystem: Any) -> None:
+    """Give a filesystem the session that it would make, which reads the times of a listing faster.
+
+    botocore reads each time by dateutil: four fifths of the CPU of a listing.
+    """
+    from aiobotocore.session import AioSession  # installed, because there is a filesystem
+
+    if filesystem.session is None:
+        session = AioSession(**filesystem.kwargs)
+        parsers = session.get_component("response_parser_factory")
+        parsers.set_parser_defaults(timestamp_parser=_parse_time)
+        filesystem.session = session
+
+
+def _parse_time(value: Any) -> datetime:
+    """Return a time of a response: ISO 8601 in listings; what else there is, botocore reads.
+
+    >>> _parse_time("2019-01-01T12:00:00.000Z") == _parse_time("Tue, 01 Jan 2019 12:00:00 GMT")
+    True
+    """
+    from botocore.utils import parse_timestamp
+
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError):  # seconds, or the date of a header
+        found: datetime = parse_timestamp(value)
+        return found
 
 
 def split_key(filesystem: Any, path: str) -> tuple[str, str, str | None]:

@@ -1,0 +1,452 @@
+"""An object store at a distance: 30 ms per request, and 100 MB/s per connection.
+
+Beside peers, and beside a floor: obstore alone with the place of all pixels known beforehand, which
+makes the least round trips that such work needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.case import OURS, Bar, Case, Start
+from benchmarks.distant_server import BUCKET
+from benchmarks.files import MOVIE_SHAPE, TILED_SHAPE, long_movies, modest, tiled
+from benchmarks.peers import open_ours
+from benchmarks.pixels import list_files, true_sum
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["CASES"]
+
+FLOOR = "obstore, places known"
+ASYNC_TIFF = "async-tiff over obstore"
+RASTERIO = "rasterio /vsis3/, 16 threads"
+S3FS = "tifffile over s3fs, 16 threads"
+REFERENCES = "references, VirtualiZarr over obstore"
+TENSORSTORE = "tensorstore on a Zarr copy"
+
+THREADS = 16
+TILE = slice(256, 512)
+Z = 100
+MODEST_PIXELS = 256 * 256
+PART = 2**24
+"""Bytes of a request of the floor: a connection is slow, and many are fast."""
+
+Opened = Any
+"""Whatever a contender keeps of open files."""
+
+
+# -- data: the files, references to them and a Zarr copy -----------------------------------------
+
+
+def _with_copies(
+    dataset: Callable[..., dict[str, float]], chunks: tuple[int, ...]
+) -> Callable[..., dict[str, float]]:
+    """Return a dataset with references and a Zarr copy beside its folder."""
+
+    def write(folder: Path, **options: Any) -> dict[str, float]:
+        import tifffile
+        import zarr
+
+        from intake_tiffstack import open_stack
+
+        facts = dataset(folder, **options)
+        stack = open_stack(f"{folder}/*.tif")
+        references = folder.with_suffix(".json")
+        stack.export(str(references), format="references", progress=False)
+        text = references.read_text().replace("file://", "")
+        references.write_text(text.replace(str(folder), f"s3://{BUCKET}/{folder.name}"))
+        paths = list_files(str(folder))
+        first = tifffile.imread(paths[0])
+        array = zarr.create_array(
+            folder.with_suffix(".zarr"),
+            shape=(len(paths), *first.shape),
+            chunks=(1, *chunks),
+            dtype=first.dtype,
+            compressors=zarr.codecs.ZstdCodec(level=1) if first.ndim == 2 else None,
+        )
+        for number, path in enumerate(paths):
+            array[number] = tifffile.imread(path)
+        return facts
+
+    return write
+
+
+# -- opening ---------------------------------------------------------------------------------------
+
+
+def _open_plainly(place: str) -> Opened:
+    """Open with this package, whatever the names are."""
+    from intake_tiffstack import open_stack
+
+    return open_stack(f"{place}/*.tif").to_dask()
+
+
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.new_event_loop()
+
+
+@functools.cache
+def _store() -> Any:
+    from obstore.store import S3Store
+
+    options = {"allow_http": True}
+    return S3Store(BUCKET, virtual_hosted_style_request=False, client_options=options)
+
+
+def _prefix(place: str) -> str:
+    return place.removeprefix(f"s3://{BUCKET}/")
+
+
+def _keys(store: Any, place: str) -> list[str]:
+    """Return the keys of the files at a place, by listing."""
+    pages = store.list(f"{_prefix(place)}/")
+    return sorted(item["path"] for page in pages for item in page)
+
+
+@functools.cache
+def _async_tiff_store() -> Any:
+    from async_tiff.store import S3Store
+
+    options = {"allow_http": True}
+    return S3Store(BUCKET, virtual_hosted_style_request=False, client_options=options)
+
+
+def _open_async_tiff(place: str) -> Opened:
+    from async_tiff import TIFF
+
+    keys = _keys(_store(), place)
+
+    async def open_all() -> list[Any]:
+        store = _async_tiff_store()
+        return await asyncio.gather(*(TIFF.open(key, store=store) for key in keys))
+
+    return _loop().run_until_complete(open_all())
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS)
+
+
+def _open_rasterio(place: str, page: int | None = None) -> Opened:
+    os.environ |= {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MULTIRANGE": "YES"}
+    import rasterio
+
+    start = "" if page is None else f"GTIFF_DIR:{page + 1}:"
+    keys = _keys(_store(), place)
+    return list(_pool().map(lambda key: rasterio.open(f"{start}/vsis3/{BUCKET}/{key}"), keys))
+
+
+def _open_s3fs(place: str) -> Opened:
+    import fsspec
+    import tifffile
+
+    return list(
+        _pool().map(
+            lambda file: tifffile.TiffFile(file.open()), fsspec.open_files(f"{place}/*.tif")
+        )
+    )
+
+
+def _open_references(place: str) -> Opened:
+    import zarr
+    from obspec_utils.registry import ObjectStoreRegistry
+    from virtualizarr.parsers import KerchunkJSONParser
+
+    zarr.config.set({"async.concurrency": 100})
+    registry = ObjectStoreRegistry({f"s3://{BUCKET}": _store()})
+    manifests = KerchunkJSONParser()(f"{place}.json", registry)
+    _, array = next(zarr.open_group(manifests, mode="r").arrays())
+    return array
+
+
+def _open_tensorstore(place: str) -> Opened:
+    import tensorstore
+
+    where = {
+        "driver": "s3",
+        "bucket": BUCKET,
+        "path": f"{_prefix(place)}.zarr/",
+        "endpoint": os.environ["AWS_ENDPOINT_URL"],
+        "aws_region": "us-east-1",
+    }
+    return tensorstore.open({"driver": "zarr3", "kvstore": where}, read=True).result()
+
+
+# -- the floor -------------------------------------------------------------------------------------
+
+
+def _get_at_once(wanted: Sequence[tuple[str, int, int]]) -> list[Any]:
+    """Return ranges (key, first byte, end) of the store, all requested at once."""
+    import obstore
+
+    async def get_all() -> list[Any]:
+        store = _store()
+        gets = (obstore.get_range_async(store, key, start=a, end=b) for key, a, b in wanted)
+        return await asyncio.gather(*gets)
+
+    return _loop().run_until_complete(get_all())
+
+
+def _known(place: str) -> tuple[dict[str, Any], list[str]]:
+    """Return the segments of each file, and the files: read from the folder, which is not timed."""
+    import tifffile
+
+    places: dict[str, Any] = {}
+    local = Path(os.environ["BENCHMARK_FOLDER"]) / _prefix(place)
+    for path in list_files(str(local)):
+        with tifffile.TiffFile(path) as tif:
+            page = tif.pages.first
+            places[f"{_prefix(place)}/{Path(path).name}"] = page.dataoffsets, page.databytecounts
+    return places, list(places)
+
+
+def _start_floor_files(place: str) -> Callable[[], int]:
+    import imagecodecs
+    import numpy as np
+
+    places, _ = _known(place)
+
+    def sum_one(key: str, data: Any) -> int:
+        strips = (data[start : start + count] for start, count in zip(*places[key], strict=True))
+        decoded = (imagecodecs.zlib_decode(strip) for strip in strips)
+        return sum(int(np.frombuffer(strip, "<u2").sum(dtype="u8")) for strip in decoded)
+
+    def work() -> int:
+        keys = _keys(_store(), place)
+        whole = _get_at_once([(key, 0, sum(t[-1] for t in places[key])) for key in keys])
+        return sum(_pool().map(sum_one, keys, map(memoryview, whole)))
+
+    return work
+
+
+def _start_floor_plane(place: str) -> Callable[[], Any]:
+    import numpy as np
+
+    places, keys = _known(place)
+    (offset, *_), _ = places[keys[0]]
+    nbytes = 2 * MOVIE_SHAPE[1] * MOVIE_SHAPE[2]
+
+    def work() -> NDArray[Any]:
+        start = offset + Z * nbytes
+        (data,) = _get_at_once([(keys[0], start, start + nbytes)])
+        return np.frombuffer(data, "<u2").reshape(MOVIE_SHAPE[1:])
+
+    return work
+
+
+def _start_floor_tiles(place: str) -> Callable[[], int]:
+    import imagecodecs
+    import numpy as np
+
+    places, keys = _known(place)
+    number = TILED_SHAPE[1] // 256 + 1
+    wanted = [(key, places[key][0][number], sum(t[number] for t in places[key])) for key in keys]
+
+    def decode(data: Any) -> int:
+        return int(np.frombuffer(imagecodecs.zlib_decode(data), "<u2").sum(dtype="u8"))
+
+    return lambda: sum(_pool().map(decode, _get_at_once(wanted)))
+
+
+def _start_floor_volume(place: str) -> Callable[[], int]:
+    import numpy as np
+
+    places, keys = _known(place)
+    wanted = []
+    for key in keys:
+        begin = places[key][0][0]
+        end = begin + 2 * MOVIE_SHAPE[0] * MOVIE_SHAPE[1] * MOVIE_SHAPE[2]
+        wanted += [(key, at, min(at + PART, end)) for at in range(begin, end, PART)]
+
+    def work() -> int:
+        return sum(int(np.frombuffer(d, "<u2").sum(dtype="u8")) for d in _get_at_once(wanted))
+
+    return work
+
+
+# -- work ------------------------------------------------------------------------------------------
+
+
+def _opening(open_files: Callable[..., Opened], **options: Any) -> Start:
+    def start(place: str) -> Callable[[], int]:
+        kept: list[Opened] = []
+
+        def work() -> int:
+            kept.append(open_files(place, **options))
+            files = kept[0]
+            return files.size // MODEST_PIXELS if hasattr(files, "dask") else len(files)
+
+        return work
+
+    return start
+
+
+def _then(open_files: Callable[..., Opened], read: Callable[[Opened], Any]) -> Start:
+    """Return the work of reading from open files."""
+
+    def start(place: str) -> Callable[[], Any]:
+        files = open_files(place)
+        return lambda: read(files)
+
+    return start
+
+
+def _with_opening(open_files: Callable[..., Opened], read: Callable[[Opened], Any]) -> Start:
+    return lambda place: lambda: read(open_files(place))
+
+
+def _sum(pixels: Any) -> int:
+    import numpy as np
+
+    return int(np.asarray(pixels).sum(dtype="u8"))
+
+
+def _tiles_of_async_tiff(files: Opened) -> int:
+    async def sum_one(file: Any) -> int:
+        tile = await file.fetch_tile(1, 1, 0)
+        return _sum(await tile.decode())
+
+    async def sum_all() -> int:
+        return sum(await asyncio.gather(*map(sum_one, files)))
+
+    return _loop().run_until_complete(sum_all())
+
+
+def _tiles_of_rasterio(files: Opened) -> int:
+    from rasterio.windows import Window
+
+    window = Window(256, 256, 256, 256)
+    return sum(_pool().map(lambda file: _sum(file.read(1, window=window)), files))
+
+
+def _true_tiles(place: str) -> int:
+    import tifffile
+
+    return sum(_sum(tifffile.imread(path)[TILE, TILE]) for path in list_files(place))
+
+
+def _true_plane(place: str) -> NDArray[Any]:
+    import tifffile
+
+    return tifffile.imread(list_files(place)[0], key=Z)
+
+
+def _count(place: str) -> int:
+    return len(list_files(place))
+
+
+_distant = functools.partial(Case, is_fresh=True, store="s3", repeats=5)
+_FAR = "S3, 30 ms per request, 100 MB/s per connection"
+_movie = _with_copies(lambda folder, **_: long_movies(folder, count=1), (1, *MOVIE_SHAPE[1:]))
+_tiled = _with_copies(tiled, (256, 256))
+
+_PLANES: dict[str, tuple[Callable[..., Opened], Callable[[Opened], Any]]] = {
+    OURS: (_open_plainly, lambda array: array[0, Z].compute()),
+    RASTERIO: (functools.partial(_open_rasterio, page=Z), lambda files: files[0].read(1)),
+    S3FS: (_open_s3fs, lambda files: files[0].pages[Z].asarray()),
+    REFERENCES: (_open_references, lambda array: array[0, Z]),
+    TENSORSTORE: (_open_tensorstore, lambda array: array[0, Z].read().result()),
+}
+_TILES: dict[str, tuple[Callable[..., Opened], Callable[[Opened], Any]]] = {
+    OURS: (_open_plainly, lambda array: int(array[:, TILE, TILE].sum(dtype="u8").compute())),
+    ASYNC_TIFF: (_open_async_tiff, _tiles_of_async_tiff),
+    RASTERIO: (_open_rasterio, _tiles_of_rasterio),
+    REFERENCES: (_open_references, lambda array: _sum(array[:, TILE, TILE])),
+    TENSORSTORE: (_open_tensorstore, lambda array: _sum(array[:, TILE, TILE].read().result())),
+}
+_VOLUMES: dict[str, tuple[Callable[..., Opened], Callable[[Opened], Any]]] = {
+    OURS: (_open_plainly, lambda array: int(array.sum(dtype="u8").compute())),
+    S3FS: (_open_s3fs, lambda files: _sum(files[0].asarray())),
+    REFERENCES: (_open_references, lambda array: _sum(array[...])),
+    TENSORSTORE: (_open_tensorstore, lambda array: _sum(array.read().result())),
+}
+
+CASES = (
+    _distant(
+        name="far-open",
+        work=f"{_FAR}: open 1,000 files",
+        dataset=modest,
+        truth=_count,
+        contenders={
+            OURS: _opening(open_ours),
+            ASYNC_TIFF: _opening(_open_async_tiff),
+            RASTERIO: _opening(_open_rasterio),
+            S3FS: _opening(_open_s3fs),
+        },
+        bars=(Bar("speed", 1, ASYNC_TIFF), Bar("speed", 1, RASTERIO)),
+        deadline=40,
+    ),
+    _distant(
+        name="far-files",
+        work=f"{_FAR}: open 1,000 files of 100 kB and read them all",
+        dataset=modest,
+        truth=true_sum,
+        contenders={
+            OURS: lambda place: lambda: _sum(open_ours(place).sum(dtype="u8").compute()),
+            RASTERIO: _with_opening(
+                _open_rasterio, lambda files: sum(_pool().map(lambda f: _sum(f.read(1)), files))
+            ),
+            FLOOR: _start_floor_files,
+        },
+        bars=(Bar("speed", 0.8, FLOOR), Bar("speed", 1, RASTERIO)),
+        deadline=40,
+    ),
+    _distant(
+        name="far-plane",
+        work=f"{_FAR}: open a file of 316 MB and read a plane",
+        dataset=_movie,
+        truth=_true_plane,
+        contenders={name: _with_opening(*works) for name, works in _PLANES.items()},
+        bars=tuple(Bar("speed", 1, name) for name in _PLANES if name != OURS),
+        deadline=40,
+    ),
+    _distant(
+        name="far-plane-then",
+        work=f"{_FAR}: then a plane of that file",
+        dataset=_movie,
+        truth=_true_plane,
+        contenders={
+            **{name: _then(*works) for name, works in _PLANES.items()},
+            FLOOR: _start_floor_plane,
+        },
+        bars=(Bar("speed", 0.8, FLOOR),),
+        deadline=40,
+    ),
+    _distant(
+        name="far-volume",
+        work=f"{_FAR}: then all of that file",
+        dataset=_movie,
+        truth=true_sum,
+        contenders={
+            **{name: _then(*works) for name, works in _VOLUMES.items()},
+            FLOOR: _start_floor_volume,
+        },
+        bars=(Bar("speed", 0.8, FLOOR),),
+        deadline=40,
+    ),
+    _distant(
+        name="far-tiles",
+        work=f"{_FAR}: 64 tiled zlib files, open: then one tile of each",
+        dataset=_tiled,
+        truth=_true_tiles,
+        contenders={
+            **{name: _then(*works) for name, works in _TILES.items()},
+            FLOOR: _start_floor_tiles,
+        },
+        bars=(
+            Bar("speed", 0.8, FLOOR),
+            *(Bar("speed", 1, name) for name in _TILES if name != OURS),
+        ),
+        deadline=40,
+    ),
+)
