@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
@@ -128,14 +129,43 @@ def test_signs_and_points_between_numbers_separate(names: list[str], sizes: list
     assert "f}" not in best.pattern
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("expT{0:03}XY{1}.tif", ([1, 2], [1, 2, 3]), "expT{t:03d}XY{position:d}.tif"),
+        ("Well {0} Time {1}.tif", (["A1", "B12"], [1, 2]), "Well {well} Time {time:d}.tif"),
+        ("{0}_01_{1}.tif", (["A1", "B2", "B12"], ["GFP", "DAPI"]), "{well}_01_{channel}.tif"),
+        ("N{0}E{1:03}.tif", ([45, 46], [6, 7]), "N{lat:d}E{lon:03d}.tif"),
+        ("MOD.A2000{0:03}.h{1}.tif", ([49, 65], [8, 9]), "MOD.A{time:%Y%j}.h{h:d}.tif"),
+        (
+            "c{1}_2020-03-23T16-{0:02}-31.tif",
+            ([1, 2, 3], [1, 2]),
+            "c{c:d}_{time:%Y-%m-%dT%H-%M-%S}.tif",
+        ),
+        ("c_2020.03.0{0}.tif", ([1, 2, 3],), "c_{time:%Y.%m.%d}.tif"),
+        ("{0:03}{1:03}-1.tif", ([1, 2, 3], [4, 7]), "{i:3d}{i2:03d}-1.tif"),
+        ("a{1}_2048_01_{0:02}.tif", ([1, 2, 3], [1, 2]), "a{a:d}_2048_01_{i:02d}.tif"),
+    ],
+)
+def test_names_of_many_makes_are_read_as_people_read_them(
+    name: str, values: tuple[list[object], ...], expected: str
+) -> None:
+    names = [name.format(*row) for row in itertools.product(*values)]
+    best, *others = propose_patterns(names)
+    assert (best.pattern, best.fullness, len(best.rows)) == (expected, 1, len(names))
+    assert not any(other.rank == best.rank and other.weight == best.weight for other in others)
+
+
 @given(
-    z=st.lists(st.integers(-40, 40), min_size=3, max_size=9, unique=True),
+    start=st.integers(-40, 40),
+    count=st.integers(3, 9),
     step=st.sampled_from([1, 0.5, 0.25]),
     times=st.integers(2, 4),
 )
 def test_positions_with_signs_and_points_are_inferred_back(
-    z: list[int], step: float, times: int
+    start: int, count: int, step: float, times: int
 ) -> None:
+    z = range(start, start + count)
     names = [f"cells_t{t}_z{n * step:g}_gfp.tif" for t in range(times) for n in z]
     best = propose_patterns(names)[0]
     assert (best.fullness, len(best.rows)) == (1, len(names))

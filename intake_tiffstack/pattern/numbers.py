@@ -15,13 +15,13 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
-__all__ = ["join_numbers", "restore_numbers"]
+__all__ = ["DECIMAL", "SIGN", "join_numbers", "restore_numbers"]
 
 _JOINED = str.maketrans("-+.", "\ue000\ue001\ue002")
 _RESTORED = {new: old for old, new in _JOINED.items()}
 
-_SIGN = "(?<![0-9])[-+](?=[0-9])"
-_DECIMAL = r"(?<![0-9.])(?:0|[1-9][0-9]{0,5})\.[0-9]{1,6}(?![0-9]|\.[0-9])"
+SIGN = "(?<![0-9])[-+](?=[0-9])"
+DECIMAL = r"(?<![0-9.])(?:0|[1-9][0-9]{0,5})\.[0-9]{1,6}(?![0-9]|\.[0-9])"
 
 
 def join_numbers(names: Sequence[str], atoms: str, make_of: Callable[[str], Hashable]) -> list[str]:
@@ -48,9 +48,9 @@ def join_numbers(names: Sequence[str], atoms: str, make_of: Callable[[str], Hash
     >>> split(["t-1", "t0.5"]), split(["t-1", "t-2"])
     (['t-1', 't0.5'], ['t', '1', 't', '2'])
     """
-    names = _join_where(names, _SIGN, atoms, make_of)
-    names = _join_where(names, _DECIMAL, atoms, make_of, _are_decimals)
-    return _join_where(names, f"{_SIGN}|{_DECIMAL}", atoms, make_of)
+    names = _join_where(names, SIGN, atoms, make_of)
+    names = _join_where(names, DECIMAL, atoms, make_of, _are_decimals)
+    return _join_where(names, f"{SIGN}|{DECIMAL}", atoms, make_of)
 
 
 def _join_where(
@@ -104,17 +104,34 @@ def _are_decimals(names: Sequence[str]) -> bool:
     >>> _are_decimals([f"scan{s}.{t:03}" for s in (1, 2) for t in range(1, 9)])
     False
     """
-    columns = zip(*(re.findall(f"({_DECIMAL})([^\\W\\d_]?)", name) for name in names), strict=False)
+    column_of = re.compile(f"([\ue000\ue001]?{DECIMAL})([^\\W\\d_]?)").findall
+    columns = zip(*map(column_of, names), strict=False)
     return any(
-        any(unit for _, unit in column) or _is_decimal({number for number, _ in column})
+        any(unit for _, unit in column)
+        or _is_decimal({restore_numbers(number) for number, _ in column})
         for column in columns
     )
 
 
 def _is_decimal(texts: set[str]) -> bool:
+    """Return whether numbers with a point are rather one number than two. Pure.
+
+    >>> _is_decimal({"3.25", "3.5", "3.75"}), _is_decimal({"1.001", "1.002", "1.003"})
+    (True, False)
+    """
     whole = {text.partition(".")[0] for text in texts}
     parts = {text.partition(".")[2] for text in texts}
-    steps = np.diff(sorted({round(float(text) * 10**6) for text in texts}))
-    is_grid = len(texts) == len(whole) * len(parts) and min(len(whole), len(parts)) > 1
-    is_regular = len(steps) > 1 and len(set(steps.tolist())) == 1
-    return whole == {"0"} or (len(whole) > 1 and (is_regular or not is_grid))
+    if whole == {"0"}:
+        return True
+    if len(whole) == 1:
+        return _are_regular(map(float, texts)) and not _are_regular(map(float, parts))
+    if len(parts) == 1:  # 1.5 and 2.5, but 1.001 and 2.001 are the first files of two runs
+        return not min(parts).startswith("0")
+    if len(set(map(len, parts))) > 1 and not any(part.endswith("0") for part in parts):
+        return True
+    return _are_regular(map(float, texts)) or len(texts) < len(whole) * len(parts)
+
+
+def _are_regular(numbers: Iterable[float]) -> bool:
+    steps = np.diff(sorted(round(number * 10**6) for number in numbers))
+    return len(steps) > 1 and len(set(steps.tolist())) == 1

@@ -236,6 +236,7 @@ def _from_parts(names: Sequence[str], make: Make, is_sidecar: bool) -> list[Prop
         parts = _name_parts([part for reading in chosen for part in reading])
         # one number read as two counts as good only where it fills the grid that it makes
         doubt = 0.0 if not number else -5.0 if _count_integers(chosen) > usual else 5.0
+        doubt += number / 100  # the likelier reading comes first
         made = list(_span(names, make, parts, is_sidecar, doubt))
         first = min(made, key=_merit, default=None)
         if first is None or (best and _merit(first) > _merit(best[0])):
@@ -289,7 +290,8 @@ def _name_parts(parts: Sequence[Part]) -> list[_Named]:
 
 
 def _field_name(part: Part, word: str, present: set[str]) -> str:
-    low = word.lower()
+    glued = re.fullmatch(".*[a-z]([TZCPSFW])", word)  # expT001
+    low = (glued[1] if glued else word).lower()
     if part.kind == "text":
         if all(map(_CHANNELS.fullmatch, part.texts)):
             return "channel"
@@ -374,6 +376,8 @@ def _keys(part: Part) -> list[object]:
 
 def _weight(named: _Named) -> float:
     """Return how unlikely a part is an axis."""
+    if named.part.kind == "int" and min(map(int, named.part.texts)) >= 10**8:  # of a clock
+        return 3.5
     base = {"int": 1.0, "float": 1.0, "text": 2.0, "time": 3.0}[named.part.kind]
     return base - 1.0 * (role_of(named.name) is not None and named.part.kind != "time")
 

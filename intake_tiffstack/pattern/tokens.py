@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from intake_tiffstack.pattern.numbers import join_numbers, restore_numbers
+from intake_tiffstack.pattern.numbers import DECIMAL, SIGN, join_numbers, restore_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -34,21 +34,34 @@ __all__ = [
 
 GUID = "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 _GUID_LENGTH = 36
-_TIMES = {  # times as names write them, longest first, with their format
-    r"(?:19|20)[0-9]{6}T[0-9]{6}": "%Y%m%dT%H%M%S",
-    r"(?:19|20)[0-9]{6}_[0-9]{6}": "%Y%m%d_%H%M%S",
-    r"(?:19|20)[0-9]{6}-[0-9]{6}": "%Y%m%d-%H%M%S",
-    r"(?:19|20)[0-9]{12}": "%Y%m%d%H%M%S",
-    r"(?:19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}": "%Y-%m-%d",
-    r"(?:19|20)[0-9]{6}": "%Y%m%d",
-}
-_ATOM = f"{GUID}|(?<![0-9])(?:{'|'.join(_TIMES)})(?![0-9])"
+_DAYS = {"%Y-%m-%d": "-", "%Y.%m.%d": r"\.", "%Y_%m_%d": "_", "%Y%m%d": ""}
+_CLOCKS = {"%H-%M-%S": "-", "%H.%M.%S": r"\.", "%H_%M_%S": "_", "%H:%M:%S": ":", "%H%M%S": ""}
+_DAY_AND_CLOCK = [day + join + clock for day in _DAYS for join in "T_- " for clock in _CLOCKS]
+_TIMES = (*_DAY_AND_CLOCK, "%Y%m%d%H%M%S", "%Y-%m-%d", "%Y.%m.%d", "%Y%m%d", "%Y%j")
+"""Formats of times as names write them."""
+
+
+def _twos(between: str) -> str:
+    return f"[0-9]{{2}}{between}[0-9]{{2}}"
+
+
+_DAY = "|".join(between + _twos(between) for between in _DAYS.values())
+_CLOCK = "|".join(f"{_twos(between)}{between}[0-9]{{2}}" for between in _CLOCKS.values())
+_YEAR = "(?:19|20)[0-9]{2}"
+# Without a clock, underscores separate numbers of any kind; A2000049 is how MODIS writes a day.
+_TIME = (
+    f"{_YEAR}(?:(?:{_DAY})[T_ -](?:{_CLOCK})|[0-9]{{10}}|-{_twos('-')}|\\.{_twos('[.]')}|[0-9]{{4}}"
+    "|(?<=A[0-9]{4})[0-3][0-9]{2})"
+)
+_ATOM = f"{GUID}|(?<![0-9])(?:{_TIME})(?![0-9])"
 _SPLIT = re.compile(f"({_ATOM}|[-_./ ()\\[\\],;=+#@&~!$%'])")
-_NUMBER = r"[-+]?[0-9]+(?:\.[0-9]+)?"
+_NUMBER = f"(?:{SIGN})?(?:{DECIMAL}|[0-9]+)"
 _FINE = re.compile(rf"{_NUMBER}|[^\W\d_]+|[\W_]")
+_is_time = re.compile(_TIME.replace("(?<=A[0-9]{4})", "")).fullmatch
 _is_integer = re.compile("[-+]?[0-9]+").fullmatch
 _is_number = re.compile(_NUMBER).fullmatch
-_WELL = re.compile(r"[A-P][0-9]{2}|A[A-F][0-9]{2}")
+_WELL = re.compile("(?:[A-P]|A[A-F])(?:0[1-9]|[1-4][0-9]|[1-9])")
+_PLACE = re.compile("([NS])([0-9]{2})([EW])([0-9]{3})")
 _LETTER_OF_ROLE = set("CFPTZWS")
 
 Kind = Literal["literal", "int", "float", "text", "time", "any"]
@@ -152,7 +165,9 @@ def readings_of(column: Sequence[str], *, is_extension: bool) -> list[tuple[Part
     if (spec := _time_format(texts)) is not None:
         return [(Part("time", texts, codes, spec=spec, hint="time"),)]
     text = Part("text", texts, codes)
-    if all(map(_WELL.fullmatch, texts)) and _are_wells(texts):
+    if all(map(_PLACE.fullmatch, texts)):
+        return [_degrees(texts, codes)]
+    if _are_wells(texts):
         return [(Part("text", texts, codes, hint="well"),)]
     if len(set(map(_shape_of, texts))) > 1:
         return [(whole,), (text,)] if _are_identifiers(texts, len(column)) else [(text,)]
@@ -173,12 +188,27 @@ def _fine_parts(columns: Sequence[Sequence[str]], codes: NDArray[np.intp]) -> tu
         hint = ""
         if i + 1 < len(columns):
             wells = [a + b for a, b in zip(column, columns[i + 1], strict=True)]
-            if all(map(_WELL.fullmatch, wells)) and _are_wells(wells):
+            if _are_wells(wells):
                 column, hint = wells, "well"
                 i += 1
         parts.append(_fine_part(column, codes, hint))
         i += 1
     return tuple(parts)
+
+
+def _degrees(texts: Sequence[str], codes: NDArray[np.intp]) -> tuple[Part, ...]:
+    """Return the parts of the corner of a tile of a map, ``N45E006``."""
+    north, lat, east, lon = zip(*(_PLACE.fullmatch(t).groups() for t in texts), strict=True)  # type: ignore[union-attr]
+    found: list[Part] = []
+    for letters, degrees, hint in (north, lat, "lat"), (east, lon, "lon"):
+        if len(set(letters)) == 1:
+            found += [literal(letters[0]), _fine_part(degrees, codes, "")]
+        else:
+            found.append(
+                _fine_part([a + b for a, b in zip(letters, degrees, strict=True)], codes, "")
+            )
+        found[-1] = replace(found[-1], hint=hint)
+    return tuple(found)
 
 
 def _fine_part(column: Sequence[str], codes: NDArray[np.intp], hint: str) -> Part:
@@ -193,10 +223,19 @@ def _fine_part(column: Sequence[str], codes: NDArray[np.intp], hint: str) -> Par
     return Part(kind, texts, fine[codes], hint=hint)
 
 
-def _are_wells(texts: Iterable[str]) -> bool:
-    """Return whether texts such as ``B02`` name wells, and do not count under one letter."""
+def _are_wells(texts: Sequence[str]) -> bool:
+    """Return whether texts such as ``B02`` name wells, and do not count under one letter.
+
+    >>> _are_wells(["A1", "B12"]), _are_wells(["B02", "B03"]), _are_wells(["T01"])
+    (True, True, False)
+    >>> _are_wells(["B2", "B3"])
+    False
+    """
+    if not all(map(_WELL.fullmatch, texts)):
+        return False
     letters = {text.rstrip("0123456789") for text in texts}
-    return len(letters) > 1 or not letters <= _LETTER_OF_ROLE
+    are_padded = all(text[-2:].isdigit() for text in texts)
+    return len(letters) > 1 or (are_padded and not letters <= _LETTER_OF_ROLE)
 
 
 def _shape_of(text: str) -> str:
@@ -250,15 +289,21 @@ def _take(make: Make, places: NDArray[np.intp]) -> Make:
 
 
 def _time_format(texts: Sequence[str]) -> str | None:
-    for regex, spec in _TIMES.items():
-        if re.fullmatch(regex, texts[0]):
-            try:
-                for text in texts:
-                    datetime.strptime(text, spec)
-            except ValueError:
-                return None
-            return spec
-    return None
+    """Return the format by which all texts are times, None if there is none. Pure.
+
+    >>> _time_format(["2020-03-23T16-00-31"]), _time_format(["2000049"]), _time_format(["0049"])
+    ('%Y-%m-%dT%H-%M-%S', '%Y%j', None)
+    """
+    if not all(map(_is_time, texts)):
+        return None
+    return next((spec for spec in _TIMES if all(_fits(text, spec) for text in texts)), None)
+
+
+def _fits(text: str, spec: str) -> bool:
+    try:
+        return datetime.strptime(text, spec).strftime(spec) == text
+    except ValueError:
+        return False
 
 
 def width_of(texts: Sequence[str]) -> int | None:
@@ -281,7 +326,7 @@ def _split_digits(parts: tuple[Part, ...]) -> list[tuple[Part, ...]]:
     if width is None or not 2 <= width <= 8 or is_regular or len(numbers) < 4:
         return []
     found = []
-    for k in range(1, width):
+    for k in sorted(range(1, width), key=lambda k: abs(2 * k - width)):  # the middle first
         halves = [
             _fine_part([t[cut] for t in part.texts], part.codes, "")
             for cut in (slice(k), slice(k, None))
