@@ -33,7 +33,7 @@ from intake_tiffstack.redact import hide_secrets, mask_secrets
 Missing = Literal["raise", "fill", "mask", "trim"]
 Duplicates = Literal["raise", "first", "last"]
 Place = Literal["index", "georeference", "stage"]
-Sets = Literal["none", "ome"]
+Sets = Literal["none", "ome", "ndtiff", "mmstack"]
 LayoutBy = Literal["auto", "names", "sidecar"]
 Unequal = Literal["raise", "pad"]
 Overlap = Literal["raise", "last", "first", "max", "mean"]
@@ -376,8 +376,9 @@ class Options:
     sets: Sets = _choice(
         Sets,
         "none",
-        "`ome`: a file, or the companion, of an OME-TIFF set opens all files of the set, by the "
-        "names and UUIDs in its XML; `none`: each file is opened as it is",
+        "a file of a set opens the whole set: `ome`, or its companion, by the names and UUIDs in "
+        "its OME-XML; `ndtiff`, or its folder, by the `NDTiff.index` of Micro-Manager; `mmstack`, "
+        "by the index maps in Micro-Manager's stacks; `none`: each file is opened as it is",
     )
     layout: LayoutBy = _choice(
         LayoutBy,

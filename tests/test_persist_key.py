@@ -43,7 +43,7 @@ OTHER_PIXELS: dict[str, list[Any]] = {
     "fill_value": [7, 7.5, float("nan"), 1j],
     "duplicates": ["first", "last"],
     "unequal": ["pad"],
-    "sets": ["ome"],
+    "sets": ["ome", "ndtiff", "mmstack"],
     "layout": ["names", "sidecar"],
     "sidecars": [["pam"], ["worldfile"]],
     "place": ["georeference"],

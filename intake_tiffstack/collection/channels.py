@@ -108,7 +108,7 @@ def _name_channels(
     if option is not None and not isinstance(option, Mapping):
         return ChannelData(_checked_names(option, dim), "option")
     index = index_of(layout, dim).tolist()
-    if dim.file_dim is None and all(isinstance(value, str) for value in index):
+    if all(isinstance(value, str) for value in index):
         found: ChannelData | None = ChannelData(tuple(index), FILE_NAMES)
     else:
         found = (

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intake_tiffstack.collection.file_reader import reader_of
+from intake_tiffstack.collection.micromanager_set import NDTIFF_INDEX, find_mmstack, find_ndtiff
 from intake_tiffstack.collection.model import FileSet
+from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import (
     FilesNotFoundError,
     LayoutError,
@@ -86,8 +88,9 @@ class PlacedSet:
 def find_set(options: Options) -> FileSet:
     """Return the set that the files at ``urlpath`` are of.
 
-    Its metadata are those of the first of these files, a companion, or the file that they point
-    to. Siblings are looked for in the folder of the metadata, by name and UUID.
+    The metadata of an OME set are those of the first of these files, a companion, or the file that
+    they point to; siblings are looked for in the folder of the metadata, by name and UUID. Sets of
+    Micro-Manager have an index of their own.
 
     Raises
     ------
@@ -114,7 +117,9 @@ def find_set(options: Options) -> FileSet:
     given = list_files(
         options.urlpath, storage_options=options.storage_options, exclude=options.exclude
     )
-    return _OmeFinder(options, given).find()
+    finders = {"ndtiff": find_ndtiff, "mmstack": find_mmstack}
+    find = finders.get(options.sets)
+    return _OmeFinder(options, given).find() if find is None else find(options, given)
 
 
 class _OmeFinder:
@@ -285,6 +290,12 @@ def warn_of_siblings(file: File, reader: CollectionReader) -> None:
     with suppress(UnreadableFileError, StorageError):
         xml = reader.raw_metadata(file).tags.get("ome_xml")
         folder, _, name = split_chain(file.url)[0].rpartition("/")
+        if "NDTiffStack" in name and _is_there(f"{folder}/{NDTIFF_INDEX}", file.url, reader):
+            warn(
+                f"{hide_in_text(file.url)} is of the set that {NDTIFF_INDEX} beside it lists: "
+                "sets='ndtiff' opens the whole set, of which this is a part"
+            )
+            return
         others = set() if xml is None else set(names_other_files(xml, name))
         if not others:
             return
@@ -297,6 +308,12 @@ def warn_of_siblings(file: File, reader: CollectionReader) -> None:
                 f"{hide_in_text(file.url)} is of an OME-TIFF set with {files}, "
                 f"{few(there, 3)}: sets='ome' opens the whole set, of which this is a part"
             )
+
+
+def _is_there(path: str, beside: str, reader: CollectionReader) -> bool:
+    with suppress(FilesNotFoundError):
+        return open_store(beside, reader.storage_options).stat(path) is not None
+    return False
 
 
 # -- from the files to an array ------------------------------------------------------------------
@@ -332,6 +349,12 @@ def build_set(
     first = int(grid.rows[0])
     template = headers.structures[first]
     counts = _count_pages(headers.structures, first, paths)
+    for row, count in found.pages.items():
+        if counts[row] > count:  # both grow plane by plane, and a crash cuts the index
+            warn(
+                f"{hide_in_text(found.home)} knows {count:,} of the {counts[row]:,} pages of "
+                f"{hide_in_text(paths[row])}: those at the end are left out"
+            )
     images = _chosen(found.images, options.series)
     planes = _locate(images, found.rows, counts)
     names, sizes = images[0].dims, images[0].shape
@@ -356,7 +379,10 @@ def build_set(
         {first: whole},
         paths=paths,
         dims=options.dims,
-        coords=options.coords,
+        coords={
+            **{dim: images[0].coords[dim] for dim in lead if dim in images[0].coords},
+            **options.coords,
+        },
         sizes=options.sizes,
         missing="raise",
     )
@@ -369,7 +395,47 @@ def build_set(
         url=hide_in_text(found.home),
         series=options.series if isinstance(options.series, int) else 0,
     )
+    described = _in_order_of(images[0].coords, _with_records(described, lead, found.along))
     return PlacedSet(layout, planes, {first: described}, found.absent)
+
+
+def _with_records(
+    described: FileMetadata, dims: Sequence[str], along: Mapping[str, Mapping[str, Any]]
+) -> FileMetadata:
+    """Return metadata with what planes record of stage, times and heights."""
+    found: dict[str, Any] = {"stage": dict(described.stage)}
+    known = dict(described.provenance)
+    for dim in dims:
+        role, records = role_of(dim), along.get(dim, {})
+        for key, values in records.items():
+            if role is Role.TIME:
+                found["times"], name = tuple(value / 1e3 for value in values), "times"
+            elif role is Role.Z:
+                found["heights"], name = values, "heights"
+            else:
+                letter = key[0].lower()
+                found["stage"][letter], name = values, f"stage.{letter}"
+            known[name] = f"{key} of planes"
+    return replace(described, **found, provenance=known)
+
+
+def _in_order_of(coords: Mapping[str, Sequence[Any]], described: FileMetadata) -> FileMetadata:
+    """Return metadata with channels in the order of their names along the dim of channels.
+
+    Nothing of channels where the index names others than the metadata.
+    """
+    names = next((own for dim, own in coords.items() if role_of(dim) is Role.CHANNEL), ())
+    known = described.channels.get("channel_names", ())
+    if not names or not all(isinstance(name, str) for name in names):
+        return described
+    order = [known.index(name) for name in names if name in known]
+    fits = len(order) == len(names)
+    channels = {
+        key: tuple(values[i] for i in order)
+        for key, values in described.channels.items()
+        if fits and len(values) == len(known)
+    }
+    return replace(described, channels=channels)
 
 
 def _count_pages(

@@ -93,6 +93,10 @@ class FileSet:
     """URL of the file with the metadata."""
     metadata: RawMetadata
     """As if all planes were in one file."""
+    pages: Mapping[int, int] = field(default_factory=dict)
+    """How many pages each row has by the index of the set, where it tells."""
+    along: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
+    """What planes record at each position, by dim and Micro-Manager's key."""
 
 
 @dataclass(frozen=True, eq=False)

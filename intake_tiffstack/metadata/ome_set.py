@@ -9,7 +9,9 @@ https://ome-model.readthedocs.io/en/stable/ome-tiff/specification.html
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import unescape
 
@@ -43,6 +45,8 @@ class SetImage:
     """Extent of each; samples of one plane do not count."""
     planes: dict[tuple[int, ...], tuple[FileRef, int]]
     """By position along the dims: the file, and the number of the page in it."""
+    coords: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Values of positions by dim, where they are not mere numbers from 0."""
 
 
 @dataclass(frozen=True)
