@@ -153,6 +153,13 @@ def test_equally_good_proposals_are_shown_and_none_is_taken(
     assert "equally good" in capsys.readouterr().out
     assert run("export", tmp_path, tmp_path / "x.zarr") == 3
     assert "equally good" in capsys.readouterr().err
+    for number, y in (("1", 4), ("2", 5)):
+        catalog = str(tmp_path / f"{number}.yml")
+        assert run("catalog", tmp_path, "-o", catalog, "--pattern", number) == 0
+        assert "3 of 6 TIFFs take part" in capsys.readouterr().out
+        assert intake.open_catalog(catalog).images.to_dask().shape[-2] == y
+    assert run("inspect", tmp_path, "--pattern", "3") == 1
+    assert "but there are 2" in capsys.readouterr().err
     assert not (tmp_path / "x.zarr").exists()
 
 

@@ -35,7 +35,7 @@ def write_entry(
     EntryError
         If the entry opens as another array than the options do.
     """
-    stack, _ = open_source(url, options)
+    stack, found = open_source(url, options)
     sizes = stack.sizes  # opens, so that only what opens is written
     if dry_run:
         console.print(Text(entry_text(stack, output, name)), soft_wrap=True)
@@ -46,4 +46,8 @@ def write_entry(
         raise EntryError(f"{output}: the entry {name!r} opens as {source.stack}, not as {stack}")
     shown = " x ".join(f"{n} {dim}" for dim, n in sizes.items())
     console.print(Text(f"{output}: {name} opens as {shown}, {stack.dtype}"), soft_wrap=True)
+    taken = found.best if found else None
+    if taken and taken.n_files < taken.n_listed:
+        part = f"{taken.n_files:,} of {taken.n_listed:,} TIFFs take part"
+        console.print(Text(f"{part}; tiffstack inspect shows other proposals"), soft_wrap=True)
     console.print(Text(f"intake.open_catalog({output!r})[{name!r}].to_dask()"), soft_wrap=True)

@@ -11,7 +11,7 @@ from dask.utils import format_bytes
 from rich.table import Table
 from rich.text import Text
 
-from intake_tiffstack.cli.source import NonePicked, open_source
+from intake_tiffstack.cli.source import HOW_TO_TAKE, NonePicked, open_source
 from intake_tiffstack.collection.suggest import Suggestion, Suggestions, suggest
 from intake_tiffstack.errors import LayoutError
 from intake_tiffstack.header.frames import SegmentedFrames
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from intake_tiffstack.collection.report import Report
     from intake_tiffstack.stack import TiffStack
+
+_SHOWN = 3
+"""Globs of `exclude` that are shown."""
 
 __all__ = ["Description", "describe", "print_description"]
 
@@ -180,7 +183,8 @@ def _print_suggestions(found: Suggestions, console: Console) -> None:
             for reason in one.reasons:
                 console.print(Text(f"{number}: {reason}", style="dim"))
     if found.why_none:
-        console.print(Text(f"none is picked: {found.why_none}", style="yellow"))
+        how = f". {HOW_TO_TAKE}" if found else ""
+        console.print(Text(f"none is picked: {found.why_none}{how}", style="yellow"))
     console.print()
 
 
@@ -189,5 +193,8 @@ def _sizes(one: Suggestion) -> str:
 
 
 def _spelled(one: Suggestion) -> str:
-    extra = [f"{k}: {v}" for k, v in one.options.items() if k in ("sel", "exclude", "file_dims")]
+    options = dict(one.options)
+    if len(left_out := options.get("exclude", [])) > _SHOWN:
+        options["exclude"] = f"{left_out[0]!r} and {len(left_out) - 1} more"
+    extra = [f"{k}: {v}" for k, v in options.items() if k in ("sel", "exclude", "file_dims")]
     return "\n".join([str(one.options["pattern"]), *extra])

@@ -10,14 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from intake_tiffstack.collection.suggest import INFER, Suggestions, suggest
-from intake_tiffstack.errors import PatternError
+from intake_tiffstack.errors import OptionError, PatternError
 from intake_tiffstack.options import Options
 from intake_tiffstack.stack import TiffStack
 
-__all__ = ["NONE_PICKED", "NonePicked", "open_source", "takes_source"]
+__all__ = ["HOW_TO_TAKE", "NONE_PICKED", "NonePicked", "open_source", "takes_source"]
 
 NONE_PICKED = 3
 """Exit code where names give no pattern, or several that are equally good."""
+
+HOW_TO_TAKE = "Take one by its number: --pattern 1"
 
 STORAGE_ENVIRONMENT = "TIFFSTACK_STORAGE_OPTIONS"
 
@@ -51,7 +53,10 @@ def _as_option(spec: Any) -> inspect.Parameter:
     meaning = spec.metadata["doc"].replace("`", "")
     default = "" if spec.default in (MISSING, None) else f" [default: {spec.default}]"
     if spec.name == "pattern":
-        meaning, default = meaning.replace("None:", "none:"), " [default: infer]"
+        meaning, default = (
+            meaning.replace("None:", "none:"),
+            "; the number of a proposal takes it [default: infer]",
+        )
     shown = typer.Option(
         f"--{spec.name.replace('_', '-')}",
         help=f"{meaning}{default}",
@@ -72,22 +77,36 @@ def open_source(url: str, options: Mapping[str, Any]) -> tuple[TiffStack, Sugges
     """Return the collection that a command names, and the suggestions if a pattern was inferred.
 
     Without a pattern the best suggestion is taken; for files whose names number nothing, the order
-    of their names. ``--pattern none`` asks for that order.
+    of their names. ``--pattern none`` asks for that order, ``--pattern 2`` for the second
+    suggestion, which is then the only one returned.
 
     Raises
     ------
     NonePicked
         If there are several suggestions and none is better.
+    OptionError
+        If no suggestion has the number that is asked for.
     """
     given = dict(options)
     asked = given.pop("pattern", INFER)
     parsed = Options.parse({"urlpath": url, **given})
     if asked.lower() == "none" or "{" in url:
         return TiffStack(parsed), None
-    if asked != INFER:
+    if asked != INFER and not asked.isdecimal():
         return TiffStack(Options.parse({"urlpath": url, **given, "pattern": asked})), None
     found = suggest(url, storage_options=parsed.storage_options, exclude=parsed.exclude)
+    if asked.isdecimal():
+        found = _take(found, int(asked))
     if found.best is None and found:
-        raise NonePicked(str(found))
+        raise NonePicked(f"{found}\n{HOW_TO_TAKE}")
     taken = {} if found.best is None else dict(found.best.options)
     return TiffStack(Options.parse({"urlpath": url, **taken, **given})), found
+
+
+def _take(found: Suggestions, number: int) -> Suggestions:
+    if not 1 <= number <= len(found):
+        raise OptionError(
+            f"--pattern {number} asks for a proposal by its number, but there are {len(found)}; "
+            "tiffstack inspect shows them"
+        )
+    return Suggestions([found[number - 1]])
