@@ -91,6 +91,7 @@ def read_plate(content: bytes, url: str, folder: Folder) -> list[Row]:
         ) from exc
     if not rows:
         raise OptionError(f"{url} ({plate.program}) names no image", url=url)
+    _drop_redundant(rows)
     for row in rows:
         path = row["url"].replace("\\", "/")
         if path.startswith("/") or ":" in path or ".." in path.split("/"):
@@ -104,10 +105,23 @@ def read_plate(content: bytes, url: str, folder: Folder) -> list[Row]:
     return rows
 
 
+_PLACE = ("well", "field", "t", "c", "z")
+_BESIDE = ("timeline", "action", "sequence")
+
+
+def _drop_redundant(rows: Sequence[Row]) -> None:
+    """Remove what tells images apart only where their place does not."""
+    places = {tuple(row[key] for key in _PLACE) for row in rows}
+    for key in _BESIDE:
+        values = {row.get(key) for row in rows}
+        if len(places) == len(rows) or len(values) == 1:
+            for row in rows:
+                row.pop(key, None)
+
+
 def _z_step(rows: Sequence[Row]) -> float | None:
     """Return the distance between planes of the first stack, None if they are not even."""
-    place = ("well", "field", "t", "c")
-    own = [row for row in rows if all(row[key] == rows[0][key] for key in place)]
+    own = [row for row in rows if all(row[key] == rows[0][key] for key in _PLACE[:-1])]
     known = {row["z"]: float(row["stage_z_um"]) for row in own if "stage_z_um" in row}
     is_whole = len(known) == len(own) > 1 and max(known) - min(known) == len(known) - 1
     if not is_whole:

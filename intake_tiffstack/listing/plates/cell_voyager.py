@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from typing import TYPE_CHECKING
 
-from intake_tiffstack.listing.plates.index import Folder, PlateIndex, Row, parse_xml, tag, well_name
+from intake_tiffstack.listing.plates.index import (
+    Folder,
+    PlateIndex,
+    Row,
+    parse_xml,
+    stream_xml,
+    tag,
+    well_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -14,21 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ["CELL_VOYAGER"]
 
-_PLACE = ("well", "field", "t", "c", "z")
 _BAND = re.compile(r"[A-Z]*(\d{3,4})/\d+")
 
 
 def _read(content: bytes, name: str, folder: Folder) -> list[Row]:
-    """Return the images; positions count from the middle of the well, y upwards.
-
-    The action is a field only where one channel was taken in several.
-    """
-    root = parse_xml(content)
-    if tag(root) != "MeasurementData":
-        raise ValueError(f"its root is {tag(root)}, not MeasurementData")
+    """Return the images; positions count from the middle of the well, y upwards."""
     channels = _channels(folder)
     rows = []
-    for record in root:
+    for record in stream_xml(content, {"MeasurementRecord"}):
         known, text = _attributes(record), (record.text or "").strip()
         if known.get("Type") != "IMG" or not text:
             continue  # a record of an error
@@ -39,15 +39,12 @@ def _read(content: bytes, name: str, folder: Folder) -> list[Row]:
             "t": int(known["TimePoint"]),
             "c": int(known["Ch"]),
             "z": int(known["ZIndex"]),
+            "timeline": int(known.get("TimelineIndex", 1)),
             "action": int(known.get("ActionIndex", 1)),
             **{f"stage_{letter.lower()}_um": float(known[letter]) for letter in "ZYX"},
             "acquired": known.get("Time"),
         }
         rows.append(row | channels.get(known["Ch"], {}))
-    places = Counter(tuple(row[key] for key in _PLACE) for row in rows)
-    if max(places.values(), default=1) == 1:
-        for row in rows:
-            del row["action"]
     return rows
 
 

@@ -10,7 +10,7 @@ from intake_tiffstack.listing.plates.index import (
     PlateIndex,
     Row,
     micrometres,
-    parse_xml,
+    stream_xml,
     tag,
     well_name,
 )
@@ -38,18 +38,15 @@ _NUMBERS = {
 
 
 def _read(content: bytes, name: str, folder: Folder) -> list[Row]:
-    """Return the images; Harmony 6 and 7 keep what is known of a channel in maps of its own."""
-    root = parse_xml(content)
+    """Return the images; Harmony 6 and 7 keep what is known of a channel in maps before them."""
     channels: dict[str | None, dict[str, Element]] = {}
-    for entry in (e for e in root.iter() if tag(e) == "Entry" and "ChannelID" in e.attrib):
-        found = channels.setdefault(entry.get("ChannelID"), {})
-        found |= {tag(child): child for child in entry}
     rows = []
-    for image in (e for e in root.iter() if tag(e) == "Image"):
-        own = {tag(child): child for child in image}
+    for element in stream_xml(content, {"Entry", "Image"}):
+        own = {tag(child): child for child in element}
         if "URL" in own:  # a list of wells refers to images by their id
-            known = {**channels.get(own["ChannelID"].text, {}), **own}
-            rows.append(_row(own, known))
+            rows.append(_row(own, {**channels.get(own["ChannelID"].text, {}), **own}))
+        elif "ChannelID" in element.attrib:
+            channels.setdefault(element.get("ChannelID"), {}).update(own)
     return rows
 
 
@@ -64,6 +61,7 @@ def _row(own: dict[str, Element], known: dict[str, Element]) -> Row:
         "t": int(texts.get("TimepointID", 0)),
         "c": int(texts["ChannelID"]),
         "z": int(texts.get("PlaneID", 1)),
+        "sequence": int(texts.get("SequenceID", 1)),
     }
     for key, column in _LENGTHS.items():
         if key in known:

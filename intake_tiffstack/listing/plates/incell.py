@@ -5,62 +5,89 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from intake_tiffstack.listing.plates.index import Folder, PlateIndex, Row, parse_xml, tag, well_name
+from intake_tiffstack.listing.plates.index import (
+    Folder,
+    PlateIndex,
+    Row,
+    stream_xml,
+    tag,
+    well_name,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from xml.etree.ElementTree import Element
 
 __all__ = ["INCELL"]
 
 
 def _read(content: bytes, name: str, folder: Folder) -> list[Row]:
-    """Return the images, numbered from 1 as in their names.
+    """Return the images, numbered from 1 as in their names; what holds for all comes before them.
 
     Where an image says nothing of its place, that of its field in the well counts.
     """
-    root = parse_xml(content)
-    plate = {tag(element): element.attrib for element in reversed(list(root.iter()))}
-    lens, created = plate.get("ObjectiveCalibration", {}), plate.get("Creation", {})
     constant: Row = {}
-    for key, column in (
-        ("pixel_height", "pixel_y_um"),
-        ("pixel_width", "pixel_x_um"),
-        ("magnification", "magnification"),
-        ("numerical_aperture", "numerical_aperture"),
-    ):
-        if key in lens:
-            constant[column] = float(lens[key])
-    if lens.get("objective_name"):
-        constant["objective"] = lens["objective_name"]
-    waves = [_wave(element) for element in root.iter() if tag(element) == "Wavelength"]
-    fields = [e.attrib for e in root.iter() if tag(e) == "offset_point"]
+    created: Mapping[str, str] = {}
+    waves: list[Row] = []
+    fields: list[Mapping[str, str]] = []
     rows = []
-    for image in (e for e in root.iter() if tag(e) == "Image"):
-        own = {tag(element): element.attrib for element in image.iter()}
-        place = own["Identifier"]
-        wave, field = int(place["wave_index"]), int(place["field_index"])
-        row: Row = {
-            "url": image.attrib["filename"],
-            "well": well_name(own["Row"]["number"], own["Column"]["number"]),
-            "field": field + 1,
-            "t": int(place["time_index"]) + 1,
-            "c": wave + 1,
-            "z": int(place["z_index"]) + 1,
-            **constant,
-            **(waves[wave] if wave < len(waves) else {}),
-            **_wave(image),
-        }
-        where = own.get("PlatePosition_um") or own.get("OffsetFromWellCenter")
-        where = where or (fields[field] if field < len(fields) else None)
-        if where is not None:
-            row |= {"stage_y_um": float(where["y"]), "stage_x_um": float(where["x"])}
-        if "FocusPosition" in own:
-            row["stage_z_um"] = float(own["FocusPosition"]["z"])
-        if (acquired := _time(created, image.attrib.get("acquisition_time_ms"))) is not None:
-            row["acquired"] = acquired
-        rows.append(row)
+    for element in stream_xml(content, _READ):
+        known = dict(element.attrib)
+        match tag(element):
+            case "ObjectiveCalibration":
+                constant = {name: float(known[key]) for key, name in _LENS.items() if key in known}
+                constant["objective"] = known.get("objective_name")
+            case "Creation":
+                created = known
+            case "Wavelength":
+                waves.append(_wave(element))
+            case "offset_point":
+                fields.append(known)
+            case "Image":
+                rows.append(_row(element, constant, created, waves, fields))
     return rows
+
+
+_READ = frozenset({"ObjectiveCalibration", "Creation", "Wavelength", "offset_point", "Image"})
+
+_LENS = {
+    "pixel_height": "pixel_y_um",
+    "pixel_width": "pixel_x_um",
+    "magnification": "magnification",
+    "numerical_aperture": "numerical_aperture",
+}
+
+
+def _row(
+    image: Element,
+    constant: Row,
+    created: Mapping[str, str],
+    waves: Sequence[Row],
+    fields: Sequence[Mapping[str, str]],
+) -> Row:
+    own = {tag(element): element.attrib for element in image.iter()}
+    place = own["Identifier"]
+    wave, field = int(place["wave_index"]), int(place["field_index"])
+    row: Row = {
+        "url": image.attrib["filename"],
+        "well": well_name(own["Row"]["number"], own["Column"]["number"]),
+        "field": field + 1,
+        "t": int(place["time_index"]) + 1,
+        "c": wave + 1,
+        "z": int(place["z_index"]) + 1,
+        **constant,
+        **(waves[wave] if wave < len(waves) else {}),
+        **_wave(image),
+    }
+    where = own.get("PlatePosition_um") or own.get("OffsetFromWellCenter")
+    where = where or (dict(fields[field]) if field < len(fields) else None)
+    if where is not None:
+        row |= {"stage_y_um": float(where["y"]), "stage_x_um": float(where["x"])}
+    if "FocusPosition" in own:
+        row["stage_z_um"] = float(own["FocusPosition"]["z"])
+    if (acquired := _time(created, image.attrib.get("acquisition_time_ms"))) is not None:
+        row["acquired"] = acquired
+    return row
 
 
 def _wave(element: Element) -> Row:
