@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import tifffile
 from intake import open_tiffstack_zarr
 
-from intake_tiffstack import open_stack
+from intake_tiffstack import open_stack, suggest
 from intake_tiffstack.errors import FilesNotFoundError, OptionError
 from servers import serve_s3
 from shared_data import SHARED, needs_shared
@@ -117,6 +118,9 @@ def test_a_harmony_plate_opens_by_its_index(tmp_path: Path, version: int) -> Non
     assert stack.channel_names == ["DAPI", "GFP"]
     assert stack.metadata["scale"] == {"z": 2.0, "y": 0.5, "x": 0.5}
     assert stack.metadata["objective"] == {"magnification": 20.0, "numerical_aperture": 1.0}
+    assert stack.metadata["provenance"]["coords.well"] == "Index.xml"
+    names = open_stack(str(tmp_path / "Images" / "Index.xml"), pattern="harmony", missing="fill")
+    assert names.metadata["provenance"]["coords.field"] == "file names"
     assert float(array.exposure_s) == 0.06
     assert array.stage_x_um.dims == ("field",)
     assert array.emission_nm.dims == ("c",)
@@ -575,3 +579,26 @@ def test_wells_of_1536_stand_as_on_the_plate(tmp_path: Path) -> None:
     stack.export(str(tmp_path / "p.zarr"), format="ome-zarr")
     plate = json.loads((tmp_path / "p.zarr/zarr.json").read_text())["attributes"]["ome"]["plate"]
     assert [row["name"] for row in plate["rows"]] == ["A", "B", "Z", "AA", "AF"]
+
+
+def test_the_index_is_suggested_first(tmp_path: Path) -> None:
+    write_plate(tmp_path, 5)
+    found = suggest(tmp_path / "Images")
+    assert found.best is not None
+    assert found.best.options["layout"] == "sidecar"
+    assert found.best.is_whole
+    assert "Index.xml says which file is what" in str(found)
+    assert found[1].options["pattern"] == "harmony"
+    (tmp_path / "Images" / "Index.xml").unlink()
+    assert suggest(tmp_path / "Images")[0].options["pattern"] == "harmony"
+
+
+def test_a_plate_in_an_archive_opens_by_its_index(tmp_path: Path) -> None:
+    expected = write_plate(tmp_path, 7)
+    with zipfile.ZipFile(tmp_path / "plate.zip", "w") as archive:
+        for path in (tmp_path / "Images").iterdir():
+            archive.write(path, f"Images/{path.name}")
+    for inside in ("Images", "Images/Index.xml"):
+        array = open_stack(f"zip://{inside}::{tmp_path}/plate.zip").to_xarray()
+        own = array.sel(well="P24", field=2, z=3, c=1).squeeze()
+        np.testing.assert_array_equal(own, expected["P24", 2, 3, 1])

@@ -63,6 +63,7 @@ def build_coordinates(
     names: ChannelData | None,
     by_option: Collection[str],
     numbers: Mapping[str, NDArray[Any]],
+    source: str = FILE_NAMES,
 ) -> dict[str, Coordinate]:
     """Return all coordinates, by name.
 
@@ -85,11 +86,11 @@ def build_coordinates(
         Dims that the option ``coords`` labels.
     numbers : mapping[str, ndarray]
         Distinct values of integer fields before ``sel``.
+    source : str
+        Where the fields are from.
     """
     found = {
-        name: Coordinate(
-            tuple(dims), np.asarray(values), "option" if name in by_option else FILE_NAMES
-        )
+        name: Coordinate(tuple(dims), np.asarray(values), "option" if name in by_option else source)
         for name, (dims, values) in layout.coords.items()
     }
     labelled = {

@@ -51,7 +51,7 @@ from intake_tiffstack.pattern.propose import propose_patterns
 from intake_tiffstack.progress import reported
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.storage.concurrency import map_files
-from intake_tiffstack.storage.urls import absolute_url, is_local, split_chain
+from intake_tiffstack.storage.urls import absolute_url, is_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -278,7 +278,7 @@ class Examination:
                     self._headers_options,
                     template=template_row(self.grid, self.headers),
                     known=self.found.known,
-                    table_name=split_chain(self.found.index)[0].rpartition("/")[2] or "table",
+                    table_name=self.found.table_name,
                 )
             )
         return self.described or {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_tiffstack.collection.calibration import SAME, Calibration, is_one_place
+from intake_tiffstack.collection.calibration import FILE_NAMES, SAME, Calibration, is_one_place
 from intake_tiffstack.collection.channels import describe_channels
 from intake_tiffstack.collection.coordinates import (
     Coordinate,
@@ -68,6 +68,7 @@ def merge(
     units: Mapping[str, str] | None = None,
     coords: Collection[str] = (),
     numbers: Mapping[str, NDArray[Any]] | None = None,
+    source: str = FILE_NAMES,
 ) -> Merged:
     """Return the metadata and coordinates of the collection. Pure.
 
@@ -89,6 +90,8 @@ def merge(
         The dims that the option ``coords`` labels.
     numbers : mapping[str, ndarray], optional
         Distinct values of integer fields before ``sel``, ascending, for those it may have cut.
+    source : str
+        Where the fields are from.
 
     Returns
     -------
@@ -119,7 +122,7 @@ def merge(
         facts.pop("affine", None)
         sources.pop("affine", None)
     built = build_coordinates(
-        layout, files, known, channels.get("channel_names"), coords, numbers or {}
+        layout, files, known, channels.get("channel_names"), coords, numbers or {}, source
     )
     bands = name_bands(layout, facts.get("band_names"), sources.get("band_names", ""))
     built |= {name: coord for name, coord in bands.items() if name not in built}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from intake_tiffstack.errors import TiffStackError
 from intake_tiffstack.header import Structure
 from intake_tiffstack.pattern.matching import Matches, Pattern
+from intake_tiffstack.storage.urls import split_chain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,6 +58,13 @@ class FilesFound:
     """URL of the index of a plate that is this table; empty without one."""
     absent: frozenset[str] = frozenset()
     """URLs of `files` that the index names, and that are not there."""
+
+    @property
+    def table_name(self) -> str:
+        """Name of the index, ``table`` for another table, empty without one."""
+        if not self.known:
+            return ""
+        return split_chain(self.index)[0].rpartition("/")[2] or "table"
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from intake_tiffstack.arrays.mosaic_array import MosaicArray
 from intake_tiffstack.arrays.plane_array import PlaneArray
 from intake_tiffstack.arrays.stack_array import StackArray
 from intake_tiffstack.arrays.unfolded_array import UnfoldedArray
+from intake_tiffstack.collection.calibration import FILE_NAMES
 from intake_tiffstack.collection.examination import Examination, template_row
 from intake_tiffstack.collection.file_reader import reader_of
 from intake_tiffstack.collection.header_index import complete_index
@@ -154,6 +155,7 @@ def open_collection(examination: Examination) -> Collection:
             units=options.units,
             coords=asked.coords,
             numbers=found.numbers,
+            source=FILE_NAMES if found.axes is None else found.table_name,
         ),
     )
 

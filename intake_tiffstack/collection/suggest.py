@@ -16,7 +16,12 @@ import yaml
 
 from intake_tiffstack.collection.examination import Examination, take_listing
 from intake_tiffstack.dims import Role, role_of
-from intake_tiffstack.errors import PatternError, StructureMismatchError
+from intake_tiffstack.errors import (
+    FilesNotFoundError,
+    OptionError,
+    PatternError,
+    StructureMismatchError,
+)
 from intake_tiffstack.layout.columns import given_value
 from intake_tiffstack.layout.holes import describe_gaps, describe_holes
 from intake_tiffstack.listing.url_list import LIST_SUFFIXES, has_tiff_suffix
@@ -145,7 +150,7 @@ def suggest(
 ) -> Suggestions:
     """Return whole sets of options for the files at *urlpath*, best first.
 
-    The files are listed once, those below a folder included. Names alone give the patterns; the
+    The files are listed, those below a folder included. Names alone give the patterns; the
     headers that opening reads show whether files differ in shape and name dims inside them.
 
     Parameters
@@ -160,8 +165,9 @@ def suggest(
     Returns
     -------
     Suggestions
-        A list of :class:`Suggestion`; print it. ``best`` is the one that ``pattern="infer"`` takes,
-        None where ``why_none`` says why none is picked.
+        A list of :class:`Suggestion`; print it. The index of a plate comes first; of those that
+        read names the best is the one that ``pattern="infer"`` takes. ``best`` is None where
+        ``why_none`` says why none is picked.
 
     Raises
     ------
@@ -175,11 +181,44 @@ def suggest(
     >>> found = suggest("raw/")                                      # doctest: +SKIP
     >>> open_stack(**found.best.options).to_dask()                   # doctest: +SKIP
     """
+    by_names = suggest_by_names(urlpath, storage_options=storage_options, exclude=exclude)
+    given = _given(urlpath, storage_options, exclude)
+    by_index = _by_index(given) if isinstance(given["urlpath"], str | os.PathLike) else None
+    if by_index is None:
+        return by_names
+    return Suggestions([by_index, *by_names])
+
+
+def _given(urlpath: UrlPath, storage_options: Any, exclude: str | Sequence[str]) -> dict[str, Any]:
     given: dict[str, Any] = {"urlpath": urlpath}
     given |= {"storage_options": dict(storage_options)} if storage_options else {}
     given |= (
         {"exclude": [exclude] if isinstance(exclude, str) else list(exclude)} if exclude else {}
     )
+    return given
+
+
+def _by_index(given: Mapping[str, Any]) -> Suggestion | None:
+    """Return the suggestion to read the index of a plate, None where there is none to open by."""
+    options = {**given, "layout": "sidecar"}
+    try:
+        examination = _try(options)
+    except (FilesNotFoundError, OptionError):
+        return None
+    if examination is None:
+        return None
+    reason = f"{examination.found.table_name} says which file is what"
+    return _describe(options, examination, [reason], examination.found.listed)
+
+
+def suggest_by_names(
+    urlpath: UrlPath,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    exclude: str | Sequence[str] = (),
+) -> Suggestions:
+    """Return the suggestions of :func:`suggest` that read names."""
+    given = _given(urlpath, storage_options, exclude)
     options = Options.parse(given)
     folder = _as_folder(options.urlpath)
     wide = options if folder is None else replace(options, urlpath=f"{folder}**/")
@@ -380,7 +419,7 @@ def infer_options(options: Options) -> tuple[Options, Suggestion]:
     PatternError
         If names give no pattern, or two that are equally good; the message shows them.
     """
-    found = suggest(
+    found = suggest_by_names(
         options.urlpath, storage_options=options.storage_options, exclude=options.exclude
     )
     best = found.best

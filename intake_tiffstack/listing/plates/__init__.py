@@ -74,8 +74,8 @@ def read_plate(content: bytes, url: str, folder: Folder) -> list[Row]:
     OptionError
         If it is not such an index, or names a file outside of its folder.
     """
-    plate = plate_index(url)
     name = url.partition("::")[0].rpartition("/")[2]
+    plate = plate_index(name)
     if plate is None:
         raise OptionError(f"{url} is not the index of a plate by its name", url=url)
     try:
