@@ -496,20 +496,20 @@ def table_as_options(given: Mapping[str, Any]) -> dict[str, Any]:
         If the table has no column of URLs, or ``files`` is given too.
     """
     table: Any = given.get("urlpath")
+    if hasattr(table, "to_pandas"):  # of Arrow, Polars
+        table = table.to_pandas()
     if not (hasattr(table, "iloc") and hasattr(table, "columns")):
         return dict(given)
     names = [str(name) for name in table.columns]
-    key = next((name for name in URL_COLUMNS if name in names), None)
-    if key is None:
-        raise OptionError(
-            f"a DataFrame as urlpath needs a column 'url', but has {', '.join(names) or 'none'}"
-        )
+    if not len(table):
+        raise OptionError("the DataFrame given as urlpath has no rows")
     if given.get("files"):
         raise OptionError("files and a DataFrame as urlpath both give fields: keep one of them")
     columns = {
         name: [_plain(value) for value in table.iloc[:, place].tolist()]
         for place, name in enumerate(names)
     }
+    key = find_url_column(columns, "the DataFrame given as urlpath")
     cells = columns.get("cell", [])
     taken = [row for row in range(len(columns[key])) if not any(cells) or cells[row] is not None]
     kept = {name: [values[row] for row in taken] for name, values in columns.items()}
@@ -530,8 +530,48 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, tuple) else value
 
 
-URL_COLUMNS = ("url", "urlpath", "path")
-"""Columns of a table that may name the files."""
+_URL_COLUMNS = (
+    *("url", "urlpath", "path", "href", "uri"),
+    *("file", "filename", "file_name", "filepath", "file_path", "location"),
+)
+_is_file_name = re.compile(r"[^\n]*[^/\n]\.[A-Za-z][A-Za-z0-9]{1,4}(\?\S*)?").fullmatch
+
+
+def find_url_column(columns: Mapping[str, Sequence[Any]], where: str) -> str:
+    """Return the column of a table that names the files. Pure.
+
+    The first of ``url``, ``urlpath``, ``path``, ``href``, ``uri``, ``file``, ``filename``,
+    ``file_name``, ``filepath``, ``file_path`` and ``location``, in any case, else the only one of
+    which all values are names with a suffix.
+
+    Raises
+    ------
+    OptionError
+        If there is none, or several.
+
+    Examples
+    --------
+    >>> find_url_column({"well": ["A1"], "Image DAPI": ["a.tif"]}, "list.csv")
+    'Image DAPI'
+    """
+    known = {name.strip().lower(): name for name in columns}
+    named = next((known[name] for name in _URL_COLUMNS if name in known), None)
+    if named is not None:
+        return named
+    found = [
+        name
+        for name, values in columns.items()
+        if values and all(isinstance(v, str) and _is_file_name(v.strip()) for v in values)
+    ]
+    if len(found) == 1:
+        return found[0]
+    what = (
+        f"several columns that may name the files ({', '.join(found)})"
+        if found
+        else (f"no column that names the files, but {', '.join(columns) or 'none'}")
+    )
+    raise OptionError(f"{where} has {what}: call the one that does 'url'")
+
 
 OWN_COLUMNS = ("size", "mtime_ns", "etag")
 """Columns of a table that are no fields."""

@@ -10,6 +10,7 @@ from typing import Any
 import intake
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 import tifffile
 
@@ -66,6 +67,40 @@ def test_columns_are_the_axes(
     assert coords["when"].dims == ("t",)
     assert coords["when"].dtype.kind == "M"
     assert "columns t, channel" in str(stack.report())
+
+
+@pytest.mark.parametrize(("suffix", "sep", "decimal"), [(".csv", ";", ","), (".tsv", "\t", ".")])
+def test_other_delimiters_are_read(
+    tmp_path: Path, table: pd.DataFrame, pixels: np.ndarray, suffix: str, sep: str, decimal: str
+) -> None:
+    path = tmp_path / f"files{suffix}"
+    doses = table.rename(columns={"x": "dose"})
+    doses.to_csv(path, sep=sep, decimal=decimal, index=False)
+    stack = open_stack(path)
+    np.testing.assert_array_equal(stack.read(), pixels[:, ::-1])
+    assert stack.coords["dose"].values.tolist() == [0, 0.5, 1]
+
+
+@pytest.mark.parametrize("name", ["href", "FileName", "Image DAPI"])
+def test_the_column_that_names_files_is_found(
+    tmp_path: Path, table: pd.DataFrame, pixels: np.ndarray, name: str
+) -> None:
+    written = table.rename(columns={"url": name})[["channel", "t", name]]
+    stack = open_stack(write(written, tmp_path / "files.csv"))
+    np.testing.assert_array_equal(stack.read(), pixels[:, ::-1])
+    absolute = written.assign(**{name: [f"{tmp_path}/{url}" for url in written[name]]})
+    for frame in absolute, pyarrow.Table.from_pandas(absolute):
+        np.testing.assert_array_equal(open_stack(frame).read(), pixels[:, ::-1])
+
+
+def test_columns_that_name_no_files_are_listed(tmp_path: Path, table: pd.DataFrame) -> None:
+    with pytest.raises(OptionError, match="no column that names the files, but channel, t: call"):
+        open_stack(write(table[["channel", "t"]], tmp_path / "files.csv")).to_dask()
+    twice = table.rename(columns={"url": "DAPI"}).assign(GFP=table["url"])
+    with pytest.raises(OptionError, match=r"several .* \(DAPI, GFP\): call"):
+        open_stack(twice)
+    with pytest.raises(OptionError, match="has no rows"):
+        open_stack(table.iloc[:0])
 
 
 def test_options_speak_of_columns(tmp_path: Path, table: pd.DataFrame, pixels: np.ndarray) -> None:
@@ -199,5 +234,3 @@ def test_files_by_hand_number_a_list(tmp_path: Path, table: pd.DataFrame) -> Non
     )
     with pytest.raises(OptionError, match="1 values for 't', but urlpath lists 2"):
         open_stack(urls, files={"t": [7]}).to_dask()
-    with pytest.raises(OptionError, match="needs a column 'url'"):
-        open_stack(table.rename(columns={"url": "where"}))

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from intake_tiffstack.errors import OptionError
-from intake_tiffstack.options import OWN_COLUMNS, URL_COLUMNS
+from intake_tiffstack.options import OWN_COLUMNS, find_url_column
 
 __all__ = [
     "LIST_SUFFIXES",
@@ -23,7 +24,7 @@ __all__ = [
     "table_entries",
 ]
 
-LIST_SUFFIXES = (".txt", ".csv", ".parquet")
+LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".parquet")
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".stk", ".lsm")
 
 
@@ -58,10 +59,11 @@ def parse_list(content: bytes, url: str) -> list[Entry]:
     """Return the entries of the list *content*, in the format that the suffix of *url* names. Pure.
 
     Text: one URL per line; blank lines and lines that begin with ``#`` are skipped. CSV (with a
-    header) and Parquet: the column ``url``, ``urlpath`` or ``path``, else the first; the columns
-    ``size``, ``mtime_ns`` and ``etag`` are used if present; all others are fields of the files. A
-    file whose ``cell`` is empty, where others have one, takes no part. Parquet of STAC items has a
-    file per asset, with the fields ``time``, ``band`` and ``item``.
+    header; by commas, semicolons or tabs) and Parquet: the column ``url`` or another that
+    :func:`~intake_tiffstack.options.find_url_column` finds; the columns ``size``, ``mtime_ns`` and
+    ``etag`` are used if present; all others are fields of the files. A file whose ``cell`` is
+    empty, where others have one, takes no part. Parquet of STAC items has a file per asset, with
+    the fields ``time``, ``band`` and ``item``.
 
     Raises
     ------
@@ -79,8 +81,8 @@ def parse_list(content: bytes, url: str) -> list[Entry]:
     """
     if url.lower().endswith(".parquet"):
         entries = _entries(*_parquet_table(content, url), url)
-    elif url.lower().endswith(".csv"):
-        names, *rows = list(csv.reader(io.StringIO(_text(content, url), newline=""))) or [[]]
+    elif url.lower().endswith((".csv", ".tsv")):
+        names, *rows = _csv_rows(_text(content, url)) or [[]]
         if names and has_tiff_suffix(names[0]):
             raise OptionError(
                 f"{url} must begin with a row of column names, such as 'url', but got {names[0]!r}",
@@ -105,6 +107,26 @@ def table_entries(rows: Sequence[Mapping[str, Any]], url: str) -> list[Entry]:
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     return _entries(names, [[row.get(name) for name in names] for row in rows], url)
+
+
+_decimal_comma = re.compile(r"([-+]?[0-9]+),([0-9]+)").fullmatch
+
+
+def _csv_rows(text: str) -> list[list[str]]:
+    """Return the rows of a CSV, with the delimiter that its header has most of. Pure.
+
+    Spreadsheets that write semicolons write decimal commas.
+
+    >>> _csv_rows("url;x\\na.tif;0,5\\n"), _csv_rows("url,x\\na.tif,0.5\\n")
+    ([['url', 'x'], ['a.tif', '0.5']], [['url', 'x'], ['a.tif', '0.5']])
+    """
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    if delimiter != ";":
+        return rows
+    return [
+        [cell.replace(",", ".") if _decimal_comma(cell) else cell for cell in row] for row in rows
+    ]
 
 
 def _text(content: bytes, url: str) -> str:
@@ -152,7 +174,10 @@ def _stac_assets(
 
 def _entries(names: Sequence[str], rows: Sequence[Sequence[Any]], url: str) -> list[Entry]:
     names = [name.strip() for name in names]
-    key = next((name for name in URL_COLUMNS if name in names), names[0] if names else "")
+    if not rows:
+        return []
+    columns = {name: [_at(row, i) for row in rows] for i, name in enumerate(names) if name}
+    key = find_url_column(columns, url)
     others = [
         name
         for name in names
