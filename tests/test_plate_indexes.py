@@ -14,7 +14,7 @@ import pytest
 import tifffile
 from intake import open_tiffstack_zarr
 
-from intake_tiffstack import open_stack, suggest
+from intake_tiffstack import TiffStackSource, open_stack, suggest
 from intake_tiffstack.errors import FilesNotFoundError, OptionError
 from servers import serve_s3
 from shared_data import SHARED, needs_shared
@@ -474,6 +474,29 @@ def test_files_of_an_index_that_are_gone_are_holes(tmp_path: Path) -> None:
     stack.export(url, format="ome-zarr")
     wells = json.loads((tmp_path / "copy.zarr/zarr.json").read_text())["attributes"]["ome"]["plate"]
     assert [well["path"] for well in wells["wells"]] == ["C/01"]
+
+
+def test_a_copy_with_holes_is_stale_once_a_file_arrives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_plate(tmp_path, 5)
+    late = tmp_path / "Images" / "r16c24f02p03-ch2sk1fk1fl1.tiff"
+    pixels = tifffile.imread(late)
+    content = late.read_bytes()
+    late.unlink()
+    monkeypatch.setenv("INTAKE_PERSIST_PATH", str(tmp_path / "store"))
+
+    def own(**options: Any) -> Any:
+        source = TiffStackSource(str(tmp_path / "Images"), layout="sidecar", **options)
+        return source.to_xarray().sel(well="P24", field=2, z=3, c=2).squeeze().values
+
+    TiffStackSource(str(tmp_path / "Images"), layout="sidecar", missing="fill").persist()
+    assert (own(missing="fill") == 0).all()  # the copy
+    late.write_bytes(content)
+    with pytest.warns(UserWarning, match="1 changed"):
+        np.testing.assert_array_equal(own(missing="fill"), pixels)
+    with pytest.warns(UserWarning, match="it is made anew"):
+        np.testing.assert_array_equal(own(missing="fill", on_stale="refresh"), pixels)
 
 
 def test_a_plate_on_s3_is_listed_once_and_opens_by_its_index(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_a_stage_that_counts_the_other_way(tmp_path: Path) -> None:
 def test_tiles_without_a_place_or_a_scale_are_errors(tmp_path: Path) -> None:
     for i in range(2):
         tifffile.imwrite(tmp_path / f"{i}.tif", SCENE)
-    with pytest.raises(LayoutError, match=r"does not say where the stage was.*stage_y_um"):
+    with pytest.raises(LayoutError, match=r"does not say where the stage was .*stage_y_um"):
         _ = opened(str(tmp_path)).shape
 
 
@@ -221,3 +221,12 @@ def test_wells_of_a_metaxpress_plate_lie_apart() -> None:
     sites = [tifffile.imread(folder / f"TimePoint_2/9987_B03_s{i}_w1.TIF") for i in (1, 2)]
     np.testing.assert_array_equal(array[:, -256:], sites[1])
     np.testing.assert_array_equal(array[:, : 486 - 256], sites[0][:, : 486 - 256])
+
+
+def test_a_tile_that_lies_elsewhere_is_named(tmp_path: Path) -> None:
+    rows = []
+    for name, y in (("a", 0.0), ("b", 10.0), ("lost", 1e9)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", SCENE[:20])
+        rows.append({"url": str(tmp_path / f"{name}.tif"), "stage_y_um": y, "stage_x_um": 0.0})
+    with pytest.raises(LayoutError, match=r"spread over 2,000,000,020 x 50 pixels: .*lost.tif"):
+        _ = opened(pd.DataFrame(rows), scale={"y": 0.5, "x": 0.5}, missing="fill").shape

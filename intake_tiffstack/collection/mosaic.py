@@ -32,12 +32,16 @@ __all__ = ["PlacedMosaic", "build_mosaic", "place_tiles"]
 
 _NO_PLACE = {
     "georeference": "has no place on a map (an upright affine), which place='georeference' needs",
-    "stage": "does not say where the stage was, or the size of a pixel, which place='stage' needs: "
+    "stage": "does not say where the stage was in a unit of length, or the size of a pixel, which "
+    "place='stage' needs: "
     "give the fields stage_y_um and stage_x_um, and scale",
 }
 
 TILE = "tile"
 """Axis of the grid that numbers the files of one image; the result has no such dim."""
+
+_MOST = 2**26
+"""Lines or columns of a mosaic: the Earth at 60 cm, a stage of 40 m at 0.6 um."""
 
 _KEPT_ROLES = (Role.TIME, Role.CHANNEL, Role.Z, Role.PLATE, Role.ACQUISITION)
 _TILE_ROLES = (Role.Y, Role.X, Role.POSITION)
@@ -218,6 +222,15 @@ def build_mosaic(
     tiles = laid.tiles
     height = max(tile.y + tile.height for tile in tiles)
     width = max(tile.x + tile.width for tile in tiles)
+    if max(height, width) > _MOST:
+        far = max(tiles, key=lambda tile: max(tile.y, tile.x))
+        near = min(tiles, key=lambda tile: max(tile.y, tile.x))
+        raise LayoutError(
+            f"the tiles are spread over {height:,} x {width:,} pixels: {paths[far.row]} lies at "
+            f"({far.y:,}, {far.x:,}), but {paths[near.row]} at ({near.y:,}, {near.x:,}); leave out "
+            "what lies elsewhere by exclude or sel, or check the scale and the unit of positions",
+            paths=(paths[far.row], paths[near.row]),
+        )
     shape = list(template.shape)
     shape[at[0]], shape[at[1]] = height, width
     whole = replace(template, shape=tuple(shape))

@@ -134,7 +134,7 @@ def list_files(
         Whether the index of a plate in a folder stands for the folder: ``"auto"`` where there is
         one, ``"required"`` always.
     takes_absent : bool
-        Whether files that an index names may be absent; they are listed then, without a size.
+        Whether files that an index names may be absent; they are listed then, of size and time 0.
 
     Raises
     ------
@@ -438,7 +438,10 @@ def _read_index(
 def _rows_of(
     entries: Sequence[Entry], url: str, options: Mapping[str, Any], known: Mapping[str, Row]
 ) -> tuple[list[Row], list[str]]:
-    """Return a row per entry of a list, without a size for those that are not there, and these."""
+    """Return a row per entry of a list, and those that are not there.
+
+    These have size and time 0, so that a copy is stale once they are.
+    """
     urls = [_entry_url(entry.url, url) for entry in entries]
     known = {
         **known,
@@ -451,7 +454,7 @@ def _rows_of(
     unknown = [u for u in urls if u not in known]
     asked = dict(zip(unknown, _in_stores(_stat_entry, unknown, options), strict=True))
     absent = [u for u, row in asked.items() if row is None]
-    return [known.get(u) or asked[u] or (u, -1, -1, None) for u in urls], absent
+    return [known.get(u) or asked[u] or (u, 0, 0, None) for u in urls], absent
 
 
 def _stat_entry(store: Store, url: str) -> Row | None:

@@ -80,17 +80,15 @@ def read_plate(content: bytes, url: str, folder: Folder) -> list[Row]:
         raise OptionError(f"{url} is not the index of a plate by its name", url=url)
     try:
         rows = plate.read(content, name, folder)
-    except KeyError as exc:
+        if not rows:
+            raise ValueError("it names no image")
+    except (KeyError, ValueError) as exc:
+        why = f"it has no {exc}" if isinstance(exc, KeyError) else str(exc)
         raise OptionError(
-            f"{url} cannot be read as the index of a plate ({plate.program}): it has no {exc}",
+            f"{url} cannot be read as the index of a plate ({plate.program}): {why}; "
+            "layout='names' opens its folder without it",
             url=url,
         ) from exc
-    except ValueError as exc:
-        raise OptionError(
-            f"{url} cannot be read as the index of a plate ({plate.program}): {exc}", url=url
-        ) from exc
-    if not rows:
-        raise OptionError(f"{url} ({plate.program}) names no image", url=url)
     _drop_redundant(rows)
     for row in rows:
         path = row["url"].replace("\\", "/")
