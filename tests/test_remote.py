@@ -408,7 +408,15 @@ def test_parts_cover_the_ranges_once(size: int, part: int, spans: list[tuple[int
             return
         parts = remote._split_ranges(file, ranges)
     assert [at for p in parts for at in range(p.start, p.stop)] == wanted
-    assert all(0 < len(p.buffer) <= part for p in parts)
+    assert all(0 < p.count <= part for p in parts)
+    content = bytes(range(size))
+    for p in parts:  # as it may arrive: byte by byte, and all the rest
+        done = p.take(0, content[p.start : p.start + 1])
+        assert p.take(done, content[p.start + 1 : p.stop]) == p.count
+        with pytest.raises(StorageError, match="but got more"):
+            p.take(p.count, b"x")
+    for start, buffer in ranges:
+        assert bytes(buffer) == content[start : start + len(buffer)]
 
 
 def test_requests_at_a_time_are_bounded_for_all_threads_together() -> None:

@@ -122,6 +122,44 @@ def test_small_files_in_a_store_are_read_whole_by_one_request(s3_server: S3Serve
     assert len(s3_server.reads) == COUNT
 
 
+def test_uncompressed_files_are_read_with_their_headers(s3_server: S3Server):
+    clear_headers()
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 2**16, (6, 3, 300, 256)).astype("u2")
+    bucket, options = "together-raw", s3_server.storage_options
+    s3_server.put(bucket, {f"t{t}.tif": tiff(volume) for t, volume in enumerate(data)})
+    a = open_stack(f"s3://{bucket}/t{{t:d}}.tif", storage_options=options).to_dask()
+    s3_server.requests.clear()
+    np.testing.assert_array_equal(a[3, 1].compute(), data[3, 1])
+    wanted = sorted(request.range for request in s3_server.reads)
+    assert len(wanted) == 3  # at once: the plane, the first directory, and the others at the end
+    s3_server.requests.clear()
+    s3_server.refuses = wait_for_all(len(data), None)
+    np.testing.assert_array_equal(a.compute(), data)
+    assert len(s3_server.reads) == len(data)
+
+
+def test_a_file_of_the_same_size_that_is_built_otherwise_is_read_again(server):
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 2**16, (6, 600, 256)).astype("u2")
+    contents = [tiff(plane) for plane in data]
+    odd = tiff(data[2], byteorder=">")
+    assert len(odd) == len(contents[2])
+    contents[2] = odd
+    moved = contents[4]  # its pixels begin later, and something else ends the file
+    contents[4] = tiff(data[4], software="x" * 600)
+    short = len(moved) - len(contents[4])
+    longest = max(map(len, contents))
+    assert short < 0
+    contents = [content + b"\0" * (longest - len(content)) for content in contents]
+    names = [f"t{t}.tif" for t in range(len(data))]
+    server.files.update(zip(names, contents, strict=True))
+    a = open_stack([f"{server.url}/{name}" for name in names], pattern="t{t:d}.tif").to_dask()
+    clear_headers()  # on a worker: nothing is known but what the first chunk shows
+    np.testing.assert_array_equal(a[0].compute(), data[0])
+    np.testing.assert_array_equal(a.compute(), data)
+
+
 def test_every_way_of_storing_pixels_reads_the_same_together(server, data):
     kinds: list[dict[str, Any]] = [
         {},

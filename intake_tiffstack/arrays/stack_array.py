@@ -121,9 +121,7 @@ class StackArray(LazyArray):
                 read.run()
             else:
                 remote.append(read)
-        if len(remote) == 1:
-            remote[0].run()
-        elif remote:
+        if remote:
             from intake_tiffstack.reading.together import read_together
 
             read_together(remote, self.options.reader)

@@ -22,6 +22,7 @@ from intake_tiffstack.header import (
 )
 from intake_tiffstack.header.ifd import PLACE_TAGS, read_directories
 from intake_tiffstack.header.index import HeaderIndex, header_windows
+from intake_tiffstack.header.twins import Guess
 from intake_tiffstack.metadata.reader import RawMetadata
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.storage.concurrency import map_concurrently
@@ -37,10 +38,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "clear_headers",
+    "confirm",
     "fetch_ahead",
     "get_header",
     "get_place_tags",
     "get_raw_metadata",
+    "guess",
     "has_header",
     "header_bytes",
     "open_file",
@@ -338,6 +341,39 @@ class HeaderCache:
                 if with_pixels:
                     self._ahead[file] = windows
 
+    def guess(
+        self,
+        file: File,
+        *,
+        series: int | Literal["all", "pages"],
+        level: int,
+        index: HeaderIndex | None = None,
+    ) -> Guess | None:
+        """Return what the header of a remote file is likely to be, None if there is no need.
+
+        There is none if the header or its bytes are here, and where small files are fetched whole.
+        """
+        with self._lock:
+            is_here = self._headers.has((file, series, level)) or self._remote.has(file)
+        if is_here or file.size <= WHOLE_BYTES or (index is not None and index.has(file)):
+            return None
+        templates = self._templates.get((series, level))
+        return None if templates is None else templates.guess(file)
+
+    def confirm(
+        self, guess: Guess, windows: Windows, *, series: int | Literal["all", "pages"], level: int
+    ) -> bool:
+        """Take the fetched bytes of a header, and return whether it is what was guessed."""
+        file = guess.header.file
+        with self._lock:
+            self._remote.keep(file, windows)
+        templates = self._templates.setdefault((series, level), Templates())
+        self._recognize(file, templates, (series, level), with_pixels=False)
+        with self._lock:
+            found = self._headers.get((file, series, level))
+            self._trim()
+        return found is not None and found.frames is guess.header.frames
+
     def header_bytes(
         self,
         files: Sequence[File],
@@ -460,6 +496,8 @@ get_header = _CACHE.get
 has_header = _CACHE.has
 open_file = _CACHE.open
 fetch_ahead = _CACHE.fetch_ahead
+guess = _CACHE.guess
+confirm = _CACHE.confirm
 get_place_tags = _CACHE.get_place_tags
 header_bytes = _CACHE.header_bytes
 get_raw_metadata = _CACHE.get_raw_metadata

@@ -8,7 +8,7 @@ header is), or all tags that set structure are equal (then this file's own segme
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from intake_tiffstack.errors import FilesNotFoundError, StorageError, Unreadable
 from intake_tiffstack.header.frames import (
     Frames,
     JoinedFrames,
+    RawFrames,
     SegmentedFrames,
     refuse_outside,
 )
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from intake_tiffstack.header.parse import Header
     from intake_tiffstack.storage.files import File
 
-__all__ = ["Templates"]
+__all__ = ["Guess", "Templates"]
 
 # Series that tifffile makes from the tags of the main chain alone. Others (Micro-Manager's index
 # map, MetaMorph, ScanImage ...) are read from elsewhere in the file too.
@@ -41,6 +42,7 @@ _FROM_TAGS = frozenset({"uniform", "shaped", "imagej", "ome", "generic"})
 MOST_TEMPLATES = 64
 MOST_TAIL = 2**16
 TAIL_SLACK = 2**12  # values beside an IFD may be longer in another file
+MOST_RUNS = 3  # of a header that is fetched with the pixels; more are directories between pages
 MOST_OFFSET = 2**62  # a BigTIFF can claim more than an int64 holds
 
 Structures = tuple[tuple[tuple[int, int, int, bytes], ...], ...]
@@ -55,6 +57,14 @@ class _Template:
     """What the parse read: first byte, bytes."""
     directories: tuple[Directory, ...] = ()
     """Its directories; none if they do not determine all of its structure."""
+
+
+class Guess(NamedTuple):
+    """What the header of a file is likely to be, before any of its bytes are here."""
+
+    header: Header
+    runs: list[tuple[int, int]]
+    """First byte and end of the bytes that show whether it is."""
 
 
 class Templates:
@@ -90,6 +100,22 @@ class Templates:
             return None  # tifffile finds the words for what is wrong
         template = self._by_tags.get(tuple(d.structure for d in directories))
         return None if template is None else _with_table(template, file, directories)
+
+    def guess(self, file: File) -> Guess | None:
+        """Return what the header is if *file* is a twin of a known one of its size, else None.
+
+        Only of pixels that lie as they are: compressed files of one size differ inside.
+        """
+        template = self._by_size.get(file.size)
+        if template is None or not isinstance(template.header.frames, RawFrames):
+            return None
+        runs: list[tuple[int, int]] = []
+        for start, piece in template.touched:
+            if runs and start - runs[-1][1] <= TAIL_SLACK:
+                runs[-1] = runs[-1][0], start + len(piece)
+            else:
+                runs.append((start, start + len(piece)))
+        return Guess(template.header.of_twin(file), runs) if len(runs) <= MOST_RUNS else None
 
     def add(self, header: Header, data: HeaderBytes, reopen: Callable[[], HeaderBytes]) -> None:
         """Take a parsed file as a template.

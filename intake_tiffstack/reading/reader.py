@@ -19,6 +19,7 @@ from intake_tiffstack.storage.urls import is_local
 if TYPE_CHECKING:
     from intake_tiffstack.header import Header, Structure, Windows
     from intake_tiffstack.header.index import HeaderIndex
+    from intake_tiffstack.header.twins import Guess
     from intake_tiffstack.metadata.reader import RawMetadata
     from intake_tiffstack.storage.files import File, FileTable
     from intake_tiffstack.storage.ranges import ByteSource
@@ -145,6 +146,18 @@ class CollectionReader:
             with_pixels=with_pixels,
             index=self.index(),
         )
+
+    def guess(self, file: File) -> Guess | None:
+        """Return what the header of a remote file is likely to be, to read pixels with it."""
+        from intake_tiffstack.header.cache import guess
+
+        return guess(file, series=self.series, level=self.level, index=self.index())
+
+    def confirm(self, guess: Guess, windows: Windows) -> bool:
+        """Return whether a header is what was guessed, from the bytes of the guess's runs."""
+        from intake_tiffstack.header.cache import confirm
+
+        return confirm(guess, windows, series=self.series, level=self.level)
 
     def map_headers(
         self, function: Callable[[int], R], files: FileTable, rows: Sequence[int]

@@ -151,11 +151,16 @@ class PartRead:
         self._layout = layout
         self._options = options
 
-    def open(self) -> tuple[ByteSource, Steps]:
+    def open(self, guessed: Header | None = None) -> tuple[ByteSource, Steps]:
         """Return the source of the file's bytes and the steps, after a check that the file fits.
 
         The header is read here unless this process has it: a file that was assumed to be like the
         others at open is checked before any of its pixels is used.
+
+        Parameters
+        ----------
+        guessed : Header, optional
+            What the header is likely to be: nothing is read here, and the caller finds out.
 
         Raises
         ------
@@ -166,7 +171,10 @@ class PartRead:
         """
         layout, expected = self._layout, self._part.expected
         reader = self._options.reader
-        header, source = reader.open(self.file)
+        if guessed is None:
+            header, source = reader.open(self.file)
+        else:
+            header, source = guessed, open_bytes(self.file, reader.storage_options)
         structure = reader.structure_of(header)
         lacking = _lacking_dims(structure, expected, layout)
         kept = [i for i in range(len(expected)) if i not in lacking]

@@ -11,22 +11,26 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from intake_tiffstack.errors import StructureMismatchError
 from intake_tiffstack.reading.reader import AHEAD
-from intake_tiffstack.reading.region import READ_ERRORS, PartRead, Steps
+from intake_tiffstack.reading.region import READ_ERRORS, PartRead, Spans, Steps
 from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.remote_ranges import Downloads, Fill, RemoteBytes, are_checked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
+    from intake_tiffstack.header import Windows
+    from intake_tiffstack.header.twins import Guess
     from intake_tiffstack.reading.reader import CollectionReader
     from intake_tiffstack.storage.ranges import ByteSource
 
 __all__ = ["read_together"]
+
+NEAR = 2**16
+"""Pixels that begin so close behind a header are requested with it."""
 
 DECODERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 """Threads that decode what has arrived, that of the caller included."""
@@ -46,14 +50,17 @@ def read_together(reads: Sequence[PartRead], reader: CollectionReader) -> None:
     """
     checked = are_checked([read.file.url for read in reads], reader.storage_options)
     together = [read for read, is_checked in zip(reads, checked, strict=True) if is_checked]
-    others = [read for read, is_checked in zip(reads, checked, strict=True) if not is_checked]
+    unchecked = [read for read, is_checked in zip(reads, checked, strict=True) if not is_checked]
     for start in range(0, len(together), AHEAD):
         group = together[start : start + AHEAD]
-        reader.fetch_ahead([read.file for read in group], with_pixels=True)
-        opened = [found for found in _open_all(group, reader) if found is not None]
-        if opened:
-            _Decoding(opened, reader.storage_options).finish()
-    for _ in map_concurrently(PartRead.run, others):
+        guessed = [found for read in group if (found := _open_guessed(read, reader)) is not None]
+        done = {id(opened.read) for opened in guessed}
+        others = [read for read in group if id(read) not in done]
+        reader.fetch_ahead([read.file for read in others], with_pixels=True)
+        opened = [found for found in _open_all(others, reader) if found is not None]
+        if opened or guessed:
+            _Decoding([*opened, *guessed], reader).finish()
+    for _ in map_concurrently(PartRead.run, unchecked):
         pass
 
 
@@ -64,6 +71,31 @@ class _Opened:
     read: PartRead
     source: ByteSource
     steps: Steps
+    guess: Guess | None = None
+    """The header that it was begun with, as long as nobody knows whether it is true."""
+    windows: Windows = field(default_factory=list)
+    """The bytes that show it, fetched with the first pixels."""
+
+
+def _open_guessed(read: PartRead, reader: CollectionReader) -> _Opened | None:
+    """Return the read of a file whose header is known from another one, None if it is not."""
+    guess = reader.guess(read.file)
+    if guess is None:
+        return None
+    try:
+        return _Opened(read, *read.open(guess.header), guess)
+    except StructureMismatchError:
+        return None  # as it may be with the header of the file itself, which has to show it
+
+
+def _with_header(opened: _Opened, spans: Spans, guess: Guess) -> Spans:
+    """Return the spans with those of the header, up to pixels that begin close behind it."""
+    starts = [start for start, _ in spans]
+    for start, stop in guess.runs:
+        near = (at for at in starts if stop <= at <= stop + NEAR)
+        opened.windows.append((start, bytearray(min(near, default=stop) - start)))
+    header = [(start, memoryview(window)) for start, window in opened.windows]
+    return sorted([*header, *spans], key=itemgetter(0))
 
 
 def _open_all(reads: Sequence[PartRead], reader: CollectionReader) -> list[_Opened | None]:
@@ -84,9 +116,9 @@ def _open_all(reads: Sequence[PartRead], reader: CollectionReader) -> list[_Open
 class _Decoding:
     """Reads whose bytes are downloaded together and decoded as they arrive."""
 
-    def __init__(self, reads: Sequence[_Opened], storage_options: Mapping[str, Any]) -> None:
+    def __init__(self, reads: Sequence[_Opened], reader: CollectionReader) -> None:
         self._reads = reads
-        self._storage_options = storage_options
+        self._reader = reader
         self._left = len(reads)
         self._lock = threading.Lock()
         self._has_failed = False
@@ -130,14 +162,21 @@ class _Decoding:
         try:
             if error is not None:
                 raise error
+            if opened.windows and opened.guess is not None:
+                is_true = self._reader.confirm(opened.guess, opened.windows)
+                opened.guess = None
+                if not is_true:  # what was read is somebody else's place: begin again
+                    opened.source, opened.steps = opened.read.open()
             spans = next(opened.steps, None)
         except READ_ERRORS as exc:
             opened.read.fail(exc)
             return None
         if spans is None:
             return None
+        if opened.guess is not None:
+            spans = _with_header(opened, spans, opened.guess)
         rest = opened.source.fill_held(spans)
-        return Fill(opened, RemoteBytes(opened.read.file, self._storage_options), rest)
+        return Fill(opened, RemoteBytes(opened.read.file, self._reader.storage_options), rest)
 
     def _end(self, count: int, downloads: Downloads) -> None:
         """Count reads that are done; after the last, let the threads end."""

@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
 from queue import SimpleQueue
@@ -51,6 +51,9 @@ __all__ = ["Downloads", "Fill", "RemoteBytes", "are_checked", "fill_all", "get_r
 
 PART_BYTES = 2**24
 """Longer ranges are requested in parts: they arrive in parallel, and a failure costs one part."""
+
+_SHORT = 2**18
+"""A shorter range is requested with its neighbour: a header with pixels."""
 
 _CHUNK = 2**20  # most bytes read from a body at a time
 
@@ -146,16 +149,36 @@ def get_ranges(file: File, ranges: Ranges, storage_options: Mapping[str, Any]) -
 
 @dataclass(frozen=True)
 class _Part:
-    """Bytes of a file that one request fetches, and their buffer."""
+    """Bytes of a file that one request fetches, and their buffers, one after the other."""
 
     file: File
     start: int
-    buffer: memoryview
+    buffers: tuple[memoryview, ...]
+
+    @property
+    def count(self) -> int:
+        """How many bytes."""
+        return sum(map(len, self.buffers))
 
     @property
     def stop(self) -> int:
         """The byte after the last."""
-        return self.start + len(self.buffer)
+        return self.start + self.count
+
+    def take(self, done: int, data: Any) -> int:
+        """Copy what arrived after *done* bytes into the buffers, and return how many are there."""
+        left = memoryview(data)
+        begin = 0
+        for buffer in self.buffers:
+            at = done - begin
+            begin += len(buffer)
+            if left and at < len(buffer):
+                some = left[: len(buffer) - at]
+                buffer[at : at + len(some)] = some
+                done, left = done + len(some), left[len(some) :]
+        if left:
+            raise self.error("more")
+        return done
 
     @property
     def header(self) -> str:
@@ -165,14 +188,17 @@ class _Part:
     def error(self, got: str) -> StorageError:
         """Return the error for a response that holds something else."""
         return StorageError(
-            f"{self.file.url}: asked for {len(self.buffer):,} bytes from byte {self.start:,}, but "
+            f"{self.file.url}: asked for {self.count:,} bytes from byte {self.start:,}, but "
             f"got {got}",
             url=self.file.url,
         )
 
 
 def _split_ranges(file: File, ranges: Ranges) -> list[_Part]:
-    """Return the ranges in parts of at most :data:`PART_BYTES`, empty ones left out. Pure."""
+    """Return the ranges in parts of at most :data:`PART_BYTES`, empty ones left out. Pure.
+
+    Two ranges of which one follows the other at once are one part if one of them is short.
+    """
     parts: list[_Part] = []
     for start, buffer in ranges:
         if not buffer.nbytes:
@@ -184,9 +210,14 @@ def _split_ranges(file: File, ranges: Ranges) -> list[_Part]:
                 url=file.url,
             )
         view = buffer.cast("B")
+        at = 0
+        is_next = bool(parts) and parts[-1].stop == start and parts[-1].count < PART_BYTES
+        if is_next and min(parts[-1].count, len(view)) < _SHORT:
+            at = min(len(view), PART_BYTES - parts[-1].count)
+            parts[-1] = replace(parts[-1], buffers=(*parts[-1].buffers, view[:at]))
         parts += [
-            _Part(file, start + at, view[at : at + PART_BYTES])
-            for at in range(0, len(view), PART_BYTES)
+            _Part(file, start + at, (view[at : at + PART_BYTES],))
+            for at in range(at, len(view), PART_BYTES)
         ]
     return parts
 
@@ -228,7 +259,7 @@ def _refuse_changed(file: File, now: File) -> None:
 
 def _refuse_answer(part: _Part, status: int, headers: Mapping[str, str]) -> None:
     """Raise unless an HTTP response is of the listed file and holds exactly the part. Pure."""
-    count = len(part.buffer)
+    count = part.count
     length = int(headers.get("content-length", count))
     stated = headers.get("content-range", "") if status == 206 else f"bytes 0-{length - 1}/{length}"
     span, _, size = stated.partition("/")
@@ -302,12 +333,8 @@ async def _fetch_obstore(
     done = 0
     async for chunk in answer.chunks:
         is_alive()
-        view = memoryview(chunk)
-        if done + len(view) > len(part.buffer):
-            raise part.error("more")
-        part.buffer[done : done + len(view)] = view
-        done += len(view)
-    if done < len(part.buffer):
+        done = part.take(done, chunk)
+    if done < part.count:
         raise part.error(f"{done:,}")
 
 
@@ -322,23 +349,20 @@ async def _fetch_http(filesystem: Any, url: str, part: _Part, is_alive: Callable
 async def _fetch_any(filesystem: Any, path: str, part: _Part, is_alive: Callable[[], None]) -> None:
     """Fetch by the method of any asynchronous filesystem, which has its own timeouts."""
     content = await filesystem._cat_file(path, start=part.start, end=part.stop)
-    if len(content) != len(part.buffer):
+    if len(content) != part.count:
         raise part.error(f"{len(content):,}")
-    part.buffer[:] = content
+    part.take(0, content)
 
 
 async def _fill_part(
     part: _Part, read: Callable[[], Awaitable[bytes]], is_alive: Callable[[], None]
 ) -> None:
     """Copy a body into the buffer as it arrives."""
-    done, count = 0, len(part.buffer)
+    done = 0
     while chunk := await read():
         is_alive()
-        if done + len(chunk) > count:
-            raise part.error("more")
-        part.buffer[done : done + len(chunk)] = chunk
-        done += len(chunk)
-    if done < count:
+        done = part.take(done, chunk)
+    if done < part.count:
         raise part.error(f"{done:,}")
 
 
@@ -511,11 +535,17 @@ def _read_in_turn(filesystem: AbstractFileSystem, path: str, parts: Sequence[_Pa
         with filesystem.open(path, "rb", **({} if is_cached else {"cache_type": "none"})) as handle:
             for part in sorted(parts, key=attrgetter("start")):
                 handle.seek(part.start)
-                done = 0
-                while count := handle.readinto(part.buffer[done:]):
-                    done += count
-                if done < len(part.buffer):
+                done = sum(_read_into(handle, buffer) for buffer in part.buffers)
+                if done < part.count:
                     raise part.error(f"{done:,}")
+
+
+def _read_into(handle: Any, buffer: memoryview) -> int:
+    """Fill a buffer from a handle, and return how many bytes there were."""
+    done = 0
+    while count := handle.readinto(buffer[done:]):
+        done += count
+    return done
 
 
 def _remove_stale_copy(filesystem: AbstractFileSystem, path: str) -> None:
