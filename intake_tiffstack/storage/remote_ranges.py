@@ -168,6 +168,8 @@ class _Part:
     def take(self, done: int, data: Any) -> int:
         """Copy what arrived after *done* bytes into the buffers, and return how many are there."""
         left = memoryview(data)
+        if done + len(left) > self.count:
+            raise self.error("more")
         begin = 0
         for buffer in self.buffers:
             at = done - begin
@@ -176,8 +178,6 @@ class _Part:
                 some = left[: len(buffer) - at]
                 buffer[at : at + len(some)] = some
                 done, left = done + len(some), left[len(some) :]
-        if left:
-            raise self.error("more")
         return done
 
     @property
