@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from zarr.storage import FsspecStore
 
 from intake_tiffstack import TiffStackSource, TiffStackZarrSource, open_stack
 from intake_tiffstack.errors import (
@@ -25,6 +27,7 @@ from intake_tiffstack.errors import (
     TiffStackWarning,
 )
 from intake_tiffstack.layout.planes import PlaneMap
+from intake_tiffstack.references import open_references
 from ome_sets import SCHEMA, uuid_of, write_set
 from servers import serve_s3
 from shared_data import SHARED, needs_shared
@@ -289,8 +292,6 @@ def test_sets_in_a_store_export_and_persist(
         np.testing.assert_array_equal(
             TiffStackZarrSource(str(tmp_path / "copy.zarr")).read(), pixels
         )
-        with pytest.raises(LayoutError, match="set of files has no references"):
-            stack.export(tmp_path / "copy.json", format="references")
     finally:
         memory.rm("/file-set", recursive=True)
     monkeypatch.setenv("INTAKE_PERSIST_PATH", str(tmp_path / "store"))
@@ -318,3 +319,29 @@ def test_a_catalog_entry_opens_a_set_on_s3(tmp_path: Path) -> None:
         found = intake.open_catalog(str(catalog)).run.to_dask()
         assert found.shape == (3, 2, 4, 8, 8)
         np.testing.assert_array_equal(found.compute(), pixels)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("along", ["T", "CZ", "TCZ"])
+def test_a_set_has_references_to_its_planes(
+    tmp_path: Path, along: str, compression: str | None
+) -> None:
+    _, pixels = write_set(tmp_path, along, reverse=True)
+    for path in tmp_path.glob("*.tif") if compression else ():
+        with tifffile.TiffFile(path) as tif:
+            planes, xml = tif.asarray(key=slice(None)), tif.pages[0].description
+        options: dict[str, Any] = {"photometric": "minisblack", "metadata": None}
+        tifffile.imwrite(path, planes, description=xml, compression=compression, **options)
+    first = min(tmp_path.glob("*.tif"))
+    stack = open_stack(str(first), sets="ome", dims="ctzyx")
+    url = str(tmp_path / "set.json")
+    stack.export(url, format="references", verify="all")
+    filesystem = fsspec.filesystem("reference", fo=url, asynchronous=True)
+    group = zarr.open_group(FsspecStore(filesystem, read_only=True), mode="r")
+    np.testing.assert_array_equal(group["pixels"][...], pixels.transpose(1, 0, 2, 3, 4))
+    max(tmp_path.glob("*.tif")).unlink()
+    holes = open_stack(str(first), sets="ome", missing="fill", fill_value=7)
+    holes.export(url, format="references", verify="all", overwrite=True)
+    array = open_references(url).array.compute()
+    np.testing.assert_array_equal(array, holes.read())
+    assert (array == 7).any()

@@ -18,11 +18,13 @@ from intake_tiffstack import TiffStack, TiffStackZarrSource, open_stack, verify
 from intake_tiffstack.errors import (
     FileChangedError,
     FilesNotFoundError,
+    LayoutError,
     OptionError,
     StorageError,
     TargetExistsError,
     UnsupportedFileError,
 )
+from ome_sets import write_set
 from servers import serve_s3
 
 icechunk = pytest.importorskip("icechunk", reason="the extra icechunk installs it")
@@ -231,3 +233,17 @@ def test_arrays_of_two_kinds_have_two_names(tmp_path: Path) -> None:
         )
     assert plain.name != other.name
     assert plain.name == TiffStackZarrSource(str(url)).to_dask().name
+
+
+def test_a_set_of_files_and_a_padded_collection(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    _, pixels = write_set(tmp_path / "set", "TC", reverse=True)
+    first = min((tmp_path / "set").glob("*.tif"))
+    url = str(tmp_path / "set.icechunk")
+    open_stack(str(first), sets="ome").export(url, format="icechunk", verify="all")
+    np.testing.assert_array_equal(TiffStackZarrSource(url).read(), pixels)
+    for n in (3, 4):
+        tifffile.imwrite(tmp_path / f"t{n}.tif", np.ones((n, 5), "u1"))
+    padded = open_stack(str(tmp_path / "t*.tif"), pattern="t{t:d}.tif", unequal="pad")
+    with pytest.raises(LayoutError, match="padded by unequal='pad' have no references"):
+        padded.export(str(tmp_path / "padded.icechunk"), format="icechunk")

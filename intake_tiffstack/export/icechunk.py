@@ -48,7 +48,7 @@ from intake_tiffstack.references.icechunk_repository import (
     open_repository,
     require_icechunk,
 )
-from intake_tiffstack.references.write import ADVICE, refer
+from intake_tiffstack.references.write import ADVICE, as_files, refer
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.reference_targets import ICECHUNK, trust_references
 from intake_tiffstack.storage.urls import absolute_url, is_local
@@ -107,6 +107,7 @@ def write_icechunk(
         If a chunk does not read as it does through this package; nothing is committed.
     """
     icechunk = require_icechunk()
+    source = as_files(source)
     text = _checked_url(url)
     options = dict(storage_options or {})
     sizes = dict(zip(checked_dims(dims, source.shape), source.shape, strict=True))

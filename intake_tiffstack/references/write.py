@@ -7,6 +7,7 @@ import math
 import os
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -44,7 +45,7 @@ from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.reference_targets import PARQUET, trust_references
 from intake_tiffstack.storage.urls import is_local
 
-__all__ = ["ADVICE", "refer", "write_references"]
+__all__ = ["ADVICE", "as_files", "refer", "write_references"]
 
 
 def write_references(
@@ -107,26 +108,14 @@ def write_references(
     TargetExistsError
         If something is at *url* and is not to be replaced.
     LayoutError
-        If the collection is a set of files or padded, planes cycle on over its files, or it is a
-        mosaic whose tiles overlap or do not stand in rows and columns.
+        If the collection is padded, planes cycle on over its files, or it is a mosaic whose tiles
+        overlap or do not stand in rows and columns.
     OptionError
         If *url* ends otherwise, or an option or attribute does not fit.
     VerificationError
         If a chunk does not read as it does through this package; nothing is written.
     """
-    if isinstance(source, MosaicArray):
-        source = source.side_by_side()
-    if type(source) is not StackArray:
-        what = "a set of files" if type(source) is PlaneArray else "a cycle of planes over files"
-        raise LayoutError(
-            f"{what} has no references, because its chunks are not bytes of one file: export it as "
-            "Zarr"
-        )
-    if source.layout.is_padded:
-        raise LayoutError(
-            "files padded by unequal='pad' have no references, because chunks of one array are "
-            "alike: export the collection as Zarr"
-        )
+    source = as_files(source)
     folder, name = _split_target(url, storage_options)
     sizes = dict(zip(checked_dims(dims, source.shape), source.shape, strict=True))
     target = folder.below(name)
@@ -187,10 +176,99 @@ def _split_target(
     return Folder.at(folder, storage_options), name
 
 
-def refer(
+def as_files(source: StackArray) -> StackArray:
+    """Return an array of which each chunk is bytes of one file.
+
+    Raises
+    ------
+    LayoutError
+        If there is none.
+    """
+    if isinstance(source, MosaicArray):
+        return source.side_by_side()
+    if type(source) not in (StackArray, PlaneArray):
+        raise LayoutError(
+            "a cycle of planes over files has no references, because its chunks are not bytes of "
+            "one file: export it as Zarr"
+        )
+    if source.layout.is_padded:
+        raise LayoutError(
+            "files padded by unequal='pad' have no references, because chunks of one array are "
+            "alike: export the collection as Zarr"
+        )
+    return source
+
+
+def refer(source: StackArray, progress: Progress) -> dict[str, Any]:
+    """Return all references by the name of the chunk, and ``.zarray``; headers are read.
+
+    *source* is what :func:`as_files` returns.
+    """
+    if isinstance(source, PlaneArray):
+        return _refer_planes(source, progress)
+    return _refer_files(source, progress)
+
+
+def _refer_planes(
+    source: PlaneArray, progress: Progress, chunking: Chunking | None = None
+) -> dict[str, Any]:
+    """Return the references of planes that lie anywhere in the files of a set."""
+    layout, planes = source.layout, source.planes
+    dims, lead = _file_dims(layout), planes.rows.ndim
+    page = layout.file_shape[lead:]
+    filled: set[float] = {source.options.fill_value} if (planes.rows < 0).any() else set()
+    found: dict[str, Any] = {}
+    rows = np.unique(planes.rows[planes.rows >= 0]).tolist()
+    headers = source.options.reader.map_headers(partial(_read_header, source), source.files, rows)
+    with reported(progress, len(rows), title="references", unit="files") as advance:
+        for row, (header, own) in zip(rows, headers, strict=True):
+            count = planes.counts[row]
+            names = ("page", *own.dims[len(own.dims) - own.page_ndim :])
+            structure = replace(own, dims=names, shape=(count, *own.page_shape))
+            edges = [tuple(range(count + 1)), *((0, n) for n in page)]
+            of_file = chunk_file(header, structure, edges=edges)
+            both = of_file if chunking is None else common_chunking(chunking, of_file)
+            if both is None or own.page_shape != tuple(page):
+                raise _unequal(header, of_file, chunking)
+            if found and both != chunking:
+                return _refer_planes(source, progress, both)
+            chunking = both
+            filled |= fill_values(header, source.options.fill_value)
+            places: dict[int, list[list[int]]] = {}
+            for place in np.argwhere(planes.rows == row).tolist():
+                places.setdefault(int(planes.pages[tuple(place)]), []).append(place)
+            url = _plain_url(header.file.url)
+            for reference in find_references(header, structure, chunking):
+                number, *inside = reference.place
+                for place in places.get(number, ()):
+                    key = _in_order(dims, [*place, *inside])
+                    found[key] = [url, reference.offset, reference.count]
+            advance(1)
+    if chunking is None:
+        raise OptionError("there is no file to refer to")
+    predictor = chunking.predictor_dim
+    whole = replace(
+        chunking,
+        chunk=(*[1] * lead, *chunking.chunk[1:]),
+        predictor_dim=None if predictor is None else predictor - 1 + lead,
+    )
+    return {".zarray": json.dumps(_describe_array(layout, whole, dims, filled)), **found}
+
+
+def _in_order(dims: Sequence[int], place: Sequence[int]) -> str:
+    """Return the name of a chunk from its place along each dim of a file.
+
+    >>> _in_order([1, 0], [7, 3])
+    '3.7'
+    """
+    ordered = dict(zip(dims, place, strict=True))
+    return ".".join(str(ordered[dim]) for dim in sorted(ordered))
+
+
+def _refer_files(
     source: StackArray, progress: Progress, chunking: Chunking | None = None
 ) -> dict[str, Any]:
-    """Return all references by the name of the chunk, and ``.zarray``; headers are read.
+    """Return the references of files that are whole in their cells.
 
     *chunking* is known to fit some of the files; if it does not fit all, all are chunked anew.
     """
@@ -210,7 +288,7 @@ def refer(
             if both is None:
                 raise _unequal(header, own, chunking)
             if found and both != chunking:
-                return refer(source, progress, both)
+                return _refer_files(source, progress, both)
             chunking = both
             filled |= fill_values(header, source.options.fill_value)
             start, url = _first_chunk(layout, cell, chunking), _plain_url(header.file.url)
