@@ -426,10 +426,20 @@ def test_layout_by_a_sidecar_needs_one(tmp_path: Path) -> None:
     assert open_stack(tmp_path).sizes == {"file": 1, "y": 4, "x": 5}
 
 
+def test_files_that_are_only_named_like_an_index_do_not_count(tmp_path: Path) -> None:
+    write(tmp_path, "a.tif", 1)
+    (tmp_path / "index.xml").write_text("<rss/>")
+    (tmp_path / "labels.mlf").write_text("#!MLF!#")
+    assert open_stack(tmp_path).sizes == {"file": 1, "y": 4, "x": 5}
+    (tmp_path / "labels.mlf").unlink()
+    with pytest.raises(OptionError, match="names no image; layout='names' opens its folder"):
+        _ = open_stack(tmp_path, layout="sidecar").sizes
+
+
 def test_indexes_of_two_plates_in_a_folder_are_an_error(tmp_path: Path) -> None:
     write_plate(tmp_path, 5)
     folder = tmp_path / "Images"
-    (folder / "MeasurementData.mlf").write_text("<a/>")
+    (folder / "MeasurementData.mlf").write_text("<MeasurementData/>")
     with pytest.raises(
         OptionError, match=r"2 indexes of plates, Index.xml and MeasurementData.mlf"
     ):

@@ -24,7 +24,13 @@ from intake_tiffstack.errors import FilesNotFoundError, OptionError
 from intake_tiffstack.listing.globs import TIFFS, Glob, GlobPart, find_files, split_glob
 from intake_tiffstack.listing.mistaken import refuse_mistaken
 from intake_tiffstack.listing.not_found import few_names, nothing_found
-from intake_tiffstack.listing.plates import PLATES, choose_index, plate_index, read_plate
+from intake_tiffstack.listing.plates import (
+    PLATES,
+    choose_index,
+    is_plate_index,
+    plate_index,
+    read_plate,
+)
 from intake_tiffstack.listing.url_list import (
     LIST_SUFFIXES,
     Entry,
@@ -324,8 +330,12 @@ def _find(
     folder = path if path.endswith("/") else f"{path}/"
     if row is None:
         rows, indexes = _files_in_folder(store, folder, with_index=sidecar != "none")
-        if (index := choose_index(indexes)) is not None:
-            return read_index(f"{folder}{index}{chain}", listed=rows)
+        contents = {name: store.read(f"{folder}{name}") for name in indexes}
+        if sidecar == "auto":  # other programs have files of such names
+            contents = {name: c for name, c in contents.items() if is_plate_index(name, c)}
+        if (index := choose_index(list(contents))) is not None:
+            url = f"{folder}{index}{chain}"
+            return read_index(url, content=contents[index], listed=rows)
         if sidecar == "required":
             raise FilesNotFoundError(
                 f"{url} has no index of a plate, which layout='sidecar' needs: "
@@ -416,17 +426,20 @@ def _read_index(
     *,
     options: Mapping[str, Any],
     takes_absent: bool,
+    content: bytes | None = None,
     listed: Sequence[Row] = (),
 ) -> _Match:
     """Return the files that the index of a plate names; those *listed* need no request."""
     path, _ = split_chain(url)
     beside = _Beside(store, f"{path.rpartition('/')[0]}/")
-    entries = table_entries(read_plate(store.read(path), url, beside), url)
+    content = store.read(path) if content is None else content
+    entries = table_entries(read_plate(content, url, beside), url)
     rows, absent = _rows_of(entries, url, options, {row[0]: row for row in [*listed, *beside.rows]})
     if absent and (len(absent) == len(rows) or not takes_absent):
         raise FilesNotFoundError(
             f"{url} names {len(entries):,} files, but {len(absent):,} of them are not there: "
-            f"{few_names(absent)}; missing='fill' or 'mask' opens the rest",
+            f"{few_names(absent)}; missing='fill' or 'mask' opens the rest, and layout='names' "
+            "a folder without its index",
             url=url,
         )
     fields = [entry.fields for entry in entries]

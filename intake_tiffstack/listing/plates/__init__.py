@@ -20,7 +20,7 @@ from intake_tiffstack.listing.plates.scanr import SCANR
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["PLATES", "choose_index", "plate_index", "read_plate"]
+__all__ = ["PLATES", "choose_index", "is_plate_index", "plate_index", "read_plate"]
 
 PLATES: tuple[PlateIndex, ...] = (HARMONY, CELL_VOYAGER, INCELL, METAXPRESS, SCANR)
 
@@ -34,6 +34,16 @@ def plate_index(name: str) -> PlateIndex | None:
     ('Harmony and Columbus', None)
     """
     return next((plate for plate in PLATES if plate.fits(name)), None)
+
+
+def is_plate_index(name: str, content: bytes) -> bool:
+    """Return whether a file is an index by its name and by what it holds.
+
+    >>> [is_plate_index("index.xml", text) for text in (b"<rss/>", b"<EvaluationInputData>")]
+    [False, True]
+    """
+    plate = plate_index(name)
+    return plate is not None and plate.is_marked(content)
 
 
 def choose_index(names: Sequence[str]) -> str | None:

@@ -91,4 +91,4 @@ def _attributes(element: Element) -> dict[str, str]:
     return {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
 
 
-CELL_VOYAGER = PlateIndex("CellVoyager", (".mlf",), _read, "cv8000")
+CELL_VOYAGER = PlateIndex("CellVoyager", (".mlf",), _read, "cv8000", (b"MeasurementData",))

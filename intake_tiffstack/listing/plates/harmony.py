@@ -78,4 +78,5 @@ HARMONY = PlateIndex(
     ("index.idx.xml", "index.xml", "imageindex.columbusidx.xml"),
     _read,
     "harmony",
+    (b"EvaluationInputData", b"ImageIndex"),
 )

@@ -114,4 +114,10 @@ def _time(created: Mapping[str, str], offset: str | None) -> str | None:
     return (start + timedelta(milliseconds=float(offset))).isoformat()
 
 
-INCELL = PlateIndex("IN Cell Analyzer", (".xdce",), _read, "incell")
+INCELL = PlateIndex(
+    "IN Cell Analyzer",
+    (".xdce",),
+    _read,
+    "incell",
+    (b"ImageStack", b"AutoLeadAcquisitionProtocol", b"<InCell"),
+)

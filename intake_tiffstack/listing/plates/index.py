@@ -26,6 +26,9 @@ Row = dict[str, Any]
 """What an index says of one image: ``url``, relative to its folder, and fields by name."""
 
 
+_START = 2**16
+
+
 class Folder(Protocol):
     """What lies beside an index."""
 
@@ -49,10 +52,17 @@ class PlateIndex:
     KeyError for what is no such index."""
     preset: str
     """What reads the names of its images, which are held against it."""
+    marks: tuple[bytes, ...]
+    """One of these is near the beginning of every such index."""
 
     def fits(self, name: str) -> bool:
         """Return whether a file is named as this kind of index."""
         return name.lower().endswith(self.names)
+
+    def is_marked(self, content: bytes) -> bool:
+        """Return whether a file is such an index by what it holds, and not only by its name."""
+        start = content[:_START].replace(b"\0", b"")  # UTF-16
+        return any(mark in start for mark in self.marks)
 
 
 def parse_xml(content: bytes) -> ElementTree.Element:

@@ -78,4 +78,4 @@ def _warn_of_unplanned(rows: list[Row], known: dict[str, list[str]], name: str) 
         )
 
 
-METAXPRESS = PlateIndex("MetaXpress", (".htd",), _read, "imagexpress")
+METAXPRESS = PlateIndex("MetaXpress", (".htd",), _read, "imagexpress", (b"HTSInfoFile", b"XWells"))

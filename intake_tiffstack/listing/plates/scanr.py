@@ -81,4 +81,6 @@ def _values(root: Element) -> Iterator[tuple[str, str]]:
             yield key, text
 
 
-SCANR = PlateIndex("ScanR", ("experiment_descriptor.xml",), _read, "scanr")
+SCANR = PlateIndex(
+    "ScanR", ("experiment_descriptor.xml",), _read, "scanr", (b"LVData", b"<Cluster")
+)
