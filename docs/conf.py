@@ -28,3 +28,6 @@ numpydoc_show_class_members = False
 html_theme = "furo"
 html_title = project
 html_copy_source = False
+html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]

@@ -35,7 +35,13 @@ __all__ = ["CopyCheck", "verify"]
 
 @dataclass(eq=False)
 class CopyCheck:
-    """What was checked of a copy, and what differs; true if nothing does."""
+    """What was checked of a copy, and what differs; true if nothing does.
+
+    Examples
+    --------
+    >>> bool(CopyCheck("scan.zarr")), bool(CopyCheck("scan.zarr", problems=["a chunk is lost"]))
+    (True, False)
+    """
 
     url: str
     record: str = ""
@@ -108,6 +114,14 @@ def verify(
         If there is no copy.
     OptionError
         If an option is wrong, or there is nothing to compare hashes with.
+
+    Examples
+    --------
+    >>> from intake_tiffstack import open_stack
+    >>> plan = open_stack("raw/*.tif", pattern="lattice").export("scan.zarr")
+    >>> check = verify("scan.zarr")
+    >>> bool(check), check.files, check.problems
+    (True, 6, [])
     """
     if pixels not in ("sample", "all", False):
         raise OptionError(f"pixels must be 'sample', 'all' or False, but got {pixels!r}")

@@ -52,6 +52,15 @@ class TiffStackError(Exception):
         What happened, where, what was found and what to do about it.
     **details
         Values for programs (URLs, cells, counts), kept in ``details``.
+
+    Examples
+    --------
+    >>> from intake_tiffstack import open_stack
+    >>> try:
+    ...     open_stack("nowhere/*.tif").to_dask()
+    ... except TiffStackError as error:
+    ...     print(type(error).__name__)
+    FilesNotFoundError
     """
 
     def __init__(self, message: str, **details: Any) -> None:
@@ -148,7 +157,13 @@ class DeviceNotAvailableError(TiffStackError, RuntimeError):
 
 
 class TiffStackWarning(UserWarning):
-    """A problem that does not stop the work."""
+    """A problem that does not stop the work.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> warnings.filterwarnings("error", category=TiffStackWarning)  # faults become errors
+    """
 
 
 def warn(text: str) -> None:

@@ -31,6 +31,12 @@ class TiffCollection(datatypes.TIFF):  # type: ignore[misc]
         Passed to fsspec.
     metadata : dict, optional
         Of the entry.
+
+    Examples
+    --------
+    >>> data = TiffCollection("raw/*.tif")
+    >>> data.to_reader("xarray", pattern="lattice").read().dims
+    ('t', 'c', 'z', 'y', 'x')
     """
 
     # a folder is recognized by what it contains, a glob or pattern by its signs

@@ -62,6 +62,13 @@ def layers_of(source: TiffStackSource | TiffStackZarrSource) -> list[Layer]:
         of ``viewer.add_image``, with name, scale, translation, units, labels of the axes, colour
         and range of the channel. A range that is not known is that of the middle plane, which is
         read for it.
+
+    Examples
+    --------
+    >>> import intake
+    >>> source = intake.open_tiffstack("raw/*.tif", pattern="lattice", concat_dim=["c", "t"])
+    >>> [(options["name"], data.shape) for data, options, _ in layers_of(source)]
+    [('488', (3, 8, 64, 48)), ('560', (3, 8, 64, 48))]
     """
     levels = _levels(source)
     first, known = levels[0], source.discover()["metadata"]

@@ -161,6 +161,11 @@ def make_plate(
     ------
     OptionError
         If a count is not positive.
+
+    Examples
+    --------
+    >>> len(make_plate("plate", wells=["B03"], fields=2, planes=1, channels=2))
+    4
     """
     _check_counts(fields=fields, planes=planes, channels=channels, rows=shape[0], columns=shape[1])
     paths = []
@@ -222,6 +227,11 @@ def make_satellite(
     ------
     OptionError
         If a count is not positive.
+
+    Examples
+    --------
+    >>> make_satellite("scenes", times=1, bands=["B02"])[0].as_posix()
+    'scenes/20240105T103021_T32UPU/B02.tif'
     """
     _check_counts(times=times, rows=shape[0], columns=shape[1])
     rng = np.random.default_rng([seed, 0])
@@ -289,6 +299,11 @@ def make_movie(
     ------
     OptionError
         If a count is not positive, `metadata` has another value, or the name is not OME's.
+
+    Examples
+    --------
+    >>> make_movie("movie.tif", times=2).name
+    'movie.tif'
     """
     _check_counts(times=times, channels=channels, rows=shape[0], columns=shape[1])
     tissue = _Tissue(seed)

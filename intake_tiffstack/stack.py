@@ -95,8 +95,9 @@ OptionError
 
 Examples
 --------
->>> stack = open_stack("raw/*.tif", pattern="scan_ch{{c:d}}_t{{t:d}}.tif", file_dims="zyx")
->>> stack.to_dask()  # doctest: +SKIP
+>>> stack = open_stack("raw/*.tif", pattern="{{}}_ch{{c:d}}_{{}}_stack{{t:d}}_{{}}.tif")
+>>> stack.to_dask().shape
+(3, 2, 8, 64, 48)
 """
 
 
@@ -107,6 +108,16 @@ class TiffStack:
     ----------
     options : Options
         What describes the collection; :func:`open_stack` makes it from keywords.
+
+    Examples
+    --------
+    >>> stack = open_stack("raw/*.tif", pattern="lattice", concat_dim=["c", "t"])
+    >>> stack.sizes
+    {'c': 2, 't': 3, 'z': 8, 'y': 64, 'x': 48}
+    >>> stack.scale["z"], stack.metadata["units"]["z"], stack.time_interval
+    (0.3, 'micrometer', 2.5)
+    >>> stack.files.loc[0, ["c", "t", "wavelength"]].tolist()
+    [0, 0, 488]
     """
 
     def __init__(self, options: Options) -> None:
@@ -154,6 +165,13 @@ class TiffStack:
         ------
         PatternError
             If names give no pattern, or two that are equally good.
+
+        Examples
+        --------
+        >>> stack = open_stack("raw/", pattern="infer")
+        >>> stack.settle().pattern  # doctest: +ELLIPSIS
+        pattern='infer' takes ...
+        'lattice'
         """
         with self._lock:
             options = self._settle()
@@ -218,6 +236,12 @@ class TiffStack:
         TiffStackError
             If the files as they are now do not open; ``missing="trim"`` leaves out a time point
             that is not complete.
+
+        Examples
+        --------
+        >>> stack = open_stack("raw/*.tif", pattern="lattice", concat_dim=["c", "t"])
+        >>> len(stack.refresh()), stack.refresh()
+        (6, [])
         """
         with self._lock:
             before = self._collection
@@ -227,7 +251,16 @@ class TiffStack:
         return [after.files.urls[row] for row in rows if after.files[row] not in known]
 
     def relist(self) -> None:
-        """Discard the listing; the next use lists the files again."""
+        """Discard the listing; the next use lists the files again.
+
+        Examples
+        --------
+        >>> stack = open_stack("raw/*.tif", pattern="lattice", concat_dim=["c", "t"])
+        >>> before = stack.to_dask()
+        >>> stack.relist()
+        >>> stack.to_dask().name == before.name  # the files are the same
+        True
+        """
         with self._lock:
             self._collection = self._failed = None
 
@@ -336,6 +369,13 @@ class TiffStack:
         ------
         OptionError
             If there is no such file.
+
+        Examples
+        --------
+        >>> stack = open_stack("raw/*.tif", pattern="lattice", concat_dim=["c", "t"])
+        >>> found = stack.file_metadata(0)
+        >>> found["scale"]["z"], found["provenance"]["scale.z"]  # doctest: +ELLIPSIS
+        (0.3, 'ImageJ of scan_...')
         """
         order = rows_in_order(self.collection.examination)
         urls = [self.collection.files.urls[row] for row in order]
@@ -365,6 +405,12 @@ class TiffStack:
         dask.array.Array
             With dims :attr:`dims` and chunks by the option ``chunks``; each chunk is an array of
             type ``arraytype``.
+
+        Examples
+        --------
+        >>> stack = open_stack("raw/*.tif", pattern="lattice", concat_dim=["c", "t"])
+        >>> stack.to_dask()[0, 1].max().compute().dtype
+        dtype('uint16')
         """
         collection = self.collection
         return to_dask_array(collection.array, collection.chunks)
@@ -382,6 +428,13 @@ class TiffStack:
         ------
         OptionError
             If *chunks* is neither.
+
+        Examples
+        --------
+        >>> stack = open_stack("raw/*.tif", pattern="lattice", concat_dim=["c", "t"])
+        >>> named = stack.to_xarray()
+        >>> named.sel(c=1, t=slice(1, 2)).shape, named["wavelength"].values.tolist()
+        ((2, 8, 64, 48), [488, 560])
         """
         from intake_tiffstack.collection.to_xarray import to_dataarray
 
@@ -407,13 +460,25 @@ class TiffStack:
         xarray.DataTree
             Its nodes ``0``, ``1`` ... have one variable, ``image``; ``0`` is this array, and the
             only node if the files hold no pyramid.
+
+        Examples
+        --------
+        >>> stack = open_stack("raw/*.tif", pattern="lattice", concat_dim=["c", "t"])
+        >>> list(stack.to_datatree().children)
+        ['0']
         """
         from intake_tiffstack.labelled.datatree import label_levels
 
         return label_levels(stack.to_xarray(chunks) for stack in (self, *self._further_levels()))
 
     def read(self) -> NDArray[Any]:
-        """Return all pixels in memory, as a NumPy array or an array of type ``arraytype``."""
+        """Return all pixels in memory, as a NumPy array or an array of type ``arraytype``.
+
+        Examples
+        --------
+        >>> open_stack("raw/*.tif", pattern="lattice", sel={"t": 0}).read().shape
+        (1, 2, 8, 64, 48)
+        """
         pixels: NDArray[Any] = self.to_dask().compute()
         return pixels
 
@@ -451,6 +516,11 @@ class TiffStack:
         ------
         OptionError
             If the array has no y and x, or the percentiles do not ascend.
+
+        Examples
+        --------
+        >>> stack = open_stack("raw/*.tif", pattern="lattice", concat_dim=["c", "t"])
+        >>> stack.preview(width=64).save("scan.png")
         """
         from intake_tiffstack.preview import Drawable, draw_preview
 
@@ -467,6 +537,12 @@ class TiffStack:
         thumbnails : bool
             Whether to read pixels for a small :meth:`preview` below the report; an error if the
             collection does not open.
+
+        Examples
+        --------
+        >>> stack = open_stack("raw/*.tif", pattern="lattice", concat_dim=["c", "t"])
+        >>> print(stack.report())  # doctest: +ELLIPSIS
+        files         6 taking part ...
         """
         report = self._report()
         if not thumbnails:
@@ -631,6 +707,15 @@ class TiffStack:
         OptionError
             If the format, an option or its value is unknown, or the source fills what it cannot
             read (``on_error``): a copy would hide that for good.
+
+        Examples
+        --------
+        >>> from intake_tiffstack import open_stack
+        >>> stack = open_stack("raw/*.tif", pattern="lattice", concat_dim=["c", "t"])
+        >>> plan = stack.export("scan.zarr")
+        >>> import dask.array as da
+        >>> bool((da.from_zarr("scan.zarr") == stack.to_dask()).all())
+        True
         """
         from intake_tiffstack.export.formats import find_writer
         from intake_tiffstack.export.growth import recorded_options

@@ -25,7 +25,14 @@ _OPTIONS = tuple(name for name in option_signature().parameters if name not in _
 
 
 class TiffStackEngine(BackendEntrypoint):
-    """Opens a collection of TIFF files as a Dataset with one variable, ``image``."""
+    """Opens a collection of TIFF files as a Dataset with one variable, ``image``.
+
+    Examples
+    --------
+    >>> import xarray
+    >>> xarray.open_dataset("raw/", engine="tiffstack", pattern="lattice").image.dims
+    ('t', 'c', 'z', 'y', 'x')
+    """
 
     description: ClassVar[str] = "A collection of TIFF files, local or remote, as one array"
     open_dataset_parameters: ClassVar[tuple[str, ...] | None] = (

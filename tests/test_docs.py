@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import re
 import shutil
 import warnings
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ import intake
 import pytest
 import s3fs
 
+import intake_tiffstack
 from cuda_double import CudaDouble
 from intake_tiffstack.pattern.presets import PRESETS, Preset
 from intake_tiffstack.samples import make_lattice
@@ -22,6 +25,9 @@ from test_pattern import read_one
 
 if TYPE_CHECKING:
     from servers import S3Server
+
+#: In the reference by their module.
+ERRORS = {"TiffStackError", "TiffStackWarning"}
 
 # Intake warns so of every parameter that is text, though none asks for a shell command.
 pytestmark = pytest.mark.filterwarnings(
@@ -115,3 +121,19 @@ def test_a_preset_is_added_as_described(monkeypatch: pytest.MonkeyPatch) -> None
     assert called == name
     assert all(read_one(name, example) for example in preset.examples)
     assert read_one(name, text) == expected
+
+
+def test_the_reference_has_every_public_name_with_an_example() -> None:
+    reference = (ROOT / "docs" / "api.rst").read_text("utf-8")
+    members = [
+        f"{name}.{member}"
+        for name in ("TiffStack",)
+        for member, value in vars(getattr(intake_tiffstack, name)).items()
+        if callable(value) and not member.startswith("_")
+    ]
+    for name in [*intake_tiffstack.__all__, *members]:
+        assert re.search(rf"::\s{name.partition('.')[0]}\b", reference) or name in ERRORS, name
+        documented = attrgetter(name)(intake_tiffstack)
+        if name == "export":  # a package that is called
+            documented = intake_tiffstack.export.export_array
+        assert "\nExamples\n---" in (inspect.getdoc(documented) or ""), name

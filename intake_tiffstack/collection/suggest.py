@@ -52,7 +52,13 @@ _SHOWN = 5
 
 @dataclass(frozen=True, eq=False)
 class Suggestion:
-    """Options that open the files of a folder, with the grid they give and the reason for them."""
+    """Options that open the files of a folder, with the grid they give and the reason for them.
+
+    Examples
+    --------
+    >>> print(suggest("raw/").best.to_python())
+    open_stack('raw/', pattern='lattice', concat_dim=['t', 'c'])
+    """
 
     options: Mapping[str, Any]
     """Options of :func:`intake_tiffstack.open_stack`, ``urlpath`` included."""
@@ -124,7 +130,14 @@ class Suggestion:
 
 
 class Suggestions(list[Suggestion]):
-    """Suggestions, best first; :attr:`best` is None where none is better than all others."""
+    """Suggestions, best first; :attr:`best` is None where none is better than all others.
+
+    Examples
+    --------
+    >>> found = suggest("raw/")
+    >>> len(found), found.best is found[0], found.why_none
+    (1, True, '')
+    """
 
     def __init__(self, items: Sequence[Suggestion] = (), *, why_none: str = "") -> None:
         super().__init__(items)
@@ -178,8 +191,12 @@ def suggest(
 
     Examples
     --------
-    >>> found = suggest("raw/")                                      # doctest: +SKIP
-    >>> open_stack(**found.best.options).to_dask()                   # doctest: +SKIP
+    >>> from intake_tiffstack import open_stack
+    >>> found = suggest("raw/")
+    >>> found.best.options["pattern"], found.best.is_whole
+    ('lattice', True)
+    >>> open_stack(**found.best.options).to_dask().shape
+    (3, 2, 8, 64, 48)
     """
     by_names = suggest_by_names(urlpath, storage_options=storage_options, exclude=exclude)
     given = _given(urlpath, storage_options, exclude)

@@ -103,6 +103,14 @@ def open_zarr(
         If the store cannot be read, or the array does not name its dims.
     OptionError
         If `sel` names no coordinate along one dim, or a value that is not there.
+
+    Examples
+    --------
+    >>> from intake_tiffstack import open_stack
+    >>> plan = open_stack("raw/*.tif", pattern="lattice").export("scan.zarr")
+    >>> copy = open_zarr("scan.zarr")
+    >>> copy.array.shape, copy.dims
+    ((3, 2, 8, 64, 48), ('t', 'c', 'z', 'y', 'x'))
     """
     folder = Folder.at(url, storage_options)
     document = find_document(folder)  # first: a copy that is replaced meanwhile does not agree

@@ -76,8 +76,11 @@ def add_to_catalog(
 
     Examples
     --------
-    >>> copy = source.export("s3://bucket/lattice.zarr")       # doctest: +SKIP
-    >>> add_to_catalog(copy, "lab.yml", "lattice_zarr")        # doctest: +SKIP
+    >>> import intake
+    >>> from intake_tiffstack import open_stack
+    >>> add_to_catalog(open_stack("raw/*.tif", pattern="lattice"), "lab.yml", "scan")
+    >>> intake.open_catalog("lab.yml").scan.to_dask().shape
+    (3, 2, 8, 64, 48)
     """
     if not isinstance(name, str) or not name:
         raise OptionError(f"name must be a non-empty text, the name of the entry, but got {name!r}")

@@ -442,6 +442,17 @@ those of :func:`intake_tiffstack.open_stack`.
 {option_docs()}
 metadata : dict, default None
     of the entry; overrides the metadata of the files.
+
+Examples
+--------
+>>> import intake
+>>> source = intake.open_tiffstack("raw/*.tif", pattern="lattice", concat_dim=["c", "t"])
+>>> source(sel={{"c": 0}})(chunks="page").to_xarray().sizes["t"]   # options given later apply too
+3
+>>> copy = source.persist(progress=False)
+>>> copy.is_persisted, source.has_been_persisted
+(True, True)
+>>> source.unpersist()
 """
 _OPTIONS_OF_EXPORT = (TiffStack.export.__doc__ or "").partition("\n")[2]
 TiffStackSource.export.__doc__ = f"{TiffStackSource.export.__doc__}\n{_OPTIONS_OF_EXPORT}"
@@ -491,6 +502,16 @@ class TiffStackZarrSource(ArraySource):
         Of references: passed to fsspec for the files referred to; `storage_options` if not given.
     metadata : mapping, optional
         Of the entry; overrides the metadata of the copy.
+
+    Examples
+    --------
+    >>> import intake
+    >>> source = intake.open_tiffstack("raw/*.tif", pattern="lattice", concat_dim=["c", "t"])
+    >>> copy = source.export("scan.zarr")
+    >>> intake.open_tiffstack_zarr("scan.zarr", sel={"t": 1}).to_xarray().sizes["t"]
+    1
+    >>> bool(copy.verify())
+    True
     """
 
     name = "tiffstack_zarr"

@@ -54,6 +54,15 @@ def open_untrusted_catalog(
         If the setting ``allow_protocols`` is not set.
     EntryError
         If the catalog holds anything that is refused; the message names the entry.
+
+    Examples
+    --------
+    >>> import dask
+    >>> from intake_tiffstack import add_to_catalog, open_stack
+    >>> add_to_catalog(open_stack("raw/*.tif", pattern="lattice"), "theirs.yml", "scan")
+    >>> with dask.config.set({"tiffstack.allow_protocols": ["file"]}):
+    ...     open_untrusted_catalog("theirs.yml").scan.to_dask().shape
+    (3, 2, 8, 64, 48)
     """
     if setting("allow_protocols") is None:
         raise OptionError(

@@ -87,6 +87,13 @@ def export_array(
         If an option is unknown, the dims have no names, or labels do not fit their image.
     TargetExistsError, VerificationError, StorageError
         See :meth:`~intake_tiffstack.TiffStack.export`.
+
+    Examples
+    --------
+    >>> import intake_tiffstack
+    >>> stack = intake_tiffstack.open_stack("raw/*.tif", pattern="lattice", concat_dim=["c", "t"])
+    >>> projection = stack.to_xarray().max("z")
+    >>> plan = intake_tiffstack.export(projection, "projection.zarr", like=stack)
     """
     if labels is not None:
         if format not in ("ome-zarr", "zarr"):

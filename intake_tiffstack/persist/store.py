@@ -340,6 +340,13 @@ def prune(grace: float | None = None, *, dry_run: bool = False) -> list[str]:
     ------
     StorageError
         If the store cannot be read or refuses.
+
+    Examples
+    --------
+    >>> import intake
+    >>> copy = intake.open_tiffstack("raw/*.tif", pattern="lattice").persist(progress=False)
+    >>> prune(0)  # nothing was superseded
+    []
     """
     grace = setting_seconds("persist_grace") if grace is None else grace
     store = Folder.at(find_store()[0], store_options())
