@@ -40,7 +40,7 @@ def test_a_cellvoyager_plate_opens_by_its_index() -> None:
         well, t, field, plane, c = found[1], *map(int, found.groups()[1:])
         place = array.sel(well=well, t=t, field=field, z=plane, c=c)
         assert float(place.stage_x_um) == float(x)
-        assert float(place.stage_y_um) == float(y)
+        assert float(place.stage_y_um) == -float(y)  # down, as lines count
         assert float(place.stage_z_um) == float(z)
         if field == 2 and plane == 3:
             pixels = tifffile.imread(folder / name)
@@ -111,7 +111,7 @@ def test_a_harmony_plate_opens_by_its_index(tmp_path: Path, version: int) -> Non
         found = array.sel(well=well, field=field, z=plane, c=c).squeeze()
         np.testing.assert_array_equal(found, pixels)
         assert float(found.stage_x_um) == pytest.approx(-324 * field)
-        assert float(found.stage_y_um) == pytest.approx(100 * field)
+        assert float(found.stage_y_um) == pytest.approx(-100 * field)
         assert float(found.stage_z_um) == pytest.approx(2 * plane)
         assert float(found.emission_nm) == CHANNELS[c][2]
         assert found.acquired.values == np.datetime64("2024-05-01T08:00:00.5")
@@ -539,7 +539,7 @@ def test_fields_of_a_plate_lie_where_the_stage_was(tmp_path: Path, version: str)
         first = multiscale["datasets"][0]["coordinateTransformations"]
         first = first[0]["transformations"] if version == "0.6" else first
         found = dict(zip([axis["name"] for axis in axes], first[1]["translation"], strict=True))
-        assert {a: found[a] for a in "zyx"} == {"z": 2.0, "y": 100.0 * field, "x": -324.0 * field}
+        assert {a: found[a] for a in "zyx"} == {"z": 2.0, "y": -100.0 * field, "x": -324.0 * field}
     again = open_tiffstack_zarr(str(target), image="C/01/1").to_xarray()
     assert float(again.x[0]) == -648
     assert float(again.stage_x_um) == -648

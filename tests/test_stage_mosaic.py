@@ -196,18 +196,37 @@ def test_tiles_on_s3_are_placed_by_the_columns_of_their_table(tmp_path: Path) ->
         np.testing.assert_array_equal(stack.read()[0], SCENE)
 
 
-@needs_shared
-def test_fields_of_a_cellvoyager_make_the_image_of_a_well() -> None:
-    assert SHARED is not None
-    folder = SHARED / "sequences/faim_cv8000_yokogawa"
-    scale = {"y": -0.325, "x": 0.325}  # its y counts upwards
-    stack = opened(str(folder), scale=scale, sel={"c": 1, "z": 1})
-    fields = [
-        tifffile.imread(next(folder.glob(f"*E03_T0001F00{field}L01A01Z01C01.tif")))
-        for field in (1, 2, 3, 4)
-    ]
-    expected = np.block([fields[:2], fields[2:]])  # as the points of the settings lie
-    np.testing.assert_array_equal(stack.to_xarray().sel(well="E03").squeeze(), expected)
+RECORD = (
+    '<bts:MeasurementRecord bts:Type="IMG" bts:Column="8" bts:Row="4" bts:TimePoint="1" '
+    'bts:FieldIndex="{field}" bts:ZIndex="1" bts:ActionIndex="1" bts:X="{x}" bts:Y="{y}" '
+    'bts:Z="0.0" bts:Ch="1">f{field}.tif</bts:MeasurementRecord>'
+)
+CHANNEL = (
+    '<bts:MeasurementChannel bts:Ch="1" bts:HorizontalPixelDimension="26.0" '
+    'bts:VerticalPixelDimension="26.0"/>'
+)
+
+
+def test_fields_of_a_cellvoyager_make_the_image_of_a_well(tmp_path: Path) -> None:
+    # positions of a public plate of four fields of 2,000 pixels, of which every 80th is written
+    bts = 'xmlns:bts="http://www.yokogawa.co.jp/BTS/BTSSchema/1.0"'
+    places = [(-567.1, 402.9), (82.8, 402.9), (-567.1, -247.0), (82.8, -247.0)]
+    records = ""
+    scene = np.arange(50 * 50, dtype="u2").reshape(50, 50)
+    for field, (x, y) in enumerate(places, 1):
+        top, left = 25 * (field > 2), 25 * (field % 2 == 0)
+        tifffile.imwrite(tmp_path / f"f{field}.tif", scene[top : top + 25, left : left + 25])
+        records += RECORD.format(field=field, x=x, y=y)
+    (tmp_path / "MeasurementData.mlf").write_text(
+        f"<bts:MeasurementData {bts}>{records}</bts:MeasurementData>"
+    )
+    (tmp_path / "MeasurementDetail.mrf").write_text(
+        f"<bts:MeasurementDetail {bts}>{CHANNEL}</bts:MeasurementDetail>"
+    )
+    stack = opened(tmp_path)
+    np.testing.assert_array_equal(stack.to_xarray().squeeze(), scene)
+    assert stack.metadata["scale"] == {"y": 26.0, "x": 26.0}
+    assert stack.metadata["translation"] == {"y": -402.9, "x": -567.1}
 
 
 @needs_shared

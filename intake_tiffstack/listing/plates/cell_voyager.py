@@ -25,7 +25,11 @@ _BAND = re.compile(r"[A-Z]*(\d{3,4})/\d+")
 
 
 def _read(content: bytes, name: str, folder: Folder) -> list[Row]:
-    """Return the images; positions count from the middle of the well, y upwards."""
+    """Return the images.
+
+    Positions count from the middle of the well, Y upwards: its sign is turned, since lines count
+    down.
+    """
     channels = _channels(folder)
     rows = []
     for record in stream_xml(content, {"MeasurementRecord"}):
@@ -41,7 +45,9 @@ def _read(content: bytes, name: str, folder: Folder) -> list[Row]:
             "z": int(known["ZIndex"]),
             "timeline": int(known.get("TimelineIndex", 1)),
             "action": int(known.get("ActionIndex", 1)),
-            **{f"stage_{letter.lower()}_um": float(known[letter]) for letter in "ZYX"},
+            "stage_z_um": float(known["Z"]),
+            "stage_y_um": 0.0 - float(known["Y"]),
+            "stage_x_um": float(known["X"]),
             "acquired": known.get("Time"),
         }
         rows.append(row | channels.get(known["Ch"], {}))

@@ -38,7 +38,11 @@ _NUMBERS = {
 
 
 def _read(content: bytes, name: str, folder: Folder) -> list[Row]:
-    """Return the images; Harmony 6 and 7 keep what is known of a channel in maps before them."""
+    """Return the images; Harmony 6 and 7 keep what is known of a channel in maps before them.
+
+    PositionY counts upwards from the middle of the well: its sign is turned, since lines count
+    down.
+    """
     channels: dict[str | None, dict[str, Element]] = {}
     rows = []
     for element in stream_xml(content, {"Entry", "Image"}):
@@ -66,6 +70,8 @@ def _row(own: dict[str, Element], known: dict[str, Element]) -> Row:
     for key, column in _LENGTHS.items():
         if key in known:
             row[column] = micrometres(texts[key], known[key].get("Unit", "m"))
+    if "stage_y_um" in row:
+        row["stage_y_um"] = 0.0 - row["stage_y_um"]
     for key, column in _NUMBERS.items():
         value = float(texts.get(key) or "nan")
         if math.isfinite(value) and value > 0:  # transmitted light has no emission: 0
