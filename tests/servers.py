@@ -6,11 +6,16 @@ Each keeps what it was asked, so that a test can count requests and bytes.
 from __future__ import annotations
 
 import hashlib
+import re
+import select
+import socket
+import socketserver
+import struct
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -278,6 +283,77 @@ def _running(http: Any) -> Iterator[None]:
         http.shutdown()
         http.server_close()
         thread.join()
+
+
+# --- a proxy that fails ---------------------------------------------------------------------------
+
+Fault = Literal["503", "reset", "cut", "slow", "lost"] | Literal[""]
+"""What happens to a request. ``503``: it is refused; ``reset``: the connection is lost before it
+arrives; ``cut``: half of the answer comes; ``slow``: it takes a moment; ``lost``: it is carried
+out, and the connection is lost before its answer."""
+
+_REQUEST = re.compile(rb"(?:GET|HEAD|PUT|POST|DELETE) \S+ HTTP/1\.1(?=\r\n)")
+
+
+class _Proxy(socketserver.BaseRequestHandler):
+    """Passes on what comes from either side, but for faults."""
+
+    def handle(self) -> None:
+        server: Any = self.server
+        with socket.create_connection(server.target) as behind, suppress(OSError):
+            while self._pass_on(self.request, behind, server):
+                pass
+
+    def _pass_on(self, client: socket.socket, behind: socket.socket, server: Any) -> bool:
+        """Pass on what comes next; False at the end of the connection."""
+        ready, _, _ = select.select([client, behind], [], [])
+        if client in ready:
+            content = client.recv(2**16)
+            if begin := _REQUEST.match(content):
+                self.fault = server.fault(begin[0].decode())
+            if self.fault == "503":
+                client.sendall(
+                    b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                )
+            if self.fault == "reset":
+                self._reset(client)
+            if self.fault == "slow":
+                time.sleep(0.3)
+            if not content or self.fault in ("503", "reset"):
+                return False
+            behind.sendall(content)
+        if behind in ready:
+            content = behind.recv(2**16)
+            if self.fault == "lost" and not content.startswith(b"HTTP/1.1 100"):
+                self._reset(client)
+                return False
+            client.sendall(content[: len(content) // 2] if self.fault == "cut" else content)
+            return bool(content) and self.fault != "cut"
+        return True
+
+    @staticmethod
+    def _reset(client: socket.socket) -> None:
+        """Let the connection end by a reset instead of an orderly close."""
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+class _ProxyServer(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, *args: Any) -> None:
+        """Stay silent: a fault is what is wanted."""
+
+
+@contextmanager
+def spoil(url: str, fault: Callable[[str], Fault]) -> Iterator[str]:
+    """Yield the URL of a proxy in front of a server; *fault* is asked about each request line."""
+    host, port = url.removeprefix("http://").split(":")
+    proxy = _ProxyServer(("127.0.0.1", 0), _Proxy)
+    proxy.target = (host, int(port))  # type: ignore[attr-defined]
+    proxy.fault = fault  # type: ignore[attr-defined]
+    with _running(proxy):
+        yield f"http://127.0.0.1:{proxy.server_address[1]}"
 
 
 # --- a cluster ------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """Attack the package for some minutes, and print one table: ``make soak ARGS="MINUTES [SEED]"``.
 
-Four attacks, a quarter of the time each: mutated files; reads and exports through a proxy that
-fails one request in twenty; exports that are killed; 16 threads that read at once. All servers run
-in a process of their own on 127.0.0.1. The exit code is 1 if one result is neither what NumPy says
-nor an error of this package, if a process crashes or hangs, or if descriptors stay open.
+Four attacks: mutated files; reads and exports through a proxy that fails one request in twenty;
+exports that are killed; 16 threads that read at once. All servers run in a process of their own on
+127.0.0.1. The exit code is 1 if one result is neither what NumPy says nor an error of this package,
+if a process crashes or hangs, if descriptors stay open, or if memory grows.
 """
 
 from __future__ import annotations
@@ -14,21 +14,20 @@ import os
 import random
 import shutil
 import signal
-import socket
-import socketserver
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import uuid
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import dask
 import intake
@@ -38,7 +37,7 @@ from numpy.typing import NDArray
 
 from intake_tiffstack import TiffStack, TiffStackError, open_stack
 from intake_tiffstack.header.cache import clear_headers
-from servers import serve_files, serve_s3
+from servers import Fault, serve_files, serve_s3, spoil
 
 FAULTS = 0.05
 """Share of the requests that the proxy spoils."""
@@ -111,81 +110,7 @@ def mutate(content: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
-# --- a proxy that fails ---------------------------------------------------------------------------
-
-
-class _Proxy(socketserver.BaseRequestHandler):
-    """Passes requests on; some are refused, answered in part, late, or not at all."""
-
-    def handle(self) -> None:
-        server: Any = self.server
-        client: socket.socket = self.request
-        with socket.create_connection(server.target) as behind, suppress(OSError):
-            while request := client.recv(2**16):
-                fault = (
-                    server.rng.choice(("503", "reset", "cut", "slow"))
-                    if (server.rng.random() < FAULTS)
-                    else ""
-                )
-                if fault == "503":
-                    client.sendall(
-                        b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-                    )
-                    return
-                if fault == "reset":
-                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    return
-                if fault == "slow":
-                    time.sleep(0.3)
-                behind.sendall(request)
-                if not self._answer(client, behind, is_cut=fault == "cut"):
-                    return
-
-    @staticmethod
-    def _answer(client: socket.socket, behind: socket.socket, *, is_cut: bool) -> bool:
-        """Pass on what comes until the client sends again; False at the end of the connection."""
-        while True:
-            behind.settimeout(0.02)
-            try:
-                content = behind.recv(2**16)
-            except TimeoutError:
-                client.setblocking(False)
-                try:
-                    return bool(client.recv(1, socket.MSG_PEEK))
-                except BlockingIOError:
-                    continue
-                finally:
-                    client.setblocking(True)
-            if not content:
-                return False
-            client.sendall(content[: len(content) // 2] if is_cut else content)
-            if is_cut:
-                return False
-
-
-@contextmanager
-def _spoiled(url: str, seed: int) -> Iterator[str]:
-    """Yield the URL of a proxy in front of a server."""
-
-    class Server(socketserver.ThreadingTCPServer):
-        daemon_threads = True
-        request_queue_size = 128
-
-        def handle_error(self, *args: Any) -> None:
-            """Stay silent: a fault is what is wanted."""
-
-    host, port = url.removeprefix("http://").split(":")
-    server = Server(("127.0.0.1", 0), _Proxy)
-    server.target = (host, int(port))  # type: ignore[attr-defined]
-    server.rng = random.Random(seed)  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+# --- servers that fail ----------------------------------------------------------------------------
 
 
 def _serve(folder: str, seed: int, pipe: Any) -> None:
@@ -195,8 +120,13 @@ def _serve(folder: str, seed: int, pipe: Any) -> None:
         s3 = stack.enter_context(serve_s3())
         web = stack.enter_context(serve_files(files))
         s3.put(BUCKET, {f"raw/{name}": content for name, content in files.items()})
-        bad_s3 = stack.enter_context(_spoiled(s3.url, seed))
-        bad_web = stack.enter_context(_spoiled(web.url, seed + 1))
+        rng = random.Random(seed)
+
+        def fault(line: str) -> Fault:
+            return rng.choice(get_args(Fault)) if rng.random() < FAULTS else ""
+
+        bad_s3 = stack.enter_context(spoil(s3.url, fault))
+        bad_web = stack.enter_context(spoil(web.url, fault))
         pipe.send((s3.storage_options, {**s3.storage_options, "endpoint_url": bad_s3}, bad_web))
         pipe.recv()
 
@@ -320,7 +250,7 @@ def attack_with_faults(
         reads.take(read)
         if number % 10:
             continue
-        target = f"s3://{BUCKET}/copy{number}.zarr"
+        target = f"s3://{BUCKET}/{uuid.uuid4().hex}.zarr"
 
         def export(target: str = target) -> bool:
             stack = _collection(f"s3://{BUCKET}/raw/t*.tif", bad)
@@ -408,12 +338,23 @@ def _memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") >> 20
 
 
+SHARES = {"mutants": 0.2, "faults": 0.25, "kills": 0.45, "threads": 0.1}
+"""What each attack has of the time."""
+GROWTH = 1.2
+"""Memory at the end by that at the start, from which on something leaks."""
+
+
 def soak(minutes: float, seed: int) -> int:
     """Run all attacks, print the table, and return how many results are bad."""
     warnings.simplefilter("ignore")
-    rng, seconds = random.Random(seed), 60 * minutes / 4
-    rows: dict[str, Count] = {}
+    rng, seconds = random.Random(seed), {name: 60 * minutes * n for name, n in SHARES.items()}
+    rows: dict[str, tuple[Count, int, int]] = {}
     context = multiprocessing.get_context("spawn")
+
+    def keep(what: str, count: Count) -> None:
+        gc.collect()
+        rows[what] = count, _descriptors(), _memory()
+
     with (
         tempfile.TemporaryDirectory(prefix="tiffstack-soak-") as name,
         dask.config.set({"tiffstack.timeout": 2}),
@@ -425,34 +366,35 @@ def soak(minutes: float, seed: int) -> int:
         server.start()
         servers = ours.recv()
         # once through all, so that what is kept from the first use on is not taken for a leak
-        attack_with_faults(servers, pixels, 3, rng)
-        attack_with_threads(folder, pixels, 1, seed)
-        gc.collect()
-        begin = _descriptors(), _memory()
-        rows["mutated files"] = attack_with_mutants(folder, seconds, rng)
-        rows["reads, faults 5 %"], rows["exports, faults 5 %"] = attack_with_faults(
-            servers, pixels, seconds, rng
+        attack_with_faults(servers, pixels, 15, rng)
+        attack_with_threads(folder, pixels, 5, seed)
+        keep("start", Count())
+        keep("mutated files", attack_with_mutants(folder, seconds["mutants"], rng))
+        reads, exports = attack_with_faults(servers, pixels, seconds["faults"], rng)
+        keep("reads, faults 5 %", reads)
+        keep("exports, faults 5 %", exports)
+        count, kills = attack_with_kills(folder, pixels, seconds["kills"], rng)
+        keep("killed exports", count)
+        keep(
+            f"reads, {THREADS} threads",
+            attack_with_threads(folder, pixels, seconds["threads"], seed),
         )
-        rows["killed exports"], kills = attack_with_kills(folder, pixels, seconds, rng)
-        rows[f"reads, {THREADS} threads"] = attack_with_threads(folder, pixels, seconds, seed)
-        gc.collect()
-        ended = _descriptors(), _memory()
         ours.send("end")
         server.join(20)
     print(f"seed {seed}, {minutes:g} minutes, {kills} kills\n")
-    print(f"{'attack':24}{'all':>10}{'right':>10}{'our error':>12}{'bad':>8}")
-    for what, count in rows.items():
-        numbers = f"{count['right']:>10,}{count.ours:>12,}{count.bad:>8,}"
-        print(f"{what:24}{count.total():>10,}{numbers}")
-    print(f"\n{'':24}{'start':>10}{'end':>10}")
-    print(f"{'open descriptors':24}{begin[0]:>10}{ended[0]:>10}")
-    print(f"{'memory, MiB':24}{begin[1]:>10}{ended[1]:>10}")
+    titles = ("all", 10), ("right", 10), ("our error", 12), ("bad", 6), ("open", 7), ("MiB", 6)
+    print(f"{'attack':22}" + "".join(f"{title:>{width}}" for title, width in titles))
+    for what, (count, *after) in rows.items():
+        numbers = count.total(), count["right"], count.ours, count.bad, *after
+        shown = zip(numbers, titles, strict=True)
+        print(f"{what:22}" + "".join(f"{n:>{width},}" for n, (_, width) in shown))
     print()
-    for what, count in rows.items():
+    for what, (count, *_) in rows.items():
         for kind in sorted(count.keys() - {"right"}):
             print(f"{'' if kind.startswith('our ') else 'BAD: '}{what}: {count[kind]} x {kind}")
-    leaked = max(ended[0] - begin[0] - THREADS, 0)
-    return sum(count.bad for count in rows.values()) + leaked
+    (_, *begin), *_, (_, *end) = rows.values()
+    leaks = (end[0] > begin[0] + THREADS) + (end[1] > begin[1] * GROWTH)
+    return sum(count.bad for count, *_ in rows.values()) + leaks
 
 
 if __name__ == "__main__":

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import json
 import logging
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import intake
 import numpy as np
 import pytest
 import tifffile
 
-from intake_tiffstack import TiffStackSource, open_stack
-from intake_tiffstack.errors import TargetBusyError
+from intake_tiffstack import TiffStackSource, TiffStackZarrSource, open_stack
+from intake_tiffstack.errors import StorageError, TargetBusyError
 from intake_tiffstack.persist import write
 from intake_tiffstack.storage.folder import Folder
+from servers import Fault, S3Server, serve_s3, spoil
+
+needs_icechunk = pytest.mark.skipif(
+    not importlib.util.find_spec("icechunk"), reason="the extra icechunk installs it"
+)
 
 
 @pytest.fixture
@@ -126,3 +135,59 @@ def test_a_claim_damaged_by_hand_is_an_error_until_it_is_old(
     os.utime(claim, (1, 1))
     open_stack(raw).export(str(target), progress=False, chunks=(1, 8, 6), overwrite=True)
     assert intake.open_tiffstack_zarr(str(target)).read()[:, 0, 0].tolist() == [0, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[S3Server]:
+    with serve_s3() as server:
+        server.put("bkt", {"there.txt": b""})
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("format", "suffix", "most"),
+    [
+        ("zarr", ".zarr", 100),
+        ("references", ".json", 100),
+        ("ome-tiff", ".ome.tif", 100),
+        pytest.param(
+            "icechunk", ".icechunk", 1, marks=needs_icechunk
+        ),  # itself it repeats for long
+    ],
+)
+def test_an_export_whose_answers_are_lost_is_whole_after_the_same_call(
+    s3_server: S3Server, format: Any, suffix: str, most: int
+) -> None:
+    """Each request that changes the store is in turn carried out, and not answered."""
+    good, lines, lost = s3_server.storage_options, list[str](), dict[str, int]()
+    content = io.BytesIO()
+    tifffile.imwrite(content, np.arange(48, dtype="u2").reshape(1, 8, 6), photometric="minisblack")
+    s3_server.put("bkt", {"raw/t0.tif": content.getvalue()})
+    stack = open_stack("s3://bkt/raw/t*.tif", pattern="t{t:d}.tif", storage_options=good)
+    pixels = stack.read()
+
+    def fault(line: str) -> Fault:
+        lines.append(line)
+        lost[line] = lost.get(line, 0) - 1
+        return "lost" if lost[line] >= 0 else ""
+
+    def export(number: int, options: dict[str, Any]) -> str:
+        url = f"s3://bkt/{format}{number}{suffix}"
+        stack.export(url, format=format, storage_options=options, progress=False)
+        return url
+
+    with spoil(s3_server.url, fault) as spoiled, dask.config.set({"tiffstack.retries": 0}):
+        bad = good | {"endpoint_url": spoiled}
+        export(0, bad)
+        changes = list(dict.fromkeys(line for line in lines if line[0] in "PD"))
+        assert changes
+        for number, change in enumerate(changes, 1):
+            lost[change.replace(f"{format}0", f"{format}{number}")] = most
+            try:
+                url = export(number, bad)
+            except StorageError:
+                lost.clear()
+                url = export(number, bad)
+            opened = open_stack if format == "ome-tiff" else TiffStackZarrSource
+            copy = opened(url, storage_options=good).read()
+            assert np.array_equal(copy.squeeze(), pixels.squeeze()), change

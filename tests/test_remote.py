@@ -556,18 +556,9 @@ def _set_failures(place: Folder, count: int, status: int) -> None:
         place.server.manner = lambda request: fails(request) or "good"
 
 
-@pytest.fixture
-def without_inner_retries(place: Folder) -> Folder:
-    """Make botocore repeat nothing, so that each request seen is an attempt of ours."""
-    if isinstance(place.server, S3Server):
-        place.storage_options["config_kwargs"] = {"retries": {"max_attempts": 0}}
-    return place
-
-
 @on_both
 @pytest.mark.parametrize("status", [500, 503, 429])
-def test_failure_that_passes_is_tried_again(without_inner_retries: Folder, status: int) -> None:
-    place = without_inner_retries
+def test_failure_that_passes_is_tried_again(place: Folder, status: int) -> None:
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
     _set_failures(place, 2, status)
@@ -577,8 +568,7 @@ def test_failure_that_passes_is_tried_again(without_inner_retries: Folder, statu
 
 
 @on_both
-def test_failure_that_stays_ends_after_the_retries(without_inner_retries: Folder) -> None:
-    place = without_inner_retries
+def test_failure_that_stays_ends_after_the_retries(place: Folder) -> None:
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
     _set_failures(place, 1000, 503)
@@ -599,9 +589,8 @@ def test_failure_that_stays_ends_after_the_retries(without_inner_retries: Folder
     ],
 )
 def test_failure_that_will_not_pass_is_not_tried_again(
-    without_inner_retries: Folder, status: int, error: type[TiffStackError], reported: str
+    place: Folder, status: int, error: type[TiffStackError], reported: str
 ) -> None:
-    place = without_inner_retries
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
     _set_failures(place, 1000, status)
@@ -613,8 +602,7 @@ def test_failure_that_will_not_pass_is_not_tried_again(
 
 
 @on_both
-def test_one_failed_range_fails_all_and_ends_the_others(without_inner_retries: Folder) -> None:
-    place = without_inner_retries
+def test_one_failed_range_fails_all_and_ends_the_others(place: Folder) -> None:
     place.put({"a.tif": CONTENT})
     file = place.listed("a.tif")
     _set_failures(place, 1, 405)  # a 400 of S3 may mean another region, and is asked again

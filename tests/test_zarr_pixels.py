@@ -7,8 +7,10 @@ import math
 import pickle
 import shutil
 import tempfile
+import threading
 import uuid
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,10 +19,12 @@ import dask
 import numcodecs
 import numpy as np
 import pytest
+import s3fs
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, basic_indices
+from numpy.typing import NDArray
 from zarr.errors import UnstableSpecificationWarning
 
 from intake_tiffstack.arrays.chunks import AUTO_BYTES
@@ -34,7 +38,7 @@ from intake_tiffstack.driver import TiffStackZarrSource
 from intake_tiffstack.errors import FileChangedError, OptionError, StorageError
 from intake_tiffstack.export.zarr_array import write_zarr
 from intake_tiffstack.storage.files import File
-from servers import S3Server
+from servers import Fault, S3Server, spoil
 
 WHOLE = np.arange(5 * 7 * 9, dtype="uint16").reshape(5, 7, 9)
 
@@ -333,6 +337,33 @@ def test_a_copy_on_s3_and_in_memory_reads_the_same(s3_server: S3Server) -> None:
         lazy = open_zarr(url, storage_options).array
         np.testing.assert_array_equal(lazy.compute(), WHOLE)
         np.testing.assert_array_equal(lazy[3, ::-2, 5].compute(), WHOLE[3, ::-2, 5])
+
+
+def test_threads_share_one_client_and_a_body_that_broke_off_is_read_again(
+    s3_server: S3Server,
+) -> None:
+    s3_server.put("copies", {})
+    url, good = f"s3://copies/{uuid.uuid4().hex}.zarr", s3_server.storage_options
+    make(url, storage_options=good)
+    faults: list[Fault] = ["cut", "cut"]
+
+    def fault(line: str) -> Fault:
+        return faults.pop() if "/c/" in line and faults else ""
+
+    together = threading.Barrier(6)  # as many threads at a time
+
+    def read(options: dict[str, Any]) -> NDArray[Any]:
+        together.wait(20)
+        return np.asarray(open_zarr(url, options).array[:])
+
+    with spoil(s3_server.url, fault) as spoiled, ThreadPoolExecutor(6) as pool:
+        bad = good | {"endpoint_url": spoiled}
+        before = len(s3fs.S3FileSystem._cache)
+        for found in pool.map(read, [bad] * 6):
+            np.testing.assert_array_equal(found, WHOLE)
+        made = len(s3fs.S3FileSystem._cache) - before
+    assert not faults
+    assert made == 2  # for fsspec's loop and for Zarr's
 
 
 # ------------------------------------------------------------------------------------- with dask

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import zarr  # first, whole: else a thread that unpickles blocks one that imports, and is blocked
 import zarr.storage
 from zarr.abc.store import Store
 
+from intake_tiffstack.storage.attempts import Patience, may_pass, persist
 from intake_tiffstack.storage.files import File
-from intake_tiffstack.storage.filesystem import speaks
+from intake_tiffstack.storage.filesystem import get_filesystem, speaks
 from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.reference_targets import document_of
 from intake_tiffstack.storage.store import stat_file
@@ -33,17 +35,37 @@ def open_zarr_store(folder: Folder, *, read_only: bool, require_chunks: bool = F
     store: Store
     if is_local(folder.url):
         store = zarr.storage.LocalStore(folder.path, read_only=read_only)
+    elif "::" not in folder.url and speaks(folder.filesystem, "s3", "http"):
+        options = {**folder.storage_options, "asynchronous": True}
+        if read_only and speaks(folder.filesystem, "s3"):
+            # s3fs otherwise asks for the size of each chunk first, to fetch a large one in parts
+            options.setdefault("max_concurrency", 1)
+        # fsspec would make one for each thread, with a client of its own that it keeps for ever
+        filesystem, path = get_filesystem(folder.url, options)
+        store = _PatientStore(filesystem, read_only=read_only, path=path)
     else:
         options = dict(folder.storage_options)
         if folder.url.startswith("reference:"):  # which does not pass this on
             options["remote_options"] = {**options.get("remote_options", {}), "asynchronous": True}
-        if read_only and speaks(folder.filesystem, "s3", "s3a"):
-            # s3fs otherwise asks for the size of each chunk first, to fetch a large one in parts
-            options.setdefault("max_concurrency", 1)
         store = zarr.storage.FsspecStore.from_url(
             folder.url, storage_options=options, read_only=read_only
         )
     return _RequiredStore(store) if require_chunks else store
+
+
+class _PatientStore(zarr.storage.FsspecStore):
+    """A store whose reads are repeated as the settings say."""
+
+    async def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
+        """Return what is stored, None if it does not exist."""
+        found: list[Any] = []
+
+        async def once(is_alive: Callable[[], None]) -> None:
+            found.append(await zarr.storage.FsspecStore.get(self, key, *args, **kwargs))
+
+        url = self.fs.unstrip_protocol(self.path)
+        await persist(once, url, Patience.of_settings(has_timeout=False), may_pass(self.fs))
+        return found[-1]
 
 
 class _RequiredStore(zarr.storage.WrapperStore[Store]):

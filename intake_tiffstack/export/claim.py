@@ -295,10 +295,17 @@ class Held:
             _LOG.warning("the claim on %s stays: %s", self.claim.folder.url, exc)
 
     def release(self) -> None:
-        """Remove this claim and those before it: the copy is complete."""
+        """Remove this claim and those before it: the copy is complete.
+
+        It is so too if the store fails now, or only its answer is lost: the claim of a writer that
+        has ended hinders nobody.
+        """
         self._end()
         folder, own = self.claim.folder, self.claim.record.number
-        folder.remove([_key(number) for number in _numbers(folder) if number <= own])
+        try:
+            folder.remove([_key(number) for number in _numbers(folder) if number <= own])
+        except StorageError as exc:
+            _LOG.warning("%s is complete; its claim may stay: %s", folder.url, exc)
 
     def _end(self) -> None:
         """Stop renewing the claim."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -44,6 +45,7 @@ from intake_tiffstack.progress import Progress
 from intake_tiffstack.references.icechunk_repository import (
     array_path,
     container_of,
+    icechunk_errors,
     icechunk_storage,
     open_repository,
     require_icechunk,
@@ -55,6 +57,8 @@ from intake_tiffstack.storage.urls import absolute_url, is_local
 from intake_tiffstack.to_json import to_strict_json
 
 __all__ = ["write_icechunk"]
+
+_CREATED = "created (if an earlier attempt was stopped meanwhile, remove what it left there)"
 
 
 def write_icechunk(
@@ -113,8 +117,9 @@ def write_icechunk(
     sizes = dict(zip(checked_dims(dims, source.shape), source.shape, strict=True))
     trust_references(text)
     storage = icechunk_storage(text, options)
-    is_made = icechunk.Repository.exists(storage)
-    exists = is_made and _has_commits(open_repository(text, options, {}))
+    with icechunk_errors(text, "read"):
+        is_made = icechunk.Repository.exists(storage)
+        exists = is_made and _has_commits(open_repository(text, options, {}))
     if exists and not overwrite and append is None:
         raise TargetExistsError(
             f"{text} exists already and is left as it is; overwrite=True commits a new snapshot, "
@@ -132,53 +137,69 @@ def write_icechunk(
         references.pop(".zarray"), encode_attributes(sizes, coords, attrs, 3), list(sizes), text
     )
     remote = source.options.reader.storage_options
-    if not is_made:
-        config = icechunk.RepositoryConfig.default()
-        container = container_of([ref[0] for ref in references.values()], remote)
-        config.set_virtual_chunk_container(container)
-        _ = icechunk.Repository.create(storage, config)
-    session = open_repository(text, options, remote).writable_session("main")
-    before, first = None, 0
-    axis = list(sizes).index(append) if append in sizes else 0
-    if exists and append is not None and not overwrite:
-        before, old = _check_before(session.store, text, path, metadata, origin, sizes, append)
-        first = old // metadata.chunk_grid.chunk_shape[axis]
-        if old == sizes[append] and before.sizes == sizes:
-            return plan
-    files = {_plain(file.url): file for file in source.files}
-    specs = [
-        _spec(index, ref, files)
-        for name, ref in references.items()
-        if (index := [int(i) for i in name.split(".")])[axis] >= first
-    ]
-    if before is None:
-        zarr.create_group(session.store, overwrite=True)
-    _set_documents(session.store, path, metadata)
-    invalid = session.store.set_virtual_refs(f"/{path}", specs, validate_containers=True)
-    if invalid:
-        raise OptionError(
-            f"{text} may not refer to {len(invalid):,} chunks, because their files are outside of "
-            "the folder or bucket that it was created for; write another repository"
-        )
-    verified = Verified(False)
-    if verify:
-        array = zarr.open_array(session.store, path=path, mode="r")
-        verified = _verify(source, array, verify, axis, first * array.chunks[axis])
-    if origin is not None:
-        images = [CopyImage("", {dim: dim for dim in sizes})]
-        draft = RecordDraft(origin, "icechunk", sizes, source.dtype, images, sha256, before)
-        group_attrs[IN_DOCUMENT] = json.loads(draft.finish(verified))
-    zarr.open_group(session.store, mode="r+").attrs.update(group_attrs)
+    with icechunk_errors(text, "written"):
+        if not is_made:
+            config = icechunk.RepositoryConfig.default()
+            container = container_of([ref[0] for ref in references.values()], remote)
+            config.set_virtual_chunk_container(container)
+            with icechunk_errors(text, _CREATED):
+                _ = icechunk.Repository.create(storage, config)
+        session = open_repository(text, options, remote).writable_session("main")
+        before, first = None, 0
+        axis = list(sizes).index(append) if append in sizes else 0
+        if exists and append is not None and not overwrite:
+            before, old = _check_before(session.store, text, path, metadata, origin, sizes, append)
+            first = old // metadata.chunk_grid.chunk_shape[axis]
+            if old == sizes[append] and before.sizes == sizes:
+                return plan
+        files = {_plain(file.url): file for file in source.files}
+        specs = [
+            _spec(index, ref, files)
+            for name, ref in references.items()
+            if (index := [int(i) for i in name.split(".")])[axis] >= first
+        ]
+        if before is None:
+            zarr.create_group(session.store, overwrite=True)
+        _set_documents(session.store, path, metadata)
+        invalid = session.store.set_virtual_refs(f"/{path}", specs, validate_containers=True)
+        if invalid:
+            raise OptionError(
+                f"{text} may not refer to {len(invalid):,} chunks, because their files are outside "
+                "of the folder or bucket that it was created for; write another repository"
+            )
+        verified = Verified(False)
+        if verify:
+            array = zarr.open_array(session.store, path=path, mode="r")
+            verified = _verify(source, array, verify, axis, first * array.chunks[axis])
+        if origin is not None:
+            images = [CopyImage("", {dim: dim for dim in sizes})]
+            draft = RecordDraft(origin, "icechunk", sizes, source.dtype, images, sha256, before)
+            group_attrs[IN_DOCUMENT] = json.loads(draft.finish(verified))
+        zarr.open_group(session.store, mode="r+").attrs.update(group_attrs)
+        what = "created" if before is None else "extended"
+        _commit(session, f"{what}: {len(source.files):,} files", text, options)
+        return plan
+
+
+def _commit(session: Any, message: str, url: str, options: Mapping[str, Any]) -> None:
+    """Commit a session.
+
+    Raises
+    ------
+    TargetBusyError
+        If another writer has committed since it began.
+    """
+    writer = uuid.uuid4().hex
     try:
-        session.commit(
-            f"{'created' if before is None else 'extended'}: {len(source.files):,} files"
-        )
-    except icechunk.ConflictError as exc:
-        raise TargetBusyError(
-            f"another process committed to {text} first; the same call starts from its snapshot",
-            url=text,
-        ) from exc
-    return plan
+        session.commit(message, metadata={"writer": writer})
+    except require_icechunk().ConflictError as exc:
+        # the answer to a commit may be lost, and Icechunk then commits once more
+        newest = next(iter(open_repository(url, options, {}).ancestry(branch="main")))
+        if newest.metadata.get("writer") != writer:
+            raise TargetBusyError(
+                f"another process committed to {url} first; the same call starts from its snapshot",
+                url=url,
+            ) from exc
 
 
 def _has_commits(repository: Any) -> bool:

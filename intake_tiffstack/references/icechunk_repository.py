@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from intake_tiffstack.storage.urls import absolute_url, is_local
 __all__ = [
     "array_path",
     "container_of",
+    "icechunk_errors",
     "icechunk_storage",
     "open_icechunk",
     "open_repository",
@@ -51,6 +53,29 @@ def require_icechunk() -> Any:
             "pip install 'intake-tiffstack[icechunk]'"
         ) from exc
     return icechunk
+
+
+@contextmanager
+def icechunk_errors(url: str, what: str) -> Iterator[None]:
+    """Turn what Icechunk raises inside the block into errors of this package.
+
+    Raises
+    ------
+    FileChangedError
+        If a file is another than the one that the repository refers to.
+    StorageError
+        If anything else failed.
+    """
+    icechunk = require_icechunk()
+    try:
+        yield
+    except icechunk.IcechunkError as exc:
+        text = hide_in_text(str(exc))
+        if "modified" in text.lower() or "checksum" in text.lower():
+            raise FileChangedError(
+                f"a file that {url} refers to has changed since: {text}", url=url
+            ) from exc
+        raise StorageError(f"{url} cannot be {what}: {text}", url=url) from exc
 
 
 def _s3_place(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,7 +163,7 @@ def open_repository(url: str, options: Mapping[str, Any], remote_options: Mappin
     """
     icechunk = require_icechunk()
     storage = icechunk_storage(url, options)
-    try:
+    with icechunk_errors(url, "opened"):
         if not icechunk.Repository.exists(storage):
             raise FilesNotFoundError(f"{url} holds no Icechunk repository", url=url)
         config = icechunk.Repository.fetch_config(storage)
@@ -154,8 +179,6 @@ def open_repository(url: str, options: Mapping[str, Any], remote_options: Mappin
         }
         allowed = icechunk.containers_credentials(secrets)
         return icechunk.Repository.open(storage, authorize_virtual_chunk_access=allowed)
-    except icechunk.IcechunkError as exc:
-        raise StorageError(f"{url} cannot be opened: {exc}", url=url) from exc
 
 
 def array_path(group: Any) -> str:
@@ -237,9 +260,8 @@ class IcechunkPixels(LazyArray):
         return IcechunkPixels(*where, self._dtype, self.kept, "numpy")
 
     def _read_into(self, out: NDArray[Any], ranges: tuple[range, ...]) -> None:
-        icechunk = require_icechunk()
         wanted = [k[r.start : r.stop : r.step] for k, r in zip(self.kept, ranges, strict=True)]
-        try:
+        with icechunk_errors(self.url, "read"):
             if self._opened is None:
                 repository = open_repository(self.url, self.storage_options, self.remote_options)
                 store = repository.readonly_session(snapshot_id=self.snapshot).store
@@ -248,19 +270,14 @@ class IcechunkPixels(LazyArray):
                 slice(w.start, w.stop, w.step) if isinstance(w, range) else list(w) for w in wanted
             )
             out[...] = self._opened.oindex[index]
-        except icechunk.IcechunkError as exc:
-            text = str(exc)
-            if "modified" in text.lower() or "checksum" in text.lower():
-                raise FileChangedError(
-                    f"a file that {self.url} refers to has changed since: {text}", url=self.url
-                ) from exc
-            raise StorageError(f"{self.url} cannot be read: {text}", url=self.url) from exc
 
 
 def read_icechunk_record(url: str, storage_options: Mapping[str, Any]) -> CopyRecord | None:
     """Return the audit record of the newest snapshot, None if it has none."""
-    session = open_repository(url, storage_options, storage_options).readonly_session("main")
-    stored: Any = zarr.open_group(session.store, mode="r").attrs.get(IN_DOCUMENT)
+    repository = open_repository(url, storage_options, storage_options)
+    with icechunk_errors(url, "read"):
+        session = repository.readonly_session("main")
+        stored: Any = zarr.open_group(session.store, mode="r").attrs.get(IN_DOCUMENT)
     return None if stored is None else CopyRecord.from_json(stored, url)
 
 
@@ -295,13 +312,15 @@ def open_icechunk(
     """
     url, options = str(url), dict(storage_options or {})
     files = dict(remote_options or options)
-    session = open_repository(url, options, files).readonly_session("main")
-    group = zarr.open_group(session.store, mode="r")
-    path = array_path(group)
-    try:
-        array = zarr.open_array(session.store, path=path, mode="r")
-    except FileNotFoundError as exc:
-        raise StorageError(f"{url} has no array {path!r}", url=url) from exc
+    repository = open_repository(url, options, files)
+    with icechunk_errors(url, "read"):
+        session = repository.readonly_session("main")
+        group = zarr.open_group(session.store, mode="r")
+        path = array_path(group)
+        try:
+            array = zarr.open_array(session.store, path=path, mode="r")
+        except FileNotFoundError as exc:
+            raise StorageError(f"{url} has no array {path!r}", url=url) from exc
     attrs = dict(array.attrs)
     coords = decode_coords(attrs.pop(OWN_KEY, None), url)
     metadata: Any = array.metadata

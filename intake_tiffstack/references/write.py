@@ -119,7 +119,9 @@ def write_references(
     folder, name = _split_target(url, storage_options)
     sizes = dict(zip(checked_dims(dims, source.shape), source.shape, strict=True))
     target = folder.below(name)
-    if not overwrite and target.filesystem.exists(target.path):
+    with target.write_errors():
+        exists = target.filesystem.exists(target.path)
+    if exists and not overwrite:
         raise TargetExistsError(
             f"{target.url} exists already and is left as it is; overwrite=True replaces it, or "
             "give another URL",

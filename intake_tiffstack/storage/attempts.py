@@ -20,7 +20,7 @@ from intake_tiffstack.storage.failures import (
 from intake_tiffstack.storage.gate import Gate, shared_gate
 from intake_tiffstack.storage.urls import store_of
 
-__all__ = ["PAUSES", "Patience", "ask", "persist"]
+__all__ = ["PAUSES", "Patience", "ask", "may_pass", "persist"]
 
 PAUSES = (0.5, 8.0)
 """Seconds before the second attempt, doubled each time; and the longest."""
@@ -78,18 +78,23 @@ async def persist(
         pause = min(2 * pause, longest)
 
 
+def may_pass(filesystem: Any) -> Callable[[BaseException], bool]:
+    """Return what decides whether a failure of a filesystem is repeated here. Pure.
+
+    On S3 botocore repeats, request by request; only a body that broke off is left to be read again
+    here. Nothing repeats on HTTP.
+    """
+    return is_transient if "http" in filesystem.protocol else is_cut_short
+
+
 def ask(filesystem: Any, method: str, path: str, **options: Any) -> Any:
     """Return what a method of an fsspec filesystem does, within the settings of this package.
 
-    A listing has as many requests as pages, so what repeats on S3 is botocore, request by request;
-    only a body that broke off is left to be read again here. On HTTP the whole is one request or
-    two. Filesystems of other stores have limits of their own.
+    A listing on S3 has as many requests as pages; on HTTP the whole is one request or two.
+    Filesystems of other stores have limits of their own.
     """
-    if is_http := "http" in filesystem.protocol:
-        is_passing = is_transient
-    elif "s3" in filesystem.protocol:
-        is_passing = is_cut_short
-    else:
+    is_http = "http" in filesystem.protocol
+    if not is_http and "s3" not in filesystem.protocol:
         return getattr(filesystem, method)(path, **options)
     results: list[Any] = []
     asynchronous = getattr(filesystem, f"_{method}")
@@ -104,7 +109,7 @@ def ask(filesystem: Any, method: str, path: str, **options: Any) -> Any:
             raise
 
     patience = Patience.of_settings(has_timeout=is_http and method == "info")
-    sync(filesystem.loop, persist, once, path, patience, is_passing)
+    sync(filesystem.loop, persist, once, path, patience, may_pass(filesystem))
     return results[-1]
 
 

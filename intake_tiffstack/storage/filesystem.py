@@ -193,7 +193,11 @@ def _with_limits(url: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
             "read_timeout": timeout,
             "retries": {"max_attempts": int(setting_number("retries", least=0))},
         }
-        return {**options, "config_kwargs": limits | dict(options.get("config_kwargs", {}))}
+        return {
+            "use_listings_cache": False,  # it would keep all names of every folder ever listed
+            **options,
+            "config_kwargs": limits | dict(options.get("config_kwargs", {})),
+        }
     if protocols in (["http"], ["https"]):
         import aiohttp  # installed, because fsspec's HTTP needs it
 

@@ -16,7 +16,7 @@ from fsspec.core import has_magic
 
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError, TargetExistsError
 from intake_tiffstack.storage.attempts import ask
-from intake_tiffstack.storage.failures import storage_errors
+from intake_tiffstack.storage.failures import is_transient, storage_errors, store_exceptions
 from intake_tiffstack.storage.filesystem import get_filesystem
 from intake_tiffstack.storage.urls import absolute_url, is_local, split_chain
 
@@ -120,10 +120,22 @@ class Folder:
         """Write one small object below the folder, completely or not at all."""
         path = f"{self.path}/{key}"
         with self.write_errors():
-            if not is_local(self.url):  # a store shows an object once it is complete
-                self.filesystem.pipe_file(path, content)
+            if is_local(self.url):
+                write_file(path, content)
                 return
-            write_file(path, content)
+            try:
+                self.filesystem.pipe_file(path, content)  # it is seen once it is complete
+            except store_exceptions() as exc:
+                if not is_transient(exc) or not self._holds(path, content):
+                    raise
+
+    def _holds(self, path: str, content: bytes) -> bool:
+        """Return whether an object has this content: only the answer to a write may be lost."""
+        try:
+            found: bytes = ask(self.filesystem, "cat_file", path)
+        except store_exceptions():
+            return False
+        return found == content
 
     def create_document(self, key: str, content: bytes) -> None:
         """Write one small object that does not exist yet, completely or not at all.

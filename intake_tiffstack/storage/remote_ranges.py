@@ -40,7 +40,7 @@ from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.filesystem import get_filesystem, renew_filesystem, speaks
 from intake_tiffstack.storage.http import get_range
 from intake_tiffstack.storage.mtime import mtime_ns
-from intake_tiffstack.storage.s3 import get_object
+from intake_tiffstack.storage.s3 import get_object, without_repeats
 from intake_tiffstack.storage.store import stat_file
 from intake_tiffstack.storage.urls import is_local, store_of
 
@@ -290,25 +290,33 @@ def _fetch_checked(filesystem: Any, path: str, options: Mapping[str, Any]) -> Fe
 
     async def fetch(part: _Part, is_alive: Callable[[], None]) -> None:
         try:
-            await _fetch_s3(filesystem, path, part, is_alive)
+            await _fetch_s3(filesystem, path, options, part, is_alive)
         except store_exceptions() as exc:
             if isinstance(exc, TiffStackError) or not is_unauthorized(exc):
                 raise
-            renew_filesystem(part.file.url, options)  # its credentials may have expired
+            for one in (options, without_repeats(options)):
+                renew_filesystem(part.file.url, one)  # its credentials may have expired
             renewed, _ = get_filesystem(part.file.url, options)
-            await _fetch_s3(renewed, path, part, is_alive)
+            await _fetch_s3(renewed, path, options, part, is_alive)
 
     return fetch
 
 
-async def _fetch_s3(filesystem: Any, path: str, part: _Part, is_alive: Callable[[], None]) -> None:
+async def _fetch_s3(
+    filesystem: Any,
+    path: str,
+    options: Mapping[str, Any],
+    part: _Part,
+    is_alive: Callable[[], None],
+) -> None:
     """Fetch by one GetObject, which the store refuses if the ETag differs from the listed one."""
     try:
         await _fetch_obstore(filesystem, path, part, is_alive)
         return
     except obstore_s3.NotReachedError:
         pass
-    answer = await get_object(filesystem, path, part.header, part.file.etag)
+    once, _ = get_filesystem(part.file.url, without_repeats(options))
+    answer = await get_object(once, path, part.header, part.file.etag)
     body, response = answer["Body"], answer["ResponseMetadata"]
     async with body:
         _refuse_answer(part, response["HTTPStatusCode"], response["HTTPHeaders"])

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-__all__ = ["USED", "get_object", "list_page", "make_session", "split_key"]
+__all__ = ["USED", "get_object", "list_page", "make_session", "split_key", "without_repeats"]
 
 USED = (
     "_get_s3_method_kwargs",
@@ -94,3 +94,15 @@ async def get_object(filesystem: Any, path: str, byte_range: str, etag: str | No
     # with what every request of this filesystem carries: encryption keys, requester pays
     arguments = filesystem._get_s3_method_kwargs(client.get_object, filesystem.req_kw, **arguments)
     return await client.get_object(**arguments)
+
+
+def without_repeats(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return storage options with which botocore makes each request once, unless they say more.
+
+    Examples
+    --------
+    >>> without_repeats({"anon": True})
+    {'anon': True, 'config_kwargs': {'retries': {'max_attempts': 0}}}
+    """
+    given = options.get("config_kwargs") or {}
+    return {**options, "config_kwargs": {"retries": {"max_attempts": 0}, **given}}

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 from intake_tiffstack.arrays.stack_array import StackArray
@@ -15,10 +16,15 @@ from intake_tiffstack.copies.record import RECORD
 from intake_tiffstack.errors import OptionError, StorageError, TargetExistsError
 from intake_tiffstack.export.passes import Source
 from intake_tiffstack.listing.url_list import has_tiff_suffix
-from intake_tiffstack.storage.folder import PARTIAL, Folder, move_file, write_file
+from intake_tiffstack.storage.attempts import ask
+from intake_tiffstack.storage.failures import is_transient, store_exceptions
+from intake_tiffstack.storage.folder import PARTIAL, Folder, move_file
 from intake_tiffstack.storage.urls import is_local
 
 __all__ = ["Target"]
+
+_PART = 2**24
+"""Bytes that are compared at a time."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +108,9 @@ class Target:
             with self.folder.write_errors():
                 if not overwrite and filesystem.exists(self.folder.path):
                     raise self._appeared()
-                filesystem.put_file(path, self.folder.path)
+                self._upload(path)
                 filesystem.invalidate_cache(self.folder.path.rpartition("/")[0])
-                size = filesystem.size(self.folder.path)
+                size = ask(filesystem, "info", self.folder.path)["size"]
             if size != os.path.getsize(path):
                 raise StorageError(
                     f"{self.folder.url} has {size:,} bytes after the upload, but the file has "
@@ -112,14 +118,32 @@ class Target:
                     url=self.folder.url,
                 )
 
+    def _upload(self, path: str) -> None:
+        """Upload a local file; only the answer to the upload may be lost."""
+        filesystem = self.folder.filesystem
+        try:
+            filesystem.put_file(path, self.folder.path)
+        except store_exceptions() as exc:
+            if not is_transient(exc) or not self._holds(path):
+                raise
+
+    def _holds(self, path: str) -> bool:
+        """Return whether the object has the content of a local file; it is read back."""
+        read, at = partial(ask, self.folder.filesystem, "cat_file", self.folder.path), 0
+        with open(path, "rb") as file:
+            while part := file.read(_PART):
+                try:
+                    if read(start=at, end=at + len(part)) != part:
+                        return False
+                except store_exceptions():
+                    return False
+                at += len(part)
+        return True
+
     def write_record(self, content: bytes) -> None:
         """Write the audit record beside the file."""
-        path = f"{self.folder.path}.{RECORD}"
-        with self.folder.write_errors():
-            if is_local(self.folder.url):
-                write_file(path, content)
-            else:
-                self.folder.filesystem.pipe_file(path, content)
+        folder, _, name = self.folder.url.rpartition("/")
+        Folder.at(folder, self.folder.storage_options).write_document(f"{name}.{RECORD}", content)
 
     def _appeared(self) -> TargetExistsError:
         return TargetExistsError(
