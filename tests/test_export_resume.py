@@ -432,7 +432,7 @@ def test_a_copy_that_does_not_read_back_is_an_error_that_names_the_region(
 ) -> None:
     with (
         dask.config.set({"scheduler": "sync", "tiffstack.block_bytes": 1}),
-        pytest.raises(VerificationError, match=r"region \[0:1, 0:1, (0:8|8:16), 0:12\].*was removed"),
+        pytest.raises(VerificationError, match=r"region \[0:1, 0:1, \d+:\d+, 0:12\].*was removed"),
     ):
         write(url, LyingSource(PIXELS), chunks=(1, 1, 8, 12), verify=verify)
     assert_nothing_opens(url)
