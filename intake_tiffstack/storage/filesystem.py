@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import threading
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 T = TypeVar("T")
+
+_OPENING: dict[int, threading.RLock] = {}
+"""By process: in the child of a fork, that of the parent may be held for ever."""
 
 __all__ = [
     "get_filesystem",
@@ -59,7 +63,8 @@ def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[Abstra
             filesystem, path = url_to_fs(url, **storage_options)
         else:
             options = _with_limits(url, storage_options)
-            filesystem = _open_once(*shared, os.getpid(), _Options.of(options))
+            with _OPENING.setdefault(os.getpid(), threading.RLock()):  # threads would make one each
+                filesystem = _open_once(*shared, os.getpid(), _Options.of(options))
             path = filesystem._strip_protocol(split_chain(url)[0].rpartition("::")[2])
     return filesystem, path
 
