@@ -147,6 +147,10 @@ def test_an_index_names_files_of_its_own_folder_alone(tmp_path: Path, name: str)
         ("<a/>", "names no image"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><a/>', "entities"),
         ("<a><Image><URL>a.tif</URL></Image></a>", "cannot be read as the index"),
+        (
+            "<a><Image><URL>a.tif</URL><Row>0</Row><Col>1</Col><ChannelID>1</ChannelID></Image></a>",
+            "do not count from 1",
+        ),
     ],
 )
 def test_what_is_no_index_is_told(tmp_path: Path, text: str, match: str) -> None:
@@ -635,3 +639,16 @@ def test_a_plate_in_an_archive_opens_by_its_index(tmp_path: Path) -> None:
         array = open_stack(f"zip://{inside}::{tmp_path}/plate.zip").to_xarray()
         own = array.sel(well="P24", field=2, z=3, c=1).squeeze()
         np.testing.assert_array_equal(own, expected["P24", 2, 3, 1])
+
+
+def test_a_metaxpress_plate_on_s3_has_its_folders_below(tmp_path: Path) -> None:
+    write_htd(tmp_path)
+    with serve_s3() as server:
+        contents = {
+            f"a/{path.relative_to(tmp_path).as_posix()}": path.read_bytes()
+            for path in tmp_path.rglob("*.*")
+        }
+        server.put("plates", contents)
+        stack = open_stack("s3://plates/a", storage_options=server.storage_options)
+        assert stack.channel_names == ["DAPI, low", "Cy5"]
+        assert stack.read()[..., 0, 0].ravel().tolist() == list(range(16))

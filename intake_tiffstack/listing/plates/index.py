@@ -132,6 +132,8 @@ def well_name(row: str | int, column: str | int) -> str:
     >>> well_name("4", "8"), well_name(27, 12)
     ('D08', 'AA12')
     """
+    if int(row) < 1 or int(column) < 1:
+        raise ValueError(f"row {row} and column {column} of a well do not count from 1")
     return f"{row_letters(int(row))}{int(column):02d}"
 
 
