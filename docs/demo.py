@@ -101,7 +101,7 @@ def _open_collection(raw: Path) -> Any:
     paths = make_lattice(raw, channels=3, times=5, shape=(12, 128, 160))
     _show("\n".join([*(path.name for path in paths[:3]), f"... {len(paths)} files"]))
     _begin(2, f"A catalog, {_CATALOG.parent.name}/{_CATALOG.name}, describes how to read it")
-    _show(_CATALOG.read_text().partition("sources:\n")[2].strip("\n"))
+    _show(_CATALOG.read_text("utf-8").partition("sources:\n")[2].strip("\n"))
     urlpath = f"{raw.as_posix()}/*.tif"
     _type(
         f'cat = intake.open_catalog("{_CATALOG.parent.name}/{_CATALOG.name}")',

@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[1]
 #: Imported where they are used alone, each behind an extra or a message that names what to install.
 OPTIONAL = {
     "aiohttp",  # fsspec's HTTP has imported it by then
+    "aiobotocore",  # s3fs has
+    "botocore",
     "cupy",
     "cupyx",
     "pyproj",
