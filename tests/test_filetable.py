@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 
 import numpy as np
@@ -50,6 +51,13 @@ def test_rows_slices_and_take_agree_with_a_list(rows: list[File], data: st.DataO
     assert list(table.take(picks)) == [rows[i] for i in picks]
     cut = data.draw(st.slices(len(rows)))
     assert list(table[cut]) == rows[cut]
+
+
+def test_the_token_of_many_files_is_that_of_all_their_names_in_one() -> None:
+    table = FileTable.from_files(File(lattice_url(t, 0), t, -1, None) for t in range(10_000))
+    digest = hashlib.blake2b("\0".join(table.urls).encode(), digest_size=16)
+    digest.update(b"null" + table.sizes.tobytes() + table.mtimes.tobytes())
+    assert table.token() == digest.hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ Everything here is pure: text in, values out. A pattern is compiled once
 from __future__ import annotations
 
 import re
+from array import array
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -286,13 +287,13 @@ def match_paths(pattern: Pattern, paths: Sequence[str], root: str) -> Matches:
 
 def _read_columns(
     pattern: Pattern, paths: Sequence[str], root: str
-) -> tuple[list[int], dict[str, NumberColumn | TextColumn]]:
+) -> tuple[array[int], dict[str, NumberColumn | TextColumn]]:
     """Return which paths match, and what each field took in those.
 
     In blocks, so that what belongs to a name is gone before caches and the garbage collector feel
     it: two thirds of the time, half the memory.
     """
-    indices: list[int] = []
+    indices = array("q")
     columns: dict[str, NumberColumn | TextColumn] = {
         # In a regex a group may be absent, so that there is no number.
         field.name: NumberColumn() if field.kind == "int" and pattern.longest else TextColumn()
@@ -303,7 +304,7 @@ def _read_columns(
         found = {i: match.groups() for i, match in enumerate(map(pattern.read, names)) if match}
         if not found:
             continue
-        indices += [start + i for i in found]
+        indices.extend([start + i for i in found])
         _check_single_readings(pattern, [names[i] for i in found])
         groups = list(zip(*found.values(), strict=True))
         for field in pattern.fields:
