@@ -652,3 +652,53 @@ def test_a_metaxpress_plate_on_s3_has_its_folders_below(tmp_path: Path) -> None:
         stack = open_stack("s3://plates/a", storage_options=server.storage_options)
         assert stack.channel_names == ["DAPI, low", "Cy5"]
         assert stack.read()[..., 0, 0].ravel().tolist() == list(range(16))
+
+
+PHENIX = """\ufeff<?xml version="1.0" encoding="utf-8"?>
+<EvaluationInputData xmlns:xsd="http://www.w3.org/2001/XMLSchema" Version="2"
+  xmlns="43B2A954-E3C3-47E1-B392-6635266B0DD3/HarmonyV7">
+  <InstrumentType>Phenix</InstrumentType>
+  <Plates><Plate><PlateID>p</PlateID><Well id="0101" /></Plate></Plates>
+  <Wells><Well><id>0101</id><Row>1</Row><Col>1</Col><Image id="0101K1F1P1R4" /></Well></Wells>
+  <Maps>
+    <Map><Entry ChannelID="4"><FlatfieldProfile>{Background: {Character: Null}, Channel: 4,
+      ChannelName: "405ex, 570-630-em)"}</FlatfieldProfile></Entry></Map>
+    <Map><Entry ChannelID="4"><SkewcropParameters>H4sIAAAA</SkewcropParameters></Entry></Map>
+    <Map><Entry ChannelID="4"><ChannelName>405ex, 570-630-em)</ChannelName>
+      <ImageResolutionX Unit="m">2.96688132474701E-07</ImageResolutionX>
+      <ImageResolutionY Unit="m">2.96688132474701E-07</ImageResolutionY>
+      <MainExcitationWavelength Unit="nm">405</MainExcitationWavelength>
+      <MainEmissionWavelength Unit="nm">599</MainEmissionWavelength>
+      <ObjectiveMagnification Unit="">20</ObjectiveMagnification>
+      <ObjectiveNA Unit="">1</ObjectiveNA><ExposureTime Unit="s">0.035</ExposureTime>
+      <OrientationMatrix>[[0.994724,0,0,47.2],[0,-0.994724,0,-7.5]]</OrientationMatrix>
+    </Entry></Map>
+  </Maps>
+  <Images><Image Version="1"><id>0101K1F1P1R4</id><State>Ok</State>
+    <URL>r01c01f01p01-ch4sk1fk1fl1.tiff</URL><Row>1</Row><Col>1</Col><FieldID>1</FieldID>
+    <PlaneID>1</PlaneID><TimepointID>1</TimepointID><SequenceID>1</SequenceID>
+    <GroupID>1</GroupID><ChannelID>4</ChannelID><FlimID>1</FlimID>
+    <PositionX Unit="m">0</PositionX><PositionY Unit="m">0</PositionY>
+    <PositionZ Unit="m">-5E-06</PositionZ><AbsPositionZ Unit="m">0.134650007</AbsPositionZ>
+    <AbsTime>2024-06-24T11:48:56.0766001-04:00</AbsTime></Image></Images>
+</EvaluationInputData>"""
+
+
+def test_an_index_as_an_opera_phenix_writes_it(tmp_path: Path) -> None:
+    # an image of a public plate; the values are those that pe2loaddata reads of it
+    (tmp_path / "Index.xml").write_text(PHENIX, encoding="utf-8")
+    write(tmp_path, "r01c01f01p01-ch4sk1fk1fl1.tiff", 3)
+    stack = open_stack(tmp_path)
+    array = stack.to_xarray()
+    assert array.well.values.tolist() == ["A01"]
+    assert array.c.values.tolist() == [4]
+    metadata = stack.metadata
+    assert metadata["channel_names"] == ["405ex, 570-630-em)"]
+    assert metadata["excitation_wavelengths"] == [405]
+    assert metadata["emission_wavelengths"] == [599]
+    assert metadata["objective"] == {"magnification": 20.0, "numerical_aperture": 1.0}
+    assert metadata["scale"]["x"] == pytest.approx(0.296688132474701)
+    assert metadata["acquired"].startswith("2024-06-24T15:48:56.0766")
+    assert float(array.exposure_s) == 0.035
+    assert float(array.stage_z_um) == -5
+    assert "sequence" not in array.coords
