@@ -150,7 +150,9 @@ def test_equally_good_proposals_are_shown_and_none_is_taken(
     for k, t in np.ndindex(2, 3):
         tifffile.imwrite(tmp_path / f"k{k}_t{t}.tif", np.zeros((4 + k, 4), np.uint8))
     assert run("inspect", tmp_path) == 3
-    assert "equally good" in capsys.readouterr().out
+    assert "equally good: take one by its number; --pattern 1" in " ".join(
+        capsys.readouterr().out.split()
+    )
     assert run("export", tmp_path, tmp_path / "x.zarr") == 3
     assert "equally good" in capsys.readouterr().err
     for number, y in (("1", 4), ("2", 5)):
@@ -161,6 +163,20 @@ def test_equally_good_proposals_are_shown_and_none_is_taken(
     assert run("inspect", tmp_path, "--pattern", "3") == 1
     assert "but there are 2" in capsys.readouterr().err
     assert not (tmp_path / "x.zarr").exists()
+
+
+def test_a_warning_is_printed_once_a_call(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for k, t in np.ndindex(2, 3):
+        with tifffile.TiffWriter(tmp_path / f"k{k}_t{t}.tif") as tif:
+            tif.write(np.zeros((4 + k, 4), np.uint8))
+            tif.write(np.zeros((3, 3), np.uint8), metadata={"name": "other"})
+    for _ in range(2):
+        run("inspect", tmp_path)
+        lines = [line for line in capsys.readouterr().err.splitlines() if "warning:" in line]
+        assert lines
+        assert len(set(lines)) == len(lines)
 
 
 def test_errors_take_a_line_and_debug_shows_all(

@@ -30,6 +30,8 @@ FAILED = 1
 """Exit code where something is wrong: a file, an option, a copy."""
 
 _ERRORS = Console(stderr=True, soft_wrap=True)
+_SHOWN: set[str] = set()
+"""Warnings that this call printed: each is printed once."""
 
 app = typer.Typer(
     name="tiffstack",
@@ -74,6 +76,7 @@ def main() -> None:
     is_debug = "--debug" in sys.argv
     arguments = [text for text in sys.argv[1:] if text != "--debug"]
     warnings.simplefilter("always", TiffStackWarning)
+    _SHOWN.clear()
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         app(arguments, prog_name="tiffstack")
@@ -90,6 +93,9 @@ def main() -> None:
 
 
 def _show_warning(message: Warning | str, *_: Any) -> None:
+    if str(message) in _SHOWN:  # several proposals were tried on the same files
+        return
+    _SHOWN.add(str(message))
     _ERRORS.print("[yellow]warning:[/] ", end="")
     _ERRORS.print(str(message), markup=False, highlight=False)
 

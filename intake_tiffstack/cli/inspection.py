@@ -183,7 +183,7 @@ def _print_suggestions(found: Suggestions, console: Console) -> None:
             for reason in one.reasons:
                 console.print(Text(f"{number}: {reason}", style="dim"))
     if found.why_none:
-        how = f". {HOW_TO_TAKE}" if found else ""
+        how = f"; {HOW_TO_TAKE}" if found else ""
         console.print(Text(f"none is picked: {found.why_none}{how}", style="yellow"))
     console.print()
 

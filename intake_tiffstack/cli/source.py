@@ -19,7 +19,7 @@ __all__ = ["HOW_TO_TAKE", "NONE_PICKED", "NonePicked", "open_source", "takes_sou
 NONE_PICKED = 3
 """Exit code where names give no pattern, or several that are equally good."""
 
-HOW_TO_TAKE = "Take one by its number: --pattern 1"
+HOW_TO_TAKE = "--pattern 1 takes the first"
 
 STORAGE_ENVIRONMENT = "TIFFSTACK_STORAGE_OPTIONS"
 

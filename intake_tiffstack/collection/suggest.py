@@ -263,10 +263,10 @@ def explain_none(found: Sequence[Suggestion], ranks: Sequence[Any], names: Seque
     first = found[0]
     rivals = [s for s, rank in zip(found, ranks, strict=True) if rank == ranks[0]]
     if len(rivals) > 1 and rivals[1].n_files == first.n_files:
-        return "the first two are equally good; take one of them by its options"
+        return "the first two are equally good: take one by its number"
     if len(rivals) > 1 and 2 * first.n_files < sum(s.n_files for s in rivals):
         return (
-            "files differ in shape, and no kind has more than half of them; take one by its options"
+            "files differ in shape, and no kind has more than half of them: take one by its number"
         )
     return ""
 
