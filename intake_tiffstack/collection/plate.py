@@ -85,7 +85,7 @@ def _warn_of_names(listing: Listing, known: Matches) -> None:
             url = hide_in_text(listing.files.urls[rows[odd]])
             warn(
                 f"{url} has {name} {values[odd]} in its name, but {other} "
-                f"{own[odd]} in {hide_in_text(listing.index)}: the index counts; "
+                f"{own[odd]} in {hide_in_text(listing.index)}, unlike others: the index counts; "
                 "layout='names' with a pattern reads the names"
             )
             return
