@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from intake_tiffstack.collection.examination import find_files, take_listing
+from intake_tiffstack.collection.find_files import find_files, take_listing
 from intake_tiffstack.copies.record import CopyImage, CopyRecord, hash_file
 from intake_tiffstack.copies.verify import SAMPLES
 from intake_tiffstack.errors import OptionError, StorageError, TiffStackError, UnreadableFileError

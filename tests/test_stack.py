@@ -656,7 +656,7 @@ def test_without_a_pattern_files_that_differ_are_to_be_excluded(tmp_path: Path) 
 @pytest.fixture
 def listings() -> Iterator[MagicMock]:
     """Yield the function that lists, which counts its calls."""
-    name = "intake_tiffstack.collection.examination.list_files"
+    name = "intake_tiffstack.collection.find_files.list_files"
     with patch(name, wraps=list_files) as counted:
         yield counted
 

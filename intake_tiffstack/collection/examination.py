@@ -21,60 +21,47 @@ from intake_tiffstack.collection.file_set import (
     find_set,
     warn_of_siblings,
 )
+from intake_tiffstack.collection.find_files import find_files, take_listing
 from intake_tiffstack.collection.model import Discovery, FileSet, FilesFound, HeadersRead
 from intake_tiffstack.collection.mosaic import PlacedMosaic, build_mosaic, place_tiles
-from intake_tiffstack.collection.packing import add_packing, warn_of_packing
+from intake_tiffstack.collection.packing import warn_of_packing
 from intake_tiffstack.collection.placement import find_doubts, turn_axes
-from intake_tiffstack.collection.plate import read_fields, wanted_sidecar
-from intake_tiffstack.collection.probing import choose_headers
+from intake_tiffstack.collection.read_headers import (
+    flattened,
+    read_headers,
+    template_row,
+    warn_of_other_series,
+)
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import (
     LayoutError,
-    OptionError,
     StorageError,
     TiffStackError,
     UnreadableFileError,
     warn,
 )
-from intake_tiffstack.layout.columns import field_without_pattern, select_files, stray_error
+from intake_tiffstack.layout.columns import stray_error
 from intake_tiffstack.layout.combine import combine
 from intake_tiffstack.layout.cycle import FrameCycle, find_cycle
 from intake_tiffstack.layout.grid import place_files
 from intake_tiffstack.layout.holes import apply_missing
 from intake_tiffstack.layout.model import Grid, Layout
-from intake_tiffstack.listing.list_files import list_files
 from intake_tiffstack.listing.not_found import folders_below
-from intake_tiffstack.listing.url_list import has_tiff_suffix
-from intake_tiffstack.pattern.infer import no_match_error
-from intake_tiffstack.pattern.matching import compile_pattern, match_paths, parts_below
+from intake_tiffstack.pattern.matching import parts_below
 from intake_tiffstack.pattern.propose import propose_patterns
-from intake_tiffstack.progress import reported
-from intake_tiffstack.redact import hide_in_text
-from intake_tiffstack.storage.concurrency import map_files
-from intake_tiffstack.storage.urls import absolute_url, is_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
-    from intake_tiffstack.header import Header, Structure
     from intake_tiffstack.listing.list_files import Listing
     from intake_tiffstack.metadata.model import FileMetadata
-    from intake_tiffstack.metadata.reader import RawMetadata
     from intake_tiffstack.options import Options
-    from intake_tiffstack.pattern.matching import Matches, Pattern
     from intake_tiffstack.pattern.propose import Proposal
-    from intake_tiffstack.storage.files import FileTable
 
 _MAX_NAMES = 1_000
 """Names that are looked at for a hint: 10 ms."""
 
-__all__ = ["Examination", "find_files", "take_listing", "template_row"]
-
-
-MOST_NAMED = 4
-"""Images of a file that a warning names."""
+__all__ = ["Examination"]
 
 
 class Examination:
@@ -257,7 +244,7 @@ class Examination:
     def _take_cycle(self) -> None:
         """From here on files are read with all their pages along one dim."""
         if self.headers is not None and self.headers.cycle is not None:
-            self.options = _flattened(self.options, self.headers.cycle)
+            self.options = flattened(self.options, self.headers.cycle)
 
     @property
     def _headers_options(self) -> Options:
@@ -354,140 +341,6 @@ class Examination:
 # -- the steps ---------------------------------------------------------------------------------
 
 
-def take_listing(options: Options) -> Listing:
-    """Return the files that the urlpath stands for now.
-
-    Raises
-    ------
-    OptionError
-        If ``files`` does not have a value for each URL of a list, or ``layout`` contradicts another
-        option.
-    """
-    if options.sets != "none":
-        return find_set(options).listing
-    listing = list_files(
-        options.urlpath,
-        storage_options=options.storage_options,
-        exclude=options.exclude,
-        sidecar=wanted_sidecar(options),
-        takes_absent=options.missing != "raise",
-    )
-    if options.layout == "sidecar" and not listing.index:
-        raise OptionError(
-            "layout='sidecar' reads the index of a plate: urlpath is the index or the one folder "
-            f"that it lies in, but got {options.urlpath!r}"
-        )
-    if listing.index and options.layout == "names":
-        return replace(listing, table={})
-    if not options.files:
-        return listing
-    urls = options.urlpath if isinstance(options.urlpath, list) else []
-    for name, values in options.files.items():
-        if len(values) != len(urls):
-            raise OptionError(
-                f"files has {len(values):,} values for {name!r}, but urlpath lists {len(urls):,} "
-                "URLs: give one per URL",
-                field=name,
-            )
-    rows = {absolute_url(url): row for row, url in enumerate(urls)}
-    unknown = [url for url in listing.files.urls if url not in rows]
-    if unknown or len(rows) < len(urls):
-        what = unknown[0] if unknown else "one of them twice"
-        raise OptionError(f"files needs a list that names each file once, but it gives {what}")
-    places = [rows[url] for url in listing.files.urls]
-    table = {name: tuple([values[i] for i in places]) for name, values in options.files.items()}
-    return replace(listing, table={} if set(table) <= {"cell"} else table)
-
-
-def find_files(options: Options, listing: Listing) -> FilesFound:
-    """Return the files of a listing that match the pattern and ``sel``; warn of the others.
-
-    Pure, except that it looks into folders where no file is left.
-    """
-    if options.pattern is not None and listing.pattern is not None:
-        raise OptionError(
-            f"the urlpath has fields of its own ({listing.pattern}) and there is a pattern "
-            f"({options.pattern}): keep one of them"
-        )
-    text = options.pattern if options.pattern is not None else listing.pattern
-    count = len(listing.files)
-    # Local files are inside of nothing, and need not be looked at one by one.
-    paths = listing.files.urls if listing.root.startswith("/") else listing.files.paths
-    if text is None and listing.table:
-        pattern, known, axes = read_fields(listing)
-        return _selected(options, listing, paths, pattern, known, (), axes)
-    if text is None:
-        if options.sel:
-            raise field_without_pattern(next(iter(options.sel)))
-        return FilesFound(
-            listing.files,
-            paths,
-            None,
-            None,
-            listing.is_single,
-            count,
-            (),
-            0,
-            is_ordered=listing.is_ordered,
-        )
-    pattern = compile_pattern(text)
-    matches = match_paths(pattern, paths, listing.root)
-    if not len(matches.indices):
-        below = folders_below(options.urlpath)
-        raise no_match_error(pattern, paths, listing.root, below)
-    is_stray = np.ones(count, dtype=bool)
-    is_stray[matches.indices] = False
-    strays = tuple(p for i in np.flatnonzero(is_stray) if has_tiff_suffix(p := paths[i]))
-    if strays and options.unmatched == "warn":
-        warn(str(stray_error(strays, text)))
-    return _selected(options, listing, paths, pattern, matches, strays, None)
-
-
-def _selected(
-    options: Options,
-    listing: Listing,
-    paths: Sequence[str],
-    pattern: Pattern,
-    matches: Matches,
-    strays: tuple[str, ...],
-    axes: tuple[str, ...] | None,
-) -> FilesFound:
-    """Return the files that ``sel`` keeps of those of which the fields are known. Pure."""
-    count, matched = len(listing.files), len(matches.indices)
-    numbers = _numbers_of(matches, pattern) if options.sel else {}
-    matches = select_files(matches, pattern.fields, options.sel)
-    files = listing.files
-    if len(matches.indices) < count:
-        files = files.take(matches.indices)
-        paths = tuple([paths[i] for i in matches.indices.tolist()])
-    left_out = matched - len(matches.indices)
-    kept = matches.indices.tolist()
-    return FilesFound(
-        files,
-        paths,
-        pattern,
-        matches,
-        False,
-        count,
-        strays,
-        left_out,
-        numbers,
-        axes=axes,
-        known={name: [values[row] for row in kept] for name, values in listing.table.items()},
-        index=listing.index,
-        absent=listing.absent,
-    )
-
-
-def _numbers_of(matches: Matches, pattern: Pattern) -> dict[str, NDArray[Any]]:
-    """Return the distinct values of each integer field, ascending."""
-    return {
-        field.name: np.unique(np.asarray(matches.fields[field.name].keys))
-        for field in pattern.fields
-        if field.kind == "int" and field.name in matches.fields
-    }
-
-
 def _place(found: FilesFound, options: Options) -> Grid:
     """Return the grid; files that an index names, and that are not there, are holes."""
     grid = _place_all(found, options)
@@ -511,127 +364,6 @@ def _place_all(found: FilesFound, options: Options) -> Grid:
         is_single=found.is_single,
         is_ordered=found.is_ordered,
     )
-
-
-def read_headers(files: FileTable, grid: Grid, options: Options) -> HeadersRead:
-    """Return the structures of the template and of as many files as ``validate`` asks for."""
-    reader = reader_of(options)
-    reader.index(is_fresh=True)
-    notes: dict[str, None] = {}
-    unreadable: dict[int, TiffStackError] = {}
-
-    def read(row: int) -> Header | None:
-        try:
-            header = reader.read_header(files[row])
-        except (UnreadableFileError, StorageError) as exc:
-            if options.on_error == "raise":
-                raise
-            unreadable[row] = exc
-            return None
-        notes.update(dict.fromkeys(header.notes[:2]))
-        return header
-
-    first, header = _first_header(grid, read, unreadable)
-    cycle = find_cycle(options.file_dims, header.structure, grid)
-    if cycle is not None:
-        return replace(read_headers(files, grid, _flattened(options, cycle)), cycle=cycle)
-    template = reader.name_dims(header.structure, header.file.url)
-    are_local = is_local(max(files.urls))  # an absolute path comes before any protocol
-    rows = choose_headers(
-        grid,
-        template,
-        byte_sizes=files.sizes,
-        is_local=are_local,
-        validate=options.validate,
-    )
-    rows = [row for row in rows if row != first and row not in unreadable]
-    progress = None if options.validate == "all" else False  # else it is a matter of moments
-    with reported(progress, len(rows), title="headers", unit="file") as advance:
-        cycles: list[FrameCycle] = []
-
-        def read_counted(row: int) -> Structure | None:
-            header = read(row)
-            advance(1)
-            if header is None:
-                return None
-            if (found := find_cycle(options.file_dims, header.structure, grid)) is not None:
-                cycles.append(found)
-            return reader.structure_of(header)
-
-        others = list(reader.map_headers(read_counted, files, rows))
-    if cycles:
-        return replace(read_headers(files, grid, _flattened(options, cycles[0])), cycle=cycles[0])
-    structures = {first: template}
-    structures |= {row: s for row, s in zip(rows, others, strict=True) if s is not None}
-    beside: dict[int, RawMetadata] = {}
-    if reader.sidecars:
-        read_rows = list(structures)
-        found = map_files(lambda row: reader.read_beside(files[row]), files, read_rows)
-        beside = dict(zip(read_rows, found, strict=True))
-        structures = {row: add_packing(s, beside[row]) for row, s in structures.items()}
-    sizes = files.sizes[grid.rows]
-    return HeadersRead(
-        structures=structures,
-        unreadable=unreadable,
-        notes=tuple(notes),
-        is_proven=not template.is_compressed and sizes[0] >= 0 and bool((sizes == sizes[0]).all()),
-        beside=beside,
-    )
-
-
-def _flattened(options: Options, cycle: FrameCycle) -> Options:
-    """Return options that have all pages of a file along the free dim of a cycle."""
-    inner = {name for name, _ in cycle.sizes}
-    return replace(
-        options,
-        file_dims={cycle.free: -1},
-        dims=None,
-        coords={},
-        sizes={name: n for name, n in options.sizes.items() if name not in inner},
-    )
-
-
-def warn_of_other_series(headers: HeadersRead, files: FileTable) -> None:
-    """Warn if files have images that are not opened, unless these are masks or previews.
-
-    Pages that the metadata leave out are a fault of those, which have a warning of their own.
-    """
-    left_out = [
-        (row, others)
-        for row, structure in headers.structures.items()
-        if (others := [o for o in structure.others if not o.is_minor and o.index is not None])
-    ]
-    if not left_out:
-        return
-    row, others = left_out[0]
-    more = f", {len(left_out) - 1:,} more files likewise" if left_out[1:] else ""
-    images = "; ".join(other.describe() for other in others[:MOST_NAMED])
-    rest = f"; and {len(others) - MOST_NAMED:,} more" if len(others) > MOST_NAMED else ""
-    warn(
-        f"{hide_in_text(files.urls[row])} has {len(others):,} more image"
-        f"{'s' * (len(others) > 1)} that {'are' if len(others) > 1 else 'is'} not opened{more}: "
-        f"{images}{rest}; the option series chooses another one, series='all' takes all that are "
-        "like the first"
-    )
-
-
-def _first_header(
-    grid: Grid,
-    read: Callable[[int], Header | None],
-    unreadable: Mapping[int, TiffStackError],
-) -> tuple[int, Header]:
-    """Return the row and the header of the first file that can be read."""
-    for row in map(int, grid.rows):
-        header = read(row)
-        if header is not None:
-            return row, header
-    raise next(iter(unreadable.values()))
-
-
-def template_row(grid: Grid, headers: HeadersRead) -> int:
-    """Return the row of the file whose structure stands for others. Pure."""
-    first = grid.template_row
-    return first if first in headers.structures else next(iter(headers.structures))
 
 
 def _combine(found: FilesFound, grid: Grid, headers: HeadersRead, options: Options) -> Layout:

@@ -16,11 +16,12 @@ from intake_tiffstack.arrays.plane_array import PlaneArray
 from intake_tiffstack.arrays.stack_array import StackArray
 from intake_tiffstack.arrays.unfolded_array import UnfoldedArray
 from intake_tiffstack.collection.calibration import FILE_NAMES
-from intake_tiffstack.collection.examination import Examination, template_row
+from intake_tiffstack.collection.examination import Examination
 from intake_tiffstack.collection.file_reader import reader_of
 from intake_tiffstack.collection.header_index import complete_index
 from intake_tiffstack.collection.merge_metadata import Merged, merge
 from intake_tiffstack.collection.model import Discovery
+from intake_tiffstack.collection.read_headers import template_row
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.layout.model import Layout
 from intake_tiffstack.reading.options import ReadOptions

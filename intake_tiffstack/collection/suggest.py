@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from intake_tiffstack.collection.examination import Examination, take_listing
+from intake_tiffstack.collection.examination import Examination
+from intake_tiffstack.collection.find_files import take_listing
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import (
     FilesNotFoundError,

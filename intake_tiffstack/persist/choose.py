@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from intake_tiffstack.collection.examination import find_files, take_listing
+from intake_tiffstack.collection.find_files import find_files, take_listing
 from intake_tiffstack.errors import (
     FileChangedError,
     FilesNotFoundError,
