@@ -179,7 +179,7 @@ def write_mmstack(folder: Path, *, has_map: bool = True) -> NDArray[Any]:
 def test_stacks_without_ome_xml_open_by_their_index_maps(tmp_path: Path) -> None:
     expected = write_mmstack(tmp_path)
     with open(tmp_path / "run_MMStack_Pos0_1.tif", "rb") as file:
-        found = tifffile.tifffile.read_micromanager_metadata(file, {"IndexMap"})
+        found = tifffile.read_micromanager_metadata(file, {"IndexMap"})
     assert len(found["IndexMap"]) == 5  # as tifffile reads it
     stack = open_stack(tmp_path / "run_MMStack_Pos0_1.tif", sets="mmstack")
     assert stack.dims == ("position", "t", "c", "z", "y", "x")
