@@ -165,6 +165,15 @@ def test_equally_good_proposals_are_shown_and_none_is_taken(
     assert not (tmp_path / "x.zarr").exists()
 
 
+def test_a_glob_that_the_shell_expanded_is_told(
+    run: Run, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("inspect", *sorted(folder.iterdir())) == 2
+    assert "quote it, as in 'raw/*.tif'" in capsys.readouterr().err
+    assert run("inspect") == 2
+    assert "quote" not in capsys.readouterr().err
+
+
 def test_a_warning_is_printed_once_a_call(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

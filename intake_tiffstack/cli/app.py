@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from contextlib import suppress
@@ -26,6 +27,8 @@ from intake_tiffstack.errors import OptionError, TiffStackError, TiffStackWarnin
 
 __all__ = ["app", "main"]
 
+USAGE = 2
+"""Exit code of wrong usage, as Click has it."""
 FAILED = 1
 """Exit code where something is wrong: a file, an option, a copy."""
 
@@ -80,6 +83,13 @@ def main() -> None:
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         app(arguments, prog_name="tiffstack")
+    except SystemExit as ended:
+        if ended.code == USAGE and sum(map(os.path.isfile, arguments)) > 1:
+            _ERRORS.print(
+                "Did the shell replace a glob by names? Then quote it, as in 'raw/*.tif'.",
+                highlight=False,
+            )
+        raise
     except NonePicked as exc:
         _ERRORS.print(str(exc), markup=False, highlight=False)
         code = NONE_PICKED
