@@ -8,10 +8,12 @@ import os
 import re
 import shutil
 import warnings
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import dask.distributed
 import intake
 import pytest
 import s3fs
@@ -80,6 +82,9 @@ def _cloud(s3_server: S3Server, clone: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_page_runs_from_top_to_bottom(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "import cupy" in page.read_text("utf-8"):
         CudaDouble().install(monkeypatch)
+    # the port of its dashboard may be taken, and distributed leaves a socket open then
+    quiet = partial(dask.distributed.LocalCluster, dashboard_address="127.0.0.1:0")
+    monkeypatch.setattr(dask.distributed, "LocalCluster", quiet)
     reader = Reader()
     with same_machine():
         for block in blocks_of(page):
