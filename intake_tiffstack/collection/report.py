@@ -277,9 +277,10 @@ class Report:
 
 def html_table(rows: Sequence[tuple[str, str]]) -> str:
     """Return a table of two columns as HTML. Pure."""
+    head = "text-align:left;vertical-align:top;padding-right:1em"
     cells = "".join(
-        f"<tr><th style='text-align:left;vertical-align:top'>{html.escape(what)}</th>"
-        f"<td style='text-align:left'><pre style='margin:0'>{html.escape(text)}</pre></td></tr>"
+        f"<tr><th style='{head}'>{html.escape(what)}</th><td style='text-align:left'>"
+        f"<pre style='margin:0;white-space:pre-wrap'>{html.escape(text)}</pre></td></tr>"
         for what, text in rows
     )
     return f"<table>{cells}</table>"
