@@ -44,7 +44,7 @@ STALE_SECONDS = 60.0
 _LOG = logging.getLogger(__name__)
 _HELD: set[str] = set()  # the writers that live in this process
 
-Phase = Literal["clearing", "writing"]
+Phase = Literal["clearing", "writing", "replacing"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class Record:
     beat: float
     """When the claim was last renewed, in seconds since 1970."""
     phase: Phase
-    """``clearing`` until what was there before is removed."""
+    """``clearing`` until what was there before is removed, ``replacing`` while the new copy is
+    written beside the old one."""
     is_stopped: bool
     """Whether the writer has failed and recorded it."""
     spec: Mapping[str, Any]
@@ -293,6 +294,19 @@ class Held:
             return  # dropped, or taken over: another's now
         except TiffStackError as exc:  # the disk is full, or the store gone: that is the failure
             _LOG.warning("the claim on %s stays: %s", self.claim.folder.url, exc)
+
+    def replace_by(self, beside: Folder) -> None:
+        """Let the complete copy beside take the place of the one that is claimed.
+
+        It brings a claim with it, so that it counts as complete if this process is killed now.
+        """
+        self._end()
+        self.claim.check()
+        record = replace(self.claim.record, phase="writing")
+        beside.write_document(_key(record.number), record.to_json())
+        beside.take_place_of(self.claim.folder)
+        self.claim = replace(self.claim, record=record)
+        beside.remove_all()  # which is the old one now
 
     def release(self) -> None:
         """Remove this claim and those before it: the copy is complete.

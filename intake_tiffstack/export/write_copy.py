@@ -17,8 +17,8 @@ from intake_tiffstack.copies.record import RecordDraft, Verified
 from intake_tiffstack.copies.verify import SAMPLES, Verify
 from intake_tiffstack.copies.zarr_documents import OPENING
 from intake_tiffstack.errors import OptionError, StorageError, TargetExistsError
-from intake_tiffstack.export.claim import Claim, hold
-from intake_tiffstack.export.destination import Destination, inspect_destination
+from intake_tiffstack.export.claim import Claim, Held, hold
+from intake_tiffstack.export.destination import Action, Destination, inspect_destination
 from intake_tiffstack.export.growth import Growth
 from intake_tiffstack.export.passes import (
     Pass,
@@ -29,10 +29,11 @@ from intake_tiffstack.export.passes import (
 )
 from intake_tiffstack.export.plan import plan_export
 from intake_tiffstack.export.planned_array import PlannedArray
+from intake_tiffstack.export.replacement import find_beside
 from intake_tiffstack.export.workers import open_workers
 from intake_tiffstack.progress import Progress, reported
 from intake_tiffstack.storage.concurrency import map_concurrently
-from intake_tiffstack.storage.folder import PARTIAL, Folder
+from intake_tiffstack.storage.folder import PARTIAL, Folder, heal_exchange
 from intake_tiffstack.storage.reference_targets import is_references
 from intake_tiffstack.storage.urls import is_local
 from intake_tiffstack.storage.zipped import ZIPPED
@@ -48,7 +49,7 @@ _MOST_KEYS = 5_000
 def write_copy(
     folder: Folder,
     passes: Sequence[Pass],
-    documents: Callable[[], Mapping[str, bytes]],
+    documents: Callable[[Folder], Mapping[str, bytes]],
     *,
     format: str,
     document_count: int,
@@ -64,7 +65,8 @@ def write_copy(
     """Write all arrays of a copy, then its metadata.
 
     Until the last write the folder holds chunks, a claim and no document at its root, so that no
-    reader opens it. After a kill at any point, the same call completes the copy.
+    reader opens it. After a kill at any point, the same call completes the copy. A local copy that
+    is replaced stays until the new one is complete beside it.
 
     Parameters
     ----------
@@ -73,8 +75,8 @@ def write_copy(
     passes : sequence of Pass
         A pass that reads what another wrote comes after it.
     documents : callable
-        Called once all chunks exist; returns the documents of the groups around the arrays, by
-        name below the folder.
+        Called with the folder that was written to, once all chunks exist; returns the documents of
+        the groups around the arrays, by name below the folder.
     format : str
         Name of the format, for the plan.
     document_count : int
@@ -129,6 +131,8 @@ def write_copy(
     if growth is not None:
         spec["append"] = growth.dim
     given = {"overwrite": overwrite, "resume": resume, "is_extended": growth is not None}
+    if is_local(folder.url) and not dry_run:
+        heal_exchange(folder.path)
     destination = inspect_destination(folder)
     destination.choose_action(spec, **given)  # refuses before anything is written
     with open_workers() as workers:
@@ -150,25 +154,50 @@ def write_copy(
         except TargetExistsError:
             held.drop()
             raise
-        if action in ("clear", "append"):
-            held.renew(phase="clearing")
-            _clear(folder, passes if action == "append" else (), destination)
-        if action in ("start", "clear", "append"):
-            held.renew(phase="writing")
+        destination, stored = _prepare(passes, destination, held, action, resume=resume)
+        into = destination.folder
         verified = Verified(False)
         if action != "finish":
-            stored = destination.filled if action == "resume" else frozenset()
-            _write_units(folder, passes, held.claim, stored, progress)
-            _require_all(folder, passes)
+            _write_units(into, passes, held.claim, stored, progress)
+            _require_all(into, passes)
             if verify:
-                verified = _verify(folder, passes, held.claim, verify, progress)
+                verified = _verify(into, passes, held.claim, verify, progress)
             held.claim.check()
-        around = dict(documents())
+        around = dict(documents(into))
         if record is not None and (action != "finish" or record.path not in destination.keys):
             around[record.path] = record.finish(verified)
-        _write_documents(folder, passes, around)
-        folder.remove([key for key in destination.stored if key.endswith(PARTIAL)])
+        _write_documents(into, passes, around)
+        into.remove([key for key in destination.stored if key.endswith(PARTIAL)])
+        if into is not folder:
+            held.replace_by(into)
     return plan
+
+
+def _prepare(
+    passes: Sequence[Pass],
+    destination: Destination,
+    held: Held,
+    action: Action,
+    *,
+    resume: bool,
+) -> tuple[Destination, frozenset[str]]:
+    """Return where to write, which may be beside the copy, and what is there that is kept."""
+    beside = find_beside(destination.folder)
+    if beside is not None and action == "clear" and destination.is_whole:
+        if held.claim.record.phase == "replacing" and resume:
+            begun = Destination(beside, beside.find_sizes(), None)
+            return begun, begun.filled
+        beside.remove_all()
+        held.renew(phase="replacing")
+        return Destination(beside, {}, None), frozenset()
+    if beside is not None:  # of a process that was killed
+        beside.remove_all()
+    if action in ("clear", "append"):
+        held.renew(phase="clearing")
+        _clear(destination.folder, passes if action == "append" else (), destination)
+    if action in ("start", "clear", "append"):
+        held.renew(phase="writing")
+    return destination, destination.filled if action == "resume" else frozenset()
 
 
 def find_most_objects(folder: Folder, zarr_format: Literal[2, 3]) -> int | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Literal
 
 from dask.base import tokenize
@@ -178,13 +177,13 @@ def write_zarr(
         images = [CopyImage("", {dim: dim for dim in dims})]
         record = RecordDraft(origin, "zarr", sizes, source.dtype, images, sha256, before)
     one_pass = Pass(source, (array,), blocks)
-    documents = dict if around is None else partial(around.documents, array.documents)
+    documents = {} if around is None else around.documents(array.documents)
     return write_copy(
         folder,
         [one_pass if growth is None else growth.begun(one_pass, axis)],
-        documents,
+        lambda _: documents,
         format="zarr",
-        document_count=len(documents()),
+        document_count=len(documents),
         dry_run=dry_run,
         token=tokenize(source),
         overwrite=overwrite,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,10 +22,13 @@ from intake_tiffstack.storage.failures import is_transient, storage_errors, stor
 from intake_tiffstack.storage.filesystem import get_filesystem
 from intake_tiffstack.storage.urls import absolute_url, is_local, split_chain
 
-__all__ = ["PARTIAL", "Folder", "move_file", "write_file"]
+__all__ = ["PARTIAL", "Folder", "heal_exchange", "move_file", "write_file"]
 
 PARTIAL = ".partial"
 """Suffix, here and in Zarr's local store, of files that are still being written."""
+
+_ASIDE = ".tiffstack-old"
+"""Suffix of a folder whose place another one is about to take."""
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 """How a filesystem without hard links refuses one."""
@@ -179,6 +184,16 @@ class Folder:
                 with suppress(FileNotFoundError):
                     self.filesystem.rm_file(path)
 
+    def remove_all(self) -> None:
+        """Remove a local folder with all that is in it, if it exists."""
+        with self.write_errors(), suppress(FileNotFoundError):
+            shutil.rmtree(self.path)
+
+    def take_place_of(self, other: Folder) -> None:
+        """Change places with another local folder: at once, where the system can."""
+        with self.write_errors():
+            _exchange(self.path, os.path.realpath(other.path))
+
     def _remove_folders(self, keys: Collection[str]) -> None:
         """Remove the local folders of *keys* that are empty, but not this folder itself."""
         folders = {parent for key in keys for parent in PurePosixPath(key).parents if parent.parts}
@@ -247,6 +262,37 @@ def move_file(partial: str, path: str, *, overwrite: bool) -> None:
         os.replace(partial, path)
     else:
         os.unlink(partial)
+
+
+def heal_exchange(path: str) -> None:
+    """Bring an exchange of folders that was killed to an end: the old one is back, or is removed."""
+    path = os.path.realpath(path)
+    if not os.path.lexists(path + _ASIDE):
+        return
+    if os.path.lexists(path):
+        shutil.rmtree(path + _ASIDE)
+    else:
+        os.rename(path + _ASIDE, path)
+
+
+def _exchange(new: str, old: str) -> None:
+    """Exchange two local folders.
+
+    References
+    ----------
+    Linux: renameat2(2), RENAME_EXCHANGE; macOS: renamex_np(2), RENAME_SWAP.
+    """
+    libc: Any = ctypes.CDLL(None) if os.name == "posix" else None
+    names = os.fsencode(new), os.fsencode(old)
+    here, swap = -100, 2  # AT_FDCWD; the flag is 2 on both systems
+    if hasattr(libc, "renameat2") and not libc.renameat2(here, names[0], here, names[1], swap):
+        return
+    if hasattr(libc, "renamex_np") and not libc.renamex_np(*names, swap):
+        return
+    # a system or filesystem without it: for a moment nothing is there
+    os.rename(old, old + _ASIDE)
+    os.rename(new, old)
+    os.rename(old + _ASIDE, new)
 
 
 def _create_file(path: str, content: bytes) -> None:

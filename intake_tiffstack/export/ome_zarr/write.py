@@ -223,12 +223,12 @@ overwrite, resume, verify, sha256, progress
     # refuses what cannot be stored before anything is written
     document_count = len(description.documents([]))
 
-    def documents() -> dict[str, bytes]:
+    def documents(written: Folder) -> dict[str, bytes]:
         if downsample == "mode" or source.dtype.kind == "c":
             return description.documents([])
         count = len(of_one_image)
         last = [one_pass.arrays[-1] for one_pass in passes[count - 1 :: count]]
-        return description.documents(display.channels(folder, last, images.channel_axis))
+        return description.documents(display.channels(written, last, images.channel_axis))
 
     return write_copy(
         folder,
