@@ -265,7 +265,7 @@ def move_file(partial: str, path: str, *, overwrite: bool) -> None:
 
 
 def heal_exchange(path: str) -> None:
-    """Bring an exchange of folders that was killed to an end: the old one is back, or is removed."""
+    """Bring an exchange of folders that was killed to an end: the old one is back, or gone."""
     path = os.path.realpath(path)
     if not os.path.lexists(path + _ASIDE):
         return
