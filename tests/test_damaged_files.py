@@ -6,13 +6,14 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 
 from intake_tiffstack import open_stack
-from intake_tiffstack.errors import UnreadableFileError, UnsupportedFileError
+from intake_tiffstack.errors import TooLargeError, UnreadableFileError, UnsupportedFileError
 from intake_tiffstack.header.cache import clear_headers
 from intake_tiffstack.header.dim_names import name_dims
 
@@ -219,3 +220,21 @@ def test_pixels_of_whole_jpegs_are_read(tmp_path: Path) -> None:
         path = tmp_path / f"{name}.tif"
         tifffile.imwrite(path, pixels, compression="jpeg", photometric="rgb", **options)
         np.testing.assert_array_equal(open_stack(str(path)).read(), tifffile.imread(path))
+
+
+@pytest.mark.parametrize("compression", [2, 3, 4, 7, 34712, 50001])  # fax, JPEG, JPEG 2000, WebP
+@pytest.mark.parametrize("size", [(2**31 - 1, 2), (3, 2**31 - 1), (2**20, 2**20)], ids=str)
+@pytest.mark.parametrize("on_error", ["raise", "fill"])
+def test_a_huge_size_of_a_codec_without_bound_is_refused(
+    tmp_path: Path, compression: int, size: tuple[int, int], on_error: Any
+) -> None:
+    """A white line of fax is a bit, so that 60 bytes may hold any size."""
+    data = b"\0\x10\1\0" * 15
+    entries = {256: size[0], 257: size[1], 258: 1, 259: compression, 262: 0, 273: 8}
+    entries |= {277: 1, 278: size[1], 279: len(data)}
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, n) for tag, n in entries.items())
+    start = struct.pack("<4sI", b"II*\0", 8 + len(data))
+    end = struct.pack("<H", len(entries)) + directory + bytes(4)
+    (tmp_path / "a.tif").write_bytes(start + data + end)
+    with pytest.raises(TooLargeError, match=r"a\.tif: one page declares"):
+        _ = open_stack(str(tmp_path / "a.tif"), on_error=on_error).shape

@@ -77,6 +77,10 @@ _ABSENT = re.compile(r"OME series (?:is missing|contains index out of range)")
 _FRAME_AXES: Mapping[str, int] = {"Z": 1, "Y": 2, "X": 3}
 
 
+_MOST_ALONG = 2**27
+"""Pixels along one side of a page: a hundred times what the largest scans have."""
+
+
 @dataclass(frozen=True, eq=False)
 class Header:
     """Structure and segment offsets of one file: what reading a region needs."""
@@ -465,6 +469,12 @@ def _refuse_impossible(image: Any, url: str, notes: list[str], limit: int | None
         raise TooLargeError(
             f"{url}: one page declares {nbytes:,} bytes, more than max_image_bytes ({limit:,}); "
             "raise tiffstack.max_image_bytes in dask's config if that is true",
+            url=url,
+        )
+    if max(keyframe.shape) > _MOST_ALONG:  # positions along a dim take 8 bytes each
+        raise TooLargeError(
+            f"{url}: one page declares {max(keyframe.shape):,} pixels along one side, more than "
+            f"{_MOST_ALONG:,}; {advice_for(url)}",
             url=url,
         )
     codec = find_codec(int(keyframe.compression))
