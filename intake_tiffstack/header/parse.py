@@ -471,12 +471,6 @@ def _refuse_impossible(image: Any, url: str, notes: list[str], limit: int | None
             "raise tiffstack.max_image_bytes in dask's config if that is true",
             url=url,
         )
-    if max(keyframe.shape) > _MOST_ALONG:  # positions along a dim take 8 bytes each
-        raise TooLargeError(
-            f"{url}: one page declares {max(keyframe.shape):,} pixels along one side, more than "
-            f"{_MOST_ALONG:,}; {advice_for(url)}",
-            url=url,
-        )
     codec = find_codec(int(keyframe.compression))
     stored = sum(keyframe.databytecounts)
     bits = keyframe.bitspersample
@@ -493,5 +487,11 @@ def _refuse_impossible(image: Any, url: str, notes: list[str], limit: int | None
         raise TooLargeError(
             f"{url}: a page of {nbytes:,} bytes cannot come from {stored:,} bytes of "
             f"{codec.name}; {advice_for(url)}",
+            url=url,
+        )
+    if max(keyframe.shape) > _MOST_ALONG:  # positions along a dim take 8 bytes each
+        raise TooLargeError(
+            f"{url}: one page declares {max(keyframe.shape):,} pixels along one side, more than "
+            f"{_MOST_ALONG:,}; {advice_for(url)}",
             url=url,
         )
