@@ -94,6 +94,11 @@ def bands(folder: Path, count: int = 12, *, compression: str) -> dict[str, float
     )
 
 
+def many_bands(folder: Path, count: int = 24, *, compression: str) -> dict[str, float]:
+    """Write 400 MB (decoded) of volumes in compressed strips."""
+    return bands(folder, count, compression=compression)
+
+
 def small(folder: Path, count: int = 5_000) -> dict[str, float]:
     """Write small planes whose headers are the same byte for byte."""
     return _write(folder, SMALL_SHAPE, count, channels=2)

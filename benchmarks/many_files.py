@@ -13,7 +13,7 @@ from benchmarks.case import OURS, Bar, Case, Start
 from benchmarks.files import REGEX, TINY_SHAPE, tiny
 from benchmarks.peers import ALL, DASK_ARRAY_IMAGE, RECIPE_IMAGEIO, TIFFFILE_STORE, open_ours
 
-__all__ = ["CASES", "opening"]
+__all__ = ["CASES", "count_pixels", "opening"]
 
 SCAN = "os.scandir + stat + one regex"
 
@@ -61,7 +61,8 @@ def _measure_graph(array: Any) -> dict[str, float]:
     }
 
 
-def _count_pixels(place: str) -> int:
+def count_pixels(place: str) -> int:
+    """Return the number of pixels of the tiny files at a place."""
     return len(os.listdir(place)) * math.prod(TINY_SHAPE)
 
 
@@ -70,7 +71,7 @@ CASES = (
         name="open-100000",
         work="open 100,000 local files",
         dataset=tiny,
-        truth=_count_pixels,
+        truth=count_pixels,
         contenders={
             # what the recipe reads with makes no difference here: it is not called but once
             **{peer: opening(opens) for peer, opens in ALL.items() if peer != RECIPE_IMAGEIO},
@@ -90,7 +91,7 @@ CASES = (
         name="send-100000",
         work="the array of 100,000 files, to be sent to a cluster",
         dataset=tiny,
-        truth=_count_pixels,
+        truth=count_pixels,
         contenders={
             OURS: _start_sending(functools.partial(open_ours, file_dims="zyx", chunks={"t": 50})),
             DASK_ARRAY_IMAGE: _start_sending(ALL[DASK_ARRAY_IMAGE]),

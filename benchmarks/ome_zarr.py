@@ -214,6 +214,20 @@ CASES = (
         patience=60,
     ),
     Case(
+        name="ome-zarr-five",
+        work="write 1 GB as OME-Zarr: 5 levels, and the full one alone",
+        dataset=whole_volumes,
+        truth=true_sum,
+        contenders={
+            OURS: _writing(functools.partial(_ours, levels=5)),
+            ONE_LEVEL: _writing(functools.partial(_ours, levels=1)),
+        },
+        bars=(Bar("time", 1.35, ONE_LEVEL),),
+        repeats=5,
+        is_fresh=True,
+        patience=60,
+    ),
+    Case(
         name="ome-zarr-cubes",
         work=f"write 540 MB as OME-Zarr: {BLOCKS} levels of chunks of {CUBE} x {CUBE} x {CUBE}",
         dataset=cubes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import (
+    clusters,
     distance,
     distance_s3,
     many_files,
@@ -21,7 +22,7 @@ CASES: dict[str, Case] = {
     case.name: case
     for module in (
         *(many_files, pixels, small_files, zarr_writing, ome_zarr, zarr_copy),
-        *(object_store, distance, distance_s3),
+        *(object_store, distance, distance_s3, clusters),
     )
     for case in module.CASES
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import re
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.case import OURS, Bar, Case, Start
-from benchmarks.files import PATTERN, VOLUME_SHAPE, volumes
+from benchmarks.files import NAME, PATTERN, VOLUME_SHAPE, volumes
 from benchmarks.peers import open_ours
 from benchmarks.pixels import list_files, true_sum
 
@@ -25,7 +26,9 @@ PLAIN = "preadv + Blosc + write in plain threads"
 TO_ZARR = "to_zarr, its defaults"
 STORE = "da.store, Blosc"
 WHOLE = f"{OURS}, not disturbed"
+FIRST = f"{OURS}, the first 1 GB"
 CHUNK = (4, 512, 512)
+SHARD = (1, 1, *VOLUME_SHAPE)
 MOST_BYTES = 400e6
 
 
@@ -57,8 +60,8 @@ def _sum_zarr(place: str) -> int:
     return int(da.from_zarr(place).sum().compute())
 
 
-def _writing(make_write: Callable[[str], Callable[[str], None]]) -> Start:
-    """Return the work of writing a copy somewhere new."""
+def _writing(make_write: Callable[[str], Callable[[str], None]], share: int = 1) -> Start:
+    """Return the work of writing a copy somewhere new, of all files or of one in *share*."""
 
     def start(place: str) -> Callable[[], Any]:
         write = make_write(place)
@@ -68,7 +71,8 @@ def _writing(make_write: Callable[[str], Callable[[str], None]]) -> Start:
             target = new_place()
             write(target)
             added = resident_bytes("VmHWM") - begin
-            return Copy(target, _sum_zarr), {"added_peak_bytes": max(added, 0)}
+            copy = Copy(target, lambda written: share * _sum_zarr(written))
+            return copy, {"added_peak_bytes": max(added, 0)}
 
         return work
 
@@ -87,8 +91,17 @@ def _open_stack(place: str) -> Any:
     return open_stack(f"{place}/*.tif", pattern=PATTERN, concat_dim=["c", "t"], missing="fill")
 
 
-def _export(place: str) -> Callable[[str], None]:
+def _export(place: str, **options: Any) -> Callable[[str], None]:
     stack = _open_stack(place)
+    stack.to_dask()
+    return lambda target: stack.export(target, progress=False, **options)
+
+
+def _export_first(place: str) -> Callable[[str], None]:
+    """Write what the first eighth of the files holds."""
+    from intake_tiffstack import open_stack
+
+    stack = open_stack(list_files(place)[:60], pattern=PATTERN, concat_dim=["c", "t"])
     stack.to_dask()
     return lambda target: stack.export(target, progress=False)
 
@@ -119,8 +132,8 @@ def _store(place: str) -> Callable[[str], None]:
     return write
 
 
-def _start_plain(place: str) -> Callable[[], Any]:
-    """Read, encode and write the same chunks with nothing else; one file per chunk."""
+def _start_plain(place: str, *, is_sharded: bool = False) -> Callable[[], Any]:
+    """Read, encode and write the same chunks with nothing else; a file per chunk or per volume."""
     import numcodecs
     import numpy as np
     import tifffile
@@ -131,7 +144,7 @@ def _start_plain(place: str) -> Callable[[], Any]:
     codec = numcodecs.Blosc("zstd", 3, numcodecs.Blosc.BITSHUFFLE)
     per_file = VOLUME_SHAPE[0] // CHUNK[0]
 
-    def copy_chunk(number: int, target: str) -> None:
+    def copy_chunk(number: int, target: str) -> bytes:
         file, part = divmod(number, per_file)
         block = np.empty(CHUNK, "<u2")
         descriptor = os.open(paths[file], os.O_RDONLY)
@@ -140,9 +153,20 @@ def _start_plain(place: str) -> Callable[[], Any]:
                 raise OSError(f"{paths[file]} is too short")
         finally:
             os.close(descriptor)
-        Path(f"{target}/{number}").write_bytes(codec.encode(block))
+        encoded = codec.encode(block)
+        if not is_sharded:
+            Path(f"{target}/{number}").write_bytes(encoded)
+        return encoded
+
+    def copy_file(file: int, target: str) -> None:
+        numbers = range(file * per_file, (file + 1) * per_file)
+        chunks = [copy_chunk(number, target) for number in numbers]
+        if is_sharded:
+            Path(f"{target}/{file}").write_bytes(b"".join(chunks))
 
     def read_sum(target: str) -> int:
+        if is_sharded:  # no index, and so no reader: what was written is what was encoded
+            return true_sum(place)
         return sum(
             int(np.frombuffer(codec.decode(path.read_bytes()), "<u2").sum())
             for path in Path(target).iterdir()
@@ -152,11 +176,29 @@ def _start_plain(place: str) -> Callable[[], Any]:
         target = new_place()
         os.mkdir(target)
         with ThreadPoolExecutor(2) as pool:
-            for _ in pool.map(lambda n: copy_chunk(n, target), range(len(paths) * per_file)):
+            for _ in pool.map(lambda file: copy_file(file, target), range(len(paths))):
                 pass
         return Copy(target, read_sum)
 
     return work
+
+
+def eight_times(folder: Path, count: int = 60) -> dict[str, float]:
+    """Write 1 GB of volumes that stand for 8 GB: seven more times each, by links."""
+    if count < 60:
+        return volumes(folder, count)
+    original = folder.with_name("linked")
+    volumes(original)
+    folder.mkdir()
+    for i, path in enumerate(sorted(original.iterdir())):
+        for turn in range(8):
+            name = NAME.format(c=0, t=60 * turn + i, msec=60 * turn + i, abs=60 * turn + i)
+            os.link(path, folder / name)
+    return {"files": 480}
+
+
+def _true_sum_of_eight(place: str) -> int:
+    return 8 * true_sum(str(Path(place).with_name("linked")))
 
 
 def _begin(place: str, target: str) -> None:
@@ -197,11 +239,35 @@ CASES = (
         },
         bars=(
             Bar("speed", 3, TO_ZARR),
-            Bar("speed", 0.7, PLAIN),
+            Bar("speed", 0.9, PLAIN),
             Bar("added_peak_bytes", MOST_BYTES),
         ),
         repeats=4,
         patience=20,
+    ),
+    Case(
+        name="export-shards",
+        work="write 1 GB as Zarr with a shard per volume",
+        dataset=volumes,
+        truth=true_sum,
+        contenders={
+            OURS: _writing(functools.partial(_export, chunks=(1, 1, *CHUNK), shards=SHARD)),
+            PLAIN: functools.partial(_start_plain, is_sharded=True),
+        },
+        bars=(Bar("speed", 0.9, PLAIN),),
+        repeats=4,
+        patience=20,
+    ),
+    Case(
+        name="export-8gb",
+        work="write 8 GB as Zarr, and the first 1 GB of it: memory",
+        dataset=eight_times,
+        truth=_true_sum_of_eight,
+        contenders={OURS: _writing(_export, 1), FIRST: _writing(_export_first, 8)},
+        bars=(Bar("peak_bytes", 1.1, FIRST),),
+        repeats=1,
+        is_fresh=True,
+        deadline=240,
     ),
     Case(
         name="export-resume",
