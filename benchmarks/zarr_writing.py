@@ -101,7 +101,9 @@ def _export_first(place: str) -> Callable[[str], None]:
     """Write what the first eighth of the files holds."""
     from intake_tiffstack import open_stack
 
-    stack = open_stack(list_files(place)[:60], pattern=PATTERN, concat_dim=["c", "t"])
+    stack = open_stack(
+        list_files(place)[:60], pattern=PATTERN, concat_dim=["c", "t"], missing="fill"
+    )
     stack.to_dask()
     return lambda target: stack.export(target, progress=False)
 
