@@ -213,9 +213,9 @@ def test_we_open_an_image_that_ome_zarr_py_writes(
         import ome_zarr.writer
 
         formats = {"0.4": ome_zarr.format.FormatV04(), "0.5": ome_zarr.format.FormatV05()}
-        ome_zarr.writer.write_image(
-            pixels, str(tmp_path / "a.zarr"), axes="tczyx", fmt=formats[version]
-        )
+        format = {"0.4": 2, "0.5": 3}[version]
+        group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=format)
+        ome_zarr.writer.write_image(pixels, group, axes="tczyx", fmt=formats[version])
     first = intake.open_tiffstack_zarr(str(tmp_path / "a.zarr"))
     np.testing.assert_array_equal(first.read(), pixels)
     second = intake.open_tiffstack_zarr(str(tmp_path / "a.zarr"), level=1)

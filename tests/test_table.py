@@ -199,6 +199,20 @@ def test_stac_items_are_a_table(tmp_path: Path, pixels: np.ndarray) -> None:
     assert json.dumps(stack.metadata)
 
 
+@pytest.mark.parametrize("unit", ["s", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "+02:00"])
+def test_times_of_parquet_are_times_in_any_unit(
+    tmp_path: Path, table: pd.DataFrame, unit: str, zone: str | None
+) -> None:
+    table["when"] = pd.to_datetime(table["when"]).dt.as_unit(unit)
+    times = np.unique(table["when"].to_numpy("datetime64[us]"))
+    table["when"] = table["when"].dt.tz_localize(zone)
+    table.to_parquet(tmp_path / "files.parquet")
+    coord = open_stack(str(tmp_path / "files.parquet"), concat_dim=["t", "channel"]).coords["when"]
+    shift = np.timedelta64(2 if zone else 0, "h")
+    np.testing.assert_array_equal(np.unique(coord.values), times - shift, strict=True)
+
+
 # -- DataFrames ----------------------------------------------------------------------------------
 
 

@@ -239,7 +239,7 @@ def test_a_collection_with_dates_in_folders(tmp_path: Path) -> None:
     ):
         array = open_stack(**way, sel={"n": 0}).to_xarray()
         assert array.dims == ("time", "band", "y", "x")
-        expected = pd.to_datetime(["2015-12-07", "2016-01-05", "2016-01-15"])
+        expected = pd.to_datetime(["2015-12-07", "2016-01-05", "2016-01-15"]).as_unit("us")
         pd.testing.assert_index_equal(
             array.indexes["time"], pd.DatetimeIndex(expected, name="time"), exact="equiv"
         )

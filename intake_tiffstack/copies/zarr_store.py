@@ -19,6 +19,9 @@ from intake_tiffstack.storage.urls import is_local
 
 __all__ = ["is_zarr_group", "open_zarr_store", "stat_references"]
 
+_MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+"""What filesystems raise for an object that is not there."""
+
 
 def open_zarr_store(folder: Folder, *, read_only: bool, require_chunks: bool = False) -> Store:
     """Return Zarr's store for a folder.
@@ -48,7 +51,11 @@ def open_zarr_store(folder: Folder, *, read_only: bool, require_chunks: bool = F
         if folder.url.startswith("reference:"):  # which does not pass this on
             options["remote_options"] = {**options.get("remote_options", {}), "asynchronous": True}
         store = zarr.storage.FsspecStore.from_url(
-            folder.url, storage_options=options, read_only=read_only
+            folder.url,
+            options,
+            read_only,
+            # KeyError from fsspec before 2026.9, for a file that a ZIP lacks
+            (*_MISSING, KeyError) if speaks(folder.filesystem, "zip") else _MISSING,
         )
     return _RequiredStore(store) if require_chunks else store
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,15 +103,19 @@ def _kind_of(values: Sequence[Any]) -> tuple[Kind, Callable[[Any], Any]]:
     """Return what a column holds, and what makes a value of it."""
     kinds = set(map(type, values))
     texts = [value for value in values if isinstance(value, str)]
-    if kinds <= {int, np.int64} or (kinds == {str} and all(map(_INTEGER.fullmatch, texts))):
+    if _are(kinds, int, np.integer) or (kinds == {str} and all(map(_INTEGER.fullmatch, texts))):
         return "int", int
-    if kinds <= {datetime, date, np.datetime64} or (
-        kinds == {str} and all(map(_TIME.fullmatch, texts))
-    ):
+    if _are(kinds, date, np.datetime64) or (kinds == {str} and all(map(_TIME.fullmatch, texts))):
         return "time", _time
-    if kinds <= {int, float, np.float64} or (kinds == {str} and all(map(_is_number, texts))):
+    if _are(kinds, int, float, np.integer, np.floating) or (kinds == {str} and all(map(_is_number, texts))):
         return "float", float
     return "text", str
+
+
+def _are(kinds: Set[type], *expected: type) -> bool:
+    """Return whether all are of the kinds expected; a pandas.Timestamp is a datetime and a date."""
+    # bool and timedelta64 are subclasses of whole numbers
+    return kinds.isdisjoint({bool, np.timedelta64}) and all(issubclass(k, expected) for k in kinds)
 
 
 def _is_number(text: str) -> bool:
@@ -124,7 +128,7 @@ def _time(value: Any) -> np.datetime64:
     """Return a time in UTC, without its zone."""
     parsed = datetime.fromisoformat(value) if isinstance(value, str) else value
     if isinstance(parsed, datetime) and parsed.tzinfo is not None:
-        parsed = parsed.replace(tzinfo=None) - (parsed.utcoffset() or parsed.utcoffset())  # type: ignore[operator]
+        parsed = parsed.astimezone(UTC).replace(tzinfo=None)
     return np.datetime64(parsed, "us")
 
 

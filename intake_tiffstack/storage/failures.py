@@ -150,6 +150,11 @@ def storage_errors(url: str, storage_options: Mapping[str, Any]) -> Iterator[Non
             f"{url} or the storage_options (given: {given}) do not fit this store: {text}", url=url
         )
         error.__cause__ = _plain_cause(exc, text)
+    except KeyError as exc:  # from fsspec before 2026.9, for a file that a ZIP lacks
+        if not url.startswith("zip://"):
+            raise
+        error = FilesNotFoundError(f"cannot list or read {url}: {exc.args[0]}", url=url)
+        error.__cause__ = FileNotFoundError(*exc.args)
     except store_exceptions() as exc:
         cause = exc
         if type(exc).__name__ == "FSTimeoutError" and exc.__cause__ is not None:
