@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from servers import S3Server, serve_s3
+from servers import S3Server, own_buckets, serve_s3
 
 # How long an example takes says more about the machine, busy with other workers, than about us.
 settings.register_profile(
@@ -23,11 +23,13 @@ def _s3_session() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def s3_server(_s3_session: S3Server) -> S3Server:
-    """Return an S3 server on this machine, with its count of requests at nought."""
+def s3_server(_s3_session: S3Server) -> Iterator[S3Server]:
+    """Return an S3 server on this machine, without buckets and with no requests counted."""
     _s3_session.requests.clear()
+    with own_buckets():
+        yield _s3_session
     _s3_session.refuses = lambda request: None
-    return _s3_session
+    _s3_session.pause = 0.0
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -90,10 +90,27 @@ class S3Server:
         import s3fs
 
         fs = s3fs.S3FileSystem(**self.storage_options)
+        fs.invalidate_cache()  # of buckets of earlier tests
         if not fs.exists(bucket):
             fs.mkdir(bucket)
         fs.pipe({f"{bucket}/{key}": content for key, content in contents.items()})
         self.requests.clear()
+
+
+@contextmanager
+def own_buckets() -> Iterator[None]:
+    """Remove all buckets that appear in the block: moto's servers in one process share them."""
+    from moto.s3.models import s3_backends
+
+    kept = set(s3_backends.bucket_accounts)
+    try:
+        yield
+    finally:
+        for name in s3_backends.bucket_accounts.keys() - kept:
+            partition, account = s3_backends.bucket_accounts.pop(name)
+            bucket = s3_backends[account][partition].buckets.pop(name)
+            for key in [*bucket.keys.values()]:
+                key.dispose()
 
 
 @contextmanager
@@ -127,7 +144,7 @@ def serve_s3() -> Iterator[S3Server]:
 
     http = make_server("127.0.0.1", 0, counting, threaded=True, request_handler=Quiet)
     server.url = f"http://127.0.0.1:{http.server_port}"
-    with _running(http):
+    with own_buckets(), _running(http):
         yield server
 
 
@@ -362,9 +379,12 @@ def spoil(url: str, fault: Callable[[str], Fault]) -> Iterator[str]:
 @contextmanager
 def serve_cluster() -> Iterator[Any]:
     """Yield the client, not the current one, of two workers: processes with two threads each."""
+    import dask
     import distributed
 
     with (
+        # where tasks run depends on no clock
+        dask.config.set({"distributed.scheduler.work-stealing": False}),
         distributed.LocalCluster(
             n_workers=2,
             threads_per_worker=2,

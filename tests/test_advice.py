@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import dask
 import numpy as np
 import pytest
 import tifffile
-from s3fs import S3FileSystem
+from fsspec.implementations.cached import WholeFileCacheFileSystem
 
 from intake_tiffstack import open_stack
 from intake_tiffstack.errors import (
@@ -25,7 +26,6 @@ from intake_tiffstack.errors import (
     StorageError,
 )
 from intake_tiffstack.progress import reported
-from intake_tiffstack.storage.filesystem import _open_once
 from servers import S3Server
 
 
@@ -146,13 +146,19 @@ def without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    # Another test of this process may have opened the same server with keys of the environment.
-    _open_once.cache_clear()
-    S3FileSystem.clear_instance_cache()
 
 
-# fsspec's cache of blocks leaves its own file open
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# s3fs waits a tenth of a second for the connections of a filesystem that is dropped
+unclosed = pytest.mark.filterwarnings("ignore:Unclosed client session:ResourceWarning")
+
+
+def _without_others(server: S3Server, region: str) -> dict[str, Any]:
+    """Return options that no other test has, whose filesystem s3fs keeps with its keys."""
+    return {"endpoint_url": server.url, "client_kwargs": {"region_name": region}}
+
+
+# fsspec's cache of blocks leaves it to Python to close its own file
+@pytest.mark.filterwarnings("ignore:unclosed file <_io.BufferedRandom:ResourceWarning")
 @pytest.mark.parametrize("cache", ["simplecache", "filecache", "blockcache"])
 def test_each_cache_in_front_of_a_bucket_reads_the_pixels(
     bucket: S3Server, tmp_path: Path, cache: str
@@ -164,24 +170,48 @@ def test_each_cache_in_front_of_a_bucket_reads_the_pixels(
     assert stack.read()[:, 0, 0].tolist() == [0, 1, 2]
 
 
+def test_threads_take_turns_at_a_cache(
+    bucket: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, most, plain = 0, 0, WholeFileCacheFileSystem._open
+
+    def opened(self: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.02)  # so that another thread would come in
+        try:
+            return plain(self, *args, **kwargs)
+        finally:
+            inside -= 1
+
+    monkeypatch.setattr(WholeFileCacheFileSystem, "_open", opened)
+    options = {"s3": bucket.storage_options, "filecache": {"cache_storage": str(tmp_path)}}
+    stack = open_stack("filecache::s3://advice/raw/*.tif", storage_options=options)
+    assert stack.to_dask().compute(num_workers=4)[:, 0, 0].tolist() == [0, 1, 2]
+    assert most == 1
+
+
 def test_options_that_belong_to_another_link_of_a_chain_say_where(bucket: S3Server) -> None:
     stack = open_stack("simplecache::s3://advice/raw/*.tif", storage_options=bucket.storage_options)
     with pytest.raises(OptionError, match=r"write storage_options: \{s3: \{key: "):
         stack.to_dask()
 
 
+@unclosed
 @pytest.mark.usefixtures("without_keys")
 def test_no_credentials_at_all_mentions_anon(bucket: S3Server) -> None:
-    where = {"endpoint_url": bucket.url}
+    where = _without_others(bucket, "eu-central-1")
     with pytest.raises(StorageError, match=r"storage_options: \{anon: true\}"):
         open_stack("s3://advice/raw/*.tif", storage_options=where).to_dask()
 
 
+@unclosed
 @pytest.mark.usefixtures("without_keys")
 def test_credentials_that_come_later_are_picked_up(
     bucket: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    where = {"endpoint_url": bucket.url, "client_kwargs": {"region_name": "us-east-1"}}
+    where = _without_others(bucket, "us-east-2")
     stack = open_stack("s3://advice/raw/*.tif", storage_options=where)
     with pytest.raises(StorageError, match="credentials"):
         stack.to_dask()
@@ -190,13 +220,14 @@ def test_credentials_that_come_later_are_picked_up(
     assert stack.to_dask().shape == (3, 16, 16)
 
 
+@unclosed
 @pytest.mark.usefixtures("without_keys")
 def test_credentials_that_expire_are_renewed_while_pixels_are_read(
     bucket: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "EXPIRES")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
-    where = {"endpoint_url": bucket.url, "client_kwargs": {"region_name": "us-west-2"}}
+    where = _without_others(bucket, "us-west-2")
     bucket.put("advice-renewed", {f"t{t}.tif": tiff(t, 1024) for t in range(3)})
     array = open_stack("s3://advice-renewed/*.tif", storage_options=where).to_dask()
     bucket.refuses = lambda r: 403 if "EXPIRES" in r.headers.get("Authorization", "") else None

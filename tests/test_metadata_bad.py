@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 import warnings
 from pathlib import Path
 
@@ -143,11 +142,10 @@ def test_a_page_that_is_no_plane_is_left_over(tmp_path: Path) -> None:
 
 
 def test_tags_that_never_end_cost_nothing(tmp_path: Path) -> None:
-    comment = f"<!--{'<Pixels ' * 50_000}{'<TiffData ' * 50_000}-->"
+    # so many that an hour would not do if each were read to the end of the text
+    comment = f"<!--{'<Pixels ' * 500_000}{'<TiffData ' * 500_000}-->"
     write(tmp_path / "a.ome.tif", xml().replace("<Description/>", comment))
-    start = time.process_time()
     np.testing.assert_array_equal(open_stack(str(tmp_path / "a.ome.tif")).read(), PLANES)
-    assert time.process_time() - start < 5
 
 
 def test_counts_beyond_belief_cost_nothing(tmp_path: Path) -> None:

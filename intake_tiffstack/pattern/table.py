@@ -107,7 +107,9 @@ def _kind_of(values: Sequence[Any]) -> tuple[Kind, Callable[[Any], Any]]:
         return "int", int
     if _are(kinds, date, np.datetime64) or (kinds == {str} and all(map(_TIME.fullmatch, texts))):
         return "time", _time
-    if _are(kinds, int, float, np.integer, np.floating) or (kinds == {str} and all(map(_is_number, texts))):
+    if _are(kinds, int, float, np.integer, np.floating) or (
+        kinds == {str} and all(map(_is_number, texts))
+    ):
         return "float", float
     return "text", str
 

@@ -522,20 +522,22 @@ if hasattr(os, "register_at_fork"):  # a lock that another thread holds stays lo
     os.register_at_fork(after_in_child=_renew_turns)
 
 
-def _turn(filesystem: AbstractFileSystem, file: File) -> AbstractContextManager[Any]:
-    """Return the lock that keeps two threads from one connection, tar file or download."""
+def _turn(filesystem: AbstractFileSystem) -> AbstractContextManager[Any]:
+    """Return the lock that keeps two threads from one connection, tar file or cache.
+
+    fsspec's caches keep one list of all their files, and lose entries that two threads add.
+    """
     if filesystem.protocol in (
         "zip",
         "memory",
     ):  # the first has its own lock, the second needs none
         return nullcontext()
-    shared = file.url if isinstance(filesystem, CachingFileSystem) else filesystem
-    return _TURNS[hash(shared) % len(_TURNS)]
+    return _TURNS[hash(filesystem) % len(_TURNS)]
 
 
 def _read_in_turn(filesystem: AbstractFileSystem, path: str, parts: Sequence[_Part]) -> None:
     """Read all parts through one handle, forwards, because compressed streams cannot seek back."""
-    with _turn(filesystem, parts[0].file):
+    with _turn(filesystem):
         if isinstance(filesystem, WholeFileCacheFileSystem):
             _remove_stale_copy(filesystem, path)
         # a cache of blocks hands its options on to a store that has one of this name already
