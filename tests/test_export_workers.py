@@ -310,3 +310,19 @@ thread.join()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+_IMPORTS = """
+import threading
+from intake_tiffstack.export.workers import count_threads
+thread = threading.Thread(target=__import__, args=("distributed",))
+thread.start()
+while thread.is_alive():
+    count_threads()
+count_threads()
+"""
+
+
+def test_an_export_may_begin_while_another_thread_imports_distributed() -> None:
+    done = subprocess.run([sys.executable, "-c", _IMPORTS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

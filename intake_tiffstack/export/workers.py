@@ -108,6 +108,8 @@ def _is_task() -> bool:
     """Return whether this thread runs a task of ``distributed``."""
     if "distributed" not in sys.modules:
         return False
+    # the whole first: else this import and that of another thread give each other half a module
+    import distributed  # noqa: F401
     from distributed.worker import thread_state
 
     return getattr(thread_state, "key", None) is not None
