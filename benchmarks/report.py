@@ -86,8 +86,8 @@ compressor if it can be set.
 - *1,000,000 local files* (not in the table): 5.6 to 6.0 s of CPU, of which scandir, stat and one
   regex are 4.5 s, and 740 MB. The names alone are 180 MB, the imports 165 MB; the rows of the
   listing take 160 MB more until they are sorted, and the fields of the names 110 MB.
-- *Shards, five levels, workers of a cluster*: measured while other work took both processors, so that
-  two workers had none to themselves; these ratios say little.
+- *Shards, five levels, workers of a cluster*: measured while other work took both processors, so
+  that two workers had none to themselves; these ratios say little.
 - *A graph of 100,000 chunks* is on its way after 1.6 s; the scheduler takes it in within 11 s of
   CPU, and `dask.array.zeros` within 9 s.
 
