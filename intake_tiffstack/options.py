@@ -477,9 +477,11 @@ class Options:
             detail = ": ".join(["", *where, first["msg"].removeprefix("Value error, ")])
             if first["type"] == "literal_error" or any(e["loc"][0] == name for e in others):
                 detail = ""  # the choices, or each branch of a union: `accepted` lists them better
-            shown = mask_secrets({name: given[name]})[name]
+            shown = repr(mask_secrets({name: given[name]})[name])
+            if name == "storage_options" and not isinstance(given[name], Mapping):
+                shown = type(given[name]).__name__  # a text may hold keys
             raise OptionError(
-                f"{name} must be {known[name]['accepted']}, but got {shown!r}{detail}",
+                f"{name} must be {known[name]['accepted']}, but got {shown}{detail}",
                 option=name,
             ) from None  # pydantic's own text would show secrets
         if not options.urlpath:

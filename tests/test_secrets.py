@@ -24,6 +24,7 @@ import intake_tiffstack.errors
 from intake_tiffstack import add_to_catalog, open_stack
 from intake_tiffstack.errors import (
     FileChangedError,
+    OptionError,
     StorageError,
     TiffStackError,
     UnsupportedFileError,
@@ -78,7 +79,8 @@ def test_nothing_that_is_shown_or_written_has_a_secret(
         "options": repr(stack.options),
         "stack": repr(stack),
         "source": repr(source) + source._repr_html_() + source.yaml() + repr(source.describe()),
-        "report": str(stack.report()),
+        "report": str(stack.report()) + json.dumps(stack.report().to_dict()),
+        "graph": str(dict(stack.to_dask().__dask_graph__())),
         "metadata": json.dumps(stack.metadata),
         "files": stack.files.to_csv(),
         "file_metadata": repr(stack.file_metadata(0)),
@@ -112,6 +114,12 @@ def test_no_error_has_a_secret_nor_its_printed_traceback(server: FileServer, sta
     assert SECRET not in text + repr(caught.value) + repr(caught.value.details)
     with pytest.raises(TiffStackError) as caught:
         _ = open_stack([url]).shape
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_storage_options_that_are_no_mapping_are_not_shown() -> None:
+    with pytest.raises(OptionError, match="storage_options must be dict, but got str") as caught:
+        open_stack("s3://b/a.tif", storage_options=f"secret={SECRET}")
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 

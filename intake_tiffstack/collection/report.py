@@ -76,7 +76,7 @@ class Report:
         for row in rows_in_order(self.examination):
             file, cell = table[row], cells.get(row)
             yield {
-                "url": file.url,
+                "url": hide_in_text(file.url),
                 "size": file.size,
                 "cell": None if cell is None else {k: _plain(v) for k, v in cell.items()},
             }
@@ -95,7 +95,7 @@ class Report:
             "matched": len(found.files) + found.left_out,
             "left_out_by_sel": found.left_out,
             "files": list(self.files()),
-            "strays": list(found.strays),
+            "strays": [hide_in_text(path) for path in found.strays],
             "pattern": None if found.pattern is None else found.pattern.text,
             "proposal": None
             if examination.proposal is None
@@ -113,7 +113,7 @@ class Report:
             "gaps": [] if grid is None else describe_gaps(grid),
             "duplicates_left_out": []
             if grid is None
-            else [found.files.urls[row] for row in grid.dropped],
+            else [hide_in_text(found.files.urls[row]) for row in grid.dropped],
             "headers_read": 0 if headers is None else len(headers.structures),
             "headers_assumed": self._assumed(),
             "other_series": self._other_series(),
@@ -125,7 +125,7 @@ class Report:
             "provenance": dict(self.provenance),
             "metadata_read": self.described,
             "pixels": self.pixels,
-            "folders_below": list(self.examination.folders_below),
+            "folders_below": [hide_in_text(path) for path in self.examination.folders_below],
         }
 
     def _assumed(self) -> int:
