@@ -116,8 +116,8 @@ class TiffStack:
     {'c': 2, 't': 3, 'z': 8, 'y': 64, 'x': 48}
     >>> stack.scale["z"], stack.metadata["units"]["z"], stack.time_interval
     (0.3, 'micrometer', 2.5)
-    >>> stack.files.loc[0, ["c", "t", "wavelength"]].tolist()
-    [0, 0, 488]
+    >>> stack.files.loc[0, ["c", "t", "wavelength"]].to_dict()
+    {'c': 0, 't': 0, 'wavelength': 488}
     """
 
     def __init__(self, options: Options) -> None:

@@ -196,8 +196,8 @@ def check_python(block: Block, names: dict[str, Any]) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             function = resolve(node.func, names)
-            if callable(function):
-                keywords = {keyword.arg: None for keyword in node.keywords if keyword.arg}
+            keywords = {keyword.arg: None for keyword in node.keywords if keyword.arg}
+            if callable(function) and keywords:
                 inspect.signature(function).bind_partial(**keywords)
 
 

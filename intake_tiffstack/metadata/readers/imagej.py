@@ -89,11 +89,11 @@ def _read_steps(
 def _inverse(value: float) -> float:
     """Return 1 / *value*: of the numbers with this inverse, the one a person would type.
 
-    >>> _inverse(1 / 0.104), _inverse(300)
-    (0.104, 0.0033333333333333335)
+    >>> _inverse(1 / 0.104), _inverse(300), _inverse(float("inf"))
+    (0.104, 0.0033333333333333335, 0.0)
     """
     typed = float(f"{1 / value:.15g}")
-    return typed if 1 / typed == value else 1 / value
+    return typed if typed and 1 / typed == value else 1 / value
 
 
 def _color(table: Any) -> str | None:
