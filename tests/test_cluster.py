@@ -107,7 +107,7 @@ def test_table_travels_once_and_tasks_spread(client: Any, stack: TiffStack) -> N
     chunks = set(flatten(result.__dask_keys__()))
     spread = [len(chunks.intersection(held)) for held in client.has_what().values()]
     assert sum(spread) == 40
-    assert min(spread) > 0  # they do not all follow the table to the worker that has it
+    assert min(spread) >= 10
     np.testing.assert_array_equal(result.compute(), DATA)
 
 
