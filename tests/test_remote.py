@@ -879,6 +879,41 @@ def test_long_body_comes_in_pieces_and_may_break_off(place: Folder, by_obstore: 
     assert by_obstore
 
 
+_READ_AND_END = """
+import atexit, sys, time
+
+def see_wait():  # runs last, because it is registered first
+    print(start <= obstore_s3._STATE.answered <= time.monotonic() - 0.1)
+
+atexit.register(see_wait)
+from intake_tiffstack.storage import obstore_s3
+from intake_tiffstack.storage.remote_ranges import get_ranges
+from intake_tiffstack.storage.store import stat_file
+
+url, options = sys.argv[1], eval(sys.argv[2])
+start = time.monotonic()
+get_ranges(stat_file(url, options), [(5, memoryview(bytearray(10)))], options)
+"""
+
+
+@S3_PLACE
+def test_process_waits_at_its_end_for_the_threads_of_obstore(
+    place: Folder, by_obstore: list[str], tmp_path: Path
+) -> None:
+    """Without it some of a hundred processes abort, because such a thread still wants Python."""
+    place.put({"a.tif": CONTENT})
+    (tmp_path / "ends.py").write_text(_READ_AND_END)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "ends.py", place.url("a.tif"), repr(place.storage_options)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "True\n"
+
+
 @S3_PLACE
 def test_bucket_that_obstore_is_sent_away_from_is_read_by_s3fs(
     place: Folder, by_obstore: list[str]
