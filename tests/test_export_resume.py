@@ -32,6 +32,7 @@ from export_sources import (
     write_killed_at,
     write_slowly,
 )
+from intake_tiffstack.copies import claim as claims
 from intake_tiffstack.copies.open_zarr import open_zarr
 from intake_tiffstack.errors import (
     OptionError,
@@ -41,7 +42,6 @@ from intake_tiffstack.errors import (
     TiffStackError,
     VerificationError,
 )
-from intake_tiffstack.export import claim as claims
 from intake_tiffstack.storage.folder import Folder
 from servers import S3Server, serve_folder
 

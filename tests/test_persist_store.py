@@ -27,6 +27,7 @@ import zarr.codecs
 from intake_tiffstack import TiffStackSource, open_stack
 from intake_tiffstack.collection.examination import Examination
 from intake_tiffstack.collection.open import open_collection
+from intake_tiffstack.copies.claim import hold
 from intake_tiffstack.errors import (
     FileChangedError,
     FilesNotFoundError,
@@ -34,7 +35,6 @@ from intake_tiffstack.errors import (
     StorageError,
     TiffStackWarning,
 )
-from intake_tiffstack.export.claim import hold
 from intake_tiffstack.persist import CollectionCopies, pixel_key, prune
 from intake_tiffstack.persist.file_record import pack_seen, unpack_seen
 from intake_tiffstack.persist.store import find_store

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
+import signal
 import threading
 import uuid
+import warnings
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import dask
 import fsspec
 import intake
 import numpy as np
+import pyarrow.parquet
 import pytest
 import tifffile
 import xarray as xr
@@ -19,21 +25,26 @@ import zarr
 from fsspec.implementations.reference import ReferenceFileSystem
 from zarr.storage import FsspecStore
 
+from child_processes import FORKS
+from export_sources import run
 from intake_tiffstack import open_stack, verify
+from intake_tiffstack.copies.claim import hold, last_claim
 from intake_tiffstack.errors import (
     FileChangedError,
     FilesNotFoundError,
     OptionError,
     StorageError,
+    TargetBusyError,
     TargetExistsError,
     UnsupportedFileError,
     VerificationError,
 )
 from intake_tiffstack.reading.reader import CollectionReader
-from intake_tiffstack.references import open_references
+from intake_tiffstack.references import open_references, parquet
 from intake_tiffstack.references import write as references_writing
 from intake_tiffstack.storage import concurrency as each
-from servers import KEY, SECRET, S3Server
+from intake_tiffstack.storage.folder import Folder
+from servers import KEY, SECRET, S3Server, serve_s3
 
 RNG = np.random.default_rng(11)
 
@@ -560,3 +571,228 @@ def test_tiles_of_a_last_file_that_is_lower_are_referred_to(tmp_path: Path) -> N
         )
     url = export(tmp_path, "a_y{y:d}.tif", concat_dim="y")
     np.testing.assert_array_equal(open_references(url).array.compute(), image)
+
+
+# -- references that are replaced ------------------------------------------------------------------
+
+IMAGES = np.arange(2 * 6 * 20 * 30, dtype=np.uint16).reshape(2, 6, 20, 30)
+
+
+def write_images(folder: Path) -> None:
+    """Write six files of two images each, whose references differ in offsets alone."""
+    for t in range(6):
+        with tifffile.TiffWriter(folder / f"a_t{t}.tif") as tif:
+            for page in IMAGES[:, t]:
+                tif.write(page, contiguous=False, metadata={"axes": "YX"})
+
+
+def refer_to(folder: Path, image: int, url: Any, **options: Any) -> None:
+    """Refer to one of the images, in parts of three chunks."""
+    stack = open_stack(str(folder / "*.tif"), pattern="a_t{t:d}.tif", series=image)
+    with (
+        patch.object(parquet, "RECORD_SIZE", 3),
+        warnings.catch_warnings(action="ignore"),  # of the other image
+    ):
+        stack.export(url, format="references", verify=False, progress=False, **options)
+
+
+def image_of(url: Path) -> int:
+    """Return which image is there: to this package, and to fsspec and Zarr alone."""
+    document: Any = str(url)
+    fs = fsspec.filesystem("reference", fo=document, asynchronous=True, skip_instance_cache=True)
+    plain = zarr.open_group(FsspecStore(fs, read_only=True), mode="r")["pixels"][:]
+    np.testing.assert_array_equal(open_references(document).array.compute(), plain)
+    found = int(plain.flat[0] == IMAGES[1].flat[0])
+    np.testing.assert_array_equal(plain, IMAGES[found])
+    return found
+
+
+def replace_killed(folder: Path, url: Path, number: int, can_exchange: bool) -> None:
+    """Replace references by a process that is killed before its change of that number."""
+    seen = 0
+
+    def deadly(plain: Any) -> Any:
+        def function(*args: Any, **named: Any) -> Any:
+            nonlocal seen
+            seen += 1
+            if seen == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return plain(*args, **named)
+
+        return function
+
+    for name in ("write_document", "create_document", "remove", "remove_all", "take_place_of"):
+        setattr(Folder, name, deadly(getattr(Folder, name)))
+    if not can_exchange:
+        ctypes.CDLL = lambda name: None  # type: ignore[assignment, misc]
+    os.rename, os.unlink, os.replace = deadly(os.rename), deadly(os.unlink), deadly(os.replace)
+    refer_to(folder, 1, url, overwrite=True)
+
+
+@by_fastparquet
+@pytest.mark.parametrize(
+    ("suffix", "can_exchange"),
+    [("json", True), ("parquet", True), ("parquet", False)],
+    ids=["json", "exchange", "renames"],
+)
+def test_a_kill_at_any_change_leaves_the_old_or_the_new_references(
+    tmp_path: Path, suffix: str, can_exchange: bool
+) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    write_images(raw)
+    number, was_killed, missing, seen = 0, True, 0, set()
+    while was_killed:
+        number += 1
+        url = tmp_path / str(number) / f"refs.{suffix}"
+        refer_to(raw, 0, url)
+        was_killed = run(replace_killed, raw, url, number, can_exchange) == -signal.SIGKILL
+        if url.exists():
+            seen.add(image_of(url))
+        else:
+            missing += 1
+        refer_to(raw, 1, url, overwrite=True)
+        assert image_of(url) == 1
+        if suffix == "parquet":
+            assert os.listdir(url.parent) == ["refs.parquet"]
+            assert sorted(os.listdir(url)) == [".zmetadata", "pixels", "tiffstack-record.json"]
+    assert number > (15 if suffix == "parquet" else 2)
+    assert seen == {0, 1}
+    assert missing == (0 if can_exchange else 1)
+
+
+@by_fastparquet
+def test_what_a_killed_writer_of_parquet_left_does_not_open_and_is_written_anew(
+    tmp_path: Path,
+) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    write_images(raw)
+    for number in (1, 4, 8):
+        url = tmp_path / str(number) / "refs.parquet"
+        assert run(replace_killed, raw, url, number, True) == -signal.SIGKILL
+        with pytest.raises(FilesNotFoundError):
+            open_references(str(url))
+        refer_to(raw, 0, url)
+        assert image_of(url) == 0
+
+
+def replace_in_turns(folder: Path, url: Path, is_over: Any) -> None:
+    """Replace references until the reader has seen enough, with longer and longer pauses."""
+    image, pause = 0, 0.0
+    while not is_over.wait(pause):
+        image, pause = 1 - image, pause + 0.01
+        refer_to(folder, image, url, overwrite=True)
+
+
+@by_fastparquet
+@pytest.mark.parametrize("suffix", ["json", "parquet"])
+def test_readers_meanwhile_see_the_old_references_or_the_new_ones(
+    tmp_path: Path, suffix: str
+) -> None:
+    raw, url = tmp_path / "raw", tmp_path / f"refs.{suffix}"
+    raw.mkdir()
+    write_images(raw)
+    refer_to(raw, 0, url)
+    is_over, seen = FORKS.Event(), list[int]()
+    process = FORKS.Process(target=replace_in_turns, args=(raw, url, is_over))
+    process.start()
+    while (len(seen) < 20 or len(set(seen)) < 2) and process.is_alive():
+        copy = open_references(str(url))
+        try:
+            found = copy.array.compute(scheduler="sync")
+        except FileChangedError:  # between opening and reading
+            continue
+        seen.append(int(found.flat[0] == IMAGES[1].flat[0]))
+        np.testing.assert_array_equal(found, IMAGES[seen[-1]])
+    is_over.set()
+    process.join()
+    assert process.exitcode == 0
+    process.close()
+    assert set(seen) == {0, 1}
+
+
+@by_fastparquet
+def test_parquet_that_is_replaced_by_fewer_parts_while_it_is_opened_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, url = tmp_path / "raw", tmp_path / "refs.parquet"
+    raw.mkdir()
+    write_images(raw)
+    refer_to(raw, 0, url)
+    read = pyarrow.parquet.read_table
+
+    def replace_and_read(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        (raw / "a_t5.tif").unlink()
+        (raw / "a_t4.tif").unlink()
+        (raw / "a_t3.tif").unlink()
+        refer_to(raw, 1, url, overwrite=True)
+        return read(*args, **options)
+
+    monkeypatch.setattr(pyarrow.parquet, "read_table", replace_and_read)
+    found = open_references(str(url)).array.compute()
+    np.testing.assert_array_equal(found, IMAGES[1, :3])
+
+
+def test_two_that_write_parquet_at_once_are_told_apart(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    with serve_s3() as s3:
+        s3.put("bkt", {"other": b""})
+        for place, options in (
+            (tmp_path / "refs.parquet", {}),
+            ("s3://bkt/refs.parquet", s3.storage_options),
+        ):
+            refer_to(tmp_path, 0, place, storage_options=options)
+            folder = Folder.at(place, options)
+            with (
+                hold(folder, {}, last_claim(folder)),
+                pytest.raises(TargetBusyError, match="is writing"),
+            ):
+                refer_to(tmp_path, 1, place, storage_options=options, overwrite=True)
+            refer_to(tmp_path, 1, place, storage_options=options, overwrite=True)
+
+
+@by_fastparquet
+def test_in_a_store_nothing_opens_while_parquet_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path)
+    seen = []
+    with serve_s3() as s3:
+        s3.put("bkt", {"other": b""})
+        where, options = "s3://bkt/refs.parquet", s3.storage_options
+        refer_to(tmp_path, 0, where, storage_options=options)
+        before = open_references(where, options, remote_options={})
+        write = Folder.write_document
+
+        def write_and_look(self: Folder, key: str, content: bytes) -> None:
+            write(self, key, content)
+            if key.endswith(".parq"):
+                with pytest.raises(FileChangedError):
+                    before.array.compute(scheduler="sync")
+                with pytest.raises(FilesNotFoundError):
+                    open_references(where, options, remote_options={})
+                seen.append(key)
+
+        monkeypatch.setattr(Folder, "write_document", write_and_look)
+        refer_to(tmp_path, 1, where, storage_options=options, overwrite=True)
+        assert len(seen) == 2
+        after = open_references(where, options, remote_options={})
+        np.testing.assert_array_equal(after.array.compute(), IMAGES[1])
+
+
+def test_of_two_that_create_a_document_one_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path)
+    refer = references_writing.refer
+
+    def overtaken(*args: Any) -> dict[str, Any]:
+        (tmp_path / "refs.json").write_text("another writer was faster")
+        return refer(*args)
+
+    monkeypatch.setattr(references_writing, "refer", overtaken)
+    with pytest.raises(TargetExistsError, match=r"refs\.json exists already"):
+        refer_to(tmp_path, 0, tmp_path / "refs.json")
+    assert (tmp_path / "refs.json").read_text() == "another writer was faster"

@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from intake_tiffstack.copies.claim import Record, last_claim
 from intake_tiffstack.copies.record import RECORD
 from intake_tiffstack.copies.zarr_documents import CLAIMS, OPENING
 from intake_tiffstack.errors import TargetExistsError
-from intake_tiffstack.export.claim import Record, last_claim
 from intake_tiffstack.storage.folder import PARTIAL, Folder
 
 __all__ = ["Action", "Destination", "inspect_destination"]

@@ -18,9 +18,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from intake_tiffstack.copies.claim import Claim
 from intake_tiffstack.copies.verify import SAMPLES
 from intake_tiffstack.errors import VerificationError
-from intake_tiffstack.export.claim import Claim
 from intake_tiffstack.export.planned_array import PlannedArray, Slices
 from intake_tiffstack.storage.folder import Folder
 

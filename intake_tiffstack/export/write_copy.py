@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 from dask.base import tokenize
 
+from intake_tiffstack.copies.claim import Claim, Held, hold
 from intake_tiffstack.copies.plan import ExportPlan, warn_of_many_objects
 from intake_tiffstack.copies.record import RecordDraft, Verified
+from intake_tiffstack.copies.replacement import find_beside
 from intake_tiffstack.copies.verify import SAMPLES, Verify
 from intake_tiffstack.copies.zarr_documents import OPENING
 from intake_tiffstack.errors import OptionError, StorageError, TargetExistsError
-from intake_tiffstack.export.claim import Claim, Held, hold
 from intake_tiffstack.export.destination import Action, Destination, inspect_destination
 from intake_tiffstack.export.growth import Growth
 from intake_tiffstack.export.passes import (
@@ -29,7 +30,6 @@ from intake_tiffstack.export.passes import (
 )
 from intake_tiffstack.export.plan import plan_export
 from intake_tiffstack.export.planned_array import PlannedArray
-from intake_tiffstack.export.replacement import find_beside
 from intake_tiffstack.export.workers import open_workers
 from intake_tiffstack.progress import Progress, reported
 from intake_tiffstack.storage.concurrency import map_concurrently

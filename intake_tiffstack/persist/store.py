@@ -26,9 +26,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from intake_tiffstack.collection.model import Discovery
+from intake_tiffstack.copies.claim import last_claim
 from intake_tiffstack.copies.zarr_documents import OPENING
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
-from intake_tiffstack.export.claim import last_claim
 from intake_tiffstack.persist.file_record import VERSION, pack_seen, unpack_seen
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.settings import setting, setting_seconds

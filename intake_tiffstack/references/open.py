@@ -12,7 +12,7 @@ import zarr
 from zarr.storage import FsspecStore
 
 from intake_tiffstack.copies.open_zarr import ZarrCopy, open_zarr
-from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
+from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError, TiffStackError
 from intake_tiffstack.references.parquet import require_parquet
 from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.reference_targets import PARQUET, check_references, document_of
@@ -26,6 +26,9 @@ ARRAY = "pixels"
 
 SUFFIX = ".json"
 """How the names of documents end."""
+
+_OPENINGS = 5
+"""How often to open references that are replaced while they are opened."""
 
 
 def open_references(
@@ -63,9 +66,26 @@ def open_references(
     imagecodecs.numcodecs.register_codecs(verbose=False)
     options = dict(storage_options or {})
     text = os.fspath(url)
-    stat_file(document_of(text), options)  # an absent document is named as such
     if text.rstrip("/").endswith(PARQUET):
         require_parquet()
+    for _ in range(_OPENINGS):
+        document = stat_file(document_of(text), options)  # an absent one is named as such
+        try:
+            return _open(text, options, remote_options, arraytype, sel)
+        except TiffStackError as exc:
+            if document.agrees_with(stat_file(document_of(text), options)):
+                raise
+            error = exc  # it was replaced meanwhile
+    raise error
+
+
+def _open(
+    text: str,
+    options: dict[str, Any],
+    remote_options: Mapping[str, Any] | None,
+    arraytype: str,
+    sel: Mapping[str, Any] | None,
+) -> ZarrCopy:
     check_references(text, options)
     chained = {
         "fo": text,

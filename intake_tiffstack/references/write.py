@@ -40,7 +40,7 @@ from intake_tiffstack.references.chunking import (
     find_references,
 )
 from intake_tiffstack.references.open import ARRAY, SUFFIX, open_document
-from intake_tiffstack.references.parquet import clear_parquet, require_parquet, write_parquet
+from intake_tiffstack.references.parquet import refuse_others, require_parquet, write_parquet
 from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.reference_targets import PARQUET, trust_references
 from intake_tiffstack.storage.urls import is_local
@@ -106,7 +106,8 @@ def write_references(
         If the bytes of a file cannot be chunks of a Zarr; the message names the file and what is
         in the way: codec, predictor, strips, unequal segments.
     TargetExistsError
-        If something is at *url* and is not to be replaced.
+        If something is at *url* and is not to be replaced (a TargetBusyError if another process
+        is writing Parquet there).
     LayoutError
         If the collection is padded, planes cycle on over its files, or it is a mosaic whose tiles
         overlap or do not stand in rows and columns.
@@ -119,16 +120,14 @@ def write_references(
     folder, name = _split_target(url, storage_options)
     sizes = dict(zip(checked_dims(dims, source.shape), source.shape, strict=True))
     target = folder.below(name)
-    with target.write_errors():
-        exists = target.filesystem.exists(target.path)
-    if exists and not overwrite:
-        raise TargetExistsError(
-            f"{target.url} exists already and is left as it is; overwrite=True replaces it, or "
-            "give another URL",
-            url=target.url,
-        )
     if name.endswith(PARQUET):
         require_parquet()
+        refuse_others(target, overwrite=overwrite)
+    elif not overwrite:
+        with target.write_errors():
+            exists = target.filesystem.exists(target.path)
+        if exists:
+            raise _exists(target)
     attributes = encode_attributes(sizes, coords, attrs, 2)
     plan = ExportPlan(
         url=target.url,
@@ -156,12 +155,24 @@ def write_references(
         record = RecordDraft(origin, "references", sizes, source.dtype, images, sha256)
         document[IN_DOCUMENT] = json.loads(record.finish(verified))
     if name.endswith(PARQUET):
-        clear_parquet(target)
-        write_parquet(target, ARRAY, references, document.get(IN_DOCUMENT))
-    else:
+        write_parquet(target, ARRAY, references, document.get(IN_DOCUMENT), overwrite=overwrite)
+    elif overwrite:
         folder.write_document(name, json.dumps(document).encode())
+    else:
+        try:
+            folder.create_document(name, json.dumps(document).encode())
+        except FileExistsError as exc:  # since the headers were read
+            raise _exists(target) from exc
     trust_references(target.url)
     return plan
+
+
+def _exists(target: Folder) -> TargetExistsError:
+    return TargetExistsError(
+        f"{target.url} exists already and is left as it is; overwrite=True replaces it, or "
+        "give another URL",
+        url=target.url,
+    )
 
 
 def _split_target(

@@ -1,7 +1,6 @@
 """A local copy that is replaced: the new one is written beside it, and then takes its place.
 
-Object stores have no such switch; there the old copy is removed first, see
-:func:`~intake_tiffstack.export.write_copy.write_copy`.
+Object stores have no such switch; there what makes the old copy open is removed first.
 """
 
 from __future__ import annotations
