@@ -42,7 +42,7 @@ from intake_tiffstack.layout.model import Dim, Layout
 from intake_tiffstack.pattern.matching import compile_pattern, match_paths
 from intake_tiffstack.reading.options import ReadOptions
 from intake_tiffstack.reading.parts import FilePart
-from intake_tiffstack.storage.files import FileTable
+from intake_tiffstack.storage.files import File, FileTable
 from part_reads import parts_read_by
 
 # ------------------------------------------------------------------------ an array cut into files
@@ -83,7 +83,7 @@ class Cut:
             dims=self.options["dims"],
             missing="fill",
         )
-        files = FileTable.from_rows([(name, 1, 1, None) for name in names])
+        files = FileTable.from_files([File(name, 1, 1, None) for name in names])
         return StackArray(files, layout, ReadOptions(fill_value=FILL))
 
     def write(self, folder: str, **how: Any) -> StackArray:
@@ -691,7 +691,7 @@ def test_a_file_that_changes_changes_the_name(change: dict[str, Any]) -> None:
             dtype=np.dtype("uint8"),
             coords={},
         )
-        files = FileTable.from_rows([(url, size, mtime, etag)])
+        files = FileTable.from_files([File(url, size, mtime, etag)])
         return to_dask_array(StackArray(files, layout, ReadOptions()), ((4,), (5,))).name
 
     assert name() == name()
@@ -708,7 +708,7 @@ def test_another_structure_is_another_name() -> None:
             dtype=np.dtype(dtype),
             coords={},
         )
-        files = FileTable.from_rows([("/a.tif", 1, 1, None), ("/b.tif", 1, 1, None)])
+        files = FileTable.from_files([File("/a.tif", 1, 1, None), File("/b.tif", 1, 1, None)])
         array = StackArray(files, layout, ReadOptions())
         return to_dask_array(array, tuple((n,) for n in array.shape)).name
 

@@ -22,6 +22,7 @@ files = st.builds(
     size=st.integers(-1, 2**62),
     mtime_ns=st.integers(-1, 2**62),
     etag=st.none() | st.text(max_size=9),
+    ctime_ns=st.integers(-1, 2**62),
 )
 tables = st.lists(files, max_size=9).map(FileTable.from_files)
 
@@ -51,12 +52,16 @@ def test_rows_slices_and_take_agree_with_a_list(rows: list[File], data: st.DataO
     assert list(table.take(picks)) == [rows[i] for i in picks]
     cut = data.draw(st.slices(len(rows)))
     assert list(table[cut]) == rows[cut]
+    at = data.draw(st.integers(0, len(rows)))
+    assert FileTable.join([table[:at], table[at:]]) == table
+    assert list(table.sorted()) == sorted(rows, key=lambda file: file.url)
 
 
 def test_the_token_of_many_files_is_that_of_all_their_names_in_one() -> None:
     table = FileTable.from_files(File(lattice_url(t, 0), t, -1, None) for t in range(10_000))
     digest = hashlib.blake2b("\0".join(table.urls).encode(), digest_size=16)
     digest.update(b"null" + table.sizes.tobytes() + table.mtimes.tobytes())
+    digest.update(np.full(10_000, -1).tobytes())
     assert table.token() == digest.hexdigest()
 
 
@@ -102,7 +107,8 @@ def test_pickle_of_100_000_files_is_small(has_etags: bool) -> None:
         digits = np.random.default_rng(0).bytes(16 * len(urls)).hex()
         etags = tuple(f'"{digits[i : i + 32]}"' for i in range(0, len(digits), 32))
         mtimes[:] = -1
-    table = FileTable(tuple(urls), np.full(len(urls), 8 * 64 * 48 * 2), mtimes, etags)
+    ctimes = None if has_etags else mtimes
+    table = FileTable(tuple(urls), np.full(len(urls), 8 * 64 * 48 * 2), mtimes, etags, ctimes)
     assert len(pickle.dumps(table)) < 4_000_000
 
 
@@ -146,12 +152,14 @@ def test_split_chain_parts_make_the_url(path: str, archive: str) -> None:
         (File("/a", 11, 5, None), False),
         (File("/a", 10, 6, None), False),
         (File("/b", 10, 5, None), False),
+        (File("/a", 10, 5, None, 8), False),
     ],
-    ids=["same", "nothing to compare", "size", "mtime", "url"],
+    ids=["same", "nothing to compare", "size", "mtime", "url", "ctime"],
 )
 def test_agrees_with_compares_what_both_know(now: File, is_same: bool) -> None:
-    assert File("/a", 10, 5, None).agrees_with(now) is is_same
-    assert now.agrees_with(File("/a", 10, 5, None)) is is_same
+    file = File("/a", 10, 5, None, 7)
+    assert file.agrees_with(now) is is_same
+    assert now.agrees_with(file) is is_same
 
 
 def test_agrees_with_reads_an_etag_with_or_without_quotes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -147,6 +148,23 @@ def put_another(path: Path) -> None:
     other.replace(path)
 
 
+def put_another_of_its_age(path: Path) -> None:
+    """As ``cp -p`` or rsync do with a file of the same size."""
+    times = path.stat()
+    other = path.with_name("b.bin")
+    other.write_bytes(CONTENT[::-1])
+    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
+    time.sleep(0.02)  # two steps of the clock of files
+    other.replace(path)
+
+
+def rewrite_and_set_back(path: Path) -> None:
+    times = path.stat()
+    time.sleep(0.02)
+    path.write_bytes(CONTENT[::-1])
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
 def remove(path: Path) -> None:
     path.unlink()
 
@@ -156,12 +174,19 @@ def remove_folder(path: Path) -> None:
     path.parent.rmdir()
 
 
+POSIX = pytest.mark.skipif(os.name != "posix", reason="only there a file has a time of change")
 CHANGES = pytest.mark.parametrize(
     ("change", "message"),
     [
         pytest.param(shrink, "had 5,000 bytes, now 4,999", id="size"),
         pytest.param(rewrite, "had another modification time", id="time"),
         pytest.param(put_another, "had another modification time", id="replaced"),
+        pytest.param(
+            put_another_of_its_age, "same, but it was replaced", id="other of its age", marks=POSIX
+        ),
+        pytest.param(
+            rewrite_and_set_back, "same, but it was replaced", id="time set back", marks=POSIX
+        ),
         pytest.param(remove, "no longer exists", id="deleted"),
     ],
 )

@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import re
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -449,6 +450,25 @@ def test_a_file_that_changed_since_it_was_opened_is_an_error(
     lazy = stack.to_dask()
     tifffile.imwrite(path, whole[0, 0], photometric="minisblack", compression=compression)
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 10**9))
+    with pytest.raises(FileChangedError, match=r"s_t1_cb\.tif changed since it was listed"):
+        lazy[1, 1].compute()
+    stack.relist()
+    np.testing.assert_array_equal(stack.to_dask()[1, 1].compute(), whole[0, 0])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there a file has a time of change")
+def test_a_file_replaced_by_another_one_of_its_size_and_time_is_an_error(
+    tmp_path: Path, whole: np.ndarray
+) -> None:
+    path, other = tmp_path / "s_t1_cb.tif", tmp_path / "other"
+    stack = open_stack(tmp_path, **OPTIONS)
+    lazy = stack.to_dask()
+    write(other, whole[0, 0])
+    before = path.stat()
+    os.utime(other, ns=(0, before.st_mtime_ns))
+    time.sleep(0.02)  # two steps of the clock of files
+    other.replace(path)
+    assert path.stat().st_size == before.st_size
     with pytest.raises(FileChangedError, match=r"s_t1_cb\.tif changed since it was listed"):
         lazy[1, 1].compute()
     stack.relist()

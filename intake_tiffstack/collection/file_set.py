@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from intake_tiffstack.options import Options
     from intake_tiffstack.reading.reader import CollectionReader
     from intake_tiffstack.storage.files import File
-    from intake_tiffstack.storage.store import Row, Store
+    from intake_tiffstack.storage.store import Store
     from intake_tiffstack.structure import Structure
 
 __all__ = ["PlacedSet", "build_set", "find_set", "warn_of_siblings"]
@@ -141,26 +141,26 @@ class _OmeFinder:
             raw = self._follow(content.elsewhere)
             xml = raw.tags["ome_xml"]
             content = self._parse(xml)
-        rows: dict[FileRef, Row] = {}
+        found: dict[FileRef, File] = {}
         absent = []
         for ref in content.refs:
-            row = self._resolve(ref, set(content.refs))
-            if row is None:
+            file = self._resolve(ref, set(content.refs))
+            if file is None:
                 absent.append(base_name(ref.name or "") or f"a file of {ref.uuid}")
             else:
-                rows[ref] = row
-        if not rows:
+                found[ref] = file
+        if not found:
             raise FilesNotFoundError(
                 f"{self.home.url} is of a set of {len(content.refs)} files, none of which is "
                 f"beside it: {few(absent, 4)}",
                 url=self.home.url,
             )
-        files = list(dict.fromkeys(rows.values()))
-        self._refuse_others({row[0] for row in files})
+        files = list(dict.fromkeys(found.values()))
+        self._refuse_others({file.url for file in files})
         return FileSet(
-            listing=Listing(FileTable.from_rows(files), self.folder, False, None, True),
+            listing=Listing(FileTable.from_files(files), self.folder, False, None, True),
             images=content.images,
-            rows={ref: files.index(row) for ref, row in rows.items()},
+            rows={ref: files.index(file) for ref, file in found.items()},
             absent=tuple(dict.fromkeys(absent)),
             home=self.home.url,
             metadata=replace(raw, tags={**raw.tags, "ome_xml": without_files(xml)}),
@@ -195,16 +195,16 @@ class _OmeFinder:
     def _follow(self, ref: FileRef) -> RawMetadata:
         """Return the metadata of the file that a file without its own points to."""
         pointer, name = self.home, base_name(ref.name or "")
-        row = self._beside.get(name)
-        if row is None:
-            row = next(iter(self.store.files(self.folder, lambda other: other == name)), None)
-        if row is None:
+        file = self._beside.get(name)
+        if file is None:
+            file = next(iter(self.store.files(self.folder, lambda other: other == name)), None)
+        if file is None:
             raise FilesNotFoundError(
                 f"{pointer.url} has the metadata of its set in {name or 'a file without a name'}, "
                 "which is not beside it",
                 url=pointer.url,
             )
-        self.home = FileTable.from_rows([row])[0]
+        self.home = file
         raw = self._read_home()
         found = read_uuid(raw.tags["ome_xml"])
         if ref.uuid and found and found != ref.uuid:
@@ -212,24 +212,24 @@ class _OmeFinder:
         return raw
 
     @cached_property
-    def _beside(self) -> dict[str, Row]:
+    def _beside(self) -> dict[str, File]:
         """The TIFFs in the folder of the metadata, by name."""
-        rows = self.store.files(self.folder, has_tiff_suffix)
-        return {split_chain(row[0])[0].rpartition("/")[2]: row for row in rows}
+        files = self.store.files(self.folder, has_tiff_suffix)
+        return {split_chain(file.url)[0].rpartition("/")[2]: file for file in files}
 
     @cached_property
-    def _by_uuid(self) -> dict[str, Row]:
+    def _by_uuid(self) -> dict[str, File]:
         """The TIFFs in the folder whose OME-XML has a UUID; reads the header of each."""
-        return {uuid: row for row in self._beside.values() if (uuid := self._uuid(row))}
+        return {uuid: file for file in self._beside.values() if (uuid := self._uuid(file))}
 
-    def _uuid(self, row: Row) -> str | None:
+    def _uuid(self, file: File) -> str | None:
         """Return the UUID of a file, None for one without, or that cannot be read."""
         with suppress(UnreadableFileError, StorageError):
-            xml = self.reader.raw_metadata(FileTable.from_rows([row])[0]).tags.get("ome_xml")
+            xml = self.reader.raw_metadata(file).tags.get("ome_xml")
             return None if xml is None else read_uuid(xml)
         return None
 
-    def _resolve(self, ref: FileRef, refs: set[FileRef]) -> Row | None:
+    def _resolve(self, ref: FileRef, refs: set[FileRef]) -> File | None:
         """Return the file that the metadata mean, None if it is not there.
 
         A file in the folder of the metadata counts by its name, unless its UUID is that of
@@ -238,24 +238,24 @@ class _OmeFinder:
         if ref.is_here:
             home = self._beside.get(base_name(split_chain(self.home.url)[0]))
             return home if has_tiff_suffix(self.home.url) else None
-        row = self._elsewhere(ref)
-        if row is not None:
-            return row
+        file = self._elsewhere(ref)
+        if file is not None:
+            return file
         name = base_name(ref.name or "")
-        row = self._beside.get(name)
-        if row is not None:
-            own = self._uuid(row) if ref.uuid else None
+        file = self._beside.get(name)
+        if file is not None:
+            own = self._uuid(file) if ref.uuid else None
             if own in (None, ref.uuid):
-                return row
+                return file
             if all(own != other.uuid for other in refs) and ref.uuid not in self._by_uuid:
-                warn(f"{row[0]} has the UUID {own}, but its set knows it as {ref.uuid}")
-                return row
-        row = self._by_uuid.get(ref.uuid) if ref.uuid else None
-        if row is not None:
-            warn(f"{row[0]} is the file that its set calls {name}: their UUID is the same")
-        return row
+                warn(f"{file.url} has the UUID {own}, but its set knows it as {ref.uuid}")
+                return file
+        file = self._by_uuid.get(ref.uuid) if ref.uuid else None
+        if file is not None:
+            warn(f"{file.url} is the file that its set calls {name}: their UUID is the same")
+        return file
 
-    def _elsewhere(self, ref: FileRef) -> Row | None:
+    def _elsewhere(self, ref: FileRef) -> File | None:
         """Return a file that is named in another folder of the same store, if its UUID agrees."""
         path = (ref.name or "").replace("\\", "/")
         if "/" not in path or "://" in path or ref.uuid is None:
@@ -269,9 +269,9 @@ class _OmeFinder:
         if joined.startswith("..") or not has_tiff_suffix(url):
             return None
         with suppress(FilesNotFoundError, StorageError):
-            row = self.store.stat(url)
-            if row is not None and self._uuid(row) == ref.uuid:
-                return row
+            file = self.store.stat(url)
+            if file is not None and self._uuid(file) == ref.uuid:
+                return file
         return None
 
     def _refuse_others(self, urls: set[str]) -> None:
@@ -300,8 +300,8 @@ def warn_of_siblings(file: File, reader: CollectionReader) -> None:
         if not others:
             return
         store = open_store(file.url, reader.storage_options)
-        rows = store.files(f"{folder}/", lambda other: other in others)
-        there = sorted(split_chain(row[0])[0].rpartition("/")[2] for row in rows)
+        found = store.files(f"{folder}/", lambda other: other in others)
+        there = sorted(split_chain(url)[0].rpartition("/")[2] for url in found.urls)
         if there:
             files = f"{len(there):,} more file{'s' * (len(there) > 1)} beside it"
             warn(

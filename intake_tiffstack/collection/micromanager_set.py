@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from intake_tiffstack.metadata.micromanager_sets import Plane
     from intake_tiffstack.options import Options
     from intake_tiffstack.storage.files import File
-    from intake_tiffstack.storage.store import Row, Store
+    from intake_tiffstack.storage.store import Store
 
 __all__ = ["NDTIFF_INDEX", "find_mmstack", "find_ndtiff"]
 
@@ -58,8 +58,8 @@ def find_ndtiff(options: Options, given: Listing) -> FileSet:
     url = f"{folder}{NDTIFF_INDEX}{split_chain(home.url)[1]}"
     store = open_store(home.url, options.storage_options)
     planes = parse_ndtiff_index(store.read(f"{folder}{NDTIFF_INDEX}"))
-    rows = store.files(folder, has_tiff_suffix)
-    found = _set_of(planes, rows, folder, url, options)
+    files = store.files(folder, has_tiff_suffix)
+    found = _set_of(planes, files, folder, url, options)
     return replace(found, along=_read_along(planes, found, store, options))
 
 
@@ -136,7 +136,7 @@ def find_mmstack(options: Options, given: Listing) -> FileSet:
         return other is not None and other[1] == stem
 
     store = open_store(home.url, options.storage_options)
-    files = FileTable.from_rows(sorted(store.files(folder, is_of_set)))
+    files = store.files(folder, is_of_set).sorted()
     planes: list[Plane] = []
     seen: dict[tuple[int | str, ...], str] = {}
     for own in store.map(lambda row: _read_index_map(files[row], options), range(len(files))):
@@ -149,8 +149,7 @@ def find_mmstack(options: Options, given: Listing) -> FileSet:
                     "elsewhere, or open them by their names"
                 )
         planes += own
-    rows = [(file.url, file.size, file.mtime_ns, file.etag) for file in files]
-    return _set_of(planes, rows, folder, home.url, options)
+    return _set_of(planes, files, folder, home.url, options)
 
 
 def _folder_of(file: File) -> str:
@@ -180,13 +179,13 @@ def _read_index_map(file: File, options: Options) -> list[Plane]:
 
 
 def _set_of(
-    planes: Sequence[Plane], rows: Sequence[Row], folder: str, home: str, options: Options
+    planes: Sequence[Plane], beside: FileTable, folder: str, home: str, options: Options
 ) -> FileSet:
     try:
         image, counts = arrange_planes(planes)
     except ValueError as exc:
         raise UnreadableFileError(f"{home} is no index of planes: {exc}", url=home) from exc
-    by_name = {split_chain(row[0])[0].rpartition("/")[2]: row for row in rows}
+    by_name = {path.rpartition("/")[2]: row for row, path in enumerate(beside.paths)}
     there = [ref for ref in counts if ref.name in by_name]
     absent = tuple(str(ref.name) for ref in counts if ref.name not in by_name)
     if not there:
@@ -195,7 +194,7 @@ def _set_of(
             f"{few(absent, 4)}",
             url=home,
         )
-    files = FileTable.from_rows([by_name[str(ref.name)] for ref in there])
+    files = beside.take([by_name[str(ref.name)] for ref in there])
     return FileSet(
         listing=Listing(files, folder, False, None, True),
         images=(image,),

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, TypeVar
 from intake_tiffstack.errors import FilesNotFoundError, OptionError
 from intake_tiffstack.listing.url_list import TIFF_SUFFIXES
 from intake_tiffstack.pattern.format_string import spread_folders
+from intake_tiffstack.storage.files import FileTable
 from intake_tiffstack.storage.urls import split_chain
 
 if TYPE_CHECKING:
-    from intake_tiffstack.storage.store import Row, Store
+    from intake_tiffstack.storage.store import Store
 
 __all__ = ["TIFFS", "Glob", "GlobPart", "find_files", "split_glob"]
 
@@ -177,7 +178,7 @@ def _as_pattern(wild: re.Match[str]) -> str:
 # --- walking ------------------------------------------------------------------------------------
 
 
-def find_files(store: Store, folder: str, parts: Sequence[GlobPart]) -> list[Row]:
+def find_files(store: Store, folder: str, parts: Sequence[GlobPart]) -> FileTable:
     """Return the files below *folder* whose paths match *parts*, level by level.
 
     One listing per folder that a glob is matched in, none for plain names; from ``**`` on, one
@@ -189,7 +190,8 @@ def find_files(store: Store, folder: str, parts: Sequence[GlobPart]) -> list[Row
         if part.glob is None:
             folders = [f"{above}{part.text}/" for above in folders]
             continue
-        inside = store.map(partial(_or_nothing, store.folders), folders)
+        no_names: list[str] = []
+        inside = store.map(partial(_or_nothing, store.folders, nothing=no_names), folders)
         folders = [
             f"{above}{name}/"
             for above, names in zip(folders, inside, strict=True)
@@ -199,28 +201,30 @@ def find_files(store: Store, folder: str, parts: Sequence[GlobPart]) -> list[Row
         look = partial(_files_in, store, part=parts[-1])
     else:
         look = partial(store.find, keep=partial(_takes_path, parts[deep:]))
-    return [row for rows in store.map(partial(_or_nothing, look), folders) for row in rows]
+    nothing = FileTable.from_files([])
+    return FileTable.join(store.map(partial(_or_nothing, look, nothing=nothing), folders))
 
 
-def _files_in(store: Store, folder: str, part: GlobPart) -> list[Row]:
-    rows = store.files(folder, part.fits_file, part.start)
+def _files_in(store: Store, folder: str, part: GlobPart) -> FileTable:
+    files = store.files(folder, part.fits_file, part.start)
     if not any(sign in part.text for sign in "[{"):
-        return rows
+        return files
     written = folder + part.text
-    if not rows and part.text in store.folders(folder):  # a folder with brackets in its name
+    if not files and part.text in store.folders(folder):  # a folder with brackets in its name
         return store.files(f"{written}/", TIFFS.fits_file)
-    return [row for row in rows if split_chain(row[0])[0] == written] or rows
+    named = [row for row, url in enumerate(files.urls) if split_chain(url)[0] == written]
+    return files.take(named) if named else files
 
 
 def _literal_first(part: GlobPart, names: list[str]) -> list[str]:
     return [part.text] if part.text in names else names
 
 
-def _or_nothing(look: Callable[[str], list[T]], folder: str) -> list[T]:
+def _or_nothing(look: Callable[[str], T], folder: str, *, nothing: T) -> T:
     try:
         return look(folder)
     except FilesNotFoundError:
-        return []
+        return nothing
 
 
 def _takes_path(parts: Sequence[GlobPart], names: Sequence[str]) -> bool:

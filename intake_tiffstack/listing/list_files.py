@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
-from operator import itemgetter
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -43,12 +42,11 @@ from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.files import File, FileTable
 from intake_tiffstack.storage.filesystem import get_filesystem, retry_authorization
 from intake_tiffstack.storage.reference_targets import check_references
-from intake_tiffstack.storage.store import Row, Store, open_store, stat_file
+from intake_tiffstack.storage.store import Store, open_store, stat_file
 from intake_tiffstack.storage.urls import (
     absolute_url,
     is_absolute,
     is_local,
-    name_paths,
     split_chain,
 )
 
@@ -179,38 +177,43 @@ def list_files(
             f"{indexes[0]} and {indexes[1]} are indexes of two plates: give one as urlpath"
         )
     is_ordered = is_list or found[0].is_ordered
-    every = (row for item in found for row in (item.rows_in_order if is_ordered else item.rows))
-    # one folder has no file twice, as lists and several globs may
-    rows = list(({row[0]: row for row in every}).values() if is_ordered or found[1:] else every)
-    if len({split_chain(row[0])[1] for row in rows}) > 1:  # the archives' names are read too
-        folders = {f"{path.rpartition('/')[0]}/" for path in name_paths([row[0] for row in rows])}
+    tables = [item.files_in_order if is_ordered else item.files for item in found]
+    every = FileTable.join(tables)
+    if is_ordered or found[1:]:  # lists and several globs may name a file twice
+        rows = {url: row for row, url in enumerate(every.urls)}
+        every = every if len(rows) == len(every) else every.take(list(rows.values()))
+    if len({split_chain(url)[1] for url in every.urls}) > 1:  # the archives' names are read too
+        folders = {f"{path.rpartition('/')[0]}/" for path in every.paths}
     root = _common_folder(folders)
-    kept = _without(rows, [exclude] if isinstance(exclude, str) else exclude, root)
+    kept = _without(every, [exclude] if isinstance(exclude, str) else exclude, root)
     if not kept:
         raise FilesNotFoundError(
-            f"exclude={exclude!r} leaves out all of the {len(rows)} files at {few_names(given)}"
+            f"exclude={exclude!r} leaves out all of the {len(every)} files at {few_names(given)}"
         )
+    files = kept if is_ordered else kept.sorted()
     return Listing(
-        files=FileTable.from_rows(kept if is_ordered else sorted(kept, key=itemgetter(0))),
+        files=files,
         root=root,
         is_single=not is_list and found[0].is_single,
         pattern=patterns.pop(),
         is_ordered=is_ordered,
-        table=_columns(found, kept),
+        table=_columns(found, files),
         index=indexes[0] if indexes else "",
         absent=found[0].absent,
     )
 
 
-def _columns(found: Sequence[_Match], kept: Sequence[Row]) -> dict[str, tuple[Any, ...]]:
+def _columns(found: Sequence[_Match], files: FileTable) -> dict[str, tuple[Any, ...]]:
     """Return the columns of the tables that name the files, if all of them have the same. Pure."""
     names = {tuple(fields) for item in found for fields in item.fields or ({},)}
     if len(names) != 1 or set(next(iter(names))) <= {"cell"}:
         return {}
     known = {
-        row[0]: fields for item in found for row, fields in zip(item.rows, item.fields, strict=True)
+        url: fields
+        for item in found
+        for url, fields in zip(item.files.urls, item.fields, strict=True)
     }
-    return {name: tuple(known[row[0]][name] for row in kept) for name in next(iter(names))}
+    return {name: tuple(known[url][name] for url in files.urls) for name in next(iter(names))}
 
 
 def _texts(urlpath: Any) -> tuple[list[str], bool]:
@@ -243,16 +246,16 @@ def _common_folder(folders: Iterable[str]) -> str:
     return "".join(f"{level[0]}/" for level in same)
 
 
-def _without(rows: list[Row], exclude: Sequence[str], root: str) -> list[Row]:
+def _without(files: FileTable, exclude: Sequence[str], root: str) -> FileTable:
     if not exclude:
-        return rows
+        return files
     takes = re.compile("|".join(fnmatch.translate(glob) for glob in exclude)).match
     kept = []
-    for row in rows:
-        path = split_chain(row[0])[0]
+    for row, url in enumerate(files.urls):
+        path = split_chain(url)[0]
         if not takes(path.removeprefix(root)) and not takes(path.rpartition("/")[2]):
             kept.append(row)
-    return kept
+    return files.take(kept)
 
 
 # --- one urlpath --------------------------------------------------------------------------------
@@ -262,26 +265,26 @@ def _without(rows: list[Row], exclude: Sequence[str], root: str) -> list[Row]:
 class _Match:
     """The files that one urlpath matches."""
 
-    rows: Sequence[Row]
+    files: FileTable
     folders: Sequence[str]
     """Fixed folders that contain the files, at any depth."""
     is_single: bool = False
     pattern: str | None = None
     is_ordered: bool = False
-    """Whether a list of URLs gives the order of the rows."""
+    """Whether a list of URLs gives the order of the files."""
     fields: Sequence[Mapping[str, Any]] = ()
-    """What a table knows of each row."""
+    """What a table knows of each file."""
     index: str = ""
     """URL of the index of a plate."""
     absent: frozenset[str] = frozenset()
-    """URLs of rows that are not there."""
+    """URLs of files that are not there."""
 
     @property
-    def rows_in_order(self) -> Sequence[Row]:
-        """The rows as the list has them, else in natural order of path."""
-        if self.is_ordered or len(self.rows) < 2:
-            return self.rows
-        return [self.rows[at] for at in natural_order([row[0] for row in self.rows])]
+    def files_in_order(self) -> FileTable:
+        """The files as the list has them, else in natural order of path."""
+        if self.is_ordered or len(self.files) < 2:
+            return self.files
+        return self.files.take(natural_order(self.files.urls))
 
 
 def _in_stores(
@@ -316,52 +319,55 @@ def _find(
     read_index = partial(_read_index, store, options=options, takes_absent=takes_absent)
     glob = split_glob(path, os.path.lexists if is_local(url) else _is_unknown)
     if glob is not None:
-        rows = find_files(store, glob.folder, glob.parts)
-        if not rows:
+        files = find_files(store, glob.folder, glob.parts)
+        if not files:
             raise nothing_found(store, path, glob)
-        if len(rows) == 1 and rows[0][0] == url:  # the glob is the name of that file
-            return _Match(rows, [glob.folder], is_single=True)
-        return _Match(rows, [glob.folder], pattern=glob.pattern)
+        if files.urls == (url,):  # the glob is the name of that file
+            return _Match(files, [glob.folder], is_single=True)
+        return _Match(files, [glob.folder], pattern=glob.pattern)
     if path.lower().endswith(LIST_SUFFIXES):
         return _read_list(store, url, options)
     if plate_index(path) is not None:
         return read_index(url)
-    row = None if _is_folder_name(path) else _stat(store, path)
+    file = None if _is_folder_name(path) else _stat(store, path)
     folder = path if path.endswith("/") else f"{path}/"
-    if row is None:
-        rows, indexes = _files_in_folder(store, folder, with_index=sidecar != "none")
+    if file is None:
+        files, indexes = _files_in_folder(store, folder, with_index=sidecar != "none")
         contents = {name: store.read(f"{folder}{name}") for name in indexes}
         if sidecar == "auto":  # other programs have files of such names
             contents = {name: c for name, c in contents.items() if is_plate_index(name, c)}
         if (index := choose_index(list(contents))) is not None:
             url = f"{folder}{index}{chain}"
-            return read_index(url, content=contents[index], listed=rows)
+            return read_index(url, content=contents[index], listed=files)
         if sidecar == "required":
             raise FilesNotFoundError(
                 f"{url} has no index of a plate, which layout='sidecar' needs: "
                 f"{', '.join(name for plate in PLATES for name in plate.names)}",
                 url=url,
             )
-        if rows:
-            return _Match(rows, [folder])
-        row = _stat(store, path)  # a file without a suffix, in a store
-        if row is None:
+        if files:
+            return _Match(files, [folder])
+        file = _stat(store, path)  # a file without a suffix, in a store
+        if file is None:
             raise nothing_found(store, path, Glob(folder, (TIFFS,), None))
-    return _Match([row], [f"{path.rpartition('/')[0]}/"], is_single=True)
+    return _Match(FileTable.from_files([file]), [f"{path.rpartition('/')[0]}/"], is_single=True)
 
 
-def _files_in_folder(store: Store, folder: str, *, with_index: bool) -> tuple[list[Row], list[str]]:
+def _files_in_folder(store: Store, folder: str, *, with_index: bool) -> tuple[FileTable, list[str]]:
     """Return the TIFFs in a folder and, if asked for, the names of indexes of plates in it."""
 
     def keep(name: str) -> bool:
         return has_tiff_suffix(name) or (with_index and plate_index(name) is not None)
 
-    rows: list[Row] = []
+    files = FileTable.from_files([])
     with suppress(FilesNotFoundError):
-        rows = store.files(folder, keep)
-    tiffs = [row for row in rows if has_tiff_suffix(split_chain(row[0])[0])]
-    others = {row[0] for row in rows} - {row[0] for row in tiffs}
-    return tiffs, [split_chain(url)[0].rpartition("/")[2] for url in sorted(others)]
+        files = store.files(folder, keep)
+    if not with_index:
+        return files, []
+    paths = files.paths
+    tiffs = [row for row, path in enumerate(paths) if has_tiff_suffix(path)]
+    others = sorted(set(paths).difference(paths[row] for row in tiffs))
+    return files.take(tiffs), [path.rpartition("/")[2] for path in others]
 
 
 def _is_unknown(path: str) -> bool:
@@ -374,7 +380,7 @@ def _is_folder_name(path: str) -> bool:
     return not is_local(path) and not is_page and "." not in path.rpartition("/")[2]
 
 
-def _stat(store: Store, path: str) -> Row | None:
+def _stat(store: Store, path: str) -> File | None:
     try:
         return store.stat(path)
     except FilesNotFoundError as exc:
@@ -387,15 +393,15 @@ def _stat(store: Store, path: str) -> Row | None:
 
 def _read_list(store: Store, url: str, options: Mapping[str, Any]) -> _Match:
     entries = parse_list(store.read(split_chain(url)[0]), url)
-    rows, missing = _rows_of(entries, url, options, {})
+    files, missing = _files_of(entries, url, options)
     if missing:
         raise FilesNotFoundError(
             f"{url} names {len(entries)} files, but {len(missing)} of them are not there: "
             f"{few_names(missing)}",
             url=url,
         )
-    folders = sorted({f"{split_chain(u)[0].rpartition('/')[0]}/" for u, *_ in rows})
-    return _Match(rows, folders, is_ordered=True, fields=[entry.fields for entry in entries])
+    folders = sorted({f"{split_chain(u)[0].rpartition('/')[0]}/" for u in files.urls})
+    return _Match(files, folders, is_ordered=True, fields=[entry.fields for entry in entries])
 
 
 class _Beside:
@@ -404,7 +410,7 @@ class _Beside:
     def __init__(self, store: Store, folder: str) -> None:
         self.store = store
         self.folder = folder
-        self.rows: list[Row] = []
+        self.files: Sequence[File] = ()
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file in the folder, None if it is not there."""
@@ -416,8 +422,9 @@ class _Beside:
 
     def tiffs(self) -> list[str]:
         """Return the paths of all TIFFs at any depth."""
-        self.rows = self.store.find(self.folder, lambda parts: has_tiff_suffix(parts[-1]))
-        return [split_chain(row[0])[0].removeprefix(self.folder) for row in self.rows]
+        found = self.store.find(self.folder, lambda parts: has_tiff_suffix(parts[-1]))
+        self.files = found
+        return [split_chain(url)[0].removeprefix(self.folder) for url in found.urls]
 
 
 def _read_index(
@@ -427,15 +434,15 @@ def _read_index(
     options: Mapping[str, Any],
     takes_absent: bool,
     content: bytes | None = None,
-    listed: Sequence[Row] = (),
+    listed: Sequence[File] = (),
 ) -> _Match:
     """Return the files that the index of a plate names; those *listed* need no request."""
     path, _ = split_chain(url)
     beside = _Beside(store, f"{path.rpartition('/')[0]}/")
     content = store.read(path) if content is None else content
     entries = table_entries(read_plate(content, url, beside), url)
-    rows, absent = _rows_of(entries, url, options, {row[0]: row for row in [*listed, *beside.rows]})
-    if absent and (len(absent) == len(rows) or not takes_absent):
+    files, absent = _files_of(entries, url, options, [*listed, *beside.files])
+    if absent and (len(absent) == len(files) or not takes_absent):
         raise FilesNotFoundError(
             f"{url} names {len(entries):,} files, but {len(absent):,} of them are not there: "
             f"{few_names(absent)}; missing='fill' or 'mask' opens the rest, and layout='names' "
@@ -444,33 +451,31 @@ def _read_index(
         )
     fields = [entry.fields for entry in entries]
     return _Match(
-        rows, [beside.folder], is_ordered=True, fields=fields, index=url, absent=frozenset(absent)
+        files, [beside.folder], is_ordered=True, fields=fields, index=url, absent=frozenset(absent)
     )
 
 
-def _rows_of(
-    entries: Sequence[Entry], url: str, options: Mapping[str, Any], known: Mapping[str, Row]
-) -> tuple[list[Row], list[str]]:
-    """Return a row per entry of a list, and those that are not there.
+def _files_of(
+    entries: Sequence[Entry], url: str, options: Mapping[str, Any], listed: Iterable[File] = ()
+) -> tuple[FileTable, list[str]]:
+    """Return the file of each entry of a list, and the URLs of those that are not there.
 
     These have size and time 0, so that a copy is stale once they are.
     """
     urls = [_entry_url(entry.url, url) for entry in entries]
-    known = {
-        **known,
-        **{
-            u: (u, entry.size, entry.mtime_ns, entry.etag)
-            for u, entry in zip(urls, entries, strict=True)
-            if entry.size >= 0
-        },
+    known = {file.url: file for file in listed} | {
+        u: File(u, entry.size, entry.mtime_ns, entry.etag)
+        for u, entry in zip(urls, entries, strict=True)
+        if entry.size >= 0
     }
     unknown = [u for u in urls if u not in known]
     asked = dict(zip(unknown, _in_stores(_stat_entry, unknown, options), strict=True))
-    absent = [u for u, row in asked.items() if row is None]
-    return [known.get(u) or asked[u] or (u, 0, 0, None) for u in urls], absent
+    absent = [u for u, file in asked.items() if file is None]
+    files = [known.get(u) or asked[u] or File(u, 0, 0, None) for u in urls]
+    return FileTable.from_files(files), absent
 
 
-def _stat_entry(store: Store, url: str) -> Row | None:
+def _stat_entry(store: Store, url: str) -> File | None:
     try:
         return store.stat(split_chain(url)[0])
     except FilesNotFoundError:

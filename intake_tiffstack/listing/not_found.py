@@ -28,13 +28,13 @@ def nothing_found(store: Store, path: str, glob: Glob) -> FilesNotFoundError:
     Lists the fixed folder twice, and a few folders in it if it holds no TIFF.
     """
     try:
-        rows = store.files(glob.folder, lambda name: True)
+        files = store.files(glob.folder, lambda name: True)
         folders = sorted(store.folders(glob.folder))
     except (FilesNotFoundError, StorageError) as exc:
         seen = _missing_folder(glob.folder, exc)
         hints = [*_hints_from_text(path)]
     else:
-        names = sorted(split_chain(row[0])[0].rpartition("/")[2] for row in rows)
+        names = sorted(split_chain(url)[0].rpartition("/")[2] for url in files.urls)
         seen = f"{glob.folder} holds {_contents(names, folders)}"
         hints = [
             *_hints_from_text(path),
@@ -117,7 +117,7 @@ def _hints_from_below(
         except (FilesNotFoundError, StorageError):  # no hint from a folder that cannot be listed
             continue
         if below:
-            first = split_chain(min(below)[0])[0]
+            first = split_chain(min(below.urls))[0]
             suffix = os.path.splitext(first)[1]
             yield f"TIFFs lie below it, such as {first}: try {glob.folder}**/*{suffix}"
             return

@@ -17,7 +17,10 @@ _SHOWN = 3
 
 
 def without_secrets(files: FileTable) -> FileTable:
-    """Return the table without storage options and what URLs hold of passwords and signatures."""
+    """Return the table without storage options and what URLs hold of passwords and signatures.
+
+    Without ``ctimes`` too: a backup that is restored has others.
+    """
     return FileTable(
         tuple([hide_in_text(url) for url in files.urls]), files.sizes, files.mtimes, files.etags
     )

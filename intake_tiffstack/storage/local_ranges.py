@@ -70,14 +70,21 @@ class LocalBytes:
 
 
 def _refuse_changed(file: File, status: os.stat_result) -> None:
-    if (file.size < 0 or status.st_size == file.size) and (
-        file.mtime_ns < 0 or status.st_mtime_ns == file.mtime_ns
-    ):
+    has_size = file.size < 0 or status.st_size == file.size
+    has_time = file.mtime_ns < 0 or status.st_mtime_ns == file.mtime_ns
+    if has_size and has_time and file.ctime_ns in (-1, status.st_ctime_ns):
         return
-    was = f"{file.size:,} bytes" if status.st_size != file.size else "another modification time"
+    if not has_size:
+        how = f"it had {file.size:,} bytes, now {status.st_size:,}"
+    elif not has_time:
+        how = "it had another modification time"
+    else:
+        how = (
+            "its size and modification time are the same, but it was replaced or written to, or "
+            "its name, links, owner or permissions changed"
+        )
     raise FileChangedError(
-        f"{file.url} changed since it was listed: it had {was}, now {status.st_size:,} bytes; "
-        "call relist() and open again",
+        f"{file.url} changed since it was listed: {how}; call relist() and open again",
         url=file.url,
     )
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-__all__ = ["mtime_ns"]
+__all__ = ["HAS_CTIME", "mtime_ns"]
+
+HAS_CTIME = os.name == "posix"
+"""Whether ``st_ctime_ns`` is the time of a change; on Windows it is that of the creation."""
 
 
 def mtime_ns(info: Mapping[str, Any]) -> int:

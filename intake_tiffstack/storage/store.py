@@ -8,17 +8,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import unquote
+
+import numpy as np
 
 from intake_tiffstack.errors import FilesNotFoundError
 from intake_tiffstack.storage.attempts import ask
 from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.failures import storage_errors
-from intake_tiffstack.storage.files import File
+from intake_tiffstack.storage.files import File, FileTable
 from intake_tiffstack.storage.filesystem import (
     get_filesystem,
     require_allowed,
@@ -26,7 +29,7 @@ from intake_tiffstack.storage.filesystem import (
     speaks,
 )
 from intake_tiffstack.storage.first_bytes import look_up_with_first_bytes
-from intake_tiffstack.storage.mtime import mtime_ns
+from intake_tiffstack.storage.mtime import HAS_CTIME, mtime_ns
 from intake_tiffstack.storage.s3 import list_page, split_key
 from intake_tiffstack.storage.special_files import broken_link, open_regular, refuse_special
 from intake_tiffstack.storage.urls import is_local, split_chain
@@ -34,10 +37,7 @@ from intake_tiffstack.storage.urls import is_local, split_chain
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["LocalStore", "RemoteStore", "Row", "Store", "open_store", "stat_file"]
-
-Row = tuple[str, int, int, str | None]
-"""URL, size, mtime_ns and ETag: a File without the cost of 100,000 objects."""
+__all__ = ["LocalStore", "RemoteStore", "Store", "open_store", "stat_file"]
 
 Keep = Callable[[str], object]
 KeepParts = Callable[[Sequence[str]], object]
@@ -62,13 +62,13 @@ class Store(Protocol):
     def folders(self, folder: str) -> list[str]:
         """Return the names of the folders in *folder*."""
 
-    def files(self, folder: str, keep: Keep, prefix: str = "") -> list[Row]:
+    def files(self, folder: str, keep: Keep, prefix: str = "") -> FileTable:
         """Return the files in *folder* whose name *keep* accepts; all these begin with *prefix*."""
 
-    def find(self, folder: str, keep: KeepParts) -> list[Row]:
+    def find(self, folder: str, keep: KeepParts) -> FileTable:
         """Return the files at any depth whose path below *folder*, in parts, *keep* accepts."""
 
-    def stat(self, path: str) -> Row | None:
+    def stat(self, path: str) -> File | None:
         """Return the file at *path* as it is now, None for a folder; raise if nothing exists."""
 
     def expecting(self, paths: Sequence[str]) -> Store:
@@ -101,12 +101,12 @@ def stat_file(url: str, storage_options: Mapping[str, Any]) -> File:
         If the store refuses or cannot be reached.
     """
     path = split_chain(url)[0]
-    row = retry_authorization(
+    file = retry_authorization(
         lambda: open_store(url, storage_options).stat(path), url, storage_options
     )
-    if row is None:
+    if file is None:
         raise FilesNotFoundError(f"{url} is a folder, not a file", url=url)
-    return File(*row)
+    return file
 
 
 class LocalStore:
@@ -121,44 +121,52 @@ class LocalStore:
                 if entry.name[0] != "." and entry.is_dir(follow_symlinks=with_links)
             ]
 
-    def files(self, folder: str, keep: Keep, prefix: str = "") -> list[Row]:
+    def files(self, folder: str, keep: Keep, prefix: str = "") -> FileTable:
         """Return all but folders in *folder*; one scan, and one stat per file kept.
 
         Links that point nowhere, pipes and devices are listed too: whoever reads them gets an error
         that describes them.
         """
-        rows: list[Row] = []
+        urls: list[str] = []
+        sizes, mtimes, ctimes = array("q"), array("q"), array("q")
         with storage_errors(folder, {}), os.scandir(folder) as entries:
             for entry in entries:
                 name = entry.name
                 if name[0] == "." or not keep(name):
                     continue
+                size = mtime = ctime = -1
                 try:
                     status = entry.stat()
                 except OSError as exc:
-                    if entry.is_symlink() and exc.errno in _POINTS_NOWHERE:
-                        rows.append((folder + name, -1, -1, None))
-                    elif not isinstance(exc, FileNotFoundError):  # that is gone since the scan
+                    if not (entry.is_symlink() and exc.errno in _POINTS_NOWHERE):
+                        if isinstance(exc, FileNotFoundError):  # it is gone since the scan
+                            continue
                         raise
-                    continue
-                # of a pipe or device the size is not known, so that it is asked for, and refused
-                kind = stat.S_IFMT(status.st_mode)
-                if kind != stat.S_IFDIR:
+                else:
+                    kind = stat.S_IFMT(status.st_mode)
+                    if kind == stat.S_IFDIR:
+                        continue
+                    # of a pipe or device the size is not known: it is asked for, and refused
                     size = status.st_size if kind == stat.S_IFREG else -1
-                    rows.append((folder + name, size, status.st_mtime_ns, None))
-        return rows
+                    mtime, ctime = status.st_mtime_ns, status.st_ctime_ns
+                urls.append(folder + name)
+                sizes.append(size)
+                mtimes.append(mtime)
+                ctimes.append(ctime)
+        times = np.asarray(ctimes) if HAS_CTIME else None
+        return FileTable(tuple(urls), np.asarray(sizes), np.asarray(mtimes), None, times)
 
-    def find(self, folder: str, keep: KeepParts) -> list[Row]:
+    def find(self, folder: str, keep: KeepParts) -> FileTable:
         """Return files at any depth; links to folders are not followed, as they may go round."""
-        rows: list[Row] = []
+        tables: list[FileTable] = []
         waiting: list[tuple[str, ...]] = [()]
         for above in waiting:
             here = folder + "".join(f"{part}/" for part in above)
-            rows += self.files(here, lambda name, above=above: keep((*above, name)))  # type: ignore[misc]
+            tables.append(self.files(here, lambda name, above=above: keep((*above, name))))  # type: ignore[misc]
             waiting += [(*above, name) for name in self.folders(here, with_links=False)]
-        return rows
+        return FileTable.join(tables)
 
-    def stat(self, path: str) -> Row | None:
+    def stat(self, path: str) -> File | None:
         """Return the file at *path*; one ``os.stat``."""
         with storage_errors(path, {}):
             try:
@@ -170,7 +178,8 @@ class LocalStore:
         if stat.S_ISDIR(status.st_mode):
             return None
         refuse_special(path, status)
-        return path, status.st_size, status.st_mtime_ns, None
+        ctime = status.st_ctime_ns if HAS_CTIME else -1
+        return File(path, status.st_size, status.st_mtime_ns, None, ctime)
 
     def expecting(self, paths: Sequence[str]) -> Store:
         """Return this store; nothing is cheaper than a stat."""
@@ -196,7 +205,7 @@ class RemoteStore:
     """End of the URL of each file: ``::/x.zip`` for the members of an archive."""
     storage_options: Mapping[str, Any] = field(repr=False)
     """Their values never appear in errors."""
-    known: Mapping[str, Row] = field(default_factory=dict, repr=False)
+    known: Mapping[str, File] = field(default_factory=dict, repr=False)
     """Files that need no request."""
 
     def folders(self, folder: str) -> list[str]:
@@ -204,25 +213,25 @@ class RemoteStore:
         below = self._below(folder, self._list(folder))
         return [path for path, info in below if info["type"] == "directory" and "/" not in path]
 
-    def files(self, folder: str, keep: Keep, prefix: str = "") -> list[Row]:
+    def files(self, folder: str, keep: Keep, prefix: str = "") -> FileTable:
         """Return the files in *folder*, with the sizes and ETags that the listing gives."""
         below = self._below(folder, self._list(folder, prefix))
-        return [
-            self._row(folder + path, info)
+        return self._table(
+            (folder + path, info)
             for path, info in below
             if info["type"] != "directory" and "/" not in path and keep(path)
-        ]
+        )
 
-    def find(self, folder: str, keep: KeepParts) -> list[Row]:
+    def find(self, folder: str, keep: KeepParts) -> FileTable:
         """Return files at any depth; S3 answers as for one folder."""
         with storage_errors(folder + self.chain, self.storage_options):
             base = self._path(folder)
             self.filesystem.invalidate_cache(base)
             infos = list(ask(self.filesystem, "find", base, detail=True).values())
         below = self._below(folder, infos)
-        return [self._row(folder + path, info) for path, info in below if keep(path.split("/"))]
+        return self._table((folder + path, info) for path, info in below if keep(path.split("/")))
 
-    def stat(self, path: str) -> Row | None:
+    def stat(self, path: str) -> File | None:
         """Return the file at *path*; one request."""
         if path in self.known:
             return self.known[path]
@@ -231,7 +240,7 @@ class RemoteStore:
             self.filesystem.invalidate_cache(inside)
             info = ask(self.filesystem, "info", inside)
         is_page = info.get("mimetype") == "text/html"  # HTTP shows a folder as a page of links
-        return None if info["type"] == "directory" or is_page else self._row(path, info)
+        return None if info["type"] == "directory" or is_page else self._file(path, info)
 
     def expecting(self, paths: Sequence[str]) -> Store:
         """Return the store with files looked up together.
@@ -247,7 +256,7 @@ class RemoteStore:
                 return self
             plain = [path for path in paths if not path.endswith("/") and "*" not in path]
             found = look_up_with_first_bytes(self.filesystem, plain)
-            return replace(self, known={file.url: astuple(file) for file in found})
+            return replace(self, known={file.url: file for file in found})
         if len(paths) < _LISTED_FROM or not speaks(self.filesystem, "s3"):
             return self
         folders: dict[tuple[str, str], dict[str, str]] = {}
@@ -260,15 +269,15 @@ class RemoteStore:
                 folders.setdefault((bucket, folder), {})[key] = path
         listed = [item for item in folders.items() if len(item[1]) >= _LISTED_FROM]
         pages = self.map(lambda item: self._list_keys(item[0][0], item[1]), listed)
-        return replace(self, known={row[0]: row for rows in pages for row in rows})
+        return replace(self, known={file.url: file for files in pages for file in files})
 
-    def _list_keys(self, bucket: str, paths: Mapping[str, str]) -> list[Row]:
+    def _list_keys(self, bucket: str, paths: Mapping[str, str]) -> list[File]:
         """Return which of these keys of one folder exist; 1,000 names per request.
 
         Each request begins at the next key wanted, so that a folder of a million others costs no
         more than one request per key.
         """
-        rows: list[Row] = []
+        found: list[File] = []
         keys, at = sorted(paths), 0
         prefix = os.path.commonprefix(keys)  # noqa: RUF071 - by character is what is wanted
         with storage_errors(f"s3://{bucket}/{prefix}", self.storage_options):
@@ -279,14 +288,14 @@ class RemoteStore:
                     break  # permission to read a file does not imply permission to list its folder
                 files = {item["Key"]: item for item in page.get("Contents", ())}
                 folders = (item["Prefix"] for item in page.get("CommonPrefixes", ()))
-                rows += [
-                    (paths[key], item["Size"], -1, item["ETag"])
+                found += [
+                    File(paths[key], item["Size"], -1, item["ETag"])
                     for key, item in files.items()
                     if key in paths
                 ]
                 seen = bisect_right(keys, max([*files, *folders], default=""))
                 at = max(at + 1, seen) if page["IsTruncated"] else len(keys)
-        return rows
+        return found
 
     def read(self, path: str) -> bytes:
         """Return the content of the file at *path*; one request."""
@@ -336,13 +345,16 @@ class RemoteStore:
             if path and path[-1] != "/" and path[0] != "." and "/." not in path:
                 yield path, info
 
-    def _row(self, path: str, info: Mapping[str, Any]) -> Row:
+    def _table(self, infos: Iterable[tuple[str, Mapping[str, Any]]]) -> FileTable:
+        return FileTable.from_files(self._file(path, info) for path, info in infos)
+
+    def _file(self, path: str, info: Mapping[str, Any]) -> File:
         size = info.get("size")
         etag = info.get("ETag") or info.get("etag")
         if etag is None and "CRC" in info:
             etag = f"crc32:{info['CRC']:08x}"  # a ZIP keeps one per member
         time = -1 if etag else mtime_ns(info)
-        return path + self.chain, -1 if size is None else size, time, etag
+        return File(path + self.chain, -1 if size is None else size, time, etag)
 
 
 def _unquote(path: str) -> str:
