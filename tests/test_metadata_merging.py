@@ -57,6 +57,13 @@ def test_all_keys_are_there_and_json_holds_them() -> None:
     }
 
 
+@given(st.permutations("tyx"))
+def test_order_of_an_option_does_not_matter(dims: list[str]) -> None:
+    values = {dim: {"t": 2, "y": 0.5, "x": 0.25}[dim] for dim in dims}
+    known = known_of(stacked(t=[0, 1]), {}, scale=values, translation=values)
+    assert list(known["scale"]) == list(known["translation"]) == ["t", "y", "x"]
+
+
 def test_a_single_file_says_it_all() -> None:
     layout = Layout(
         (Dim("c", 2, file_dim=0), Dim("y", 4, file_dim=1), Dim("x", 5, file_dim=2)),

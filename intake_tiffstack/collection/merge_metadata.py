@@ -134,9 +134,12 @@ def merge(
         "dtype": str(np.dtype(layout.dtype)),
         "coords": {name: coordinate_to_json(coord) for name, coord in built.items()},
         "coord_units": {name: coord.unit for name, coord in built.items() if coord.unit},
-        "scale": known.scale,
-        "translation": known.translation,
-        "units": known.units,
+        # in the order of the dims, whatever that of an option: z without a dim comes last
+        **{
+            key: {dim: given[dim] for dim in (*known.dims, *given) if dim in given}
+            for key in ("scale", "translation", "units")
+            for given in [getattr(known, key)]
+        },
         "time_interval": known.time_interval,
         **{key: list(channels[key].values) if key in channels else None for key in CHANNEL_KEYS},
         **{key: facts.get(key) for key in FACT_KEYS},
