@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from intake.readers import datatypes, readers
 
+from intake_tiffstack.redact import hide_secrets
+
 if TYPE_CHECKING:
     import dask.array as da
     import xarray as xr
@@ -44,6 +46,11 @@ class TiffCollection(datatypes.TIFF):  # type: ignore[misc]
     contains: ClassVar[set[str]] = {rf"{_SUFFIX}$"}
     mimetypes = ""
     magic: ClassVar[set[bytes]] = set()
+
+    def __repr__(self) -> str:
+        """Return what was given, without values of storage options that may be secrets."""
+        given = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return f"{type(self).__name__}, {hide_secrets(given)}"
 
 
 class _TiffCollectionReader(readers.BaseReader):  # type: ignore[misc]

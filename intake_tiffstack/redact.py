@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 __all__ = [
+    "OF_STORES",
     "escape_template",
     "hide_credentials",
     "hide_in_text",
     "hide_secrets",
     "mask_secrets",
+    "secret_texts",
 ]
+
+OF_STORES = frozenset({"storage_options", "remote_options", "target_options"})
+"""Options for fsspec. What each filesystem calls a secret is not known, so that all values below
+are secrets except switches and those of known names."""
+
+_HARMLESS_OPTIONS = frozenset(
+    # where the data are, and in which state
+    {"account_host", "account_name", "base_url", "branch", "endpoint", "endpoint_url", "fo"}
+    | {"host", "hostname", "instance", "location", "org", "path", "port", "profile", "project"}
+    | {"protocol", "ref", "region", "region_name", "remote_protocol", "repo", "rev", "revision"}
+    | {"sha", "target_protocol", "url", "version_aware"}
+    # how it is transferred and kept
+    | {"addressing_style", "api_version", "batch_size", "block_size", "cache_check"}
+    | {"cache_regions", "cache_size", "cache_storage", "cache_type", "check_files", "compression"}
+    | {"connect_timeout", "default_block_size", "default_cache_type", "encoding", "expiry_time"}
+    | {"fixed_upload_size", "listings_expiry_time", "max_attempts", "max_block"}
+    | {"max_concurrency", "max_gap", "max_paths", "max_pool_connections", "mode"}
+    | {"read_timeout", "retries", "signature_version", "size_policy", "timeout", "verify"}
+)
+"""Storage options whose values are shown."""
 
 _SECRET_NAME = re.compile(
     r"(^|_)(key|pkey|secret|token|pass|passwd|pwd|auth|sas|sig|cookie|private|connection_string)($|_)"
@@ -67,8 +90,9 @@ def _quote(found: re.Match[str]) -> str:
 def mask_secrets(value: Any, name: str = "", *, is_literal: bool = False) -> Any:
     """Return *value* with each secret replaced by ``{{ env(NAME) }}``. Pure.
 
-    A value is a secret because of its key (``secret``, ``password``, ``X-Api-Key`` ...), or as the
-    user information or a parameter inside a URL, except those that name a version of a file.
+    A value is a secret because of its key (``secret``, ``password``, ``X-Api-Key`` ...), because it
+    is a storage option that is not known to be harmless, or as the user information or a parameter
+    inside a URL, except those that name a version of a file.
 
     Parameters
     ----------
@@ -85,20 +109,31 @@ def mask_secrets(value: Any, name: str = "", *, is_literal: bool = False) -> Any
     >>> mask_secrets({"key": "AKIA", "anon": False, "client_kwargs": {"password": "x"}})
     {'key': '{{ env(AWS_ACCESS_KEY_ID) }}', 'anon': False, 'client_kwargs': {'password': \
 '{{ env(PASSWORD) }}'}}
+    >>> mask_secrets({"storage_options": {"profile": "lab", "s3": {"hmac": "x"}}})
+    {'storage_options': {'profile': 'lab', 's3': {'hmac': '{{ env(HMAC) }}'}}}
     >>> mask_secrets("http://me:word@host/a.tif?pwd=x&versionId=3")
     'http://me:{{ env(URL_PASSWORD) }}@host/a.tif?pwd={{ env(URL_PWD) }}&versionId=3'
     >>> mask_secrets("A {{1+1}}", is_literal=True)
     "A {{ '{' }}{1+1}}"
     """
+    return _mask_value(value, name, is_literal, is_of_store=name in OF_STORES)
+
+
+def _mask_value(value: Any, name: str, is_literal: bool, is_of_store: bool) -> Any:
     if isinstance(value, Mapping):
         return {
-            k: mask_secrets(v, name if _is_secret(name) else str(k), is_literal=is_literal)
+            k: _mask_value(
+                v,
+                name if _is_secret(name) else str(k),
+                is_literal,
+                is_of_store or str(k) in OF_STORES,
+            )
             for k, v in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [mask_secrets(v, name, is_literal=is_literal) for v in value]
+        return [_mask_value(v, name, is_literal, is_of_store) for v in value]
     is_text = isinstance(value, str)
-    if _is_secret(name) and value is not None and not isinstance(value, bool):
+    if _is_hidden(value, name, is_of_store):
         return value if is_text and "{{" in value and not is_literal else _ask(name)
     if is_text:
         found = _secrets_in(value)
@@ -114,17 +149,41 @@ def hide_secrets(value: Any) -> Any:
 
     >>> hide_secrets({"secret": "x", "urls": ("http://h/a.tif?pwd=x", "a.tif")})
     {'secret': '***', 'urls': ('http://h/a.tif?pwd=***', 'a.tif')}
+    >>> hide_secrets({"storage_options": {"anon": True, "headers": {"X-Odd": "x"}}})
+    {'storage_options': {'anon': True, 'headers': {'X-Odd': '***'}}}
     """
+    return _hide_value(value, "", is_of_store=False)
+
+
+def _hide_value(value: Any, name: str, is_of_store: bool) -> Any:
     if isinstance(value, Mapping):
         return {
-            k: "***"
-            if _is_secret(str(k)) and v is not None and not isinstance(v, (bool, Mapping))
-            else hide_secrets(v)
-            for k, v in value.items()
+            k: _hide_value(v, str(k), is_of_store or str(k) in OF_STORES) for k, v in value.items()
         }
+    if is_of_store and isinstance(value, (list, tuple, set, frozenset)):
+        return [_hide_value(v, name, is_of_store) for v in value]
+    if _is_hidden(value, name, is_of_store):
+        return "***"
     if type(value) in (list, tuple, set, frozenset):
-        return type(value)(hide_secrets(v) for v in value)
+        return type(value)(_hide_value(v, name, is_of_store) for v in value)
     return hide_in_text(value) if isinstance(value, str) else value
+
+
+def secret_texts(storage_options: Any, name: str = "") -> Iterator[str]:
+    """Yield the values of storage options that must not appear in a message, as text. Pure.
+
+    >>> list(secret_texts({"profile": "lab", "odd": "x1", "list": [{"pin": 9}, b"x2"]}))
+    ['x1', '9', 'x2']
+    """
+    if isinstance(storage_options, Mapping):
+        for key, item in storage_options.items():
+            yield from secret_texts(item, str(key))
+    elif isinstance(storage_options, (list, tuple, set, frozenset)):
+        for item in storage_options:
+            yield from secret_texts(item, name)
+    elif _is_hidden(storage_options, name, is_of_store=True):
+        is_bytes = isinstance(storage_options, bytes)
+        yield storage_options.decode(errors="replace") if is_bytes else str(storage_options)
 
 
 def hide_in_text(text: str) -> str:
@@ -196,6 +255,16 @@ def _mask(
             pieces += [keep(text[at : secret.start]), mask(secret.variable)]
             at = secret.stop
     return "".join([*pieces, keep(text[at:])])
+
+
+def _is_hidden(value: Any, name: str, is_of_store: bool) -> bool:
+    """Return whether a value that is neither a mapping nor a list is a secret, by its name."""
+    if value is None or isinstance(value, bool):
+        return False
+    if not is_of_store:
+        return _is_secret(name)
+    is_plain = isinstance(value, (str, int, float, PurePath))
+    return not is_plain or name.lower() not in _HARMLESS_OPTIONS
 
 
 def _is_secret(name: str) -> bool:

@@ -429,7 +429,7 @@ def test_what_is_given_in_python_is_no_template(
         f"{here}/x{folder}/a.tif",
         channel_names=texts,
         labels={"c": {"{{ x }}": label}},
-        storage_options={"password": "{{ 7*7 }}", "note": label},
+        storage_options={"password": "{{ 7*7 }}", "profile": label},
     )
     add_to_catalog(source, here / "lab.yml", "new")
     found = intake.open_catalog(str(here / "lab.yml")).new
@@ -437,7 +437,7 @@ def test_what_is_given_in_python_is_no_template(
     assert absolute_url(given["urlpath"]) == absolute_url(f"{here}/x{folder}/a.tif")
     assert given["channel_names"] == texts
     assert given["labels"] == {"c": {"{{ x }}": label}}
-    assert given["storage_options"]["note"] == label
+    assert given["storage_options"]["profile"] == label
     assert given["storage_options"]["password"] == "", "from the environment, where it is not set"
     again = yaml.safe_load(found.yaml())["sources"]["new"]["args"]
     assert expand_templates(again, {})["channel_names"] == texts, "the entry's own text is kept"

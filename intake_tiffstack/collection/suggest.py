@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from intake_tiffstack.listing.url_list import LIST_SUFFIXES, has_tiff_suffix
 from intake_tiffstack.options import Options, UrlPath
 from intake_tiffstack.pattern.matching import parts_below
 from intake_tiffstack.pattern.propose import Proposal, exclude_globs, propose_patterns
+from intake_tiffstack.redact import hide_secrets, mask_secrets
 from intake_tiffstack.storage.urls import absolute_url, is_local
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Suggestion:
     open_stack('raw/', pattern='lattice', concat_dim=['t', 'c'])
     """
 
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(repr=False)
     """Options of :func:`intake_tiffstack.open_stack`, ``urlpath`` included."""
     sizes: Mapping[str, int]
     """Extent of each dim of the array; of the axes alone where the files do not fit together."""
@@ -91,9 +92,9 @@ class Suggestion:
         return self.problem is None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values that JSON can hold."""
+        """Return everything as plain values that JSON can hold; secrets are ``***``."""
         return {
-            "options": dict(self.options),
+            "options": hide_secrets(self.options),
             "sizes": dict(self.sizes),
             "dtype": self.dtype,
             "files": self.n_files,
@@ -106,13 +107,20 @@ class Suggestion:
         }
 
     def to_yaml(self, name: str = "images") -> str:
-        """Return the text of a catalog with one entry, *name*, that has these options."""
-        entry = {"driver": "tiffstack", "args": dict(self.options)}
+        """Return the text of a catalog with one entry, *name*, that has these options.
+
+        A secret is replaced by the name of an environment variable.
+        """
+        arguments = mask_secrets(self.options, is_literal=True)
+        entry = {"driver": "tiffstack", "args": arguments}
         return yaml.safe_dump({"sources": {name: entry}}, sort_keys=False, allow_unicode=True)
 
     def to_python(self) -> str:
-        """Return the call of :func:`intake_tiffstack.open_stack` that has these options."""
-        urlpath, *others = self.options.items()
+        """Return the call of :func:`intake_tiffstack.open_stack` with these options.
+
+        Secrets are ``***``.
+        """
+        urlpath, *others = hide_secrets(self.options).items()
         given = "".join(f", {name}={value!r}" for name, value in others)
         return f"open_stack({urlpath[1]!r}{given})"
 
@@ -122,7 +130,7 @@ class Suggestion:
         lines[0] += (
             f": {self.n_files:,} of {self.n_listed:,} TIFFs, {self.fullness:.0%} of the cells"
         )
-        lines += [f"  {name}: {value}" for name, value in self.options.items()]
+        lines += [f"  {name}: {value}" for name, value in hide_secrets(self.options).items()]
         lines += [f"  because {reason}" for reason in self.reasons]
         lines += [f"  hole: {line}" for line in self.holes]
         if self.problem:

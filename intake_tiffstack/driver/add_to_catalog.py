@@ -20,6 +20,7 @@ from ruamel.yaml.tokens import CommentToken
 
 from intake_tiffstack.collection.suggest import Suggestion
 from intake_tiffstack.driver import TiffStackSource
+from intake_tiffstack.driver.entries import yaml_fault
 from intake_tiffstack.errors import EntryError, OptionError
 from intake_tiffstack.options import Options
 from intake_tiffstack.redact import escape_template
@@ -194,13 +195,15 @@ def _load(text: str, url: str) -> dict[str, Any]:
     """Return the content of a catalog as Intake reads it."""
     try:
         found = yaml_load(text)
-    except (yaml.YAMLError, DuplicateKeyError) as exc:
+    except DuplicateKeyError as exc:
         raise EntryError(f"{url} cannot be read as a catalog: {exc}") from exc
+    except yaml.YAMLError as exc:  # whose text shows lines
+        raise EntryError(f"{url} cannot be read as a catalog: {yaml_fault(exc)}") from None
     if found is None:
         return {}
     if not isinstance(found, dict):
         raise EntryError(
-            f"{url} is not a catalog: it must contain a mapping, but got {found!r:.80}"
+            f"{url} is not a catalog: it must contain a mapping, but got {type(found).__name__}"
         )
     if found.get("sources") and not isinstance(found["sources"], dict):
         raise EntryError(

@@ -20,6 +20,7 @@ from intake_tiffstack.driver.entries import (
     check_entry,
     collapse_after,
     default_options,
+    describe_parameters,
     option_overrides,
     render_overrides,
     rendered_names,
@@ -218,7 +219,8 @@ class ArraySource(DataSource):  # type: ignore[misc]
         """Return the description of the entry, or of a source without one; secrets are masked."""
         if self._entry is not None:
             entry: dict[str, Any] = self._entry.describe()
-            return {**entry, "args": mask_secrets(entry["args"])}
+            parameters = describe_parameters(self._entry, {})
+            return {**entry, "args": mask_secrets(entry["args"]), "user_parameters": parameters}
         return {
             "name": self.name,
             "container": self.container,

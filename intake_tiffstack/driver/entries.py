@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any, Self
 
 from intake_tiffstack.errors import EntryError, warn
-from intake_tiffstack.redact import escape_template, mask_secrets
+from intake_tiffstack.redact import OF_STORES, escape_template, mask_secrets
 from intake_tiffstack.storage.urls import absolute_url, first_relative, is_local
 
 __all__ = [
@@ -17,16 +17,21 @@ __all__ = [
     "check_entry",
     "collapse_after",
     "default_options",
+    "describe_parameters",
     "option_overrides",
     "render_overrides",
     "rendered_names",
     "spell_arguments",
     "spell_entry",
     "warn_of_relative",
+    "yaml_fault",
 ]
 
 _ALWAYS_KNOWN = frozenset({"CATALOG_DIR", "env", "shell", "client_env", "client_shell"})
 _CATALOG_DIR = re.compile(r"\{\{\s*CATALOG_DIR\s*\}\}")
+_BRACED = re.compile(r"\A\{\{ (env\(\w+\)) \}\}\Z")
+_VALUES = frozenset({"default", "allowed", "min", "max"})
+"""Keys of a parameter that hold values."""
 _ENV_DEFAULT = re.compile(r"\s*env\(\s*([^\s,)]+)\s*\)")
 
 
@@ -76,6 +81,22 @@ def check_entry(entry: Any, overrides: Mapping[str, Any]) -> None:
             "'/data') }}",
             entry=entry.name,
         )
+
+
+def yaml_fault(exc: Exception) -> str:
+    """Return what is wrong with a YAML text and where, without the text: it may hold secrets.
+
+    >>> import yaml
+    >>> try:
+    ...     yaml.safe_load("a: {secret: *word1}")
+    ... except yaml.YAMLError as exc:
+    ...     yaml_fault(exc)
+    "found undefined alias '...' in line 1, column 13"
+    """
+    mark = getattr(exc, "problem_mark", None)
+    text = getattr(exc, "problem", None) or str(exc)
+    where = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
+    return re.sub(r"'[^']{2,}'", "'...'", " ".join(text.split())) + where
 
 
 class _Unset(str):
@@ -277,19 +298,44 @@ def spell_entry(
     arguments |= spell_arguments(option_overrides(entry, overrides, options))
     spelled: dict[str, Any] = {"args": arguments}
     parameters = {}
-    for parameter in entry._user_parameters or []:
-        described = {k: v for k, v in parameter.describe().items() if k != "name"}
-        described["default"] = overrides.get(parameter.name, parameter._default)
-        parameters[parameter.name] = {
-            k: mask_secrets(v, parameter.name if k == "default" else "")
-            for k, v in described.items()
-        }
+    for described in describe_parameters(entry, overrides):
+        parameters[described.pop("name")] = described
     for name in sorted(rendered_names(entry) & overrides.keys() - parameters.keys()):
-        value = mask_secrets(overrides[name], name)
+        value = _spell_default(name, overrides[name], _names_of_store(entry))
         parameters[name] = {"description": "", "type": type(value).__name__, "default": value}
     if parameters:
         spelled["parameters"] = parameters
     return spelled
+
+
+def describe_parameters(entry: Any, overrides: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the user parameters of an entry, as Intake describes them, without secrets."""
+    of_store = _names_of_store(entry)
+    found = []
+    for parameter in entry._user_parameters or []:
+        described = dict(parameter.describe())
+        described["default"] = overrides.get(parameter.name, parameter._default)
+        found.append(
+            {
+                k: _spell_default(parameter.name, v, of_store) if k in _VALUES else v
+                for k, v in described.items()
+            }
+        )
+    return found
+
+
+def _names_of_store(entry: Any) -> set[str]:
+    """Return the names that templates in the storage options of an entry use."""
+    options = [entry._open_args[name] for name in OF_STORES & entry._open_args.keys()]
+    return set(_template_names(options))
+
+
+def _spell_default(name: str, value: Any, of_store: Container[str]) -> Any:
+    """Return a value of a parameter without secrets; Intake fills ``env(NAME)`` without braces."""
+    around = "storage_options" if name in of_store else ""
+    masked = mask_secrets({around: {name: value}})[around][name]
+    is_secret = isinstance(masked, str) and masked != value
+    return _BRACED.sub(r"\1", masked) if is_secret else masked
 
 
 def _template_names(value: Any) -> Iterator[str]:

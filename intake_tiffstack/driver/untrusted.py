@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from intake.catalog.local import YAMLFileCatalog
 
+from intake_tiffstack.driver.entries import yaml_fault
 from intake_tiffstack.errors import EntryError, OptionError
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.settings import setting
@@ -97,7 +98,7 @@ def check_catalog(text: str, url: str) -> None:
     try:
         catalog = yaml.safe_load(text)
     except yaml.YAMLError as exc:
-        raise EntryError(f"{url} is not YAML: {' '.join(str(exc).split())}") from exc
+        raise EntryError(f"{url} is not YAML: {yaml_fault(exc)}") from None  # its text shows lines
     _require_keys(catalog, _TOP_KEYS, url)
     for at_top in catalog.keys() - {"sources"}:
         _check_texts(catalog[at_top], frozenset(), f"{url}: {at_top!r}")

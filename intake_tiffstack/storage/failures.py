@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError, TiffStackError
-from intake_tiffstack.redact import hide_in_text
+from intake_tiffstack.redact import hide_in_text, secret_texts
 from intake_tiffstack.storage.urls import is_local
 
 __all__ = [
@@ -207,24 +207,8 @@ def _cause_text(exc: BaseException, storage_options: Mapping[str, Any]) -> str:
     ('TimeoutError without a message', 'OSError: no route')
     """
     text = " ".join(str(exc).split())
-    for secret in _texts(storage_options):
-        text = text.replace(secret, "***")
+    for secret in sorted(secret_texts(storage_options), key=len, reverse=True):
+        if len(secret) > 3:  # shorter ones are words such as "s3" that messages are made of
+            text = text.replace(secret, "***")
     name = type(exc).__name__
     return f"{name}: {text[:300]}" if text else f"{name} without a message"
-
-
-_OPEN = frozenset({"profile", "endpoint_url", "region_name", "cache_storage", "protocol"})
-"""Storage options that are no secrets, and by which a mistake is found."""
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        if len(value) > 3:  # shorter ones are words such as "s3" that messages are made of
-            yield value
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            if name not in _OPEN:
-                yield from _texts(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)
