@@ -32,7 +32,7 @@ class Reading:
     #: Distinct values; numbers and times ascend, text is in natural order.
     keys: Sequence[Any]
     #: Index in ``keys`` of the value of each name, shape (n_names,).
-    codes: NDArray[np.intp]
+    codes: NDArray[np.signedinteger[Any]]
 
     @property
     def values(self) -> list[Any]:
@@ -50,20 +50,26 @@ class _Column:
 
     def __init__(self) -> None:
         self._blocks: list[NDArray[Any]] = []
-        self._repeats: list[NDArray[np.intp]] = []
+        self._counts: list[int] = []
 
     def add(self, texts: Sequence[Any]) -> None:
         """Add the texts of further names, at least one; None where a name has no such part."""
         is_same = texts.count(texts[0]) == len(texts)  # true of most fields of sorted names
-        block = self._encode(texts[:1] if is_same else texts)
-        self._blocks.append(block)
-        self._repeats.append(np.full(len(block), len(texts) if is_same else 1))
+        self._blocks.append(self._encode(texts[:1] if is_same else texts))
+        self._counts.append(len(texts))
 
     def _encode(self, texts: Sequence[Any]) -> NDArray[Any]:
         raise NotImplementedError
 
-    def _spread(self, places: NDArray[Any]) -> NDArray[Any]:
-        return np.repeat(places, np.concatenate(self._repeats))
+    def _spread(self, places: NDArray[Any]) -> NDArray[np.int32]:
+        """Return the place of each name; one number in memory where all have the same."""
+        short, count = places.astype(np.int32), sum(self._counts)
+        if (short == short[0]).all():
+            return np.broadcast_to(short[0], count)
+        if len(short) == count:
+            return short
+        sizes = np.array([len(block) for block in self._blocks])
+        return np.repeat(short, np.repeat(np.array(self._counts) // sizes, sizes))
 
 
 class NumberColumn(_Column):
@@ -74,7 +80,7 @@ class NumberColumn(_Column):
 
     def reading(self) -> Reading:
         """Return the distinct numbers and which of them each name has."""
-        keys, places = np.unique(np.concatenate(self._blocks), return_inverse=True)
+        keys, places = _distinct(np.concatenate(self._blocks))
         return Reading(keys.tolist(), self._spread(places))
 
 
@@ -116,7 +122,26 @@ class TextColumn(_Column):
             array = _integers(values) if kind == "int" else np.array(values)
             found, places = np.unique(array, return_inverse=True)
             keys = list(found) if kind in ("time", "duration") else found.tolist()
-        return Reading(keys, places[self.codes])
+        return Reading(keys, self._spread(places[np.concatenate(self._blocks)]))
+
+
+def _distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the distinct integers, ascending, and the place of each value among them.
+
+    Numbers that lie close together are counted: half of the time and memory of sorting them.
+
+    Examples
+    --------
+    >>> _distinct(np.array([7, 5, 7, 9]))
+    (array([5, 7, 9]), array([1, 0, 1, 2]))
+    """
+    first, last = int(values.min()), int(values.max())
+    if values.dtype == object or last - first > 4 * len(values):
+        found, places = np.unique(values, return_inverse=True)
+        return found, places
+    is_there = np.zeros(last - first + 1, bool)
+    is_there[values - first] = True
+    return np.flatnonzero(is_there) + first, (np.cumsum(is_there) - 1)[values - first]
 
 
 def _integers(values: Iterable[int]) -> NDArray[Any]:

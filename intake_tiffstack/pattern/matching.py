@@ -276,7 +276,7 @@ def match_paths(pattern: Pattern, paths: Sequence[str], root: str) -> Matches:
 
     fields = {}
     for field in pattern.fields if indices else ():
-        column = columns[field.name]
+        column = columns.pop(field.name)  # so that few are in memory twice
         if isinstance(column, NumberColumn):
             fields[field.name] = column.reading()
         elif _is_present(pattern, field, column, name_of):

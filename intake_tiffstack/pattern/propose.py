@@ -419,7 +419,7 @@ def _choose_axes(parts: Sequence[_Named], n_names: int) -> list[tuple[_Named, ..
     return best
 
 
-def _are_distinct(codes: Iterable[NDArray[np.intp]], sizes: Iterable[int]) -> bool:
+def _are_distinct(codes: Iterable[NDArray[np.signedinteger[Any]]], sizes: Iterable[int]) -> bool:
     shape = tuple(sizes)
     if not shape or math.prod(shape) > 20_000_000:
         return False
@@ -429,7 +429,7 @@ def _are_distinct(codes: Iterable[NDArray[np.intp]], sizes: Iterable[int]) -> bo
 
 def _without_holes(
     made: Proposal,
-    codes: Mapping[str, NDArray[np.intp]],
+    codes: Mapping[str, NDArray[np.signedinteger[Any]]],
     keys: Mapping[str, Sequence[object]],
 ) -> Iterator[Proposal]:
     """Yield the proposal without the positions that make holes, if that loses few files."""

@@ -165,18 +165,18 @@ class FileTable(Sequence[File]):
     def take(self, indices: ArrayLike) -> Self:
         """Return the table of the rows at *indices*, in that order. Pure."""
         rows = np.asarray(indices, dtype=np.intp)
+        listed = indices if isinstance(indices, list) else rows.tolist()
         return type(self)(
-            tuple([self.urls[row] for row in rows.tolist()]),
+            tuple([self.urls[row] for row in listed]),
             self.sizes[rows],
             self.mtimes[rows],
-            tuple([self.etags[row] for row in rows.tolist()]) if self.etags else None,
+            tuple([self.etags[row] for row in listed]) if self.etags else None,
             None if self.ctimes is None else self.ctimes[rows],
         )
 
     def sorted(self) -> Self:
         """Return the rows by URL. Pure."""
-        order = sorted(range(len(self)), key=self.urls.__getitem__)
-        return self.take(np.fromiter(order, np.intp, len(order)))
+        return self.take(sorted(range(len(self)), key=self.urls.__getitem__))
 
     @property
     def paths(self) -> tuple[str, ...]:
