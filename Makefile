@@ -30,7 +30,7 @@ PYTEST := -m pytest -n 2 --dist loadfile  # servers and clusters start once per 
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo catalogs test test-slow test-gpu test-lowest test-newest test-wheel test-readers lint types format docs bench soak clean
+.PHONY: help demo catalogs test test-slow test-gpu test-lowest test-newest test-wheel test-readers lint types format docs bench bench-newest soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{printf "%-20s%s\n", $$1, $$2}'
@@ -106,6 +106,11 @@ docs: $(VENV)/.installed-docs ## build the documentation site in build/docs; a w
 
 bench: $(VENV)/.installed-bench ## run the benchmarks, write docs/benchmarks.md (ARGS="sum plane" for some)
 	$(VENV)/$(BIN)/python -m benchmarks $(ARGS)
+
+bench-newest: ## the same on Python 3.13 or 3.12, if available; the report has the figures of both
+	@python="$(PYTHON_NEWEST)"; if [ -n "$$python" ]; then \
+		$(MAKE) --no-print-directory bench PYTHON="$$python" VENV=$(VENV_NEWEST); \
+	else echo "bench-newest: skipped, because neither python3.13 nor python3.12 was found"; fi
 
 clean: ## remove environments, caches and the output of the demo
 	rm -rf $(VENV) $(VENV_LOWEST) $(VENV_NEWEST) $(VENV_READERS) $(VENV_WHEEL) demo_output build dist *.egg-info

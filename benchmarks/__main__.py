@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
 import sys
 from pathlib import Path
+from typing import Any
 
 from benchmarks.harness import CaseResult, run_cases
 from benchmarks.registry import CASES
@@ -49,16 +51,33 @@ def _say(line: str) -> None:
 
 def _write(results: dict[str, CaseResult]) -> None:
     """Merge the results with those of earlier runs on this machine, and write the report."""
-    kept = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {"machine": {}, "cases": {}}
-    machine = describe_machine() if results else kept["machine"]
-    # figures of different machines or versions do not stand in one table
-    if {**machine, "date": ""} == {**kept["machine"], "date": ""}:
-        earlier = {name: CaseResult.from_json(v) for name, v in kept["cases"].items()}
-        results = {**earlier, **results}
-    results = {name: results[name] for name in CASES if name in results}
+    runs = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
+    if results:
+        python = ".".join(platform.python_version_tuple()[:2])
+        runs[python] = _merge(runs.get(python), results)
+        # figures of different machines do not stand in one table
+        machine = runs[python]["machine"]["machine"]
+        runs = {name: run for name, run in runs.items() if run["machine"]["machine"] == machine}
+        _RESULTS.write_text(json.dumps(runs, indent=1) + "\n")
+    newest_first = sorted(runs.values(), key=_python_of, reverse=True)
+    _REPORT.write_text(render([(run["machine"], _results_of(run)) for run in newest_first]))
+
+
+def _merge(kept: dict[str, Any] | None, results: dict[str, CaseResult]) -> dict[str, Any]:
+    """Return a run with further results; one with other versions is dropped."""
+    machine = describe_machine()
     cases = {name: result.as_json() for name, result in results.items()}
-    _RESULTS.write_text(json.dumps({"machine": machine, "cases": cases}, indent=1) + "\n")
-    _REPORT.write_text(render(machine, list(results.values())))
+    if kept is not None and {**machine, "date": ""} == {**kept["machine"], "date": ""}:
+        cases = {**kept["cases"], **cases}
+    return {"machine": machine, "cases": {name: cases[name] for name in CASES if name in cases}}
+
+
+def _results_of(run: dict[str, Any]) -> list[CaseResult]:
+    return [CaseResult.from_json(case) for name, case in run["cases"].items() if name in CASES]
+
+
+def _python_of(run: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(map(int, run["machine"]["Python"].split(".")[:2]))
 
 
 if __name__ == "__main__":

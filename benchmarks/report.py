@@ -14,6 +14,9 @@ from benchmarks.case import OURS
 from benchmarks.harness import THREADS, CaseResult, ContenderResult, format_amount, speed
 from benchmarks.ome_zarr import eubi_version
 
+Run = tuple[dict[str, str], Sequence[CaseResult]]
+"""The machine with its versions, and what was measured on it with one Python."""
+
 __all__ = ["describe_machine", "render"]
 
 _PACKAGES = (
@@ -34,7 +37,8 @@ the same files, in one run: the target of each bar and the measured value.
 ## How to run
 
 ```sh
-make bench                           # all: about ten minutes on two idle cores, 2 GB of files
+make bench                           # all: a quarter of an hour on two idle cores, 2 GB of files
+make bench-newest                    # on Python 3.13 or 3.12; the report has both
 python -m benchmarks --list          # lists the names
 python -m benchmarks sum plane       # runs some; the report keeps the others
 python -m benchmarks --dry sum       # prints only
@@ -118,13 +122,23 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def render(machine: dict[str, str], results: Sequence[CaseResult]) -> str:
-    """Return the report as Markdown. Pure."""
+def render(runs: Sequence[Run]) -> str:
+    """Return the report as Markdown: figures of the first run, bars of the others too. Pure.
+
+    Parameters
+    ----------
+    runs : sequence[Run]
+        One per Python, the newest first.
+    """
+    (_, results), *_ = runs
     bars = [bar for result in results for bar in result.bars]
     head = _HEAD.format(
         reached=sum(bar.is_reached for bar in bars), total=len(bars), threads=THREADS
     )
-    lines = [*head.splitlines(), "", *_machine(machine), *_bars(results), "## All contenders", ""]
+    lines = [*head.splitlines(), ""]
+    for machine, _ in runs:
+        lines += _machine(machine)
+    lines += [*_bars(runs), "## All contenders", ""]
     for result in results:
         lines += _contenders(result)
     if any(result.profile for result in results):
@@ -137,13 +151,23 @@ def _machine(machine: dict[str, str]) -> Iterator[str]:
     yield from (f"Measured on {machine['date']}: {machine['machine']}.", f"{versions}.", "")
 
 
-def _bars(results: Sequence[CaseResult]) -> Iterator[str]:
-    yield from ("## Bars", "", "| work | bar | measured | reached |", "|---|---|---|---|")
+def _bars(runs: Sequence[Run]) -> Iterator[str]:
+    (first, results), *others = runs
+    heads = ["work", "bar", "measured", "reached"]
+    if others:
+        heads[2] = f"measured on Python {first['Python']}"
+        heads += [f"on {machine['Python']}" for machine, _ in others]
+    yield from ("## Bars", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
+    known = [
+        {(result.name, bar.text): bar.measured for result in found for bar in result.bars}
+        for _, found in others
+    ]
     for result in results:
         for i, bar in enumerate(result.bars):
             work = f"[{result.work}](#{_anchor(result.work)})" if i == 0 else ""
             answer = "yes" if bar.is_reached else "**no**"
-            yield f"| {work} | {bar.text} | {bar.measured} | {answer} |"
+            elsewhere = [found.get((result.name, bar.text), "") for found in known]
+            yield f"| {' | '.join([work, bar.text, bar.measured, answer, *elsewhere])} |"
     yield ""
 
 
