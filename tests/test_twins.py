@@ -10,12 +10,15 @@ import dask
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 
 from intake_tiffstack import open_stack
 from intake_tiffstack.errors import TiffStackError, UnreadableFileError
 from intake_tiffstack.header import Header, Templates, open_header, read_header
 from intake_tiffstack.header.cache import HeaderCache, clear_headers
 from intake_tiffstack.header.frames import SegmentedFrames
+from intake_tiffstack.header.ifd import read_directories, read_form
 from intake_tiffstack.header.twins import MOST_TEMPLATES
 from intake_tiffstack.storage.files import File
 from shared_data import SHARED, needs_shared, read_rows
@@ -35,7 +38,7 @@ def learn(templates: Templates, path: Path | str) -> Header:
     file = as_file(path)
     data = open_header(file)
     header = read_header(file, data=data)
-    templates.add(header, data, lambda: data)
+    templates.add(header, data, lambda: open_header(file))
     return header
 
 
@@ -112,6 +115,62 @@ def test_files_of_one_kind_are_twins(tmp_path, options, pages):
     found = find(templates, paths[1])
     assert found is not None
     assert_same(found, read_header(as_file(paths[1])))
+
+
+FORMS = {
+    "strips": {"compression": "zlib", "rowsperstrip": 8, "datetime": "2024:01:01 00:00:00"},
+    "one strip": {"compression": "zlib", "datetime": "2024:01:01 00:00:00"},
+    "big": {"compression": "zlib", "bigtiff": True, "software": "some microscope"},
+    "plain": {"datetime": "2024:01:01 00:00:00"},
+}
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@given(data=st.data())
+def test_comparing_bytes_gives_what_reading_directories_gives(tmp_path_factory, kind, data):
+    folder = tmp_path_factory.mktemp("forms", numbered=True)
+    rng = np.random.default_rng(0)
+    planes = rng.integers(0, 9, (2, 2, 16, 24)).astype("u2")
+    first, second = (
+        write(folder / f"{i}.tif", plane, metadata=None, **FORMS[kind])
+        for i, plane in enumerate(planes)
+    )
+    content = bytearray(second.read_bytes())
+    read = open_header(as_file(second))
+    read_directories(read, "")
+    places = [place for start, n in read.merged() for place in range(start, start + n)]
+    for place in data.draw(st.lists(st.sampled_from(places), max_size=3)):
+        content[place] = data.draw(st.sampled_from([0, 1, 4, 255]) | st.integers(0, 255))
+    second.write_bytes(content)
+    results = []
+    for by_form in (True, False):
+        templates = Templates()
+        learn(templates, first)
+        templates._take_in_last()
+        templates._by_size.clear()
+        assert templates._by_form
+        if not by_form:
+            templates._by_form.clear()
+        try:
+            results.append(find(templates, second))
+        except UnreadableFileError as exc:
+            results.append(str(exc))
+    one, other = results
+    if isinstance(one, Header) and isinstance(other, Header):
+        assert_same(one, other)
+    else:
+        assert one == other
+
+
+def test_table_inside_the_directory_has_no_form(tmp_path):
+    """Its bytes are compared with those of no other file: some of them would be ignored."""
+    path = write(tmp_path / "a.tif", np.zeros((4, 16, 16), "u2"), metadata=None, rowsperstrip=4)
+    content = bytearray(path.read_bytes())
+    entry = content.index((273).to_bytes(2, "little"), 8)
+    content[entry + 8 : entry + 12] = (entry + 24).to_bytes(4, "little")
+    path.write_bytes(content)
+    _, form = read_form(open_header(as_file(path)), "a.tif")
+    assert form is None
 
 
 @pytest.mark.parametrize(

@@ -350,6 +350,10 @@ def refuse_outside(
     offsets: NDArray[np.int64], counts: NDArray[np.int64] | int, file: File, what: str
 ) -> None:
     """Raise if segments lie outside the file, or on its first bytes; sparse ones are fine."""
+    if offsets.size == 1:  # of many small files, for which NumPy takes ten times as long
+        start, count = int(offsets.flat[0]), int(np.asarray(counts).flat[0])
+        if start > 0 and 0 <= count <= file.size - start:
+            return
     at_start = np.argwhere((offsets == 0) & (np.asarray(counts) > 0))
     if len(at_start):
         raise UnreadableFileError(
@@ -360,10 +364,6 @@ def refuse_outside(
         )
     if file.size < 0:
         return
-    if offsets.size == 1:  # of many small files, for which NumPy takes ten times as long
-        start, count = int(offsets.flat[0]), int(np.asarray(counts).flat[0])
-        if start >= -1 and count >= 0 and (start <= 0 or count == 0 or start + count <= file.size):
-            return
     # not offsets + counts > size: in BigTIFF that sum may be more than 64 bits
     is_outside = (offsets > 0) & (np.asarray(counts) > 0) & (offsets > file.size - counts)
     is_outside |= (np.asarray(counts) < 0) | (offsets < -1)

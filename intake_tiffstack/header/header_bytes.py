@@ -149,13 +149,13 @@ class HeaderBytes:
 
     def merged(self) -> list[tuple[int, int]]:
         """Return what was read as (start, count), ascending, with neighbours put together."""
-        return _merge(self.touched)
+        return merge_ranges(self.touched)
 
 
-def _merge(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def merge_ranges(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return ranges without overlap. Pure.
 
-    >>> _merge([(8, 2), (0, 4), (2, 4), (10, 1)])
+    >>> merge_ranges([(8, 2), (0, 4), (2, 4), (10, 1)])
     [(0, 6), (8, 3)]
     """
     merged: list[tuple[int, int]] = []

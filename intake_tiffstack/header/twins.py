@@ -2,11 +2,13 @@
 
 Most files of a collection come from one program in one go. Two cheap tiers see it, each tested
 against tifffile on every file: the bytes that tifffile's parse touched are equal (then all of the
-header is), or all tags that set structure are equal (then this file's own segment table serves).
+header is), or all tags that set structure are equal (then this file's own segment table serves;
+where they lie at the same bytes, these are compared instead of read).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +22,7 @@ from intake_tiffstack.header.frames import (
     SegmentedFrames,
     refuse_outside,
 )
-from intake_tiffstack.header.ifd import Directory, read_directories
+from intake_tiffstack.header.ifd import Directory, Form, read_directories, read_form
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.storage.first_bytes import FIRST_BYTES
 
@@ -40,6 +42,7 @@ __all__ = ["Guess", "Templates"]
 _FROM_TAGS = frozenset({"uniform", "shaped", "imagej", "ome", "generic"})
 
 MOST_TEMPLATES = 64
+MOST_FORMS = 4  # compared one after the other
 MOST_TAIL = 2**16
 TAIL_SLACK = 2**12  # values beside an IFD may be longer in another file
 MOST_RUNS = 3  # of a header that is fetched with the pixels; more are directories between pages
@@ -74,6 +77,7 @@ class Templates:
         self._nbytes = 0  # of what the parses read
         self._by_size: dict[int, _Template] = {}
         self._by_tags: dict[Structures, _Template] = {}
+        self._by_form: deque[tuple[Form, _Template]] = deque(maxlen=MOST_FORMS)
         self._last: tuple[Header, Callable[[], HeaderBytes]] | None = None
         self.tail = 0
         """Bytes at the end of the file that was parsed last that hold parts of its header."""
@@ -94,6 +98,9 @@ class Templates:
         self._take_in_last()
         if not self._by_tags:
             return None
+        for form, template in self._by_form:
+            if (pages := form.read(data)) is not None:
+                return _with_table(template, file, pages)
         try:
             directories = tuple(read_directories(data, file.url))
         except UnreadableFileError:
@@ -149,12 +156,15 @@ class Templates:
             return
         header, reopen = last
         try:
-            directories = tuple(read_directories(reopen(), header.file.url))
+            found, form = read_form(reopen(), header.file.url)
         except (UnreadableFileError, StorageError, FilesNotFoundError):
             return  # odd in a way that tifffile forgives and the small reader does not, or gone
+        directories = tuple(found)
         template = _Template(header, (), directories)
         if _agrees(template):
             self._by_tags[tuple(d.structure for d in directories)] = template
+            if form is not None:
+                self._by_form.appendleft((form, template))
 
     def clear(self) -> None:
         """Forget all templates."""
@@ -162,6 +172,7 @@ class Templates:
         self._last = None
         self._by_size.clear()
         self._by_tags.clear()
+        self._by_form.clear()
 
 
 def _tail_of(data: HeaderBytes) -> int:
