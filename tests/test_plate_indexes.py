@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import tifffile
 from intake import open_tiffstack_zarr
 
 from intake_tiffstack import TiffStackSource, open_stack, suggest
-from intake_tiffstack.errors import FilesNotFoundError, OptionError
+from intake_tiffstack.errors import FilesNotFoundError, OptionError, TiffStackWarning
 from servers import serve_s3
 from shared_data import SHARED, needs_shared
 
@@ -311,7 +312,7 @@ XDCE_IMAGE = """<Image acquisition_time_ms="{ms}" filename="{name}"><Well label=
 <Identifier field_index="{field}" time_index="{t}" wave_index="{wave}" z_index="0"/></Image>"""
 
 
-def test_an_incell_plate_opens_by_its_folder(tmp_path: Path) -> None:
+def write_incell(folder: Path) -> None:
     images = ""
     places = list(itertools.product(((2, 3), (16, 24)), (0, 1), (0, 1), (0, 1)))
     for value, ((row, column), field, t, wave) in enumerate(places):
@@ -319,13 +320,17 @@ def test_an_incell_plate_opens_by_its_folder(tmp_path: Path) -> None:
         wv = ("DAPI - DAPI", "FITC - dsRed")[wave]
         ms = 1000 * t
         name = f"{label}(fld {field + 1} wv {wv} - time {t + 1} - {ms} ms).tif"
-        write(tmp_path, name, value)
+        write(folder, name, value)
         images += XDCE_IMAGE.format(
             ms=ms, name=name, label=label, row=row, column=column, z_um=7.5, field=field, t=t,
             wave=wave,
         )  # fmt: skip
     text = XDCE.format(n=len(places), images=images)
-    (tmp_path / "p.xdce").write_bytes(text.encode("latin-1"))
+    (folder / "p.xdce").write_bytes(text.encode("latin-1"))
+
+
+def test_an_incell_plate_opens_by_its_folder(tmp_path: Path) -> None:
+    write_incell(tmp_path)
     stack = open_stack(tmp_path)
     array = stack.to_xarray()
     assert stack.sizes == {"well": 2, "field": 2, "t": 2, "c": 2, "z": 1, "y": 4, "x": 5}
@@ -363,14 +368,18 @@ SCANR = """<LVData><Version>8.0</Version><Cluster><Name>experiment</Name>
 <String><Name>comment</Name><Val>20 \xb5m</Val></String></Cluster></LVData>"""
 
 
-def test_a_scanr_experiment_opens_by_its_descriptor(tmp_path: Path) -> None:
-    (tmp_path / "experiment_descriptor.xml").write_bytes(SCANR.encode("latin-1"))
+def write_scanr(folder: Path) -> None:
+    (folder / "experiment_descriptor.xml").write_bytes(SCANR.encode("latin-1"))
     places = list(itertools.product((15, 96), (1, 2), (0, 1), ("GFP", "DAPI"), (0, 1, 2)))
     for value, (w, position, t, channel, z) in enumerate(places):
         write(
-            tmp_path / "data", f"--W{w:05d}--P{position:05d}--Z{z:05d}--T{t:05d}--{channel}.tif",
+            folder / "data", f"--W{w:05d}--P{position:05d}--Z{z:05d}--T{t:05d}--{channel}.tif",
             value,
         )  # fmt: skip
+
+
+def test_a_scanr_experiment_opens_by_its_descriptor(tmp_path: Path) -> None:
+    write_scanr(tmp_path)
     stack = open_stack(tmp_path)
     array = stack.to_xarray()
     assert stack.sizes == {"well": 2, "field": 2, "t": 2, "c": 2, "z": 3, "y": 4, "x": 5}
@@ -379,6 +388,96 @@ def test_a_scanr_experiment_opens_by_its_descriptor(tmp_path: Path) -> None:
     assert stack.channel_names == ["GFP", "DAPI"]
     assert stack.metadata["scale"] == {"t": 60.0, "y": 0.65, "x": 0.65}
     assert array.exposure_s.values.tolist() == [0.08, 0.02]
+
+
+def write_cell_voyager(folder: Path) -> None:
+    """Write an index of two fields, and the settings beside it."""
+    space = 'xmlns:bts="http://www.yokogawa.co.jp/BTS/BTSSchema/1.0"'
+    records = ""
+    for field in (1, 2):
+        write(folder, f"f{field}.tif", field)
+        records += (
+            f'<bts:MeasurementRecord bts:Type="IMG" bts:Column="1" bts:Row="2" bts:TimePoint="1" '
+            f'bts:Time="2024-05-01T10:00:0{field}+09:00" bts:FieldIndex="{field}" bts:ZIndex="1" '
+            f'bts:X="{100 * field}" bts:Y="2" bts:Z="3" bts:Ch="1">f{field}.tif'
+            "</bts:MeasurementRecord>"
+        )
+    detail = (
+        '<bts:MeasurementChannel bts:Ch="1" bts:HorizontalPixelDimension="0.65" '
+        'bts:VerticalPixelDimension="0.65"/>'
+    )
+    settings = (
+        '<bts:Channel bts:Ch="1" bts:Target="DAPI" bts:Magnification="20" bts:ExposureTime="80" '
+        'bts:Color="#FF0000FF"/>'
+    )
+    for name, inside in (
+        ("MeasurementData.mlf", f"<bts:MeasurementData {space}>{records}</bts:MeasurementData>"),
+        (
+            "MeasurementDetail.mrf",
+            f'<bts:MeasurementDetail {space} bts:MeasurementSettingFileName="s.mes">{detail}'
+            "</bts:MeasurementDetail>",
+        ),
+        ("s.mes", f"<bts:MeasurementSetting {space}>{settings}</bts:MeasurementSetting>"),
+    ):
+        (folder / name).write_text(inside)
+
+
+# -- what describes pixels and is wrong ----------------------------------------------------------
+
+
+def write_harmony(folder: Path) -> None:
+    write_plate(folder, 5)
+    for path in (folder / "Images").iterdir():
+        path.rename(folder / path.name)
+
+
+HARMONY_FILE, SCANR_FILE = "Index.xml", "experiment_descriptor.xml"
+FAULTS = [
+    (write_harmony, HARMONY_FILE, 'X Unit="m"', 'X Unit="ell"', "no usable stage_x_um"),
+    (write_harmony, HARMONY_FILE, "4e-06<", "1e400<", "no usable stage_z_um for 8 of 24 images"),
+    (write_harmony, HARMONY_FILE, "10:00:00.5", "10:61:00", "no usable acquired for 24 of 24"),
+    (write_harmony, HARMONY_FILE, ">456<", ">blue<", "no usable emission_nm for 12 of 24 images"),
+    (write_harmony, HARMONY_FILE, ">5E-07<", ">-5<", "no usable pixel_y_um"),
+    (write_incell, "p.xdce", '"455"', '"inf"', "no usable emission_nm for 8 of 16 images"),
+    (write_incell, "p.xdce", '"20:23:53"', '"25:99"', "no usable acquired for 16 of 16"),
+    (write_incell, "p.xdce", 'ms="1000"', 'ms="1e400"', "no usable acquired for 8 of 16"),
+    (write_incell, "p.xdce", 'x="-400.0"', "", "no usable stage_x_um for 8 of 16"),
+    (write_scanr, SCANR_FILE, ">0.65<", ">wide<", "no usable pixel_x_um"),
+    (write_scanr, SCANR_FILE, ">60000<", ">nan<", "no usable interval_s"),
+    (write_cell_voyager, "MeasurementData.mlf", 'bts:X="100"', "", "stage_x_um for 1 of 2 images"),
+    (write_cell_voyager, "MeasurementData.mlf", "10:00:02", "2", "no usable acquired for 1 of 2"),
+    (write_cell_voyager, "MeasurementDetail.mrf", "<bts:M", "<", "MeasurementDetail.mrf beside"),
+    (write_cell_voyager, "MeasurementDetail.mrf", '="0.65"', '="wide"', "no usable pixel_x_um"),
+    (write_cell_voyager, "s.mes", "</", "<", "s.mes beside the index is ignored, since its XML"),
+    (write_cell_voyager, "s.mes", 'bts:ExposureTime="80"', "", "no usable exposure_s"),
+    (write_htd, "Plate.HTD", '"YWells", 16', f'"YWells", {"9" * 30}', None),
+    (write_htd, "Plate.HTD", '"NWavelengths", 2', '"NWavelengths", two', None),
+    (write_htd, "Plate.HTD", '"NWavelengths", 2', '"NWavelengths"', None),
+]
+
+
+@pytest.mark.parametrize(
+    ("write_files", "name", "old", "new", "fault"), FAULTS, ids=[f"{f[1]} {f[2]}" for f in FAULTS]
+)
+def test_what_describes_pixels_costs_none_where_it_is_wrong(
+    tmp_path: Path, write_files: Any, name: str, old: str, new: str, fault: str | None
+) -> None:
+    write_files(tmp_path)
+    expected = open_stack(tmp_path).read()
+    path = tmp_path / name
+    content = path.read_bytes().decode("latin-1")
+    assert old in content
+    path.write_bytes(content.replace(old, new).encode("latin-1"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        stack = open_stack(tmp_path)
+        np.testing.assert_array_equal(stack.read(), expected, strict=True)
+        array = stack.to_xarray()
+    assert {warning.category for warning in caught} <= {TiffStackWarning}
+    texts = [str(warning.message) for warning in caught]
+    assert any(fault in text for text in texts) if fault else not texts, texts
+    for coord in array.coords.values():
+        assert coord.dtype.kind != "f" or np.isfinite(coord).all()
 
 
 # -- which of names and index counts -------------------------------------------------------------

@@ -5,11 +5,12 @@ Pure, given what lies beside: an index in, one row of fields per image out.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_tiffstack.errors import OptionError
+from intake_tiffstack.errors import OptionError, warn
 from intake_tiffstack.listing.plates.cell_voyager import CELL_VOYAGER
 from intake_tiffstack.listing.plates.harmony import HARMONY
 from intake_tiffstack.listing.plates.incell import INCELL
@@ -100,6 +101,7 @@ def read_plate(content: bytes, url: str, folder: Folder) -> list[Row]:
             url=url,
         ) from exc
     _drop_redundant(rows)
+    _drop_unusable(rows, url)
     for row in rows:
         path = row["url"].replace("\\", "/")
         if path.startswith("/") or ":" in path or ".." in path.split("/"):
@@ -111,6 +113,41 @@ def read_plate(content: bytes, url: str, folder: Folder) -> list[Row]:
         for row in rows:
             row.setdefault("z_step_um", step)
     return rows
+
+
+_NUMBERS = ("stage_z_um", "stage_y_um", "stage_x_um", "exposure_s", "interval_s")
+_POSITIVE = (
+    *("pixel_y_um", "pixel_x_um", "emission_nm", "excitation_nm"),
+    *("magnification", "numerical_aperture"),
+)
+_FARTHEST = 1e100
+
+
+def _drop_unusable(rows: Sequence[Row], url: str) -> None:
+    """Remove values that are no number or time from the rows, with a warning per column."""
+    for column in (*_NUMBERS, *_POSITIVE, "acquired"):
+        bad = [row for row in rows if column in row and not _is_usable(column, row[column])]
+        for row in bad:
+            del row[column]
+        if bad:
+            warn(
+                f"{url} has no usable {column} for {len(bad):,} of {len(rows):,} images, such as "
+                f"{bad[0]['url']}; ignored"
+            )
+
+
+def _is_usable(column: str, value: Any) -> bool:
+    if column == "acquired":
+        return value is None or _is_time(value)
+    return abs(value) <= _FARTHEST and (value > 0 or column in _NUMBERS)
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 _PLACE = ("well", "field", "t", "c", "z")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from intake_tiffstack.errors import warn
 from intake_tiffstack.listing.plates.index import (
     Folder,
     PlateIndex,
     Row,
+    number,
     parse_xml,
     stream_xml,
     tag,
@@ -45,9 +47,9 @@ def _read(content: bytes, name: str, folder: Folder) -> list[Row]:
             "z": int(known["ZIndex"]),
             "timeline": int(known.get("TimelineIndex", 1)),
             "action": int(known.get("ActionIndex", 1)),
-            "stage_z_um": float(known["Z"]),
-            "stage_y_um": 0.0 - float(known["Y"]),
-            "stage_x_um": float(known["X"]),
+            "stage_z_um": number(known.get("Z")),
+            "stage_y_um": 0.0 - number(known.get("Y")),
+            "stage_x_um": number(known.get("X")),
             "acquired": known.get("Time"),
         }
         rows.append(row | channels.get(known["Ch"], {}))
@@ -56,37 +58,45 @@ def _read(content: bytes, name: str, folder: Folder) -> list[Row]:
 
 def _channels(folder: Folder) -> dict[str, Row]:
     """Return what the settings say of each channel; empty where they are not there."""
-    detail = folder.read("MeasurementDetail.mrf")
-    if detail is None:
+    root = _parse_beside(folder, "MeasurementDetail.mrf")
+    if root is None:
         return {}
-    root = parse_xml(detail)
     found: dict[str, Row] = {}
     for channel in _named(root, "MeasurementChannel"):
-        found[channel["Ch"]] = {
-            "pixel_y_um": float(channel["VerticalPixelDimension"]),
-            "pixel_x_um": float(channel["HorizontalPixelDimension"]),
+        found[channel.get("Ch", "")] = {
+            "pixel_y_um": number(channel.get("VerticalPixelDimension")),
+            "pixel_x_um": number(channel.get("HorizontalPixelDimension")),
         }
-    settings = folder.read(_attributes(root).get("MeasurementSettingFileName") or "-")
-    if settings is None:
+    root = _parse_beside(folder, _attributes(root).get("MeasurementSettingFileName") or "-")
+    if root is None:
         return found
-    root = parse_xml(settings)
-    sources = {source["Name"]: source for source in _named(root, "LightSource")}
+    sources = {source.get("Name"): source for source in _named(root, "LightSource")}
     for element in (e for e in root.iter() if tag(e) == "Channel"):
         channel = _attributes(element)
         lights = [(e.text or "").strip() for e in element if tag(e) == "LightSourceName"]
-        waves = [float(sources[light]["WaveLength"]) for light in lights if light in sources]
+        waves = [number(sources[n].get("WaveLength")) for n in lights if n in sources]
         row: Row = {
             "channel_name": channel.get("Fluorophore") or channel.get("Target"),
-            "exposure_s": float(channel["ExposureTime"]) / 1e3,
+            "exposure_s": number(channel.get("ExposureTime")) / 1e3,
             "objective": channel.get("Objective"),
-            "magnification": float(channel["Magnification"]),
+            "magnification": number(channel.get("Magnification")),
             "channel_color": f"#{channel.get('Color', '')[-6:].lower()}",
         }
         band = _BAND.fullmatch(channel.get("Acquisition", ""))
         row |= {} if band is None else {"emission_nm": float(band[1])}
-        row |= {"excitation_nm": waves[0]} if waves and waves[0] > 0 else {}
-        found.setdefault(channel["Ch"], {}).update(row)
+        row |= {"excitation_nm": waves[0]} if waves and waves[0] != 0 else {}
+        found.setdefault(channel.get("Ch", ""), {}).update(row)
     return found
+
+
+def _parse_beside(folder: Folder, name: str) -> Element | None:
+    """Return the root of a file of settings, None if it is absent or, with a warning, broken."""
+    content = folder.read(name)
+    try:
+        return None if content is None else parse_xml(content)
+    except ValueError as exc:
+        warn(f"{name} beside the index is ignored, since {exc}")
+        return None
 
 
 def _named(root: Element, name: str) -> Iterator[Mapping[str, str]]:

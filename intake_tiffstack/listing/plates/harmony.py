@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from intake_tiffstack.listing.plates.index import (
@@ -10,6 +9,7 @@ from intake_tiffstack.listing.plates.index import (
     PlateIndex,
     Row,
     micrometres,
+    number,
     stream_xml,
     tag,
     well_name,
@@ -73,9 +73,8 @@ def _row(own: dict[str, Element], known: dict[str, Element]) -> Row:
     if "stage_y_um" in row:
         row["stage_y_um"] = 0.0 - row["stage_y_um"]
     for key, column in _NUMBERS.items():
-        value = float(texts.get(key) or "nan")
-        if math.isfinite(value) and value > 0:  # transmitted light has no emission: 0
-            row[column] = value
+        if texts.get(key) and number(texts[key]) != 0:  # transmitted light has no emission: 0
+            row[column] = number(texts[key])
     return row | {column: texts[key] for key, column in _TEXTS.items() if texts.get(key)}
 
 

@@ -9,6 +9,7 @@ from intake_tiffstack.listing.plates.index import (
     Folder,
     PlateIndex,
     Row,
+    number,
     stream_xml,
     tag,
     well_name,
@@ -35,7 +36,7 @@ def _read(content: bytes, name: str, folder: Folder) -> list[Row]:
         known = dict(element.attrib)
         match tag(element):
             case "ObjectiveCalibration":
-                constant = {name: float(known[key]) for key, name in _LENS.items() if key in known}
+                constant = {name: number(known[key]) for key, name in _LENS.items() if key in known}
                 constant["objective"] = known.get("objective_name")
             case "Creation":
                 created = known
@@ -68,6 +69,8 @@ def _row(
     own = {tag(element): element.attrib for element in image.iter()}
     place = own["Identifier"]
     wave, field = int(place["wave_index"]), int(place["field_index"])
+    if wave < 0 or field < 0:
+        raise ValueError(f"wave {wave} and field {field} do not count from 0")
     row: Row = {
         "url": image.attrib["filename"],
         "well": well_name(own["Row"]["number"], own["Column"]["number"]),
@@ -82,9 +85,9 @@ def _row(
     where = own.get("PlatePosition_um") or own.get("OffsetFromWellCenter")
     where = where or (dict(fields[field]) if field < len(fields) else None)
     if where is not None:
-        row |= {"stage_y_um": float(where["y"]), "stage_x_um": float(where["x"])}
+        row |= {"stage_y_um": number(where.get("y")), "stage_x_um": number(where.get("x"))}
     if "FocusPosition" in own:
-        row["stage_z_um"] = float(own["FocusPosition"]["z"])
+        row["stage_z_um"] = number(own["FocusPosition"].get("z"))
     if (acquired := _time(created, image.attrib.get("acquisition_time_ms"))) is not None:
         row["acquired"] = acquired
     return row
@@ -100,18 +103,22 @@ def _wave(element: Element) -> Row:
         found["channel_name"] = " - ".join(dict.fromkeys(names))
     for column, known in zip(("excitation_nm", "emission_nm"), filters, strict=True):
         if known.get("wavelength"):
-            found[column] = float(known["wavelength"])
+            found[column] = number(known["wavelength"])
     if own.get("Exposure", {}).get("time"):
-        found["exposure_s"] = float(own["Exposure"]["time"]) / 1e3
+        found["exposure_s"] = number(own["Exposure"]["time"]) / 1e3
     return found
 
 
 def _time(created: Mapping[str, str], offset: str | None) -> str | None:
-    """Return when an image was taken; nothing of a zone is known."""
+    """Return when an image was taken; nothing of a zone is known. What is no time stays text."""
     if offset is None or not created.get("date") or not created.get("time"):
         return None
-    start = datetime.fromisoformat(f"{created['date']}T{created['time']}")
-    return (start + timedelta(milliseconds=float(offset))).isoformat()
+    start = f"{created['date']}T{created['time']}"
+    try:
+        time = datetime.fromisoformat(start) + timedelta(milliseconds=number(offset))
+    except (ValueError, OverflowError):
+        return f"{start} and {offset} ms"
+    return time.isoformat()
 
 
 INCELL = PlateIndex(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ __all__ = [
     "PlateIndex",
     "Row",
     "micrometres",
+    "number",
     "parse_xml",
     "stream_xml",
     "tag",
@@ -137,15 +139,28 @@ def well_name(row: str | int, column: str | int) -> str:
     return f"{row_letters(int(row))}{int(column):02d}"
 
 
-def micrometres(text: str | None, unit: str) -> float:
-    """Return a length in micrometres.
+def number(text: str | None) -> float:
+    """Return the number that a text writes, NaN where it writes none.
 
-    >>> micrometres("-3.016E-06", "m"), micrometres("0.65", "µm")
-    (-3.016, 0.65)
+    For what describes pixels; ``read_plate`` warns of a NaN and drops it. Where an image belongs
+    is read by ``int``, since it must not be missing.
+
+    >>> number("0.65"), number("wide")
+    (0.65, nan)
     """
-    if unit not in _MICROMETRES:
-        raise ValueError(f"{unit!r} is not a unit of length")
-    return round(float(text or "nan") * _MICROMETRES[unit], 9)
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
+
+
+def micrometres(text: str | None, unit: str) -> float:
+    """Return a length in micrometres, NaN where the text is no number or the unit no length.
+
+    >>> micrometres("-3.016E-06", "m"), micrometres("0.65", "µm"), micrometres("1", "s")
+    (-3.016, 0.65, nan)
+    """
+    return round(number(text) * _MICROMETRES.get(unit, math.nan), 9)
 
 
 _MICROMETRES = {"m": 1e6, "mm": 1e3, "um": 1.0, "\u00b5m": 1.0, "\u03bcm": 1.0, "nm": 1e-3}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import math
+import re
 
 from intake_tiffstack.errors import warn
-from intake_tiffstack.listing.plates.index import Folder, PlateIndex, Row, well_name
+from intake_tiffstack.listing.plates.index import Folder, PlateIndex, Row, number, well_name
 from intake_tiffstack.pattern.matching import compile_pattern, match_paths
 
 __all__ = ["METAXPRESS"]
+
+_SELECTION = re.compile("WellsSelection([1-9][0-9]{0,2})")
 
 
 def _read(content: bytes, name: str, folder: Folder) -> list[Row]:
@@ -57,20 +61,24 @@ def _settings(content: bytes) -> dict[str, list[str]]:
     {'XSites': ['2'], 'SiteSelection1': ['TRUE', 'FALSE'], 'WaveName1': ['a, b']}
     """
     lines = content.decode("cp1252", errors="replace").splitlines()
-    rows = csv.reader(lines, skipinitialspace=True)
+    try:
+        rows = list(csv.reader(lines, skipinitialspace=True))
+    except csv.Error as exc:
+        raise ValueError(str(exc)) from exc
     return {row[0]: [value.strip() for value in row[1:]] for row in rows if row}
 
 
 def _warn_of_unplanned(rows: list[Row], known: dict[str, list[str]], name: str) -> None:
     """Warn of images in wells that the index does not select, or of channels that it lacks."""
     planned = {
-        well_name(row, column)
-        for row in range(1, int(known.get("YWells", ["0"])[0]) + 1)
-        for column, is_taken in enumerate(known.get(f"WellsSelection{row}", []), 1)
+        well_name(row[1], column)
+        for key, values in known.items()
+        if (row := _SELECTION.fullmatch(key)) is not None
+        for column, is_taken in enumerate(values, 1)
         if is_taken.upper() == "TRUE"
     }
-    waves = int(known.get("NWavelengths", ["0"])[0])
-    odd = [r for r in rows if (planned and r["well"] not in planned) or (waves and r["c"] > waves)]
+    waves = number("".join(known.get("NWavelengths", [])[:1])) or math.inf
+    odd = [r for r in rows if (planned and r["well"] not in planned) or r["c"] > waves]
     if odd:
         warn(
             f"{name} plans neither the well nor the channel of {len(odd):,} images, such as "

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from intake_tiffstack.listing.plates.index import Folder, PlateIndex, Row, parse_xml, tag, well_name
+from intake_tiffstack.listing.plates.index import (
+    Folder,
+    PlateIndex,
+    Row,
+    number,
+    parse_xml,
+    tag,
+    well_name,
+)
 from intake_tiffstack.pattern.matching import compile_pattern, match_paths
 
 if TYPE_CHECKING:
@@ -23,17 +31,17 @@ def _read(content: bytes, name: str, folder: Folder) -> list[Row]:
     wells: dict[int, str] = {}
     exposures: dict[str, float] = {}
     single: dict[str, str] = {}
-    number, channel = 0, None
+    at, channel = 0, None
     for key, value in _values(root):
         if key == "well selection table + cDNA":
-            if value.isdigit():
-                number = int(value)
+            if value.isdecimal():
+                at = int(value)
             else:
-                wells[number] = value
+                wells[at] = value
         elif key == "name":
             channel = value
         elif key == "exposure time" and channel is not None:
-            exposures.setdefault(channel, float(value) / 1e3)
+            exposures.setdefault(channel, number(value) / 1e3)
         else:
             single.setdefault(key, value)
     if not {"plate name", "columns/well", "conversion factor um/pixel"} & single.keys():
@@ -47,6 +55,8 @@ def _read(content: bytes, name: str, folder: Folder) -> list[Row]:
     order = [*exposures, *(str(fields["channel"]) for fields in texts)]
     numbers = {text: place for place, text in enumerate(dict.fromkeys(order), 1)}
     columns = int(single.get("Columns", 12))
+    if columns < 1:
+        raise ValueError(f"its plate has {columns} columns")
     rows = []
     for place, fields in zip(matches.indices.tolist(), texts, strict=True):
         w, text = int(fields["w"]), str(fields["channel"])
@@ -62,9 +72,9 @@ def _read(content: bytes, name: str, folder: Folder) -> list[Row]:
         }
         if text in exposures:
             row["exposure_s"] = exposures[text]
-        if size := float(single.get("conversion factor um/pixel", 0)):
+        if size := number(single.get("conversion factor um/pixel", "0")):
             row |= {"pixel_y_um": size, "pixel_x_um": size}
-        if delay := float(single.get("timeloop delay [ms]", 0)):
+        if delay := number(single.get("timeloop delay [ms]", "0")):
             row["interval_s"] = delay / 1e3
         rows.append(row)
     return rows
