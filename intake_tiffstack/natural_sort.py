@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from functools import cache, cmp_to_key
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ __all__ = ["natural_key", "natural_order", "well_key"]
 
 _DIGIT_RUN = re.compile(r"([0-9]+)")
 
+_MOST_DIGITS = 4000
+"""Of a number; Python reads 4,300."""
+
 
 def natural_key(text: str) -> tuple[Any, ...]:
     """Return a sort key by which runs of digits count as numbers; pure.
@@ -22,7 +26,11 @@ def natural_key(text: str) -> tuple[Any, ...]:
     """
     # Odd places hold the digits, so text never meets a number; the text itself breaks ties (8, 08).
     parts = _DIGIT_RUN.split(text)
-    return tuple(int(part) if i % 2 else part for i, part in enumerate(parts)), text
+    return tuple(_number(part) if i % 2 else part for i, part in enumerate(parts)), text
+
+
+def _number(digits: str) -> float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
 
 
 _WELL = re.compile(r"([A-Za-z]{1,2})[ _-]*[0-9]*")

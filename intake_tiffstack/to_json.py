@@ -1,7 +1,8 @@
-"""Conversion of values to JSON: leniently for display, or strictly for storage. Pure."""
+"""Values to JSON, leniently for display or strictly for storage, and back. Pure."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,26 @@ import numpy as np
 
 from intake_tiffstack.errors import OptionError
 
-__all__ = ["to_json", "to_strict_json"]
+__all__ = ["parse_json", "to_json", "to_strict_json"]
+
+
+def parse_json(text: str | bytes, start: int = 0) -> Any:
+    """Return the value that a text of others holds, or the one that begins at *start* in it. Pure.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON, or is nested more deeply than Python can read.
+
+    >>> parse_json('{"a": [1]}'), parse_json('{"a": [1], "b', 6)
+    ({'a': [1]}, [1])
+    """
+    try:
+        if isinstance(text, str) and start:
+            return json.JSONDecoder().raw_decode(text, start)[0]
+        return json.loads(text)
+    except RecursionError as exc:
+        raise ValueError("its JSON is nested too deeply") from exc
 
 
 def to_json(value: Any) -> Any:

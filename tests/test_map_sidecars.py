@@ -314,3 +314,36 @@ def test_the_option_takes_kinds_or_all(plain: Path, given: Any, kinds: list[str]
 def test_unknown_kind_is_refused(plain: Path) -> None:
     with pytest.raises(OptionError, match="sidecars must be `pam`, `worldfile`"):
         open_stack(str(plain), sidecars="tfw")
+
+
+@pytest.mark.parametrize("number", ["1e308", "1e-320", "nan"])
+@pytest.mark.parametrize("line", range(6))
+def test_a_world_file_beyond_the_world_is_ignored(plain: Path, number: str, line: int) -> None:
+    lines = WORLD.splitlines()
+    lines[line] = number
+    plain.with_suffix(".tfw").write_text("\n".join(lines))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TiffStackWarning)
+        stack = open_stack(str(plain), sidecars="worldfile")
+        array = stack.to_xarray()
+    np.testing.assert_array_equal(array, PIXELS)
+    assert all(np.isfinite(coord).all() for coord in array.coords.values())
+    assert all(abs(step) > 1e-100 for step in stack.metadata["scale"].values())
+
+
+@pytest.mark.parametrize("level", ["blue", "nan", "-1", "1e400", ""])
+def test_a_colour_that_is_none_costs_no_pixels(tmp_path: Path, level: str) -> None:
+    table = f'<ColorTable><Entry c1="1" c2="{level}" c3="3"/></ColorTable>'
+    path = write_bands(tmp_path / "a.tif", f"<Description>red</Description>{table}")
+    with pytest.warns(TiffStackWarning, match="ColorTable of a.tif.aux.xml holds other than"):
+        metadata = open_stack(str(path), sidecars="pam").metadata
+    assert metadata["band_names"] == ["red"]
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "99999999999", "\u00b2", "1" * 5000])
+def test_a_band_that_cannot_be_is_no_band(tmp_path: Path, number: str) -> None:
+    path = write_bands(tmp_path / "a.tif", "<Description>red</Description>")
+    beside = path.with_name("a.tif.aux.xml")
+    band = f'<PAMRasterBand band="{number}"><Description>far</Description></PAMRasterBand>'
+    beside.write_text(beside.read_text().replace("</PAMDataset>", f"{band}</PAMDataset>"))
+    assert open_stack(str(path), sidecars="pam").metadata["band_names"] == ["red"]

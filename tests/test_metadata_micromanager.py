@@ -175,6 +175,16 @@ def test_a_file_beside_that_is_broken_is_reported(folder: tuple[str, Path]) -> N
         assert open_stack(f"{url}/img_000000000_ch_000.tif").read().shape == (4, 5)
 
 
+@pytest.mark.parametrize("name", ["metadata.txt", "DisplaySettings.json"])
+def test_a_file_beside_that_is_nested_without_end_is_reported(tmp_path: Path, name: str) -> None:
+    write_pages(tmp_path / "img_000000000_ch_000.tif", None)
+    (tmp_path / name).write_text('{"Summary": ' + "[" * 100_000)
+    with pytest.warns(
+        TiffStackWarning, match=rf"{name} is not JSON: its JSON is nested too deeply"
+    ):
+        assert open_stack(str(tmp_path / "img_000000000_ch_000.tif")).read().shape == (4, 5)
+
+
 def test_files_of_others_are_not_looked_for(tmp_path: Path) -> None:
     write_pages(tmp_path / "a.tif", None)
     (tmp_path / "metadata.txt").write_text(json.dumps({"Summary": SUMMARY}))

@@ -130,6 +130,24 @@ def test_an_index_that_a_crash_cut_gives_what_it_has(tmp_path: Path) -> None:
         _ = open_stack(tmp_path, sets="ndtiff").sizes
 
 
+def test_an_index_that_is_nested_without_end_ends_there(tmp_path: Path) -> None:
+    write_ndtiff(tmp_path, per_file=24)
+    with open(tmp_path / "NDTiff.index", "ab") as index:
+        index.write(struct.pack("<I", 100_000) + b"[" * 100_000)
+    assert open_stack(tmp_path, sets="ndtiff").read().shape == (2, 3, 2, 2, *SHAPE)
+
+
+def test_a_set_of_one_plane_without_axes(tmp_path: Path) -> None:
+    write_pages(tmp_path / "run_NDTiffStack.tif", [(plane(3), {})], ndtiff_head({}))
+    name = b"run_NDTiffStack.tif"
+    index = struct.pack("<I", 2) + b"{}" + struct.pack("<I", len(name)) + name
+    (tmp_path / "NDTiff.index").write_bytes(index + struct.pack("<8I", 512, 8, 6, 1, 0, 0, 0, 0))
+    stack = open_stack(tmp_path, sets="ndtiff")
+    assert stack.dims == ("y", "x")
+    np.testing.assert_array_equal(stack.read(), plane(3))
+    np.testing.assert_array_equal(stack.to_dask()[2, 1:].compute(), plane(3)[2, 1:])
+
+
 def test_one_file_of_an_ndtiff_set_names_the_set(tmp_path: Path) -> None:
     write_ndtiff(tmp_path)
     with pytest.warns(UserWarning, match="NDTiff.index beside it lists: sets='ndtiff' opens"):

@@ -835,3 +835,8 @@ def test_the_documentation_shows_what_format_strings_read() -> None:
         for key, value in shown.items():
             field = next(f for f in compile_pattern(pattern.strip("`")).fields if f.name == key)
             assert fields[key] == parse_value(field, value.strip('"'))
+
+
+def test_runs_of_digits_longer_than_any_number_are_sorted() -> None:
+    names = ["t" + "9" * 5000, "t10", "t9"]
+    assert sorted(names, key=natural_key) == ["t9", "t10", names[0]]

@@ -248,3 +248,26 @@ def test_files_by_hand_number_a_list(tmp_path: Path, table: pd.DataFrame) -> Non
     )
     with pytest.raises(OptionError, match="1 values for 't', but urlpath lists 2"):
         open_stack(urls, files={"t": [7]}).to_dask()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("when", "2026-02-30T00:00:00"),
+        ("when", "2026-01-01T10:61:00"),
+        ("when", "9999-12-31T23:59:59-12:00"),
+        ("x", "1e400"),
+        ("x", "."),
+        ("t", "9" * 30),
+    ],
+)
+def test_what_is_no_number_and_no_time_is_text(
+    tmp_path: Path, table: pd.DataFrame, pixels: np.ndarray, column: str, value: str
+) -> None:
+    table = table.astype({column: str})
+    table.loc[0, column] = value
+    stack = open_stack(write(table, tmp_path / "files.csv"), missing="fill")
+    coords = stack.to_xarray().coords
+    assert all(coord.dtype.kind != "f" or np.isfinite(coord).all() for coord in coords.values())
+    if column != "t":
+        np.testing.assert_array_equal(stack.read(), pixels[:, ::-1])

@@ -498,6 +498,8 @@ def _locate(
     used = np.flatnonzero(is_due.any(axis=others))
     if not len(used):
         raise LayoutError("the set has no plane in any of its files")
+    if not shape:  # a single plane
+        return PlaneMap(table, pages, tuple(counts))
     end = int(used[-1]) + 1
     if end < shape[axis]:
         warn(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 from dataclasses import replace
@@ -26,6 +25,7 @@ from intake_tiffstack.metadata.units import as_number
 from intake_tiffstack.storage.files import FileTable
 from intake_tiffstack.storage.store import open_store
 from intake_tiffstack.storage.urls import split_chain
+from intake_tiffstack.to_json import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +105,7 @@ def _read_record(file: File, plane: Plane, options: Options) -> dict[str, Any]:
     """Return the JSON of a plane, empty if it is broken."""
     start, length = plane.metadata
     try:
-        found = json.loads(open_header(file, options.storage_options).read(start, length))
+        found = parse_json(open_header(file, options.storage_options).read(start, length))
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

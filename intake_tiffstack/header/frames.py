@@ -280,6 +280,7 @@ def locate_frames(
     refuse_outside(offsets, counts, file, "page {}")
     _check_decoder(keyframe)
     is_jpeg = find_codec(int(keyframe.compression)).needs_jpeg_tables
+    text = keyframe.tags.valueof(42113)  # GDAL_NODATA
     return SegmentedFrames(
         shape=tuple(int(n) for n in keyframe.shaped),  # type: ignore[arg-type]
         dtype=canonical_dtype(keyframe.dtype),
@@ -290,7 +291,7 @@ def locate_frames(
         tables=tuple(p.jpegtables if p is not None else None for p in pages) if is_jpeg else None,
         header=keyframe.jpegheader if is_jpeg else None,
         axes=axes,
-        nodata=clamp_nodata(keyframe.tags.valueof(42113), np.dtype(keyframe.dtype)),
+        nodata=clamp_nodata(text if isinstance(text, str) else None, np.dtype(keyframe.dtype)),
         coding=_describe_coding(keyframe, stored),
         direct=find_direct_decoder(keyframe),
     )

@@ -6,7 +6,6 @@ tifffile logs about it, since a program may switch its logging off.
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from intake_tiffstack.errors import OptionError, UnreadableFileError
 from intake_tiffstack.header.dim_names import name_dims
 from intake_tiffstack.header.tiff_file import advice_for
 from intake_tiffstack.structure import OtherSeries
+from intake_tiffstack.to_json import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,7 +114,7 @@ def _joinable(image: Any) -> Any:
 def _has_shape_alone(description: str | None) -> bool:
     """Return whether tifffile's JSON says no more of an image than its shape, as by default."""
     try:
-        found = json.loads(description or "")
+        found = parse_json(description or "")
     except ValueError:
         return False
     return isinstance(found, dict) and found.keys() == {"shape"}

@@ -7,7 +7,6 @@ ESRI, "World files for raster datasets"; GDAL, "Persistent Auxiliary Metadata" (
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from intake_tiffstack.metadata.reader import RawMetadata
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.storage.store import stat_file
 from intake_tiffstack.storage.urls import split_chain
+from intake_tiffstack.to_json import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,7 +63,7 @@ def _read_beside(
             continue  # the nearest wins
         try:
             text = _read_start(path, storage_options)
-            value = _member(text, key) if key == "Summary" else json.loads(text)
+            value = _member(text, key) if key == "Summary" else parse_json(text)
         except FilesNotFoundError:
             continue
         except StorageError as exc:
@@ -189,4 +189,4 @@ def _member(text: str, key: str) -> Any:
     place = re.search(rf'"{key}"\s*:\s*', text)
     if place is None:
         raise ValueError(f"it has no {key} within its first {len(text):,} characters")
-    return json.JSONDecoder().raw_decode(text, place.end())[0]
+    return parse_json(text, place.end())

@@ -22,8 +22,9 @@ class PlaneRun:
     """Row in the file table."""
     pages: range
     """Their numbers in the file, ascending."""
-    into: tuple[int | slice, ...]
-    """Where they go: an integer per dim of planes, a slice for the innermost one."""
+    into: tuple[int | slice | None, ...]
+    """Where they go: an integer per dim of planes, a slice for the innermost one; None, a new
+    axis, for a plane without dims."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,10 @@ class PlaneMap:
         """
         index = np.ix_(*wanted)
         rows, pages = self.rows[index], self.pages[index]
+        if not wanted:
+            if rows >= 0:
+                yield PlaneRun(int(rows), range(int(pages), int(pages) + 1), (None,))
+            return
         for place in np.ndindex(rows.shape[:-1]):
             line, own = rows[place].tolist(), pages[place].tolist()
             start = 0

@@ -6,6 +6,7 @@ that names the file, and an unknown value is absent, never guessed.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from intake_tiffstack.dims import Role, role_of
@@ -14,7 +15,7 @@ from intake_tiffstack.metadata.reader import Subject
 from intake_tiffstack.metadata.readers import READERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
 
@@ -29,6 +30,21 @@ _LETTERS: Mapping[Role | None, str] = {
     Role.Y: "y",
     Role.X: "x",
 }
+
+
+_FAULTS = (ValueError, TypeError, LookupError, ArithmeticError)
+"""What values of another kind than a format has them raise; a mistake of ours is none of these."""
+
+
+@contextmanager
+def _faults_reported(name: str, found: Findings) -> Iterator[None]:
+    """Make a warning of values that a reader does not expect: pixels open all the same."""
+    try:
+        yield
+    except _FAULTS as exc:
+        found.warn(
+            f"{name} metadata are read in part only, since a value has no meaning: {exc!r:.200}"
+        )
 
 
 def describe_file(
@@ -66,10 +82,12 @@ def describe_file(
     subject = Subject(sizes, series, dtype, is_reduced=base_shape is not None, tags=raw.tags)
     for reader in READERS:
         if reader.interpret is not None and raw.tags.get(reader.name) is not None:
-            reader.interpret(raw.tags[reader.name], subject, found)
+            with _faults_reported(reader.name, found):
+                reader.interpret(raw.tags[reader.name], subject, found)
         if reader.interpret_sidecar is not None:
             for name, content in raw.sidecars.items():
-                reader.interpret_sidecar(name, content, subject, found)
+                with _faults_reported(name, found):
+                    reader.interpret_sidecar(name, content, subject, found)
     found.check_channels(dims, shape)
     if base_shape is not None:
         found.coarsen({d: base / n for d, n, base in zip(dims, shape, base_shape, strict=True)})

@@ -8,7 +8,6 @@ https://micro-manager.org/Micro-Manager_File_Formats
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import numpy as np
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.metadata.ome_parts import FileRef
 from intake_tiffstack.metadata.ome_set import SetImage
+from intake_tiffstack.to_json import parse_json
 
 __all__ = [
     "INDEX_MAP_AXES",
@@ -67,7 +67,7 @@ def parse_ndtiff_index(content: bytes) -> list[Plane]:
 
     while at + 4 <= len(content):
         try:
-            axes, name = json.loads(text()), text()
+            axes, name = parse_json(text()), text()
             offset, start, length = struct.unpack_from("<I16xII4x", content, at)
         except (struct.error, ValueError):
             break

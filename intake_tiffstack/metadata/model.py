@@ -17,6 +17,7 @@ from intake_tiffstack.metadata.units import (
     UNCALIBRATED,
     as_number,
     fault_of_step,
+    is_place,
     unit_name,
 )
 from intake_tiffstack.redact import hide_in_text
@@ -199,8 +200,8 @@ class Findings:
             self.warn(f"{key} of {source} is in {name}, which is not a time; ignored")
 
     def add_origin(self, dim: str, origin: float, source: str) -> None:
-        """Add the coordinate of position 0, if the step is known and the origin is finite."""
-        if dim in self.scale and dim not in self.translation and math.isfinite(origin):
+        """Add the coordinate of position 0, if the step is known and the origin is a place."""
+        if dim in self.scale and dim not in self.translation and is_place(origin):
             self.translation[dim] = origin
             self.note(f"translation.{dim}", source)
 
@@ -243,13 +244,13 @@ class Findings:
 
     def add_times(self, seconds: Sequence[float], source: str) -> None:
         """Add the seconds from ``acquired`` to each time point."""
-        if seconds and not self.times and all(map(math.isfinite, seconds)):
+        if seconds and not self.times and all(map(is_place, seconds)):
             self.times = tuple(seconds)
             self.note("times", source)
 
     def add_heights(self, heights: Sequence[float], unit: str | None, source: str) -> None:
         """Add the positions along z, if their unit is a length."""
-        if heights and not self.heights and unit in METRES and all(map(math.isfinite, heights)):
+        if heights and not self.heights and unit in METRES and all(map(is_place, heights)):
             micrometres = METRES[unit] * 1e6
             self.heights = tuple(round(height * micrometres, 9) for height in heights)
             self.note("heights", source)
@@ -257,7 +258,7 @@ class Findings:
     def add_stage(self, dim: str, values: Sequence[Any], unit: str | None, source: str) -> None:
         """Add the positions of the stage along a dim, if their unit is a length."""
         found = [as_number(value) for value in values]
-        known = [value for value in found if value is not None and math.isfinite(value)]
+        known = [value for value in found if value is not None and is_place(value)]
         if known and len(known) == len(found) and dim not in self.stage and unit in METRES:
             micrometres = METRES[unit] * 1e6
             self.stage[dim] = tuple(round(value * micrometres, 9) for value in known)

@@ -13,6 +13,7 @@ __all__ = [
     "UNCALIBRATED",
     "as_number",
     "fault_of_step",
+    "is_place",
     "unit_name",
     "unit_symbol",
 ]
@@ -51,6 +52,9 @@ _WORDS = {name: name for name in (*METRES, *SECONDS, "degree", "radian")} | {
     "msec": "millisecond", "usec": "microsecond", "hr": "hour",
 }  # fmt: skip
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
+
+_FARTHEST = 1e100
+"""Of any coordinate and step, in whatever unit."""
 
 # Steps outside these are slips of a writer: from a thousandth of an atom to the Earth, and from
 # an attosecond to three centuries.
@@ -93,10 +97,21 @@ def fault_of_step(step: float, unit: str | None) -> str | None:
         return "is not finite"
     if step <= 0:
         return "is not positive"
+    if not 1 / _FARTHEST <= step <= _FARTHEST:
+        return "is outside the plausible range 1e-100 to 1e100"
     for factors, low, high, text in _BOUNDS:
         if unit in factors and not low <= step * factors[unit] <= high:
             return f"is outside the plausible range {text}"
     return None
+
+
+def is_place(value: float) -> bool:
+    """Return whether a number can be a coordinate, which sums and units do not overflow. Pure.
+
+    >>> is_place(-7e6), is_place(1e308), is_place(float("nan"))
+    (True, False, False)
+    """
+    return abs(value) <= _FARTHEST
 
 
 def as_number(value: Any) -> float | None:

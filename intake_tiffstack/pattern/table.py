@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["TableMatches", "read_table"]
 
 _NOTHING = re.compile("(?!)")
-_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}.*)?")
 _CELL = "cell"
 
@@ -105,7 +106,7 @@ def _kind_of(values: Sequence[Any]) -> tuple[Kind, Callable[[Any], Any]]:
     texts = [value for value in values if isinstance(value, str)]
     if _are(kinds, int, np.integer) or (kinds == {str} and all(map(_INTEGER.fullmatch, texts))):
         return "int", int
-    if _are(kinds, date, np.datetime64) or (kinds == {str} and all(map(_TIME.fullmatch, texts))):
+    if _are(kinds, date, np.datetime64) or (kinds == {str} and all(map(_is_time, texts))):
         return "time", _time
     if _are(kinds, int, float, np.integer, np.floating) or (
         kinds == {str} and all(map(_is_number, texts))
@@ -121,9 +122,23 @@ def _are(kinds: Set[type], *expected: type) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    return (
-        re.fullmatch(r"[+-]?(?:0|[1-9][0-9]*)?(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?", text) is not None
-    )
+    form = r"[+-]?(?:0|[1-9][0-9]*)?(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?"
+    if re.fullmatch(form, text) is None:
+        return False
+    try:
+        return math.isfinite(float(text))
+    except ValueError:  # a point or an exponent alone
+        return False
+
+
+def _is_time(text: str) -> bool:
+    if _TIME.fullmatch(text) is None:
+        return False
+    try:
+        _time(text)
+    except (ValueError, OverflowError):  # no day of the calendar
+        return False
+    return True
 
 
 def _time(value: Any) -> np.datetime64:

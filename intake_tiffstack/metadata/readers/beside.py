@@ -8,7 +8,6 @@ before the tags of the file, and a world file behind them.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from intake_tiffstack.metadata.readers.gdal import (
 )
 from intake_tiffstack.metadata.readers.geotiff import Affine, add_affine
 from intake_tiffstack.metadata.readers.ome import refuse_entities
+from intake_tiffstack.metadata.units import as_number, is_place
 from intake_tiffstack.structure import Packing
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ _UNITS = {
     "degree": "degree",
     "radian": "radian",
 }
+_BAND = re.compile(r"[1-9][0-9]{0,4}")
+"""Number of a band: GDAL has no more than 65,535."""
 _ROLES = {
     "NoDataValue": "nodata",
     "Scale": "scale",
@@ -77,7 +79,7 @@ def _items(root: ElementTree.Element) -> dict[str, dict[int, str]]:
         number = band.get("band", "")
         for child in band:
             text = (child.text or "").strip()
-            if number.isdigit() and int(number) and child.tag in _ROLES and text:
+            if _BAND.fullmatch(number) and child.tag in _ROLES and text:
                 found.setdefault(_ROLES[child.tag], {})[int(number) - 1] = text
     return found
 
@@ -143,8 +145,13 @@ def _interpret_pam(
         add_packing(_packing(items, bands, subject.dtype), found, source)
     add_bands(items, bands, subject, found, source)
     entries = root.iterfind("PAMRasterBand[@band='1']/ColorTable/Entry")
-    colors = [[int(float(entry.get(c, "0"))) for c in ("c1", "c2", "c3")] for entry in entries]
-    found.add_fact("color_table", colors, source)
+    texts = [[entry.get(c, "0") for c in ("c1", "c2", "c3")] for entry in entries]
+    levels = [[as_number(text) for text in color] for color in texts]
+    if all(n is not None and 0 <= n < 2**16 for color in levels for n in color):
+        colors = [[int(n) for n in color if n is not None] for color in levels]
+        found.add_fact("color_table", colors, source)
+    else:
+        found.warn(f"ColorTable of {name} holds other than levels of a colour; ignored")
 
 
 def _interpret_world_file(
@@ -159,7 +166,7 @@ def _interpret_world_file(
 
 
 def _add_affine(affine: Affine, unit: str | None, found: Findings, source: str) -> None:
-    if not all(map(math.isfinite, affine)) or affine.a * affine.e == affine.b * affine.d:
+    if not all(map(is_place, affine)) or affine.a * affine.e == affine.b * affine.d:
         found.warn(f"{source} it has the affine {list(affine)}, which maps no area; ignored")
         return
     add_affine(affine, unit, found, source)

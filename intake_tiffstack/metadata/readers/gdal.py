@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 _INTEGER = re.compile(r"[+-]?\d+(?:\.0*)?")
+_MOST_DIGITS = 40
+"""Of a whole number that may be one of a pixel."""
 
 
 def extract_gdal(image: OpenImage) -> dict[str, Any] | None:
@@ -113,7 +115,7 @@ def _finite(number: float) -> bool:
 def _number(text: str | None) -> int | float | None:
     written = (text or "").strip("\0 \n").replace(",", ".")
     try:
-        if _INTEGER.fullmatch(written):
+        if _INTEGER.fullmatch(written) and len(written) < _MOST_DIGITS:
             return int(written.partition(".")[0])  # a float has 53 bits, an int64 more
         return float(written)
     except ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import reprlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 
 from intake_tiffstack.metadata.crs import code_of, name_crs
 from intake_tiffstack.metadata.reader import OpenImage, Reader, copy_dict
+from intake_tiffstack.metadata.units import is_place
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,17 +97,19 @@ def _read_affine(tags: Mapping[str, Any]) -> tuple[Affine | None, dict[str, floa
             raise ValueError(f"ModelTransformation should have 16 numbers, but got {matrix.size}")
         (a, b, _, c), (d, e, _, f) = matrix.reshape(4, 4)[:2].tolist()
         affine = Affine(a, b, c, d, e, f)
-        if not all(map(math.isfinite, affine)) or a * e == b * d:
+        if not all(map(is_place, affine)) or a * e == b * d:
             raise ValueError(f"ModelTransformation maps no area, but got {list(affine)}")
         return affine, {"x": a, "y": e}
     if "ModelPixelScale" not in tags:
         return None, {}
     size = floats(tags, "ModelPixelScale").ravel()
-    if size.size < 2 or not (size[:2] > 0).all() or not np.isfinite(size[:2]).all():
+    if size.size < 2 or not (size[:2] > 0).all() or not all(map(is_place, size[:2].tolist())):
         raise ValueError(f"ModelPixelScale should be positive, but got {size[:3].tolist()}")
     a, e = float(size[0]), -float(size[1])
     tie = floats(tags, "ModelTiepoint").ravel()
-    if tie.size != 6 or not np.isfinite(tie).all():  # none, or the many of ground control points
+    if tie.size != 6 or not all(
+        map(is_place, tie.tolist())
+    ):  # none, or the many of ground control points
         return None, {"x": a, "y": e}
     i, j, _, x, y, _ = tie.tolist()
     return Affine(a, 0.0, x - i * a, 0.0, e, y - j * e), {"x": a, "y": e}

@@ -39,7 +39,8 @@ def interpret_stk(tags: Mapping[str, Any], subject: Subject, found: Findings) ->
         found.warn(f"{source} is ignored along z, since {exc}")
     else:
         _add_distances(distances, unit, found)
-        if tags.get("AbsoluteZValid") and len(heights) == sizes.get("z", 1):
+        is_valid = np.size(tags.get("AbsoluteZValid", ())) and np.all(tags["AbsoluteZValid"])
+        if is_valid and len(heights) == sizes.get("z", 1):
             found.add_heights(heights, "micrometer", source)  # its stages count in micrometres
     _add_stk_times(tags.get("DatetimeCreated"), sizes, found)
     found.add_time("acquired", tags.get("CreateTime"), source)

@@ -83,7 +83,7 @@ def _color(text: str) -> str | None:
     ('#ff0080', None)
     """
     parts = text.split(",")
-    numbers = [int(part) for part in parts if part.strip().isdecimal()]
+    numbers = [int(part) for part in parts if re.fullmatch(r"\s*\d{1,3}\s*", part)]
     if len(parts) != 3 or len(numbers) != 3 or max(numbers) > 255:
         return None
     return "#{:02x}{:02x}{:02x}".format(*numbers)

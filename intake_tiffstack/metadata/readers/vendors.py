@@ -186,7 +186,7 @@ def extract_svs(image: OpenImage) -> dict[str, Any] | None:
 def interpret_svs(tags: Mapping[str, Any], _: Subject, found: Findings) -> None:
     """Read the micrometres per pixel; a thumbnail has those of the scan that it was made of."""
     source = "SVS"
-    reduced = re.search(r"(\d+)x\d+ -> (\d+)x\d+", str(tags.get("Header", "")))
+    reduced = re.search(r"(\d{1,9})x\d+ -> (\d{1,9})x\d+", str(tags.get("Header", "")))
     size = as_number(tags.get("MPP"))
     if size:
         by = int(reduced[1]) / int(reduced[2]) if reduced and int(reduced[2]) else 1
@@ -287,7 +287,7 @@ def interpret_scanimage(tags: Mapping[str, Any], subject: Subject, found: Findin
     names, saved = get("SI.hChannels.channelName"), get("SI.hChannels.channelSave")
     saved = [saved] if isinstance(saved, int) else saved
     if isinstance(names, Sequence) and isinstance(saved, Sequence) and not isinstance(names, str):
-        numbers = [n[0] if isinstance(n, Sequence) else n for n in saved]
+        numbers = [n[0] if isinstance(n, Sequence) and n else n for n in saved]
         if all(isinstance(n, int) and 0 < n <= len(names) for n in numbers):
             found.add_channels("channel_names", [_text(names[n - 1]) for n in numbers], source)
 
