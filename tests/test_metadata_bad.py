@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import struct
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,12 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
+from tifffile import TIFF
 
 from intake_tiffstack import open_stack
 from intake_tiffstack.errors import TiffStackWarning
-from metadata_files import ome
+from metadata_files import describe, ome
+from vendor_files import VENDORS, tag_at
 
 PLANES = np.arange(3 * 4 * 5, dtype="u2").reshape(3, 4, 5)
 SIZES = 'SizeY="4" SizeZ="1" SizeC="1" SizeT="3" Type="uint16" DimensionOrder="XYZCT"'
@@ -233,3 +237,185 @@ def test_no_data_that_tifffile_does_not_take_is_no_fault(tmp_path: Path) -> None
     pixels = PLANES[0].astype("f4")
     tifffile.imwrite(path, pixels, metadata=None, extratags=[(42113, "s", 0, "-3.4e+38", True)])
     assert open_stack(str(path)).metadata["scale"] == {}  # pytest makes a warning an error
+
+
+# -- metadata of vendors that decide what the pages are ------------------------------------------
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_a_file_of_a_vendor_has_its_pixels(tmp_path: Path, name: str) -> None:
+    expected = VENDORS[name](tmp_path / name)
+    stack = open_stack(str(tmp_path / name))
+    np.testing.assert_array_equal(stack.read(), expected, strict=name != "map.tif")
+
+
+def at_tag(code: int, place: int, form: str, *values: float) -> Callable[[Path], None]:
+    """Return what writes numbers into the value of a tag."""
+
+    def change(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        struct.pack_into(form, content, tag_at(path, code) + place, *values)
+        path.write_bytes(content)
+
+    return change
+
+
+def of_kind(code: int) -> Callable[[Path], None]:
+    """Return what makes a tag one of bytes, which no vendor writes."""
+
+    def change(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        with tifffile.TiffFile(path) as tif:
+            struct.pack_into("<H", content, tif.pages.first.tags[code].offset + 2, 6)
+        path.write_bytes(content)
+
+    return change
+
+
+def replaced(old: bytes, new: bytes) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        content = path.read_bytes()
+        assert content.count(old) == 1
+        path.write_bytes(content.replace(old, new))
+
+    return change
+
+
+LSM = np.dtype([(name or f"r{i}", kind) for i, (name, kind) in enumerate(TIFF.CZ_LSMINFO)])
+DIMS_OF_FLUOVIEW = np.dtype(TIFF.MM_HEADER).fields["Dimensions"]  # type: ignore[index]
+NO_IMAGE = "the pages are opened as they are, since {} metadata make no image"
+VENDOR_FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
+    "lsm magic": ("a.lsm", at_tag(34412, 0, "<I", 0), NO_IMAGE.format("lsm")),
+    "lsm kind": (
+        "a.lsm",
+        at_tag(34412, LSM.fields["ScanType"][1], "<H", 99),  # type: ignore[index]
+        NO_IMAGE.format("lsm"),
+    ),
+    "lsm size": (
+        "a.lsm",
+        at_tag(34412, LSM.fields["DimensionZ"][1], "<i", 2**31 - 1),  # type: ignore[index]
+        NO_IMAGE.format("lsm"),
+    ),
+    "stk UIC1": ("a.stk", of_kind(33628), "invalid UIC1Tag"),
+    "stk UIC2": ("a.stk", of_kind(33629), "invalid UIC2Tag"),
+    "stk UIC3": ("a.stk", of_kind(33630), "invalid UIC3Tag"),
+    "stk UIC4": ("a.stk", of_kind(33631), "invalid UIC4Tag"),
+    "fluoview": (
+        "fluoview.tif",
+        at_tag(34361, DIMS_OF_FLUOVIEW[1] + 2 * DIMS_OF_FLUOVIEW[0].base.itemsize + 16, "<I", 7),
+        NO_IMAGE.format("fluoview"),
+    ),
+    "scn": ("a.scn", replaced(b"</image>", b"</imago>"), NO_IMAGE.format("scn")),
+    "scn size": ("a.scn", replaced(b'ifd="0"', b'ifd="x"'), NO_IMAGE.format("scn")),
+    "mmstack": (
+        "a_MMStack.tif",
+        lambda path: path.write_bytes(path.read_bytes()[:-8] + struct.pack("<2I", 2**31, 0)),
+        NO_IMAGE.format("micromanager"),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", VENDOR_FAULTS)
+def test_pixels_of_a_vendor_open_whatever_its_metadata_say(tmp_path: Path, fault: str) -> None:
+    name, change, told = VENDOR_FAULTS[fault]
+    path = tmp_path / name
+    expected = VENDORS[name](path)
+    change(path)
+    with pytest.warns(TiffStackWarning, match=f"{re.escape(str(path))}: .*{re.escape(told)}"):
+        pixels = open_stack(str(path)).read()
+    np.testing.assert_array_equal(pixels.reshape(expected.shape), expected, strict=True)
+
+
+def test_a_description_of_tifffile_that_is_no_json_costs_no_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, PLANES, metadata={"axes": "TYX"}, photometric="minisblack")
+    replaced(b'{"shape": [3', b'{"shape": ]3')(path)
+    with pytest.warns(TiffStackWarning, match=NO_IMAGE.format("shaped")):
+        np.testing.assert_array_equal(open_stack(str(path)).read(), PLANES, strict=True)
+
+
+def test_planes_that_an_index_map_lacks_are_zero_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "a_MMStack.tif"
+    pixels = VENDORS[path.name](path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-16] + struct.pack("<I", 4) + content[-12:])  # z of the last is 4
+    with pytest.warns(TiffStackWarning, match="the index map has no page for 1 of its 5 planes"):
+        found = open_stack(str(path)).read()
+    expected = np.concatenate([pixels[:3], np.zeros_like(pixels[:1]), pixels[3:]])
+    np.testing.assert_array_equal(found, expected, strict=True)
+
+
+def test_micromanager_with_other_directories_has_the_pixels_of_its_pages(tmp_path: Path) -> None:
+    path = tmp_path / "a_MMStack.tif"
+    expected = VENDORS[path.name](path)
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tif:  # pages that another program has moved
+        places = [(page.tags[273].valueoffset, page.dataoffsets[0]) for page in tif.pages]
+    for (at, _), (_, start) in zip(places, reversed(places), strict=True):
+        struct.pack_into("<I", content, at, start)
+    path.write_bytes(content)
+    with pytest.warns(TiffStackWarning, match="elsewhere than Micro-Manager writes them"):
+        np.testing.assert_array_equal(open_stack(str(path)).read(), expected[::-1], strict=True)
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({"lsm": {"VoxelSizeX": 2e-7, "ChannelColors": {"Colors": [[255]]}}}, "lsm metadata are"),
+        ({"fluoview": [["X", 16, 0, 0.5, "um"], ["Y"]]}, "fluoview metadata are"),
+    ],
+    ids=["lsm", "fluoview"],
+)
+def test_values_of_another_form_are_a_warning_and_the_others_stay(
+    tags: dict[str, object], expected: str
+) -> None:
+    found = describe(**tags)
+    assert expected in found.warnings[0]
+    assert found.scale["x"] in (0.2, 0.5)
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 5000], ids=["400 digits", "5000 digits"])
+def test_no_data_beyond_all_numbers_costs_no_pixels(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.tif"
+    tags = [(42113, 2, 0, text, True)]
+    tifffile.imwrite(path, PLANES[0].astype("f4"), metadata=None, extratags=tags)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TiffStackWarning)
+        np.testing.assert_array_equal(open_stack(str(path)).read(), PLANES[0])
+
+
+def test_no_data_that_is_no_text_costs_no_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tags = [(42113, 3, 2, (1, 2), True)]
+    tifffile.imwrite(path, PLANES[0], metadata=None, extratags=tags, compression="zlib")
+    np.testing.assert_array_equal(open_stack(str(path)).read(), PLANES[0])
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308, 5e-324])
+def test_coordinates_are_numbers_with_which_one_can_reckon(value: float) -> None:
+    found = describe(ome_xml=ome(f'PhysicalSizeX="{value}" PhysicalSizeXUnit="pixel"'))
+    assert found.scale == {}
+    page = {"ZPositionUm": 1e308, "XPositionUm": 1e308}
+    found = describe(micromanager={"Page": page})
+    assert (found.heights, found.stage) == ((), {})
+
+
+def test_colors_of_a_slide_are_three_small_numbers() -> None:
+    assert "channel_colors" not in describe(qptiff=[{"Color": f"1,2,{'3' * 5000}"}]).channels
+
+
+def test_channels_of_scanimage_that_are_empty_lists_have_no_names() -> None:
+    tags = {"SI.hChannels.channelName": ["red"], "SI.hChannels.channelSave": [[]]}
+    assert describe(scanimage=tags).warnings == ()
+
+
+def test_a_fault_of_one_file_is_none_of_another_of_its_size(tmp_path: Path) -> None:
+    for folder in ("broken", "whole"):
+        (tmp_path / folder).mkdir()
+        expected = VENDORS["a_MMStack.tif"](tmp_path / folder / "a_MMStack.tif")
+    VENDOR_FAULTS["mmstack"][1](tmp_path / "broken" / "a_MMStack.tif")
+    with pytest.warns(TiffStackWarning, match="the index map puts 4 planes on"):
+        assert open_stack(str(tmp_path / "broken" / "a_MMStack.tif")).dims == ("page", "y", "x")
+    stack = open_stack(str(tmp_path / "whole" / "a_MMStack.tif"))
+    assert stack.dims == ("z", "y", "x")
+    np.testing.assert_array_equal(stack.read(), expected)

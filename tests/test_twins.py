@@ -257,7 +257,7 @@ def test_templates_take_no_more_memory_than_the_header_cache(tmp_path: Path) -> 
 
 
 def test_page_order_does_not_depend_on_what_was_opened_before(tmp_path: Path) -> None:
-    """tifffile leaves a page out by what Software says: ScanImage's first may be no frame."""
+    """tifffile puts pages in other places by what Software says: ScanImage's at equal distances."""
     for name, software in [("plain", "nothing"), ("scanimage", "SI.LINE")]:
         with tifffile.TiffWriter(tmp_path / f"{name}.tif") as writer:
             for page in range(6):
@@ -273,5 +273,4 @@ def test_page_order_does_not_depend_on_what_was_opened_before(tmp_path: Path) ->
         shapes = {name: open_stack(str(tmp_path / f"{name}.tif")).shape for name in order}
         found.append([shapes["plain"], shapes["scanimage"]])
     assert found[0] == found[1]
-    with tifffile.TiffFile(tmp_path / "scanimage.tif") as scanimage:
-        assert found[0][1] == scanimage.series[0].shape
+    assert found[0] == [(6, 8, 9), (6, 8, 9)]  # all that were written

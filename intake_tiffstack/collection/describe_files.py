@@ -87,7 +87,7 @@ def read_metadata(
         if row == template:
             raw = with_sidecars(raw, files[row].url, reader.storage_options)
         structure = headers.structures.get(row, headers.structures[template])
-        if header is not None and raw.tags.keys() & _COUNT_PLANES:
+        if header is not None and header.notes:
             raw = replace(raw, notes=(*raw.notes, *_faults_of_counts(header.notes, files[row].url)))
         fits = base is not None and len(base) == len(structure.shape)
         return describe_file(
@@ -120,10 +120,9 @@ def read_metadata(
     return {row: metadata for row, metadata in found.items() if metadata is not None}
 
 
-_COUNT_PLANES = frozenset({"ome_xml", "imagej"})
-"""Metadata that say how many planes a file has."""
-
-_COUNTS = re.compile(r"(?:OME series|ImageJ's description) .*")
+_COUNTS = re.compile(
+    r"(?:OME series|ImageJ's description|the index map has|the pages are opened as) .*"
+)
 
 
 def _faults_of_counts(notes: Sequence[str], url: str) -> list[str]:

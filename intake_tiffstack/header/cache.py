@@ -226,7 +226,7 @@ class HeaderCache:
             data=data,
             keep_metadata=partial(self._keep_metadata, file),
         )
-        if header.is_by_name:
+        if header.is_single:
             return header
         templates.add(header, data, partial(self._fetched, file, storage_options))
         return header

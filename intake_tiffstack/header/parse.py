@@ -42,6 +42,7 @@ from intake_tiffstack.header.series import (
 )
 from intake_tiffstack.header.tiff_file import (
     FILE_FAULTS,
+    METADATA_KINDS,
     advice_for,
     file_faults_named,
     open_tiff,
@@ -49,6 +50,7 @@ from intake_tiffstack.header.tiff_file import (
 )
 from intake_tiffstack.metadata.reader import OpenImage
 from intake_tiffstack.metadata.readers.gdal import extract_gdal, read_packing
+from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.storage.urls import is_local, split_chain
 from intake_tiffstack.structure import Packing, Structure, canonical_dtype
 
@@ -71,8 +73,11 @@ SERIES_DIM = "position"
 _NOT_WALKED = frozenset({"mmstack", "ndtiff"})
 """Kinds of files with an index of their own, whose chain of pages nobody reads."""
 
-# tifffile's words for planes of an OME-XML that have no page: ours say more.
-_ABSENT = re.compile(r"OME series (?:is missing|contains index out of range)")
+_COUNTED: Mapping[str, str] = {"ome": "OME series", "mmstack": "the index map"}
+"""By kind, what counts the planes of an image, of which some may have no page."""
+
+# tifffile's words for planes that have no page: ours say more.
+_ABSENT = re.compile(r"OME series (?:is missing|contains index out of range)|MMStack is missing")
 
 _FRAME_AXES: Mapping[str, int] = {"Z": 1, "Y": 2, "X": 3}
 
@@ -94,8 +99,9 @@ class Header:
     """What tifffile logged while parsing, and what is wrong between metadata and pages."""
     page: int = 0
     """Index of the series' key frame, whose tags are those of the image."""
-    is_by_name: bool = False
-    """Whether the file's name decides what is in it, so that no other file is built like it."""
+    is_single: bool = False
+    """Whether more than its tags decides what is in it, its name or a fault of its metadata, so
+    that no other file is built like it."""
 
     def of_twin(self, file: File, frames: Frames | None = None) -> Header:
         """Return the header of a file built like this one, with its own frames if they differ.
@@ -158,11 +164,33 @@ def read_header(
     """
     if data is None:
         data = open_header(file, storage_options)
-    with open_tiff(data, file.url) as (tif, notes), file_faults_named(file.url):
+    try:
+        return _read_images(file, data, series, level, max_image_bytes, keep_metadata)
+    except UnreadableFileError as exc:
+        is_refused = type(exc) is not UnreadableFileError  # too large, changed, not supported
+        if is_refused or series != 0 or level:
+            raise
+        header = _read_pages(file, data, max_image_bytes, exc)
+        if header is None:
+            raise
+        return header
+
+
+def _read_images(
+    file: File,
+    data: HeaderBytes,
+    series: int | Literal["all", "pages"],
+    level: int,
+    max_image_bytes: int | None,
+    keep_metadata: Callable[[RawMetadata, int], None] | None,
+) -> Header:
+    """Return the header of the chosen images, as the metadata of the file make them."""
+    is_pages = series == "pages"
+    opened = open_tiff(data, file.url, pages_alone=is_pages)
+    with opened as (tif, notes), file_faults_named(file.url):
         n_notes = len(notes)
-        if series == "pages":
-            _forget_metadata(tif)
         chosen: int | Literal["all"] = 0 if series == "pages" else series
+        _refuse_false_map(tif)
         is_by_name = _settle_ome(tif, data, notes, file.url)
         images = find_images(tif, data)
         left_over = 0 if level else count_pages_without_series(tif, images, data)
@@ -175,7 +203,7 @@ def read_header(
             if alone is not None:
                 header = _with_left_over(header, alone, _count_note(images, left_over))
         if is_by_name:
-            header = replace(header, is_by_name=True)
+            header = replace(header, is_single=True)
         # What is logged on the way to the series belongs to the header: such a file is opened again
         # for its metadata. So is a remote one without OME-XML, whose tags may cost requests.
         if keep_metadata and len(notes) == n_notes and (tif.is_ome or is_local(file.url)):
@@ -187,10 +215,28 @@ def read_header(
     return header
 
 
-def _forget_metadata(tif: Any) -> None:
-    """Let the pages of an open file be one image, whatever its metadata make of them."""
-    for kind in ("shaped", "mmstack", "ome", "imagej", "ndtiff"):
-        setattr(tif, f"is_{kind}", False)
+def _read_pages(
+    file: File, data: HeaderBytes, max_image_bytes: int | None, fault: UnreadableFileError
+) -> Header | None:
+    """Return the header of the pages as they are, where metadata make no image of them.
+
+    None for a file without such metadata, and for pages that cannot be read either.
+    """
+    opened = open_tiff(data, file.url, pages_alone=True)
+    try:
+        with data.aside(), opened as (tif, notes), file_faults_named(file.url):
+            kinds = (*METADATA_KINDS, "micromanager")
+            kind = next((k for k in kinds if getattr(tif.pages.first, f"is_{k}", False)), None)
+            if kind is None:
+                return None
+            images = find_images(tif, data)
+            header = _make_header(tif, images, file, data, notes, 0, 0, max_image_bytes)
+    except UnreadableFileError:
+        return None
+    why = fault.message.removeprefix(hide_in_text(file.url)).partition("; ")[0]
+    why = why.removeprefix(" cannot be read as TIFF").lstrip(": ")
+    note = f"the pages are opened as they are, since {kind} metadata make no image of them: {why}"
+    return replace(header, notes=(note, *header.notes), is_single=True)
 
 
 def _is_one_image(images: Images, alone: Header) -> bool:
@@ -256,8 +302,8 @@ def _make_header(
     structure = replace(
         structure, others=list_others(images, chosen), packing=_read_packing(tif, base)
     )
-    if kind == "ome":
-        structure, frames = _without_absent(structure, frames, notes)
+    if kind in _COUNTED:
+        structure, frames = _without_absent(structure, frames, notes, _COUNTED[kind])
     page = base.treeindex[0]  # a level has the tags of a copy
     return Header(file, structure, frames, chosen[0].transform, tuple(notes), page)
 
@@ -320,9 +366,9 @@ def _unused_name(name: str, dims: tuple[str, ...]) -> str:
 
 
 def _without_absent(
-    structure: Structure, frames: Frames, notes: list[str]
+    structure: Structure, frames: Frames, notes: list[str], source: str
 ) -> tuple[Structure, Frames]:
-    """Drop the last positions of the outermost dim that have no page, whatever the XML counts.
+    """Drop the last positions of the outermost dim that have no page, whatever *source* counts.
 
     Absent planes between those that are there stay, and hold the fill value.
     """
@@ -340,7 +386,7 @@ def _without_absent(
     count = int(np.flatnonzero(first != -1)[-1]) // inner + 1
     absent = int((first[: count * inner] == -1).sum())
     if absent:
-        notes.append(f"OME series has no page for {absent} of its {count * inner} planes")
+        notes.append(f"{source} has no page for {absent} of its {count * inner} planes")
     if count == lead[0]:
         return structure, frames
     notes.append(
@@ -362,6 +408,11 @@ _PIXELS = re.compile(r"<(?:\w+:)?Pixels\b[^<>]*>")
 _PLANES = re.compile(r"\bSize[ZCT]=[\"'](\d{1,99})[\"']")
 _COUNTS = re.compile(r"<(?:\w+:)?TiffData\b[^<>]*?\s(?:PlaneCount|NumPlanes)=[\"'](\d{1,99})[\"']")
 MOST_PLANES = 10_000_000
+_DIRECTORY = 162
+"""Bytes of a directory of Micro-Manager's, which its pixels follow."""
+
+MOST_SPREAD = 1000
+"""Places of a grid per plane that is there, beyond which an index is no acquisition."""
 
 
 def _settle_ome(tif: Any, data: HeaderBytes, notes: list[str], url: str) -> bool:
@@ -398,6 +449,25 @@ def _settle_ome(tif: Any, data: HeaderBytes, notes: list[str], url: str) -> bool
         tif.is_ome, tif.is_shaped = False, is_shaped
         return False
     return own is not None and own.is_by_name
+
+
+def _refuse_false_map(tif: Any) -> None:
+    """Raise ValueError where Micro-Manager's index map cannot be that of the pages.
+
+    tifffile makes a list of all positions between the first and the last that the map names, and
+    takes the pixels of each page to begin where they do behind a directory of 13 tags.
+    """
+    if not tif.is_mmstack:
+        return
+    places = (tif.micromanager_metadata or {}).get("IndexMap", np.empty((0, 5)))[:, :4]
+    if not len(places):
+        return
+    extents = (places.max(0) - places.min(0) + 1).tolist()
+    if math.prod(map(int, extents)) > min(MOST_SPREAD * len(places), MOST_PLANES):
+        raise ValueError(f"the index map puts {len(places):,} planes on a grid of {extents}")
+    first = tif.pages.first
+    if first.dataoffsets[:1] != (first.offset + _DIRECTORY,):
+        raise ValueError("the pixels are elsewhere than Micro-Manager writes them")
 
 
 def _align_pages(image: Any, url: str) -> tuple[int, tuple[int, ...] | None]:

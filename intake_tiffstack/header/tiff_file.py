@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from xml.etree.ElementTree import ParseError
 
 import imagecodecs
+import numpy as np
 import tifffile
 
 from intake_tiffstack.errors import TiffStackError, UnreadableFileError, UnsupportedFileError
@@ -22,7 +23,24 @@ from intake_tiffstack.storage.urls import is_local
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["FILE_FAULTS", "file_faults_named", "open_tiff"]
+__all__ = ["FILE_FAULTS", "METADATA_KINDS", "file_faults_named", "open_tiff"]
+
+METADATA_KINDS = (
+    *("shaped", "lsm", "mmstack", "ome", "imagej", "ndtiff", "fluoview", "stk", "sis", "svs"),
+    *("scn", "qpi", "bif", "avs", "eer", "philips", "scanimage", "nih"),
+)
+"""Kinds of files whose metadata decide which images the pages make, as tifffile calls them.
+
+Not NDPI, whose pages are images whatever its tags say, and whose offsets have 64 bits; nor MD Gel,
+whose tags scale the pixels.
+"""
+
+_UIC2 = 33629
+_TIMES_OF_PLANES = ("DateCreated", "TimeCreated", "DateModified", "TimeModified")
+_MOST_PLANES = 10_000_000
+
+_CHAIN_END = 2**31
+"""Bytes of a file beyond which ScanImage's 32 bits do not reach."""
 
 # What tifffile and imagecodecs raise for nonsense in a file, as met in fuzzed and damaged files.
 # A tuple rather than ``Exception``: a mistake of ours (AttributeError, NameError) must stay one.
@@ -43,17 +61,56 @@ FILE_FAULTS: tuple[type[Exception], ...] = (
 
 
 @contextmanager
-def open_tiff(data: HeaderBytes, url: str) -> Iterator[tuple[tifffile.TiffFile, list[str]]]:
-    """Open a file for parsing, with what tifffile logs collected instead of printed."""
-    with _captured_log() as notes:
+def open_tiff(
+    data: HeaderBytes, url: str, *, pages_alone: bool = False
+) -> Iterator[tuple[tifffile.TiffFile, list[str]]]:
+    """Open a file for parsing, with what tifffile logs collected instead of printed.
+
+    *pages_alone* takes the pages as they are, whatever the metadata make of them.
+    """
+    flags = {f"is_{kind}": False for kind in METADATA_KINDS} if pages_alone else {}
+    # zeros and infinities in tags, which tifffile divides by
+    with _captured_log() as notes, np.errstate(all="ignore"):
         with file_faults_named(url):
             # _multifile=False: siblings named in OME-XML are other cells, not this file
-            tif = tifffile.TiffFile(HeaderFile(data, url), name=hide_in_text(url), _multifile=False)
+            tif = tifffile.TiffFile(
+                HeaderFile(data, url), name=hide_in_text(url), _multifile=False, **flags
+            )
+            _follow_pages(tif)
+            _drop_broken_uic(tif)
         try:
             yield tif, notes
         finally:
             tif.close()
             data.raise_error()
+
+
+def _follow_pages(tif: tifffile.TiffFile) -> None:
+    """Let the pages of ScanImage be those of their chain.
+
+    tifffile takes the pages to be as far from each other as the first ones, in files of which the
+    chain is whole too: it loses the last one, and has others where a description is longer.
+    """
+    if tif.is_scanimage and not tif.is_bigtiff and tif.filehandle.size < _CHAIN_END:
+        tif.filehandle.seek(4)
+        tif.pages = tifffile.TiffPages(tif)
+
+
+def _drop_broken_uic(tif: tifffile.TiffFile) -> None:
+    """Let the tags of a MetaMorph stack that tifffile could not read, and logged, say nothing.
+
+    The count of UIC2, the distances and times of planes, is that of the planes.
+    """
+    if not tif.is_stk:
+        return
+    tags = tif.pages.first.tags
+    for code in (33628, 33629, 33630, 33631):
+        if isinstance(tags.valueof(code, {}), dict):
+            continue
+        tags[code].value = {}
+        if code == _UIC2:
+            unknown = np.zeros(min(tags[code].count, _MOST_PLANES))
+            tags[code].value = dict.fromkeys(("ZDistance", *_TIMES_OF_PLANES), unknown)
 
 
 @contextmanager
