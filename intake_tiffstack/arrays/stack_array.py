@@ -15,7 +15,7 @@ from intake_tiffstack.reading.parts import plan_parts
 from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -101,17 +101,19 @@ class StackArray(LazyArray):
 
     def _read_into(self, out: NDArray[Any], ranges: tuple[range, ...]) -> None:
         """Fill *out*: local files one after the other, remote ones together."""
+        self._run(self._reads(out, ranges))  # one by one: thousands at once wake the collector
+
+    def _reads(self, out: NDArray[Any], ranges: tuple[range, ...]) -> Iterator[PartRead]:
+        """Yield the reads that fill *out*; places without a file are filled meanwhile."""
         # imported here: a scheduler needs this class, and has neither tifffile nor imagecodecs
         from intake_tiffstack.reading.region import PartRead
 
-        reads = []
         for part in plan_parts(self.layout, ranges):
             target = out[part.into].transpose(part.order)
             if part.row < 0:
                 target[...] = self.options.fill_value
             else:
-                reads.append(PartRead(self.files, part, target, self.layout, self.options))
-        self._run(reads)
+                yield PartRead(self.files, part, target, self.layout, self.options)
 
     def _run(self, reads: Iterable[PartRead]) -> None:
         """Read local files one after the other, remote ones together."""
