@@ -148,7 +148,7 @@ class Folder:
         Raises
         ------
         FileExistsError
-            If it exists; of several writers at the same time, one succeeds.
+            If it exists with another content; of several writers at the same time, one succeeds.
         """
         path = f"{self.path}/{key}"
         with self.write_errors():
@@ -158,7 +158,13 @@ class Folder:
                 else:
                     self.filesystem.pipe_file(path, content, mode="create")
                 return
-            except FileExistsError as exc:
+            except store_exceptions() as exc:
+                # only the answer may be lost, and the store's client then writes once more
+                may_be_own = isinstance(exc, FileExistsError) or is_transient(exc)
+                if may_be_own and not is_local(self.url) and self._holds(path, content):
+                    return
+                if not isinstance(exc, FileExistsError):
+                    raise
                 found = exc
         raise found
 
