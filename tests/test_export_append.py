@@ -18,7 +18,13 @@ from ome_zarr_models import open_ome_zarr as open_model
 from export_sources import run, tree
 from intake_tiffstack import TiffStack, TiffStackZarrSource, open_stack, verify
 from intake_tiffstack.copies.record import RECORD, read_record
-from intake_tiffstack.errors import FileChangedError, OptionError, TargetExistsError
+from intake_tiffstack.errors import (
+    FileChangedError,
+    OptionError,
+    TargetBusyError,
+    TargetExistsError,
+)
+from intake_tiffstack.export import write_copy
 from intake_tiffstack.storage.folder import Folder
 from servers import serve_s3
 
@@ -331,3 +337,29 @@ def test_what_a_killed_attempt_left_is_not_taken_for_other_pixels(tmp_path: Path
     found = levels(url)[0]
     np.testing.assert_array_equal(found[:2], PIXELS[:2])
     np.testing.assert_array_equal(found[2:], PIXELS[2:5] + 1)
+
+
+@every_kind
+def test_a_copy_that_grew_since_it_was_planned_to_is_left_as_it_is(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, url = tmp_path / "raw", tmp_path / "copy.zarr"
+    acquire(raw, 0, 1, 2)
+    append(raw, url, kind)
+    acquire(raw, 3, 4)
+    plan = write_copy.plan_export
+
+    def overtaken(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        acquire(raw, 5)
+        append(raw, url, kind)
+        return plan(*args, **options)
+
+    monkeypatch.setattr(write_copy, "plan_export", overtaken)
+    with pytest.raises(TargetBusyError, match="another process has changed"):
+        append(raw, url, kind)
+    assert not (url / ".tiffstack").exists()
+    for found, wanted in zip(levels(url), expected(raw, kind, tmp_path), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    append(raw, url, kind)
+    assert verify(url, pixels="all")

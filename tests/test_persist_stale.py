@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from intake_tiffstack import TiffStackSource
+from intake_tiffstack import TiffStack, TiffStackSource
 from intake_tiffstack.errors import FileChangedError, TiffStackError, TiffStackWarning
-from intake_tiffstack.persist import CollectionCopies
+from intake_tiffstack.persist import CollectionCopies, pixel_key
 from intake_tiffstack.storage.file_changes import describe_changes
 from intake_tiffstack.storage.files import File, FileTable
 from persist_scans import (  # noqa: F401 - fixtures
@@ -43,9 +43,9 @@ def grow(raw: Path) -> None:
         file.write(b"more")
 
 
-def add(raw: Path) -> None:
+def add(raw: Path, t: int = 3) -> None:
     for c in range(2):
-        write_file(raw / f"c{c}_t3_{WAVES[c]}nm.tif", np.full((4, 8, 6), 7, np.uint16))
+        write_file(raw / f"c{c}_t{t}_{WAVES[c]}nm.tif", np.full((4, 8, 6), 4 + t, np.uint16))
 
 
 def remove(raw: Path) -> None:
@@ -352,3 +352,38 @@ def test_pixels_that_were_added_and_not_published_count_once_they_are(
     np.testing.assert_array_equal(
         array.compute(), open_scan(tmp_path / "raw", persist_mode="never").read()
     )
+
+
+@pytest.mark.parametrize("where", [(TiffStack, "export"), (CollectionCopies, "publish_extended")])
+@pytest.mark.filterwarnings("ignore:.*it is extended")
+def test_who_is_overtaken_while_extending_takes_the_longer_copy(
+    source, store, tmp_path, monkeypatch, where
+):
+    source.persist()
+    raw = tmp_path / "raw"
+    add(raw, t=3)
+    plain = getattr(*where)
+
+    def overtaken(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        monkeypatch.setenv("INTAKE_PERSIST_PATH", str(store))
+        add(raw, t=4)
+        assert open_scan(raw, on_stale="extend").to_dask().shape[1] == 5
+        return plain(*args, **options)
+
+    monkeypatch.setattr(*where, overtaken)
+    array = source(on_stale="extend").to_dask()
+    expected = open_scan(raw, persist_mode="never").read()
+    np.testing.assert_array_equal(array.compute(), expected)
+    np.testing.assert_array_equal(source(persist_mode="always").read(), expected)
+
+
+def test_a_time_limit_does_not_bring_back_a_shorter_copy(source, scan, store, tmp_path):
+    source.persist()
+    copies = CollectionCopies.of(pixel_key(source.options))
+    before = copies.current()
+    add(tmp_path / "raw")
+    with pytest.warns(TiffStackWarning, match="it is extended"):
+        source(on_stale="extend").to_dask()
+    assert copies.extend(before, 60.0) == copies.current()
+    assert source(persist_mode="always").to_dask().shape[1] == 4

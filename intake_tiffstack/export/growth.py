@@ -22,6 +22,7 @@ from intake_tiffstack.errors import (
     FileChangedError,
     OptionError,
     StorageError,
+    TargetBusyError,
     TargetExistsError,
 )
 from intake_tiffstack.export.options import DEFAULTS
@@ -51,11 +52,35 @@ class Growth:
     """Positions that it will have."""
     record: CopyRecord
     """Of the copy as it is."""
+    path: str
+    """Of an array of the copy."""
+    axis: int
+    """Of that array, along which it grows."""
+    stored: int
+    """Its extent along that axis."""
 
     @property
     def is_done(self) -> bool:
         """Whether nothing has arrived."""
         return self.old == self.new == self.record.sizes[self.dim]
+
+    def require_current(self) -> None:
+        """Raise if the copy is another than it was when this was planned; two small requests.
+
+        Raises
+        ------
+        TargetBusyError
+            If so: chunks that are new in this plan may belong to the copy by now.
+        """
+        now = read_record(self.folder.url, self.folder.storage_options)
+        is_same = now is not None and now.content == self.record.content
+        # the record is written before the array
+        if not is_same or _open_array(self.folder, self.path).shape[self.axis] != self.stored:
+            raise TargetBusyError(
+                f"another process has changed {self.folder.url} at this moment; the same call goes "
+                "on from there",
+                url=self.folder.url,
+            )
 
     def extended(
         self, path: str, axis: int, shape: Sequence[int], attributes: Mapping[str, Any] | None
@@ -187,10 +212,10 @@ def find_growth(
         )
     _check_options(folder, record, origin, format)
     _check_sizes(folder.url, dim, record, sizes)
-    stored = _open_array(folder, path)
-    old = min(record.sizes[dim], stored.shape[axis])
+    stored = _open_array(folder, path).shape[axis]
+    old = min(record.sizes[dim], stored)
     _check_files(folder.url, record, origin, dim, old)
-    return Growth(folder, dim, old, sizes[dim], record)
+    return Growth(folder, dim, old, sizes[dim], record, path, axis, stored)
 
 
 def check_growth(

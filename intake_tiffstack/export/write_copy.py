@@ -151,6 +151,8 @@ def write_copy(
         destination = destination.refresh()
         try:
             action = destination.choose_action(spec, **given)
+            if growth is not None:
+                growth.require_current()
         except TargetExistsError:
             held.drop()
             raise

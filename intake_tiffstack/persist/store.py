@@ -19,16 +19,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from intake_tiffstack.collection.model import Discovery
-from intake_tiffstack.copies.claim import last_claim
+from intake_tiffstack.copies.claim import hold, last_claim
 from intake_tiffstack.copies.zarr_documents import OPENING
-from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
+from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError, TargetBusyError
 from intake_tiffstack.persist.file_record import VERSION, pack_seen, unpack_seen
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.settings import setting, setting_seconds
@@ -45,6 +46,9 @@ _REMOVED = "removed"
 """In a generation of which a part may be gone: it is to be removed before all else."""
 _SUPERSEDED = "superseded"
 """In a generation that no longer counts: the time at which this was noticed first."""
+
+_WAIT_SECONDS = 0.1
+"""How often to look whether another process still extends a generation."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -151,6 +155,12 @@ class Generation:
         return replace(self, expires=expires, ttl=ttl)
 
 
+def _is_ahead(now: Generation, other: Generation) -> bool:
+    """Return whether a generation is later than another, or the same extended farther."""
+    is_longer = now.name == other.name and now.nbytes > other.nbytes
+    return now.number > other.number or is_longer
+
+
 def _number(name: str) -> int:
     number = name.partition("-")[0]
     return int(number) if number.isdecimal() else 0
@@ -221,11 +231,44 @@ class CollectionCopies:
         except StorageError as exc:  # the new one counts: persist() has not failed
             _LOG.warning("an old copy stays: %s", exc)
 
-    def extend(self, generation: Generation, ttl: float | None) -> Generation:
-        """Return the current generation with another time limit, and record it. One request."""
-        generation = generation.expiring(ttl)
-        self.store.write_document(f"{self.key}/{_CURRENT}", generation.to_json())
+    def publish_extended(self, generation: Generation, seen: Discovery) -> Generation | None:
+        """Return the generation that counts: this one, unless another process went farther.
+
+        None if no copy counts any more.
+        """
+        with self._alone(generation.name):
+            current = self.current()
+            if current is None or _is_ahead(current, generation):
+                return current
+            self.publish(generation, seen)
         return generation
+
+    def extend(self, generation: Generation, ttl: float | None) -> Generation:
+        """Return the current generation with another time limit, and record it.
+
+        One that another process has published since keeps its own.
+        """
+        changed = generation.expiring(ttl)
+        with self._alone(generation.name):
+            current = self.current()
+            if current is not None and current != generation:
+                return current
+            self.store.write_document(f"{self.key}/{_CURRENT}", changed.to_json())
+        return changed
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Keep others from extending a generation, and wait for who does."""
+        folder = Folder.at(self.pixels_url(name), self.store.storage_options)
+        with ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(hold(folder, {}, last_claim(folder)))
+                    break
+                except TargetBusyError as exc:
+                    _LOG.info("waiting: %s", exc)
+                    time.sleep(_WAIT_SECONDS)
+            yield
 
     def remove(self) -> None:
         """Remove all generations but those that are being written; first, what makes one count."""

@@ -188,10 +188,11 @@ def extend_persisted(options: Options) -> Generation:
         If a file that was copied is gone or has changed, or dims differ otherwise than in length
         along one.
     """
-    copies, stack = CollectionCopies.of(pixel_key(options)), TiffStack(options)
+    copies = CollectionCopies.of(pixel_key(options))
     storage_options = copies.store.storage_options
     while True:
         before = copies.current()
+        stack = TiffStack(options)  # lists anew: others may have copied what came meanwhile
         if before is None:
             raise none_persisted(options, copies)
         if _holds(stack, copies, before, {}):  # others may have extended it meanwhile
@@ -209,7 +210,12 @@ def extend_persisted(options: Options) -> Generation:
             _LOG.info("waiting: %s", exc)
             time.sleep(_WAIT_SECONDS)
             continue
-        except OptionError as exc:
+        except (OptionError, FileChangedError) as exc:
+            now = TiffStack(options).collection.discovery.listing.files
+            if copies.current() != before or now != stack.collection.discovery.listing.files:
+                continue  # another process has extended it by files that this one had not seen
+            if isinstance(exc, FileChangedError):
+                raise
             raise FileChangedError(f"the copy cannot be extended: {exc}", url=url) from exc
         extended = replace(
             before,
@@ -218,8 +224,9 @@ def extend_persisted(options: Options) -> Generation:
             n_files=len(stack.collection.files),
             seen=f"seen-{tokenize(stack.host_array)[:16]}.json.gz",
         ).expiring(before.ttl)
-        copies.publish(extended, stack.collection.discovery)
-        return extended
+        published = copies.publish_extended(extended, stack.collection.discovery)
+        if published is not None:
+            return published
 
 
 def none_persisted(options: Options, copies: CollectionCopies) -> FilesNotFoundError:
