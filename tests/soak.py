@@ -1,17 +1,20 @@
 """Attack the package for some minutes, and print one table: ``make soak ARGS="MINUTES [SEED]"``.
 
-Four attacks: mutated files; reads and exports through a proxy that fails one request in twenty;
-exports that are killed; 16 threads that read at once. All servers run in a process of their own on
-127.0.0.1. The exit code is 1 if one result is neither what NumPy says nor an error of this package,
-if a process crashes or hangs, if descriptors stay open, or if memory grows.
+Five attacks: mutated files; nonsense in the metadata of vendors, plates and maps; reads and exports
+through a proxy that fails one request in twenty; exports that are killed; 16 threads that read at
+once. All servers run in a process of their own on 127.0.0.1. The exit code is 1 if one result is
+neither what NumPy says nor an error of this package, if meaning is not finite, if a process crashes
+or hangs, if descriptors stay open, or if memory grows.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import struct
@@ -27,7 +30,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import dask
 import intake
@@ -37,7 +40,16 @@ from numpy.typing import NDArray
 
 from intake_tiffstack import TiffStack, TiffStackError, open_stack
 from intake_tiffstack.header.cache import clear_headers
+from plate_files import (
+    write,
+    write_cell_voyager,
+    write_harmony,
+    write_htd,
+    write_incell,
+    write_scanr,
+)
 from servers import Fault, serve_files, serve_s3, spoil
+from vendor_files import VENDORS
 
 FAULTS = 0.05
 """Share of the requests that the proxy spoils."""
@@ -110,6 +122,76 @@ def mutate(content: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
+class Case(NamedTuple):
+    """What is opened, and the files whose metadata are spoiled."""
+
+    urlpath: str
+    options: dict[str, Any]
+    files: dict[Path, bytes]
+
+
+BESIDE = {
+    "img_000000000_DAPI_000.tif.aux.xml": "<PAMDataset><SRS>UNIT[&quot;metre&quot;,1]</SRS>"
+    '<GeoTransform>1, 30, 0, 2, 0, -30</GeoTransform><PAMRasterBand band="1">'
+    "<Description>red</Description><Scale>2</Scale>"
+    '<NoDataValue>-9</NoDataValue><ColorTable><Entry c1="1" c2="2" c3="3"/></ColorTable>'
+    "</PAMRasterBand></PAMDataset>",
+    "img_000000000_DAPI_000.tfw": "30.0\n0.0\n0.0\n-30.0\n440735.0\n3751305.0\n",
+    "metadata.txt": '{"Summary": {"PixelSize_um": 0.5, "z-step_um": 2, "ChNames": ["DAPI"]}}',
+    "DisplaySettings.json": '{"Channels": [{"Name": "DAPI", "Color": 255, "Min": 1, "Max": 9}]}',
+}
+"""Files beside an image, by name."""
+
+
+def write_described(folder: Path) -> list[Case]:
+    """Return what vendors write, plates, and an image with files beside it."""
+    cases: list[Case] = []
+    plates = write_harmony, write_htd, write_incell, write_scanr, write_cell_voyager
+    for number, write_files in enumerate(plates):
+        place = folder / str(number)
+        place.mkdir()
+        write_files(place)
+        indexes = [path for path in place.iterdir() if path.suffix.lower() not in (".tif", ".tiff")]
+        files = {path: path.read_bytes() for path in indexes if path.is_file()}
+        cases.append(Case(str(place), {}, files))
+    for name, write_file in VENDORS.items():
+        write_file(folder / name)
+        cases.append(Case(str(folder / name), {}, {folder / name: (folder / name).read_bytes()}))
+    name = "img_000000000_DAPI_000.tif"
+    write(folder, name, 7)
+    files = {folder / other: text.encode() for other, text in BESIDE.items()}
+    for path, content in files.items():
+        path.write_bytes(content)
+    cases.append(Case(str(folder / name), {"sidecars": ["pam", "worldfile"]}, files))
+    return cases
+
+
+NONSENSE = (
+    *(b"nan", b"inf", b"1e400", b"-1", b"", b"0", b"9" * 5000, b"1e308", b"wide", b"\xc2\xb2"),
+    *(b"2024-13-45", b"[" * 20000, b"<a>" * 2000, b'<!DOCTYPE a [<!ENTITY b "c">]>', b"null"),
+)
+"""What stands where a number, a time or a name should."""
+NUMBERS = [
+    *(struct.pack("<d", n) for n in (float("nan"), float("inf"), -1.0, 0.0, 1e308, 5e-324)),
+    *(struct.pack("<i", n) for n in (0, -1, 1, 2**31 - 1, 2**16)),
+]
+_WORD = re.compile(rb"[\w.+-]+")
+_TAG = re.compile(rb"<[^<>]*>|[^\n]*\n")
+
+
+def spoil_metadata(content: bytes, rng: random.Random) -> bytes:
+    """Return a text with words, elements or lines changed; a TIFF with values of tags changed."""
+    for _ in range(rng.choice((1, 1, 2, 5))):
+        if content[:2] in (b"II", b"MM"):
+            at, value = rng.randrange(8, len(content) - 8) & ~1, rng.choice(NUMBERS)
+            content = content[:at] + value + content[at + len(value) :]
+        elif found := list((_WORD if rng.random() < 0.8 else _TAG).finditer(content)):
+            one = rng.choice(found)
+            new = rng.choice((rng.choice(NONSENSE), one[0] * rng.choice((0, 2, 100))))
+            content = content[: one.start()] + new + content[one.end() :]
+    return content
+
+
 # --- servers that fail ----------------------------------------------------------------------------
 
 
@@ -160,23 +242,54 @@ class Count(Counter[str]):
 
 
 def _read_mutants(folder: str, seed: int, seconds: float, pipe: Any) -> None:
-    """Read mutants one after the other; says the number of each before it is read."""
+    """Read mutated files one after the other."""
+    seeds, path = write_seeds(Path(folder)), Path(folder) / "mutant.tif"
+
+    def change(rng: random.Random) -> Case:
+        path.write_bytes(mutate(rng.choice(seeds), rng))
+        return Case(str(path), {}, {})
+
+    _read_changed(change, seed, seconds, pipe)
+
+
+def _read_described(folder: str, seed: int, seconds: float, pipe: Any) -> None:
+    """Read files whose metadata are spoiled one after the other."""
+    cases, spoiled = write_described(Path(folder)), dict[Path, bytes]()
+
+    def change(rng: random.Random) -> Case:
+        for path, content in spoiled.items():
+            path.write_bytes(content)
+        spoiled.clear()
+        case = rng.choice(cases)
+        path, content = rng.choice(list(case.files.items()))
+        spoiled[path] = content
+        path.write_bytes(spoil_metadata(content, rng))
+        return case
+
+    _read_changed(change, seed, seconds, pipe)
+
+
+def _read_changed(
+    change: Callable[[random.Random], Case], seed: int, seconds: float, pipe: Any
+) -> None:
+    """Read what *change* makes, with its meaning; says the number of each before it is read."""
     warnings.simplefilter("ignore")
-    seeds = write_seeds(Path(folder))
     end, number = time.monotonic() + seconds, seed
     count = Count()
     while time.monotonic() < end:
-        rng = random.Random(number)
-        path = Path(folder) / "mutant.tif"
-        path.write_bytes(mutate(rng.choice(seeds), rng))
+        case = change(random.Random(number))
         pipe.send(number)
 
-        def work(path: Path = path) -> bool:
-            stack = open_stack(str(path))
+        def work(case: Case = case) -> bool:
+            stack = open_stack(case.urlpath, **case.options)
             if np.prod(stack.shape, dtype=object) * stack.dtype.itemsize > 2**28:
                 _region(stack, tuple(slice(1) for _ in stack.shape))
             else:
                 stack.read()
+            json.dumps(stack.metadata, allow_nan=False)
+            for name, coord in stack.to_xarray(chunks=None).coords.items():
+                if coord.dtype.kind == "f" and not np.isfinite(coord).all():
+                    raise ArithmeticError(f"coordinate {name} is not finite")
             return True
 
         with dask.config.set({"tiffstack.max_image_bytes": "256 MiB", "scheduler": "sync"}):
@@ -185,19 +298,22 @@ def _read_mutants(folder: str, seed: int, seconds: float, pipe: Any) -> None:
     pipe.send(count)
 
 
-def attack_with_mutants(folder: Path, seconds: float, rng: random.Random) -> Count:
-    """Read mutated files in a child, so that a crash or a hang is seen."""
+def attack_with_files(
+    read: Callable[[str, int, float, Any], None], folder: Path, seconds: float, rng: random.Random
+) -> Count:
+    """Read changed files in a child, so that a crash or a hang is seen."""
     count, end = Count(), time.monotonic() + seconds
     context = multiprocessing.get_context("spawn")
-    (folder / "mutants").mkdir()
     while (left := end - time.monotonic()) > 1:
         ours, theirs = context.Pipe()
         begin = rng.randrange(2**40)
-        arguments = (str(folder / "mutants"), begin, left, theirs)
-        child = context.Process(target=_read_mutants, args=arguments)
+        place = folder / f"files{begin}"
+        place.mkdir()
+        child = context.Process(target=read, args=(str(place), begin, left, theirs))
         child.start()
         theirs.close()
         number: Any = begin
+        last = begin
         try:
             while ours.poll(HANGS) and not isinstance(number := ours.recv(), Count):
                 last = number
@@ -338,8 +454,9 @@ def _memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") >> 20
 
 
-SHARES = {"mutants": 0.2, "faults": 0.25, "kills": 0.45, "threads": 0.1}
+SHARES = {"mutants": 0.1, "metadata": 0.1, "faults": 0.25, "kills": 0.45, "threads": 0.1}
 """What each attack has of the time."""
+NAMES = {"mutants": "mutated files", "metadata": "wrong metadata"}
 GROWTH = 1.2
 """Memory at the end by that at the start, from which on something leaks."""
 
@@ -369,7 +486,8 @@ def soak(minutes: float, seed: int) -> int:
         attack_with_faults(servers, pixels, 15, rng)
         attack_with_threads(folder, pixels, 5, seed)
         keep("start", Count())
-        keep("mutated files", attack_with_mutants(folder, seconds["mutants"], rng))
+        for what, read in (("mutants", _read_mutants), ("metadata", _read_described)):
+            keep(NAMES[what], attack_with_files(read, folder, seconds[what], rng))
         reads, exports = attack_with_faults(servers, pixels, seconds["faults"], rng)
         keep("reads, faults 5 %", reads)
         keep("exports, faults 5 %", exports)

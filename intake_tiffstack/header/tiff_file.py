@@ -91,7 +91,7 @@ def _follow_pages(tif: tifffile.TiffFile) -> None:
     tifffile takes the pages to be as far from each other as the first ones, in files of which the
     chain is whole too: it loses the last one, and has others where a description is longer.
     """
-    if tif.is_scanimage and not tif.is_bigtiff and tif.filehandle.size < _CHAIN_END:
+    if not tif.is_bigtiff and tif.is_scanimage and tif.filehandle.size < _CHAIN_END:
         tif.filehandle.seek(4)
         tif.pages = tifffile.TiffPages(tif)
 
