@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import stat
 import subprocess
 import sys
 import urllib.request
@@ -80,8 +81,8 @@ def serve_from_afar(folder: Path) -> Iterator[DistantStore]:
             process.stdin.close()
 
 
-Answer = tuple[str, Mapping[str, str], "tuple[int, int, int] | bytes"]
-"""Status, headers, and the body: bytes, or a file's descriptor, the first byte and the count."""
+Answer = tuple[str, Mapping[str, str], "tuple[Path, int, int] | bytes"]
+"""Status, headers, and the body: bytes, or a file, the first byte and the count."""
 
 
 def _length(answer: Answer) -> int:
@@ -97,15 +98,15 @@ class _Served:
         self.requests = self.nbytes = 0
 
     @cache  # noqa: B019  there is one, which lives as long as the process
-    def open(self, path: str) -> tuple[int, int, str] | None:
-        """Return descriptor, size and ETag of a file."""
+    def look(self, path: str) -> tuple[int, str] | None:
+        """Return size and ETag of a file."""
         try:
-            descriptor = os.open(self.folder / path, os.O_RDONLY)
-            status = os.fstat(descriptor)
-            os.pread(descriptor, 1, 0)  # a folder fails here
+            status = os.stat(self.folder / path)
         except OSError:
             return None
-        return descriptor, status.st_size, f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        return status.st_size, f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
 
     @cache  # noqa: B019
     def keys(self) -> list[str]:
@@ -123,23 +124,23 @@ class _Served:
                 asked = {name: values[0] for name, values in parse_qs(query).items()}
                 return "200 OK", {"content-type": "application/xml"}, self._list(asked)
             path = key
-        found = self.open(path)
+        found = self.look(path)
         if found is None:
             error = b"<Error><Code>NoSuchKey</Code></Error>"
             return "404 Not Found", {"content-type": "application/xml"}, error
-        descriptor, size, etag = found
+        size, etag = found
         told = {"etag": etag, "accept-ranges": "bytes", "content-type": "image/tiff"}
         told["last-modified"] = "Tue, 01 Jan 2019 00:00:00 GMT"
         if headers.get("if-match", etag) != etag:
             return "412 Precondition Failed", told, b""
         asked_range = headers.get("range")
         if method == "HEAD" or asked_range is None:
-            return "200 OK", told, (descriptor, 0, size)
+            return "200 OK", told, (self.folder / path, 0, size)
         start, stop = _parse_range(asked_range, size)
         if start >= stop:
             return "416 Range Not Satisfiable", told, b""
         told["content-range"] = f"bytes {start}-{stop - 1}/{size}"
-        return "206 Partial Content", told, (descriptor, start, stop - start)
+        return "206 Partial Content", told, (self.folder / path, start, stop - start)
 
     def _list(self, asked: Mapping[str, str]) -> bytes:
         """Return one page of keys as ListObjectsV2 has it."""
@@ -163,7 +164,7 @@ class _Served:
             if end >= 0:
                 found.append(f"<CommonPrefixes><Prefix>{escape(name)}</Prefix></CommonPrefixes>")
                 continue
-            _, size, etag = self.open(key) or (0, 0, "")
+            size, etag = self.look(key) or (0, "")
             found.append(
                 f"<Contents><Key>{escape(key)}</Key><Size>{size}</Size><ETag>{escape(etag)}</ETag>"
                 "<LastModified>2019-01-01T00:00:00.000Z</LastModified>"
@@ -247,11 +248,13 @@ class _Connection(asyncio.Protocol):
             self._end()
             return
         self.served.nbytes += length
-        self._send(start, *body, self.loop.time())
+        path, first, count = body
+        self._send(start, os.open(path, os.O_RDONLY), first, count, self.loop.time())
 
     def _send(self, head: bytes, descriptor: int, start: int, left: int, now: float) -> None:
         """Send a piece, and the next one when all of it may go."""
         if self.transport.is_closing():
+            os.close(descriptor)
             return
         piece = os.pread(descriptor, min(left, _PIECE), start)
         self.transport.write(head + piece)
@@ -260,6 +263,7 @@ class _Connection(asyncio.Protocol):
             due = now + min(left, _PIECE) / self.served.rate
             self.loop.call_at(due, self._send, b"", descriptor, start, left, due)
         else:
+            os.close(descriptor)
             self._end()
 
     def _end(self) -> None:
