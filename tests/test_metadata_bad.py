@@ -419,3 +419,13 @@ def test_a_fault_of_one_file_is_none_of_another_of_its_size(tmp_path: Path) -> N
     stack = open_stack(str(tmp_path / "whole" / "a_MMStack.tif"))
     assert stack.dims == ("z", "y", "x")
     np.testing.assert_array_equal(stack.read(), expected)
+
+
+def test_a_single_page_with_the_tag_of_an_lsm_is_a_page(tmp_path: Path) -> None:
+    VENDORS["a.lsm"](tmp_path / "a.lsm")
+    with tifffile.TiffFile(tmp_path / "a.lsm") as tif:
+        tag = tif.pages.first.tags[34412]
+        info = (tmp_path / "a.lsm").read_bytes()[tag.valueoffset :][: tag.count]
+    tags = [(34412, 1, len(info), info, True)]
+    tifffile.imwrite(tmp_path / "b.tif", PLANES[0], metadata=None, extratags=tags)
+    np.testing.assert_array_equal(open_stack(str(tmp_path / "b.tif")).read(), PLANES[0])

@@ -72,10 +72,10 @@ def open_tiff(
     # zeros and infinities in tags, which tifffile divides by
     with _captured_log() as notes, np.errstate(all="ignore"):
         with file_faults_named(url):
-            # _multifile=False: siblings named in OME-XML are other cells, not this file
-            tif = tifffile.TiffFile(
-                HeaderFile(data, url), name=hide_in_text(url), _multifile=False, **flags
-            )
+            try:
+                tif = _parse(data, url, flags)
+            except IndexError:  # a single page with the tag of an LSM, of which each has two
+                tif = _parse(data, url, {**flags, "is_lsm": False})
             _follow_pages(tif)
             _drop_broken_uic(tif)
         try:
@@ -83,6 +83,12 @@ def open_tiff(
         finally:
             tif.close()
             data.raise_error()
+
+
+def _parse(data: HeaderBytes, url: str, flags: dict[str, bool]) -> tifffile.TiffFile:
+    # _multifile=False: siblings named in OME-XML are other cells, not this file
+    name = hide_in_text(url)
+    return tifffile.TiffFile(HeaderFile(data, url), name=name, _multifile=False, **flags)
 
 
 def _follow_pages(tif: tifffile.TiffFile) -> None:
