@@ -37,6 +37,7 @@ from intake_tiffstack.errors import (
     TiffStackError,
     UnreadableFileError,
 )
+from intake_tiffstack.header.cache import clear_headers
 from intake_tiffstack.listing.list_files import list_files, stat_file
 from intake_tiffstack.storage import attempts, filesystem, obstore_s3, s3, store
 from intake_tiffstack.storage import remote_ranges as remote
@@ -517,6 +518,27 @@ def test_server_that_says_nothing_is_given_up(place: Folder) -> None:
     with dask.config.set({"tiffstack.retries": 1, "tiffstack.timeout": 0.1}):
         refuse(place, file, StorageError, "TimeoutError: nothing came for 0.1 seconds")
     assert len(place.server.reads) == 2
+
+
+@on_http
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_an_array_over_a_server_that_says_nothing_says_for_how_long(
+    place: Folder, is_listed: bool
+) -> None:
+    assert isinstance(place.server, FileServer)
+    content = BytesIO()
+    tifffile.imwrite(content, np.zeros((8, 8), np.uint16), metadata=None)
+    place.put({"a.tif": content.getvalue()})
+    stack = open_stack(place.url("a.tif"))
+    if is_listed:
+        stack.to_dask()
+        clear_headers()
+    place.server.manner = lambda request: "silent"
+    with (
+        dask.config.set({"tiffstack.retries": 0, "tiffstack.timeout": 0.3}),
+        pytest.raises(StorageError, match=r"a\.tif: TimeoutError: nothing came for 0\.3 seconds"),
+    ):
+        stack.read()
 
 
 @on_http

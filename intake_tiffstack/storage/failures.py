@@ -159,8 +159,12 @@ def storage_errors(url: str, storage_options: Mapping[str, Any]) -> Iterator[Non
         cause = exc
         if type(exc).__name__ == "FSTimeoutError" and exc.__cause__ is not None:
             cause = exc.__cause__  # fsspec's has no text
-        if url.startswith(("http://", "https://")) and exc.__cause__ is not None:
-            # fsspec's HTTP raises FileNotFoundError for everything, even a refused connection
+        if (
+            url.startswith(("http://", "https://"))
+            and isinstance(exc, FileNotFoundError)
+            and exc.__cause__ is not None
+        ):
+            # fsspec's HTTP raises it for everything, even a refused connection
             cause = exc.__cause__
         kind = FilesNotFoundError if _is_not_found(cause) else StorageError
         text = _cause_text(cause, storage_options)
