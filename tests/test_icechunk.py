@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
+import signal
+import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ import tifffile
 import zarr
 from ome_zarr_models.v05.image import Image
 
+from child_processes import FORKS
 from intake_tiffstack import TiffStack, TiffStackZarrSource, open_stack, verify
 from intake_tiffstack.errors import (
     FileChangedError,
@@ -21,11 +26,12 @@ from intake_tiffstack.errors import (
     LayoutError,
     OptionError,
     StorageError,
+    TargetBusyError,
     TargetExistsError,
     UnsupportedFileError,
 )
 from ome_sets import write_set
-from servers import serve_s3
+from servers import Request, serve_s3
 
 icechunk = pytest.importorskip("icechunk", reason="the extra icechunk installs it")
 
@@ -247,3 +253,100 @@ def test_a_set_of_files_and_a_padded_collection(tmp_path: Path) -> None:
     padded = open_stack(str(tmp_path / "t*.tif"), pattern="t{t:d}.tif", unequal="pad")
     with pytest.raises(LayoutError, match="padded by unequal='pad' have no references"):
         padded.export(str(tmp_path / "padded.icechunk"), format="icechunk")
+
+
+# -- a creation that was stopped -------------------------------------------------------------------
+
+OBJECTS = ("config.yaml", "snapshots/1CECHNKREP0F1RSTCMT0", "refs/branch.main/ref.json")
+
+
+def begin(url: Path, *, age: float = 3600) -> None:
+    """Create a repository as Icechunk does, without any commit."""
+    config = icechunk.RepositoryConfig.default()
+    store = icechunk.local_filesystem_store("/elsewhere")
+    config.set_virtual_chunk_container(icechunk.VirtualChunkContainer("file:///elsewhere/", store))
+    icechunk.Repository.create(icechunk.local_filesystem_storage(str(url)), config)
+    assert {str(path.relative_to(url)) for path in url.rglob("*") if path.is_file()} == {*OBJECTS}
+    for name in OBJECTS:
+        os.utime(url / name, (time.time() - age,) * 2)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        found
+        for n in range(4)
+        for found in itertools.combinations(OBJECTS, n)
+        if OBJECTS[2] not in found or OBJECTS[1] in found  # which comes before it
+    ],
+)
+def test_what_a_stopped_creation_left_is_replaced(tmp_path: Path, left: tuple[str, ...]) -> None:
+    raw, url = tmp_path / "raw", tmp_path / "scan.icechunk"
+    acquire(raw, 0, 1)
+    begin(url)
+    for name in {*OBJECTS} - {*left}:
+        (url / name).unlink()
+    (url / "config.yaml#1").write_text("hal")
+    os.utime(url / "config.yaml#1", (0, 0))
+    open_raw(raw).export(url, format="icechunk", verify="all")
+    np.testing.assert_array_equal(open_plain(url, raw)["pixels"][:], PIXELS[:2])
+
+
+def test_a_creation_of_this_minute_is_left_alone(tmp_path: Path) -> None:
+    raw, url = tmp_path / "raw", tmp_path / "scan.icechunk"
+    acquire(raw, 0)
+    begin(url, age=1)
+    (url / OBJECTS[2]).unlink()
+    with pytest.raises(TargetBusyError, match=r"remove config\.yaml, snapshots/1CECHNK\w+ there"):
+        open_raw(raw).export(url, format="icechunk")
+    assert (url / OBJECTS[0]).exists()
+    (url / "notes.txt").write_text("mine")
+    with pytest.raises(TargetExistsError, match=r"'notes.txt' in it"):
+        open_raw(raw).export(url, format="icechunk")
+
+
+def export_to_s3(options: dict[str, Any], url: str) -> None:
+    warnings.simplefilter("ignore")
+    stack = open_stack(
+        "s3://lab/raw/*.tif", pattern=PATTERN, concat_dim=["t", "c"], storage_options=options
+    )
+    stack.export(url, format="icechunk", storage_options=options, progress=False, verify=False)
+
+
+@pytest.mark.parametrize(
+    "writes", [range(1, 5), pytest.param(itertools.count(5), marks=pytest.mark.slow)]
+)
+def test_an_export_that_is_killed_at_any_write_is_made_again_by_the_same_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: Any
+) -> None:
+    monkeypatch.setattr("intake_tiffstack.export.icechunk.STALE_SECONDS", -1.0)
+    raw = tmp_path / "raw"
+    acquire(raw, 0)
+    with serve_s3() as server:
+        server.put("lab", {f"raw/{path.name}": path.read_bytes() for path in raw.iterdir()})
+        options = server.storage_options
+        for number in writes:
+            url, seen = f"s3://lab/{number}.icechunk", itertools.count(1)
+            process = FORKS.Process(target=export_to_s3, args=(options, url))
+
+            def kill_at_write(
+                request: Request, process: Any = process, seen: Any = seen, last: int = number
+            ) -> int | None:
+                if request.method != "PUT" or next(seen) != last:
+                    return None
+                os.kill(process.pid, signal.SIGKILL)
+                return 503
+
+            server.refuses = kill_at_write
+            process.start()
+            process.join()
+            was_killed = process.exitcode == -signal.SIGKILL
+            process.close()
+            server.refuses = lambda request: None
+            if was_killed:
+                export_to_s3(options, url)
+            source = TiffStackZarrSource(url, storage_options=options)
+            np.testing.assert_array_equal(source.read(), PIXELS[:1])
+            if not was_killed:
+                break
+    assert was_killed == (writes == range(1, 5))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,6 +22,7 @@ from zarr.core.buffer import default_buffer_prototype
 
 from intake_tiffstack.arrays.stack_array import StackArray
 from intake_tiffstack.copies.attributes import Coords, checked_dims, encode_attributes
+from intake_tiffstack.copies.claim import STALE_SECONDS
 from intake_tiffstack.copies.plan import ExportPlan
 from intake_tiffstack.copies.record import (
     IN_DOCUMENT,
@@ -52,13 +55,18 @@ from intake_tiffstack.references.icechunk_repository import (
 )
 from intake_tiffstack.references.write import ADVICE, as_files, refer
 from intake_tiffstack.storage.files import File
+from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.reference_targets import ICECHUNK, trust_references
 from intake_tiffstack.storage.urls import absolute_url, is_local
 from intake_tiffstack.to_json import to_strict_json
 
 __all__ = ["write_icechunk"]
 
-_CREATED = "created (if an earlier attempt was stopped meanwhile, remove what it left there)"
+_is_of_creation = re.compile(
+    r"(config\.yaml|repo|snapshots/1CECHNKREP0F1RSTCMT0|refs/branch\.main/ref\.json)(#\d+)?"
+).fullmatch
+"""Whether Icechunk creates a repository with this object: the first snapshot has the same name in
+all of them, and local files are first written with a number behind their names."""
 
 
 def write_icechunk(
@@ -138,12 +146,16 @@ def write_icechunk(
     )
     remote = source.options.reader.storage_options
     with icechunk_errors(text, "written"):
-        if not is_made:
+        if not exists:
             config = icechunk.RepositoryConfig.default()
             container = container_of([ref[0] for ref in references.values()], remote)
             config.set_virtual_chunk_container(container)
-            with icechunk_errors(text, _CREATED):
-                _ = icechunk.Repository.create(storage, config)
+            if is_made:  # and nothing was committed: who created it may have been stopped
+                icechunk.Repository.open(storage, config).save_config()
+            else:
+                _clear_begun(Folder.at(text, options))
+                with icechunk_errors(text, "created"):
+                    _ = icechunk.Repository.create(storage, config)
         session = open_repository(text, options, remote).writable_session("main")
         before, first = None, 0
         axis = list(sizes).index(append) if append in sizes else 0
@@ -200,6 +212,35 @@ def _commit(session: Any, message: str, url: str, options: Mapping[str, Any]) ->
                 f"another process committed to {url} first; the same call starts from its snapshot",
                 url=url,
             ) from exc
+
+
+def _clear_begun(folder: Folder) -> None:
+    """Remove the beginning of a repository whose creation was stopped: Icechunk wants none there.
+
+    Raises
+    ------
+    TargetExistsError
+        If anything else is there; a TargetBusyError if another process may be creating it now.
+    """
+    found = sorted(folder.find())
+    foreign = [key for key in found if not _is_of_creation(key)]
+    if foreign:
+        raise TargetExistsError(
+            f"{folder.url} exists already (a folder with {foreign[0]!r} in it), is no Icechunk "
+            "repository and is left as it is; give another URL",
+            url=folder.url,
+        )
+    with folder.write_errors():
+        times = [folder.filesystem.modified(f"{folder.path}/{key}") for key in found]
+    age = time.time() - max((t.timestamp() for t in times), default=0)
+    if age < STALE_SECONDS:
+        raise TargetBusyError(
+            f"{folder.url} holds the beginning of a repository: another process is creating it, or "
+            f"was stopped {age:.0f} s ago. Call again after {STALE_SECONDS:.0f} s, when it is "
+            f"replaced, or remove {', '.join(found)} there",
+            url=folder.url,
+        )
+    folder.remove(found)
 
 
 def _has_commits(repository: Any) -> bool:
