@@ -326,6 +326,17 @@ def test_pixels_of_a_vendor_open_whatever_its_metadata_say(tmp_path: Path, fault
     np.testing.assert_array_equal(pixels.reshape(expected.shape), expected, strict=True)
 
 
+def test_planes_that_a_stack_of_metamorph_does_not_count_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.stk"
+    pixels = VENDORS[path.name](path)
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tif:
+        struct.pack_into("<I", content, tif.pages.first.tags[33629].offset + 4, 4)
+    path.write_bytes(content)
+    with pytest.warns(TiffStackWarning, match="a.stk: MetaMorph describes 6 planes, but counts 4"):
+        np.testing.assert_array_equal(open_stack(str(path)).read(), pixels[:4])
+
+
 def test_a_description_of_tifffile_that_is_no_json_costs_no_pixels(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, PLANES, metadata={"axes": "TYX"}, photometric="minisblack")

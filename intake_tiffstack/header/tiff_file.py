@@ -77,7 +77,7 @@ def open_tiff(
             except IndexError:  # a single page with the tag of an LSM, of which each has two
                 tif = _parse(data, url, {**flags, "is_lsm": False})
             _follow_pages(tif)
-            _drop_broken_uic(tif)
+            notes += _settle_uic(tif)
         try:
             yield tif, notes
         finally:
@@ -102,13 +102,14 @@ def _follow_pages(tif: tifffile.TiffFile) -> None:
         tif.pages = tifffile.TiffPages(tif)
 
 
-def _drop_broken_uic(tif: tifffile.TiffFile) -> None:
+def _settle_uic(tif: tifffile.TiffFile) -> list[str]:
     """Let the tags of a MetaMorph stack that tifffile could not read, and logged, say nothing.
 
-    The count of UIC2, the distances and times of planes, is that of the planes.
+    The count of UIC2, the distances and times of planes, is that of the planes. Returns a sentence
+    where other tags have a value for more planes.
     """
     if not tif.is_stk:
-        return
+        return []
     tags = tif.pages.first.tags
     for code in (33628, 33629, 33630, 33631):
         if isinstance(tags.valueof(code, {}), dict):
@@ -117,6 +118,11 @@ def _drop_broken_uic(tif: tifffile.TiffFile) -> None:
         if code == _UIC2:
             unknown = np.zeros(min(tags[code].count, _MOST_PLANES))
             tags[code].value = dict.fromkeys(("ZDistance", *_TIMES_OF_PLANES), unknown)
+    planes = tags[_UIC2].count if _UIC2 in tags else 1
+    others = max((tags[code].count for code in (33630, 33631) if code in tags), default=0)
+    if others <= planes:
+        return []
+    return [f"MetaMorph describes {others:,} planes, but counts {planes:,}: these are opened"]
 
 
 @contextmanager
