@@ -62,12 +62,17 @@ test-newest: ## run all tests on Python 3.13 or 3.12 with the newest tifffile, i
 		$(MAKE) --no-print-directory test PYTHON="$$python" VENV=$(VENV_NEWEST) TEST_EXTRA=test; \
 	else echo "test-newest: skipped, because neither python3.13 nor python3.12 was found"; fi
 
-test-lowest: ## run all tests with the lowest versions that pyproject.toml allows (10 minutes and more; not in .ci/run)
+test-lowest: ## run all tests with the lowest versions that pyproject.toml allows, and the package with its base dependencies alone (10 minutes and more; not in .ci/run)
 	@test -x $(VENV_LOWEST)/$(BIN)/python || $(PYTHON_LOWEST) -m venv $(VENV_LOWEST)
 	@$(VENV_LOWEST)/$(BIN)/python $(PIP_INSTALL) uv
 	$(VENV_LOWEST)/$(BIN)/python -m uv pip install -q --python $(VENV_LOWEST)/$(BIN)/python \
 		--resolution lowest-direct --editable ".[test]"
 	$(VENV_LOWEST)/$(BIN)/python $(PYTEST) $(ARGS)
+	rm -rf $(VENV_LOWEST)/bare && $(PYTHON_LOWEST) -m venv $(VENV_LOWEST)/bare
+	$(VENV_LOWEST)/$(BIN)/python -m uv pip install -q --python $(VENV_LOWEST)/bare/$(BIN)/python \
+		--resolution lowest-direct -r pyproject.toml
+	$(VENV_LOWEST)/$(BIN)/python -m uv pip install -q --python $(VENV_LOWEST)/bare/$(BIN)/python --no-deps .
+	cd / && $(CURDIR)/$(VENV_LOWEST)/bare/$(BIN)/python $(CURDIR)/tests/check_wheel.py --checkout $(CURDIR)
 
 test-wheel: $(VENV)/.installed-$(TEST_EXTRA) ## build and check wheel and sdist, use the wheel with its base dependencies alone, then with [s3]
 	rm -rf dist $(VENV_WHEEL)
