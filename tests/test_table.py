@@ -271,3 +271,11 @@ def test_what_is_no_number_and_no_time_is_text(
     assert all(coord.dtype.kind != "f" or np.isfinite(coord).all() for coord in coords.values())
     if column != "t":
         np.testing.assert_array_equal(stack.read(), pixels[:, ::-1])
+
+
+def test_a_name_that_no_file_can_have_is_one_that_is_absent(
+    tmp_path: Path, table: pd.DataFrame
+) -> None:
+    table.loc[0, "url"] = "a\0b.tif"
+    with pytest.raises(FilesNotFoundError, match="names 6 files, but 1 of them are not there"):
+        open_stack(write(table, tmp_path / "files.csv")).to_dask()

@@ -171,6 +171,8 @@ class LocalStore:
         with storage_errors(path, {}):
             try:
                 status = os.stat(path)
+            except ValueError as exc:  # a character that no name has
+                raise FileNotFoundError(f"{path!r} cannot be the name of a file") from exc
             except OSError as exc:
                 if (broken := broken_link(path)) is not None:
                     raise broken from exc
