@@ -165,6 +165,18 @@ def test_files_elsewhere_are_read_only_where_that_is_allowed(
         TiffStackZarrSource(url).to_dask()
 
 
+@pytest.mark.parametrize("raw", ["", "raw", "raw/deeper"])
+def test_files_beside_the_repository_and_below_are_read_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: str
+) -> None:
+    (tmp_path / raw).mkdir(parents=True, exist_ok=True)
+    acquire(tmp_path / raw, 0, 1)
+    open_raw(tmp_path / raw).export(tmp_path / "scan.icechunk", format="icechunk")
+    monkeypatch.setattr("intake_tiffstack.storage.reference_targets._OWN", set())
+    source = TiffStackZarrSource(str(tmp_path / "scan.icechunk"))
+    np.testing.assert_array_equal(source.read(), PIXELS[:2])
+
+
 @pytest.mark.parametrize(
     ("name", "how", "error", "message"),
     [

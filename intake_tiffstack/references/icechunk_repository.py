@@ -168,7 +168,8 @@ def open_repository(url: str, options: Mapping[str, Any], remote_options: Mappin
             raise FilesNotFoundError(f"{url} holds no Icechunk repository", url=url)
         config = icechunk.Repository.fetch_config(storage)
         prefixes = list((config and config.virtual_chunk_containers) or {})
-        check_targets(url, prefixes)
+        folders = (f"{absolute_url(p)}/" if p.startswith("file://") else p for p in prefixes)
+        check_targets(url, folders)
         # Icechunk 1 takes None for it
         local = getattr(icechunk.credentials, "LocalFileSystemAccess", None)
         secrets = {

@@ -194,9 +194,12 @@ def _as_folder(text: str) -> str:
 
 
 def _is_below(target: str, folder: str) -> bool:
-    """Return whether a file lies below a folder; links and ``..`` are followed."""
+    """Return whether a file or folder lies below a folder or is it.
+
+    Links and ``..`` are followed.
+    """
     if is_local(target) != is_local(folder):
         return False
     if is_local(target):
-        return os.path.realpath(target).startswith(os.path.realpath(folder).rstrip("/") + "/")
+        return f"{os.path.realpath(target)}/".startswith(f"{os.path.realpath(folder).rstrip('/')}/")
     return target.startswith(folder) and "::" not in target and "/../" not in target
