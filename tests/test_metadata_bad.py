@@ -326,6 +326,21 @@ def test_pixels_of_a_vendor_open_whatever_its_metadata_say(tmp_path: Path, fault
     np.testing.assert_array_equal(pixels.reshape(expected.shape), expected, strict=True)
 
 
+def test_more_planes_than_pages_that_are_stored_differently(tmp_path: Path) -> None:
+    path = tmp_path / "fluoview.tif"
+    expected = VENDORS[path.name](path)
+    VENDOR_FAULTS["fluoview"][1](path)
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tif:
+        struct.pack_into("<H", content, tif.pages[3].tags[278].valueoffset, 99)  # RowsPerStrip
+    path.write_bytes(content)
+    with pytest.warns(
+        TiffStackWarning, match="6 pages of .* were found, but the image is declared"
+    ):
+        pixels = open_stack(str(path)).read()
+    np.testing.assert_array_equal(pixels.reshape(expected.shape), expected)
+
+
 def test_planes_that_a_stack_of_metamorph_does_not_count_are_told(tmp_path: Path) -> None:
     path = tmp_path / "a.stk"
     pixels = VENDORS[path.name](path)

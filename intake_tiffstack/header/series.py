@@ -140,13 +140,19 @@ def alike_parts(image: Any, data: HeaderBytes, url: str) -> list[tuple[Any, list
     Raises
     ------
     UnreadableFileError
-        If a page has another shape or dtype than the image.
+        If a page has another shape or dtype than the image, or there are more or fewer pages.
     """
     places: dict[Any, list[int]] = {}
     for i, storage in enumerate(read_storage(image, data, _STORAGE)):
         places.setdefault(storage, []).append(i)
     if len(places) <= 1:
         return [(image, list(range(len(image))))]
+    if math.prod(image.shape) != len(image) * math.prod(image.keyframe.shape):
+        raise UnreadableFileError(
+            f"{url}: {len(image)} pages of {image.keyframe.shape} were found, but the image is "
+            f"declared as {image.shape}",
+            url=url,
+        )
     parts = []
     expected = image.keyframe.shape, image.keyframe.dtype
     # absent pages are stored in whatever way
