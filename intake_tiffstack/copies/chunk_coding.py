@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["Coding", "chunk_coding"]
+__all__ = ["Coding", "chunk_coding", "coding_of"]
 
 Coding = Literal["raw", "blosc"]
 
@@ -31,13 +32,20 @@ def chunk_coding(metadata: Any) -> Coding | None:
         is_plain = stored["order"] == "C" and not stored["filters"]
         is_plain = is_plain and _stored_dtype(metadata).isnative
     else:
-        first, *others = stored["codecs"]
-        names = [codec["name"] for codec in others]
-        endian = first.get("configuration", {}).get("endian", sys.byteorder)
-        is_plain = first["name"] == "bytes" and endian == sys.byteorder
-        is_plain = is_plain and stored["chunk_grid"]["name"] == "regular"
+        is_plain = stored["chunk_grid"]["name"] == "regular"
         is_plain = is_plain and not stored["storage_transformers"]
+        return coding_of(stored["codecs"]) if is_plain else None
     if not is_plain or names not in ([], ["blosc"]):
+        return None
+    return "blosc" if names else "raw"
+
+
+def coding_of(codecs: Sequence[Mapping[str, Any]]) -> Coding | None:
+    """Return what a list of codecs of Zarr format 3 does to chunks; see :func:`chunk_coding`."""
+    first, *others = codecs
+    names = [codec["name"] for codec in others]
+    endian = first.get("configuration", {}).get("endian", sys.byteorder)
+    if first["name"] != "bytes" or endian != sys.byteorder or names not in ([], ["blosc"]):
         return None
     return "blosc" if names else "raw"
 

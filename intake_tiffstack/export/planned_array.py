@@ -84,7 +84,7 @@ class PlannedArray:
             if not is_local(folder.url):  # requests run concurrently
                 array[region] = block
                 return
-            encode = None if self.unit != self.chunks else find_encoder(self.metadata)
+            encode = find_encoder(self.metadata)
             for part in self._units_of(region):
                 inside = block[_relative(part, region)]
                 if encode is None or inside.shape != self.unit:  # Zarr pads a unit at the edge

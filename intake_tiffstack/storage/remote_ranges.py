@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Downloads", "Fill", "RemoteBytes", "are_checked", "fill_all", "get_ranges"]
 
-PART_BYTES = 2**24
+PART_BYTES = 2**23
 """Longer ranges are requested in parts: they arrive in parallel, and a failure costs one part."""
 
 _SHORT = 2**18
