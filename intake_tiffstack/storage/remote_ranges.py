@@ -105,7 +105,7 @@ def are_checked(urls: Sequence[str], storage_options: Mapping[str, Any]) -> list
 def get_ranges(file: File, ranges: Ranges, storage_options: Mapping[str, Any]) -> None:
     """Fill each buffer from its first byte in *file* on, several requests at a time.
 
-    One request per 16 MiB of a range. On S3 and HTTP each response is checked by itself; elsewhere
+    One request per 8 MiB of a range. On S3 and HTTP each response is checked by itself; elsewhere
     the file is looked up once, after all of them.
 
     Parameters
