@@ -679,10 +679,17 @@ def test_an_array_that_is_trimmed_has_another_name(tmp_path: Path) -> None:
         pytest.param({"size": 11}, id="size"),
         pytest.param({"mtime": 6}, id="mtime"),
         pytest.param({"etag": '"5d42"'}, id="etag"),
+        pytest.param({"ctime": 8}, id="ctime"),
     ],
 )
 def test_a_file_that_changes_changes_the_name(change: dict[str, Any]) -> None:
-    def name(url: str = "/a.tif", size: int = 10, mtime: int = 5, etag: str | None = None) -> str:
+    def name(
+        url: str = "/a.tif",
+        size: int = 10,
+        mtime: int = 5,
+        etag: str | None = None,
+        ctime: int = -1,
+    ) -> str:
         layout = Layout(
             dims=(Dim("y", 4, file_dim=0), Dim("x", 5, file_dim=1)),
             cells=np.zeros((), np.int32),
@@ -691,7 +698,7 @@ def test_a_file_that_changes_changes_the_name(change: dict[str, Any]) -> None:
             dtype=np.dtype("uint8"),
             coords={},
         )
-        files = FileTable.from_files([File(url, size, mtime, etag)])
+        files = FileTable.from_files([File(url, size, mtime, etag, ctime)])
         return to_dask_array(StackArray(files, layout, ReadOptions()), ((4,), (5,))).name
 
     assert name() == name()

@@ -47,6 +47,14 @@ class LazyArray(ABC):
     def arraytype(self) -> str:
         """What a block is: the option of this name."""
 
+    @property
+    def ctimes(self) -> NDArray[np.int64] | None:
+        """Times of change, which names of dask arrays depend on and tokens of copies do not.
+
+        None where none are known.
+        """
+        return None
+
     @abstractmethod
     def on_host(self) -> LazyArray:
         """Return the same array with NumPy blocks; needs no device."""
@@ -117,7 +125,7 @@ def to_dask_array(array: LazyArray, chunks: tuple[tuple[int, ...], ...]) -> da.A
     return da.from_array(
         array,
         chunks=chunks,
-        name="tiffstack-" + tokenize(array, chunks),
+        name="tiffstack-" + tokenize(array, array.ctimes, chunks),
         meta=meta,
         asarray=False,
         inline_array=False,

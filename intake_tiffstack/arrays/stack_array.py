@@ -91,6 +91,11 @@ class StackArray(LazyArray):
             repr(self.options),
         )
 
+    @property
+    def ctimes(self) -> NDArray[np.int64] | None:
+        """When each file changed, in ns since 1970."""
+        return self.files.ctimes
+
     def on_host(self) -> StackArray:
         """Return the same array with NumPy blocks."""
         return self.with_options(replace(self.options, arraytype="numpy"))

@@ -80,6 +80,11 @@ class UnfoldedArray(LazyArray):
             self.dims,
         )
 
+    @property
+    def ctimes(self) -> NDArray[np.int64] | None:
+        """When each file changed, in ns since 1970."""
+        return self.base.ctimes
+
     def on_host(self) -> UnfoldedArray:
         """Return the same array with NumPy blocks."""
         return UnfoldedArray(

@@ -190,7 +190,7 @@ class FileTable(Sequence[File]):
         return os.path.commonprefix(ends)  # noqa: RUF071 - by character is what is wanted
 
     def token(self) -> str:
-        """Return a hex digest of all of it. Pure."""
+        """Return a hex digest of all but ``ctimes``, by which no copy is compared. Pure."""
         digest = hashlib.blake2b(digest_size=16)
         urls = self.urls
         if any("\0" in url for url in urls):
@@ -202,7 +202,6 @@ class FileTable(Sequence[File]):
         digest.update(json.dumps(self.etags).encode())
         digest.update(self.sizes.astype("<i8").tobytes())
         digest.update(self.mtimes.astype("<i8").tobytes())
-        digest.update(self._known_ctimes().astype("<i8").tobytes())
         return digest.hexdigest()
 
     def __eq__(self, other: object) -> bool:
