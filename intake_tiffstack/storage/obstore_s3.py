@@ -134,9 +134,7 @@ async def get_range(filesystem: Any, path: str, start: int, stop: int, etag: str
     refused: RefusedError | None = None
     try:
         answer = await obstore.get_async(store, key, options=options)
-        _STATE.answer()
     except (obstore.exceptions.BaseError, ValueError) as exc:
-        _STATE.answer()
         status = _status_of(exc)
         # a bucket elsewhere redirects, or finds the request signed for another region
         if status in (301, 307, 400) or "redirect" in str(exc):
@@ -149,6 +147,8 @@ async def get_range(filesystem: Any, path: str, start: int, stop: int, etag: str
         text = text.partition(" Debug source:")[0][:150]
         shown = text if text.startswith(str(status)) else f"{status} {text}"
         refused = RefusedError(shown, status)
+    finally:
+        _STATE.answer()
     if refused is not None:
         raise refused  # without obstore's exception, which a worker cannot send
     meta = answer.meta
@@ -163,17 +163,14 @@ async def _chunks(answer: Any) -> AsyncIterator[Any]:
     start, stop = answer.range
     try:
         if stop - start <= _CHUNK:
-            content = await answer.bytes_async()
-            _STATE.answer()
-            yield content
+            yield await answer.bytes_async()
             return
         async for chunk in answer.stream(min_chunk_size=_CHUNK):
-            _STATE.answer()
             yield chunk
-        _STATE.answer()
     except BaseError as exc:
-        _STATE.answer()
         raise ConnectionError(f"the body broke off: {' '.join(str(exc).split())[:200]}") from exc
+    finally:
+        _STATE.answer()
 
 
 def _status_of(exc: BaseException) -> int | None:
