@@ -29,6 +29,7 @@ from intake_tiffstack.copies.chunk_plan import choose_zarr_chunks, plan_blocks, 
 from intake_tiffstack.copies.open_zarr import open_zarr
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
 from intake_tiffstack.export.compressors import resolve_compressor
+from intake_tiffstack.export.encoding import find_encoder
 from intake_tiffstack.export.formats import FORMATS as REGISTRY
 from intake_tiffstack.export.formats import ExportFormat, find_writer, open_copy
 from intake_tiffstack.export.zarr_array import write_zarr
@@ -273,6 +274,21 @@ def test_chunks_are_given_as_elsewhere(given: Any, expected: tuple[int, ...]) ->
 def test_chunks_of_a_dim_that_is_not_there_are_named() -> None:
     with pytest.raises(OptionError, match="unknown dim in chunks 'z'"):
         resolve_chunks(PIXELS.shape, 2, DIMS, {"z": 1}, None)
+
+
+@pytest.mark.parametrize(
+    "compressors", [None, zarr.codecs.BloscCodec(shuffle="bitshuffle")], ids=str
+)
+@pytest.mark.parametrize("dtype", ["?", "u2", "f4", "c8"])
+def test_zarr_reads_a_shard_that_is_encoded_without_it(compressors: Any, dtype: str) -> None:
+    layout = {"shape": (4, 6), "chunks": (2, 3), "shards": (4, 6)}
+    store: dict[str, Any] = {}
+    array = zarr.create_array(store, dtype=dtype, compressors=compressors, **layout)
+    encode = find_encoder(array.metadata)
+    assert encode is not None
+    block = np.arange(24).reshape(4, 6).astype(dtype)
+    store["c/0/0"] = zarr.core.buffer.cpu.Buffer.from_bytes(encode(block))
+    np.testing.assert_array_equal(array[:], block)
 
 
 def test_shards_alone_get_chunks_that_divide_them() -> None:
