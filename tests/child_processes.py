@@ -7,8 +7,12 @@ first spent seconds on imports, one after the other.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
 
-__all__ = ["FORKS"]
+__all__ = ["FORKS", "deadly_at"]
 
 FORKS = multiprocessing.get_context("forkserver")
 """Imports once, and forks without threads."""
@@ -23,3 +27,23 @@ FORKS.set_forkserver_preload(
         "pytest",
     ]
 )
+
+
+def deadly_at(number: int) -> Callable[[Any], Any]:
+    """Return what wraps functions so that this process is killed before the call of that number.
+
+    The calls of all of them are counted together, from 1.
+    """
+    seen = 0
+
+    def deadly(plain: Any) -> Any:
+        def function(*args: Any, **named: Any) -> Any:
+            nonlocal seen
+            seen += 1
+            if seen == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return plain(*args, **named)
+
+        return function
+
+    return deadly

@@ -15,6 +15,7 @@ import tifffile
 import zarr
 from ome_zarr_models import open_ome_zarr as open_model
 
+from child_processes import deadly_at
 from export_sources import run, tree
 from intake_tiffstack import TiffStack, TiffStackZarrSource, open_stack, verify
 from intake_tiffstack.copies.record import RECORD, read_record
@@ -263,17 +264,7 @@ def test_a_copy_on_s3_grows(tmp_path: Path) -> None:
 
 def append_killed(raw: Path, url: Path, kind: str, number: int) -> None:
     """Append by a process that is killed before its change of that number, chunks included."""
-    seen = 0
-
-    def deadly(plain: Any) -> Any:
-        def method(*args: Any, **named: Any) -> Any:
-            nonlocal seen
-            seen += 1
-            if seen == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return plain(*args, **named)
-
-        return method
+    deadly = deadly_at(number)
 
     from intake_tiffstack.export.planned_array import PlannedArray
 

@@ -14,6 +14,7 @@ import pytest
 import xarray as xr
 import zarr
 
+from child_processes import deadly_at
 from export_sources import PIXELS, BrokenSource, run, tree, write
 from intake_tiffstack import TiffStackZarrSource, export
 from intake_tiffstack.copies.open_zarr import open_zarr
@@ -32,18 +33,7 @@ def overwrite(url: Path, **options: Any) -> None:
 
 def overwrite_killed(url: Path, number: int, can_exchange: bool) -> None:
     """Overwrite by a process that is killed before its change of that number."""
-    seen = 0
-
-    def deadly(plain: Any) -> Any:
-        def function(*args: Any, **named: Any) -> Any:
-            nonlocal seen
-            seen += 1
-            if seen == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return plain(*args, **named)
-
-        return function
-
+    deadly = deadly_at(number)
     for name in ("write_document", "create_document", "remove", "remove_all", "take_place_of"):
         setattr(Folder, name, deadly(getattr(Folder, name)))
     PlannedArray.write = deadly(PlannedArray.write)  # type: ignore[method-assign]

@@ -25,7 +25,7 @@ import zarr
 from fsspec.implementations.reference import ReferenceFileSystem
 from zarr.storage import FsspecStore
 
-from child_processes import FORKS
+from child_processes import FORKS, deadly_at
 from export_sources import run
 from intake_tiffstack import open_stack, verify
 from intake_tiffstack.copies.claim import hold, last_claim
@@ -609,18 +609,7 @@ def image_of(url: Path) -> int:
 
 def replace_killed(folder: Path, url: Path, number: int, can_exchange: bool) -> None:
     """Replace references by a process that is killed before its change of that number."""
-    seen = 0
-
-    def deadly(plain: Any) -> Any:
-        def function(*args: Any, **named: Any) -> Any:
-            nonlocal seen
-            seen += 1
-            if seen == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return plain(*args, **named)
-
-        return function
-
+    deadly = deadly_at(number)
     for name in ("write_document", "create_document", "remove", "remove_all", "take_place_of"):
         setattr(Folder, name, deadly(getattr(Folder, name)))
     if not can_exchange:
