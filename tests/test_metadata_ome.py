@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import tifffile
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from intake_tiffstack.collection.merge_metadata import describe_file
@@ -235,6 +235,8 @@ rgba_colors = st.tuples(*[st.integers(0, 255)] * 4).filter(lambda color: color !
 
 
 @given(st.lists(rgba_colors, min_size=1, max_size=3))
+@example([(255, 0, 1, 0)])
+@example([(255, 0, 1, 0), (255, 0, 0, 0)])
 def test_a_color_is_what_ome_types_reads(rgba: list[tuple[int, int, int, int]]) -> None:
     ome_types = pytest.importorskip("ome_types")
     channels = [
@@ -247,7 +249,10 @@ def test_a_color_is_what_ome_types_reads(rgba: list[tuple[int, int, int, int]]) 
     )  # fmt: skip
     xml = ome_types.OME(images=[ome_types.model.Image(pixels=pixels)]).to_xml()
     colors = describe("cyx", (len(rgba), 4, 5), ome_xml=xml).channels["channel_colors"]
-    assert list(colors) == ["#" + "".join(f"{n:02x}" for n in one[:3]) for one in rgba]
+    # transparent as RGBA and opaque as ARGB, all of them: those of Micro-Manager 1.4
+    is_argb = all(r == 255 and (g, b, a) != (0, 0, 0) for r, g, b, a in rgba)
+    kept = slice(1, 4) if is_argb and any(a == 0 for *_, a in rgba) else slice(3)
+    assert list(colors) == ["#" + "".join(f"{n:02x}" for n in one[kept]) for one in rgba]
 
 
 def planes(*, times: list[float], heights: list[float] = [0.0], **units: str) -> str:  # noqa: B006
