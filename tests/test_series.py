@@ -17,6 +17,7 @@ import tifffile
 
 from intake_tiffstack import open_stack
 from intake_tiffstack.errors import OptionError, TiffStackWarning, UnreadableFileError
+from intake_tiffstack.header.tiff_file import METADATA_KINDS
 
 FRAMES = np.random.default_rng(3).integers(0, 60_000, (9, 24, 20)).astype("uint16")
 NO_METADATA: dict[str, Any] = {"metadata": None, "contiguous": False}
@@ -313,3 +314,14 @@ def test_pages_win_over_what_imagej_counts(tmp_path: Path, frames: int) -> None:
         assert len(caught) == 1
         assert f"ImageJ's description expected {frames} frames, got 6" in str(caught[0].message)
         assert stack.dims == ("page", "y", "x")
+
+
+def test_pages_alone_are_so_for_each_kind_that_tifffile_knows() -> None:
+    if hasattr(tifffile.TIFF, "SERIES"):  # newer than those for Python 3.11
+        kinds = set(tifffile.TIFF.SERIES)
+    else:
+        methods = [name for name in dir(tifffile.TiffFile) if name.startswith("_series_")]
+        kinds = {name.removeprefix("_series_") for name in methods}
+    of_pages = {"uniform", "generic", "ndpi", "mdgel", "geotiff"}
+    assert len(kinds) > 20
+    assert kinds - of_pages <= set(METADATA_KINDS)

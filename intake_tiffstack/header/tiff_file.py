@@ -27,7 +27,8 @@ __all__ = ["FILE_FAULTS", "METADATA_KINDS", "file_faults_named", "open_tiff"]
 
 METADATA_KINDS = (
     *("shaped", "lsm", "mmstack", "ome", "imagej", "ndtiff", "fluoview", "stk", "sis", "svs"),
-    *("scn", "qpi", "bif", "avs", "eer", "philips", "scanimage", "nih"),
+    *("mikroscan", "motic", "trestle", "huron", "scn", "qpi", "bif", "avs", "eer", "philips"),
+    *("scanimage", "indica", "nih", "flimage"),
 )
 """Kinds of files whose metadata decide which images the pages make, as tifffile calls them.
 
@@ -68,14 +69,14 @@ def open_tiff(
 
     *pages_alone* takes the pages as they are, whatever the metadata make of them.
     """
-    flags = {f"is_{kind}": False for kind in METADATA_KINDS} if pages_alone else {}
+    kind = _PagesAlone if pages_alone else tifffile.TiffFile
     # zeros and infinities in tags, which tifffile divides by
     with _captured_log() as notes, np.errstate(all="ignore"):
         with file_faults_named(url):
             try:
-                tif = _parse(data, url, flags)
+                tif = _parse(data, url, kind)
             except IndexError:  # a single page with the tag of an LSM, of which each has two
-                tif = _parse(data, url, {**flags, "is_lsm": False})
+                tif = _parse(data, url, _PagesAlone if pages_alone else _NoLsm)
             _follow_pages(tif)
             notes += _settle_uic(tif)
         try:
@@ -85,10 +86,22 @@ def open_tiff(
             data.raise_error()
 
 
-def _parse(data: HeaderBytes, url: str, flags: dict[str, bool]) -> tifffile.TiffFile:
+def _parse(data: HeaderBytes, url: str, kind: type[tifffile.TiffFile]) -> tifffile.TiffFile:
     # _multifile=False: siblings named in OME-XML are other cells, not this file
-    name = hide_in_text(url)
-    return tifffile.TiffFile(HeaderFile(data, url), name=name, _multifile=False, **flags)
+    return kind(HeaderFile(data, url), name=hide_in_text(url), _multifile=False)
+
+
+def _blind_to(*kinds: str) -> type[tifffile.TiffFile]:
+    """Return tifffile's class of files that are never of these kinds.
+
+    Its arguments (``is_svs=False``) do not do so for each kind since tifffile 2026.9.20.
+    """
+    flags = {f"is_{kind}": False for kind in kinds}
+    return type("TiffFile", (tifffile.TiffFile,), flags)
+
+
+_PagesAlone = _blind_to(*METADATA_KINDS)
+_NoLsm = _blind_to("lsm")
 
 
 def _follow_pages(tif: tifffile.TiffFile) -> None:
