@@ -6,13 +6,12 @@ The Intake driver is a thin layer over the same :class:`TiffStack`.
 from __future__ import annotations
 
 import inspect
-import os
 import threading
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from intake_tiffstack.arrays.lazy_array import LazyArray, to_dask_array
 from intake_tiffstack.collection.describe_files import parse_ome, read_all_of_file
@@ -31,16 +30,8 @@ from intake_tiffstack.collection.report import (
 from intake_tiffstack.collection.suggest import INFER, infer_options
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import FilesNotFoundError, LayoutError, OptionError, warn
-from intake_tiffstack.export.options import (
-    OPTIONS,
-    IcechunkExportOptions,
-    OmeTiffExportOptions,
-    OmeZarrExportOptions,
-    ReferencesExportOptions,
-    ZarrExportOptions,
-    check_options,
-    show_options,
-)
+from intake_tiffstack.export.exportable import Exportable
+from intake_tiffstack.export.options import OPTIONS, check_options
 from intake_tiffstack.options import (
     OptionKeywords,
     Options,
@@ -101,7 +92,7 @@ Examples
 """
 
 
-class TiffStack:
+class TiffStack(Exportable["ExportPlan", "ExportPlan"]):
     """A collection of TIFF files, listed at first use and kept until :meth:`relist`.
 
     Parameters
@@ -576,147 +567,10 @@ class TiffStack:
             examination, self._failed = self._failed, None
             return examination
 
-    @overload
-    def export(
-        self,
-        url: str | os.PathLike[str],
-        *,
-        format: Literal["zarr"] = "zarr",
-        attrs: Mapping[str, Any] | None = None,
-        **options: Unpack[ZarrExportOptions],
-    ) -> ExportPlan: ...
-
-    @overload
-    def export(
-        self,
-        url: str | os.PathLike[str],
-        *,
-        format: Literal["ome-zarr"],
-        attrs: Mapping[str, Any] | None = None,
-        **options: Unpack[OmeZarrExportOptions],
-    ) -> ExportPlan: ...
-
-    @overload
-    def export(
-        self,
-        url: str | os.PathLike[str],
-        *,
-        format: Literal["ome-tiff"],
-        attrs: Mapping[str, Any] | None = None,
-        **options: Unpack[OmeTiffExportOptions],
-    ) -> ExportPlan: ...
-
-    @overload
-    def export(
-        self,
-        url: str | os.PathLike[str],
-        *,
-        format: Literal["references"],
-        attrs: Mapping[str, Any] | None = None,
-        **options: Unpack[ReferencesExportOptions],
-    ) -> ExportPlan: ...
-
-    @overload
-    def export(
-        self,
-        url: str | os.PathLike[str],
-        *,
-        format: Literal["icechunk"],
-        attrs: Mapping[str, Any] | None = None,
-        **options: Unpack[IcechunkExportOptions],
-    ) -> ExportPlan: ...
-
-    def export(
-        self,
-        url: str | os.PathLike[str],
-        *,
-        format: str = "zarr",
-        attrs: Mapping[str, Any] | None = None,
-        **options: Any,
+    def _export(
+        self, url: str, format: str, attrs: Mapping[str, Any], options: Mapping[str, Any]
     ) -> ExportPlan:
-        """Write a copy of the collection, or with ``dry_run=True`` only plan it.
-
-        Parameters
-        ----------
-        url : str or path-like
-            A local folder or any fsspec URL. Something there already is an error, unless
-            ``overwrite=True``.
-        format : {"zarr", "ome-zarr", "ome-tiff", "references", "icechunk"}
-            ``"zarr"``: one array at the root, see ``docs/export.md``; ``"ome-zarr"``: pyramids
-            that viewers open, see ``docs/ome-zarr.md``; ``"ome-tiff"``: the same in one file, see
-            ``docs/ome-tiff.md``; ``"references"``: a document by which the files themselves are
-            read as a Zarr, and ``"icechunk"`` the same in a repository, see ``docs/references.md``.
-        attrs : mapping, optional
-            Stored with the pixels as JSON; overrides the metadata of the files.
-        **options
-            Of all formats:
-
-            - ``storage_options``: for fsspec, of the copy
-            - ``dry_run``: whether only the plan is returned and nothing is written; default False
-            - ``overwrite``: whether an existing copy is replaced; default False
-            - ``verify``: ``"sample"``, ``"all"`` or False: what is read back and compared
-            - ``sha256``: whether the audit record holds the SHA-256 of each file; default False
-            - ``progress``: True, False, a function of bytes done and bytes in all, or None: a bar
-              on a terminal and in a notebook
-
-            Of ``"zarr"``:
-
-            - ``group``: whether to write a group that ``xarray.open_zarr`` opens, with the
-              coordinates as arrays, instead of one array; default False
-
-            Of ``"zarr"`` and ``"ome-zarr"``:
-
-            - ``append``: dim along which an existing copy is extended by what has arrived
-            - ``zarr_format``: 3 or 2
-            - ``chunks``: shape of a chunk; None chooses 1 to 4 MB
-            - ``shards``: shape of a shard; ``"auto"`` only for large copies; None for none
-            - ``compressor``: ``"default"``, None, or a codec of zarr or numcodecs
-            - ``resume``: whether to continue an attempt that ended early; default True
-
-            Of ``"ome-zarr"`` and ``"ome-tiff"``:
-
-            - ``name``: of the image or plate; None for the name of the folder or file
-            - ``sel``: {dim: value} to export
-            - ``levels``: ``"auto"``, ``"source"``, a number, or factors by axis
-            - ``downsample``: ``"mean"``, ``"nearest"``, or ``"mode"`` for labels
-
-            Of ``"ome-tiff"``:
-
-            - ``tile``: height and width of a tile, multiples of 16; default 512
-            - ``compression``: ``"zlib"``, ``"lzw"``, ``"zstd"`` or None
-
-            Of ``"icechunk"``:
-
-            - ``append``: as above
-            - ``ome``: whether to write an OME-Zarr of one level; default False
-
-            Of ``"ome-zarr"``:
-
-            - ``version``: ``"0.5"``, ``"0.4"`` or ``"0.6"``
-            - ``colors``: such as ``"00FF00"``, for each channel or by its name
-            - ``windows``: [darkest, brightest] for each channel or by its name
-
-        Returns
-        -------
-        ExportPlan
-            What was written, or would be: objects, bytes, chunks, shards, memory; see
-            :class:`~intake_tiffstack.copies.plan.ExportPlan`.
-
-        Raises
-        ------
-        OptionError
-            If the format, an option or its value is unknown, or the source fills what it cannot
-            read (``on_error``): a copy would hide that for good.
-
-        Examples
-        --------
-        >>> from intake_tiffstack import open_stack
-        >>> stack = open_stack("raw/*.tif", pattern="lattice", concat_dim=["c", "t"])
-        >>> plan = stack.export("scan.zarr")
-        >>> import dask.array as da
-        >>> bool((da.from_zarr("scan.zarr") == stack.to_dask()).all())
-        True
-        """
+        """Write a copy, and return what was written; with ``dry_run`` what would be."""
         from intake_tiffstack.export.formats import find_writer
         from intake_tiffstack.export.growth import recorded_options
         from intake_tiffstack.export.origin import find_origin
@@ -729,14 +583,14 @@ class TiffStack:
             )
         check_options(OPTIONS[format], options, function="export()")
         if options.get("append") and not options.get("overwrite"):
-            kept = recorded_options(os.fspath(url), options.get("storage_options"), format)
+            kept = recorded_options(url, options.get("storage_options"), format)
             options = {**kept, **options}
         coords = self.collection.known.coords
         known = {k: v for k, v in self.metadata.items() if v and k not in _OF_THE_ARRAY}
         given = {
             "dims": self.dims,
             "coords": {name: (coord.dims, coord.values) for name, coord in coords.items()},
-            "attrs": {**known, "source": mask_secrets(self.options.urlpath), **(attrs or {})},
+            "attrs": {**known, "source": mask_secrets(self.options.urlpath), **attrs},
             "granule": self.collection.granule,
             "present": self.collection.layout.present(),
             "pyramid": [level.host_array for level in self._further_levels()]
@@ -767,8 +621,6 @@ class TiffStack:
                 return tuple(found)
             found.append(stack)
 
-
-show_options(TiffStack.export, *OPTIONS.values())
 
 _OF_THE_ARRAY = frozenset({"dims", "shape", "dtype", "coords"})
 """Keys of the metadata that a Zarr array stores itself."""

@@ -20,7 +20,8 @@ import xarray as xr
 import yaml
 from intake.catalog.local import UserParameter
 
-from intake_tiffstack import TiffStack, TiffStackSource, open_stack
+from intake_tiffstack import TiffStack, TiffStackSource, TiffStackZarrSource, open_stack
+from intake_tiffstack.driver import zarr_source
 from intake_tiffstack.errors import (
     EntryError,
     FileChangedError,
@@ -500,6 +501,11 @@ def test_an_unknown_option_suggests_the_near_one(tmp_path):
 def test_an_unknown_option_of_a_copy_is_reported_as_well(option, reported):
     with pytest.raises(OptionError, match=f"unknown option '{option}'; {reported}"):
         intake.open_tiffstack_zarr("c.zarr", **{option: 1})
+
+
+def test_a_source_of_a_copy_knows_which_attributes_it_lacks():
+    public = {name for name in dir(TiffStackSource) if not name.startswith("_")}
+    assert public - set(dir(TiffStackZarrSource)) == zarr_source._OF_TIFF_FILES
 
 
 @pytest.mark.parametrize("name", ["export", "persist", "files"])

@@ -12,7 +12,7 @@ import tifffile
 import xarray as xr
 
 from intake_tiffstack import open_stack
-from intake_tiffstack.driver.sources import TiffStackZarrSource
+from intake_tiffstack.driver import TiffStackZarrSource
 from intake_tiffstack.errors import OptionError, TiffStackWarning, TooLargeError
 from intake_tiffstack.metadata.readers.gdal import read_nodata
 

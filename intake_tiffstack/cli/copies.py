@@ -39,11 +39,11 @@ def export(
     stack, _ = open_source(url, options)
     if not dry_run:
         started = time.perf_counter()
-        stack.export(destination, format=format, **given)  # type: ignore[call-overload]
+        stack.export(destination, format=format, **given)
         taken = format_time(time.perf_counter() - started).strip()
         console.print(Text(f"{destination}: {_shape(stack)} written in {taken}"), soft_wrap=True)
         return
-    plan = stack.export(destination, format=format, dry_run=True, **given)  # type: ignore[call-overload]
+    plan = stack.export(destination, format=format, dry_run=True, **given)
     _print_plan(plan, stack, console)
 
 

@@ -1,5 +1,6 @@
 """Intake: the data sources, thin over the stack and the Zarr copy."""
 
-from intake_tiffstack.driver.sources import TiffStackSource, TiffStackZarrSource
+from intake_tiffstack.driver.tiff_source import TiffStackSource
+from intake_tiffstack.driver.zarr_source import TiffStackZarrSource
 
 __all__ = ["TiffStackSource", "TiffStackZarrSource"]

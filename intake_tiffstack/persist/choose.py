@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections import OrderedDict
 from dataclasses import replace
 from datetime import datetime
+
+from dask.base import tokenize
 
 from intake_tiffstack.collection.find_files import find_files, take_listing
 from intake_tiffstack.errors import (
@@ -21,12 +24,11 @@ from intake_tiffstack.persist.key import pixel_key
 from intake_tiffstack.persist.open import PersistedStack
 from intake_tiffstack.persist.store import CollectionCopies
 from intake_tiffstack.persist.write import extend_persisted, none_persisted, persist_again
+from intake_tiffstack.settings import setting
 from intake_tiffstack.stack import TiffStack
 from intake_tiffstack.storage.file_changes import count_unproven, describe_changes, without_secrets
 
 __all__ = ["choose_copy"]
-
-Keep = Callable[[PersistedStack], PersistedStack]
 
 _THEN = {
     "original": "the files are read",
@@ -37,9 +39,29 @@ _THEN = {
 }
 
 
-def choose_copy(
-    stack: TiffStack, mode: str, keep: Keep = lambda copy: copy
-) -> PersistedStack | None:
+class _OpenedCopies:
+    """The persisted copies opened last in this process: a generation never changes."""
+
+    def __init__(self) -> None:
+        self._copies: OrderedDict[str, PersistedStack] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, copy: PersistedStack) -> PersistedStack:
+        """Return the copy opened before with the same options and credentials, else *copy*."""
+        of = copy.copies
+        key = tokenize(copy.options, of.url, copy.generation.token, of.store.storage_options)
+        with self._lock:
+            copy = self._copies.setdefault(key, copy)
+            self._copies.move_to_end(key)
+            while len(self._copies) > max(1, int(setting("table_cache"))):
+                self._copies.popitem(last=False)
+            return copy
+
+
+_OPENED = _OpenedCopies()
+
+
+def choose_copy(stack: TiffStack, mode: str) -> PersistedStack | None:
     """Return the copy that a collection is read from now, None where its files are to be read.
 
     One small request where nothing is persisted; else the copy is opened, and the files are listed
@@ -52,8 +74,6 @@ def choose_copy(
     mode : str
         ``always`` for the copy, unchecked; ``never`` for the files; ``default`` for the copy
         while it holds, else what the option ``on_stale`` says.
-    keep : Keep
-        Given a copy that is not open, returns the same copy, opened before if it was.
 
     Raises
     ------
@@ -68,7 +88,7 @@ def choose_copy(
     if mode == "never":
         return None
     try:
-        copy = _open_current(stack.options, mode, keep)
+        copy = _open_current(stack.options, mode)
     except (FilesNotFoundError, StorageError) as exc:
         if mode == "always":
             raise
@@ -82,15 +102,15 @@ def choose_copy(
         extend_persisted(stack.options)
     else:
         return None
-    return choose_copy(stack, "always", keep)
+    return choose_copy(stack, "always")
 
 
-def _open_current(options: Options, mode: str, keep: Keep) -> PersistedStack | None:
+def _open_current(options: Options, mode: str) -> PersistedStack | None:
     """Return the copy that counts, opened; None where there is none."""
     copies = CollectionCopies.of(pixel_key(options))
     generation = copies.current()
     while generation is not None:
-        copy = keep(PersistedStack(options, copies, generation))
+        copy = _OPENED.get(PersistedStack(options, copies, generation))
         copy.generation = generation  # opened before, it may have had another time limit
         try:
             _ = copy.collection  # opened by this, it stays so
