@@ -31,8 +31,8 @@ from intake_tiffstack.errors import (
     UnsupportedFileError,
 )
 from intake_tiffstack.header import Header, SegmentedFrames, Structure, read_header, rename_dims
+from intake_tiffstack.header import build_header as building
 from intake_tiffstack.header import cache as headers
-from intake_tiffstack.header import parse as parsing
 from intake_tiffstack.header.cache import HeaderCache
 from intake_tiffstack.header.raw_metadata import read_raw_metadata
 from intake_tiffstack.reading.region import read_region
@@ -403,7 +403,7 @@ def test_what_tifffile_logs_becomes_notes(
 def test_what_other_threads_log_is_left_alone(
     odd: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = parsing.locate_frames
+    real = building.locate_frames
 
     def locate_frames(*args: Any) -> Any:
         logger = logging.getLogger("tifffile")
@@ -412,7 +412,7 @@ def test_what_other_threads_log_is_left_alone(
         other.join()
         return real(*args)
 
-    monkeypatch.setattr(parsing, "locate_frames", locate_frames)
+    monkeypatch.setattr(building, "locate_frames", locate_frames)
     header = read_header(listed(odd))
     assert [record.message for record in caplog.records] == ["from another thread"]
     assert "another thread" not in str(header.notes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tifffile
 
@@ -29,7 +29,6 @@ __all__ = [
     "Images",
     "alike_parts",
     "choose_images",
-    "count_pages_without_series",
     "find_images",
     "list_others",
     "refuse_cut_chain",
@@ -56,6 +55,10 @@ class Images:
     def whole(self) -> dict[int, Any]:
         """Return the images by number, without those that are part of an earlier one."""
         return {i: image for i, image in enumerate(self.numbered) if i not in self.joined}
+
+    def base(self, series: int | Literal["all"]) -> Any:
+        """Return the image whose tags and metadata are those of the chosen ones."""
+        return self.numbered[0 if series == "all" else series]
 
 
 def find_images(tif: Any, data: HeaderBytes) -> Images:
@@ -277,20 +280,6 @@ def list_others(images: Images, chosen: Sequence[Any]) -> tuple[OtherSeries, ...
         for index, image in images.whole().items()
         if not any(id(level) in taken for level in image.levels)
     )
-
-
-def count_pages_without_series(tif: Any, images: Images, data: HeaderBytes) -> int:
-    """Return how many pages an OME-XML or ImageJ's description leaves out."""
-    numbered = images.numbered
-    kind = numbered[0].kind if numbered else ""
-    if kind == "ome":
-        used = {page.offset for image in numbered for page in image.pages if page is not None}
-        return len(tif.pages) - len(used)
-    if kind == "imagej" and tif.pages.is_multipage:
-        with data.aside():  # other files have as many pages where all else is equal
-            planes = numbered[0].size // math.prod(numbered[0].keyframe.shape)
-            return int(len(tif.pages) - planes)
-    return 0
 
 
 def refuse_cut_chain(tif: Any, data: HeaderBytes, url: str) -> None:

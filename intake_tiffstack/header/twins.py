@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from intake_tiffstack.header.build_header import Header
     from intake_tiffstack.header.header_bytes import HeaderBytes
-    from intake_tiffstack.header.parse import Header
     from intake_tiffstack.storage.files import File
 
 __all__ = ["Guess", "Templates"]
