@@ -43,7 +43,7 @@ class Request:
         if self.range is None:
             return 0
         first, _, last = self.range.removeprefix("bytes=").partition("-")
-        return int(last) - int(first) + 1
+        return int(last) - int(first) + 1 if first else int(last)
 
 
 @dataclass
@@ -266,8 +266,10 @@ class _FileHandler(BaseHTTPRequestHandler):
         content = server.files[request.path]
         start, stop = 0, len(content)
         if request.range and manner != "whole":
-            start, stop = (int(n) for n in request.range.removeprefix("bytes=").split("-"))
-            stop = min(stop + 1, len(content)) - (manner == "short")
+            first, last = request.range.removeprefix("bytes=").split("-")
+            start = int(first) if first else max(0, len(content) - int(last))
+            stop = min(int(last) + 1, len(content)) if first else len(content)
+            stop -= manner == "short"
             start, stop = (start - 1, stop - 1) if manner == "other" else (start, stop)
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(content)}")

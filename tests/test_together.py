@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from intake_tiffstack import open_stack
 from intake_tiffstack.errors import FileChangedError, StorageError
 from intake_tiffstack.header.cache import clear_headers
-from intake_tiffstack.storage import attempts
+from intake_tiffstack.storage import attempts, obstore_s3
 from intake_tiffstack.storage.gate import FIRST, LEAST, Gate
 from intake_tiffstack.storage.remote_ranges import Downloads, Fill, RemoteBytes
 from intake_tiffstack.storage.store import stat_file
@@ -108,6 +108,66 @@ def test_the_directory_at_the_end_comes_with_the_first_bytes(server, data):
     ends = [request for request in server.requests if request.nbytes < 2**13]
     assert len(server.requests) <= 2 * COUNT
     assert len(ends) == COUNT - 1
+
+
+def many_pages() -> tuple[NDArray[Any], bytes]:
+    """Return a volume, and a file of it with all directories but the first behind the pixels."""
+    volume = np.random.default_rng(1).integers(0, 2**16, (40, 64, 96)).astype("u2")
+    buffer = BytesIO()
+    tifffile.imwrite(buffer, volume, photometric="minisblack")
+    return volume, buffer.getvalue()
+
+
+def test_a_file_alone_on_a_web_server_opens_in_one_round_trip(server):
+    volume, server.files["a.tif"] = many_pages()
+    server.manner = wait_for_all(2, "good")
+    a = open_stack(f"{server.url}/a.tif").to_dask()
+    assert {request.range for request in server.requests} == {"bytes=0-16383", "bytes=-65536"}
+    server.requests.clear()
+    np.testing.assert_array_equal(a[20].compute(), volume[20])
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("client", ["obstore", "s3fs"])
+@pytest.mark.parametrize("name", ["a.tif", "*.tif"])
+def test_a_file_alone_on_s3_opens_in_one_round_trip(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, name: str, client: str
+) -> None:
+    clear_headers()
+    if client == "s3fs":
+        monkeypatch.setattr(obstore_s3, "_store_class", lambda: None)
+    bucket = f"together-alone-{client}-{len(name)}"
+    volume, content = many_pages()
+    s3_server.put(bucket, {"a.tif": content})
+    answer = wait_for_all(2, None)
+    s3_server.refuses = lambda request: answer(request) if request.range else None
+    options = s3_server.storage_options
+    a = open_stack(f"s3://{bucket}/{name}", storage_options=options).to_dask()
+    ranges = [request.range for request in s3_server.requests if request.range]
+    assert len(ranges) == 2
+    assert "bytes=0-16383" in ranges
+    assert len(s3_server.requests) == 2 + (name == "*.tif")
+    s3_server.requests.clear()
+    np.testing.assert_array_equal(a[..., 20, :, :].compute().squeeze(), volume[20])
+    assert len(s3_server.requests) == 1
+
+
+def test_last_bytes_of_another_version_are_not_taken(server):
+    volume, new = many_pages()
+    buffer = BytesIO()
+    tifffile.imwrite(buffer, volume[::-1], photometric="minisblack", description="another")
+    asked = threading.local()
+
+    class Replaced(dict[str, bytes]):
+        def __getitem__(self, name: str) -> bytes:
+            return buffer.getvalue() if asked.range == "bytes=-65536" else new
+
+    def note(request: Request) -> Any:
+        asked.range = request.range
+        return "good"
+
+    server.files, server.manner = Replaced({"a.tif": b""}), note
+    np.testing.assert_array_equal(open_stack(f"{server.url}/a.tif").read(), volume)
 
 
 def test_small_files_in_a_store_are_read_whole_by_one_request(s3_server: S3Server, data):

@@ -55,7 +55,11 @@ def read_headers(files: FileTable, grid: Grid, options: Options) -> HeadersRead:
         notes.update(dict.fromkeys(header.notes[:2]))
         return header
 
-    first, header = _first_header(grid, read, unreadable)
+    def read_first(row: int) -> Header | None:
+        reader.fetch_ahead([files[row]])  # its beginning and its end at once
+        return read(row)
+
+    first, header = _first_header(grid, read_first, unreadable)
     cycle = find_cycle(options.file_dims, header.structure, grid)
     if cycle is not None:
         return replace(read_headers(files, grid, flattened(options, cycle)), cycle=cycle)

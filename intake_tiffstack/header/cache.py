@@ -26,7 +26,7 @@ from intake_tiffstack.header.twins import Guess
 from intake_tiffstack.metadata.reader import RawMetadata
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.storage.concurrency import map_concurrently
-from intake_tiffstack.storage.first_bytes import FIRST_BYTES, take_first_bytes
+from intake_tiffstack.storage.first_bytes import FIRST_BYTES, LAST_BYTES, take_first_bytes
 from intake_tiffstack.storage.ranges import ByteSource, open_bytes
 from intake_tiffstack.storage.remote_ranges import Fill, RemoteBytes, are_checked, fill_all
 from intake_tiffstack.storage.urls import is_local
@@ -285,9 +285,10 @@ class HeaderCache:
             windows = _windows_here(file, index)
             spans: list[tuple[int, int]] = []
             if index is None or not index.has(file):
-                spans = _first_spans(
-                    file.size, templates.tail, with_pixels=with_pixels, has_first=bool(windows)
-                )
+                tail = templates.tail
+                if tail is None:  # the directories of a file alone may be at its end
+                    tail = LAST_BYTES if len(unknown) == 1 and not windows else 0
+                spans = _first_spans(file.size, tail, windows, with_pixels=with_pixels)
             missing = [(start, bytearray(count)) for start, count in spans]
             fetched[file] = [*windows, *missing]
             buffers = [(start, memoryview(window)) for start, window in missing]
@@ -447,8 +448,8 @@ class HeaderCache:
 def _windows_here(file: File, index: HeaderIndex | None) -> Windows:
     """Return what is known of a file without a request: from its lookup, or from an index."""
     first = take_first_bytes(file)
-    if first is not None:
-        return [(0, bytearray(first))]
+    if first:
+        return [(start, bytearray(content)) for start, content in first]
     return (None if index is None else index.windows(file)) or []
 
 
@@ -469,20 +470,23 @@ class _Nothing:
 
 
 def _first_spans(
-    size: int, tail: int, *, with_pixels: bool, has_first: bool
+    size: int, tail: int, windows: Windows, *, with_pixels: bool
 ) -> list[tuple[int, int]]:
-    """Return what to fetch at first of a remote file, as (start, count). Pure.
+    """Return what to fetch at first of a remote file, as (start, count), but *windows*. Pure.
 
-    >>> _first_spans(10**6, 100, with_pixels=True, has_first=False)
+    >>> _first_spans(10**6, 100, [], with_pixels=True)
     [(0, 16384), (999900, 100)]
-    >>> _first_spans(10**5, 100, with_pixels=True, has_first=False)
+    >>> _first_spans(10**5, 100, [], with_pixels=True)
     [(0, 100000)]
+    >>> _first_spans(10**6, 100, [(0, bytearray(16384)), (999940, bytearray(60))], with_pixels=True)
+    [(999900, 40)]
     """
-    is_whole = with_pixels and size <= WHOLE_BYTES and not has_first
+    is_whole = with_pixels and size <= WHOLE_BYTES and not windows
     count = size if is_whole else min(size, FIRST_BYTES)
-    spans = [] if has_first else [(0, count)]
+    spans = [] if windows else [(0, count)]
     start = max(count, size - tail)
-    return spans if start >= size else [*spans, (start, size - start)]
+    stop = min([size, *(at for at, window in windows if at and at + len(window) == size)])
+    return spans if start >= stop else [*spans, (start, stop - start)]
 
 
 def _nbytes(windows: Windows) -> int:

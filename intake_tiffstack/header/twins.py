@@ -79,8 +79,9 @@ class Templates:
         self._by_tags: dict[Structures, _Template] = {}
         self._by_form: deque[tuple[Form, _Template]] = deque(maxlen=MOST_FORMS)
         self._last: tuple[Header, Callable[[], HeaderBytes]] | None = None
-        self.tail = 0
-        """Bytes at the end of the file that was parsed last that hold parts of its header."""
+        self.tail: int | None = None
+        """Bytes at the end of the file that was parsed last that hold parts of its header; None
+        before the first."""
 
     def find(self, file: File, data: HeaderBytes) -> Header | None:
         """Return the header of *file* if it is built like a known one, else None.

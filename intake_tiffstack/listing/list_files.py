@@ -298,7 +298,10 @@ def _in_stores(
     for members in groups.values():
         if members[0].startswith("reference:"):
             check_references(members[0], options)
-        store = open_store(members[0], options).expecting([split_chain(m)[0] for m in members])
+        paths = [split_chain(member)[0] for member in members]
+        if len(paths) == 1 and not has_tiff_suffix(paths[0].partition("?")[0]):
+            paths = []  # it may be a folder, a list or an index, and is asked for as such
+        store = open_store(members[0], options).expecting(paths)
         results.update(zip(members, store.map(partial(function, store), members), strict=True))
     return [results[url] for url in urls]
 

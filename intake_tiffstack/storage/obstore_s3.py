@@ -15,11 +15,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from intake_tiffstack.storage.s3 import split_key
 
-__all__ = ["Answer", "NotReachedError", "RefusedError", "get_range"]
+__all__ = ["Answer", "NotReachedError", "RefusedError", "Span", "get_range", "range_header"]
+
+Span = tuple[int, int] | dict[Literal["suffix"], int]
+"""First byte and end, or how many of the last bytes."""
 
 _OPTIONS = frozenset(
     {
@@ -112,7 +115,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_STATE.fork)
 
 
-async def get_range(filesystem: Any, path: str, start: int, stop: int, etag: str | None) -> Answer:
+def range_header(span: Span) -> str:
+    """Return the header ``Range`` of a span. Pure.
+
+    >>> range_header((0, 10)), range_header({"suffix": 10})
+    ('bytes=0-9', 'bytes=-10')
+    """
+    if isinstance(span, tuple):
+        return f"bytes={span[0]}-{span[1] - 1}"
+    return f"bytes=-{span['suffix']}"
+
+
+async def get_range(filesystem: Any, path: str, span: Span, etag: str | None) -> Answer:
     """Return the answer to one GetObject; the store refuses (412) another ETag.
 
     Raises
@@ -128,7 +142,7 @@ async def get_range(filesystem: Any, path: str, start: int, stop: int, etag: str
     store = await _open_store(filesystem, bucket)
     import obstore  # installed, because there is a store
 
-    options: dict[str, Any] = {"range": (start, stop)}
+    options: dict[str, Any] = {"range": span}
     if etag and not filesystem.local_expiry_check:
         options["if_match"] = '"{}"'.format(etag.strip('"'))
     refused: RefusedError | None = None

@@ -327,7 +327,7 @@ async def _fetch_obstore(
     filesystem: Any, path: str, part: _Part, is_alive: Callable[[], None]
 ) -> None:
     """Fetch by one GetObject of obstore."""
-    answer = await obstore_s3.get_range(filesystem, path, part.start, part.stop, part.file.etag)
+    answer = await obstore_s3.get_range(filesystem, path, (part.start, part.stop), part.file.etag)
     time = answer.last_modified.timestamp() if answer.last_modified else None
     now = File(
         part.file.url,

@@ -247,27 +247,21 @@ class RemoteStore:
     def expecting(self, paths: Sequence[str]) -> Store:
         """Return the store with files looked up together.
 
-        Many names of one S3 folder are looked up by listing it. Several files over HTTP are looked
-        up at once, and the request that finds a file also fetches its first bytes. A single one is
-        asked for by HEAD, because a server without ranges answers any other request with the whole.
+        Many names of one S3 folder are looked up by listing it. Few of them, and any number over
+        HTTP, are looked up at once, and the request that finds a file also fetches its first bytes.
         """
-        if len(paths) < 2:  # of one file on a server without ranges, it would be one request more
+        is_s3 = speaks(self.filesystem, "s3")
+        if not paths or not (is_s3 or speaks(self.filesystem, "http")):
             return self
-        if speaks(self.filesystem, "http"):
-            if len(paths) == 1:
-                return self
-            plain = [path for path in paths if not path.endswith("/") and "*" not in path]
-            found = look_up_with_first_bytes(self.filesystem, plain)
+        if not is_s3 or len(paths) < _LISTED_FROM:
+            plain = [path for path in paths if _names_a_file(path, is_s3=is_s3)]
+            found = look_up_with_first_bytes(self.filesystem, plain, self.storage_options)
             return replace(self, known={file.url: file for file in found})
-        if len(paths) < _LISTED_FROM or not speaks(self.filesystem, "s3"):
-            return self
         folders: dict[tuple[str, str], dict[str, str]] = {}
         for path in paths:
             bucket, key, version = split_key(self.filesystem, path)
-            folder, _, name = key.rpartition("/")
-            if (
-                "." in name and not version and set("*?[{").isdisjoint(path)
-            ):  # wildcards are left to fsspec
+            folder = key.rpartition("/")[0]
+            if not version and _names_a_file(path, is_s3=True):
                 folders.setdefault((bucket, folder), {})[key] = path
         listed = [item for item in folders.items() if len(item[1]) >= _LISTED_FROM]
         pages = self.map(lambda item: self._list_keys(item[0][0], item[1]), listed)
@@ -357,6 +351,13 @@ class RemoteStore:
             etag = f"crc32:{info['CRC']:08x}"  # a ZIP keeps one per member
         time = -1 if etag else mtime_ns(info)
         return File(path + self.chain, -1 if size is None else size, time, etag)
+
+
+def _names_a_file(path: str, *, is_s3: bool) -> bool:
+    """Return whether *path* is neither a glob nor a folder, nor a version of an object. Pure."""
+    if is_s3:
+        return "." in path.rpartition("/")[2] and set("*?[{").isdisjoint(path)
+    return not path.endswith("/") and "*" not in path
 
 
 def _unquote(path: str) -> str:
