@@ -15,12 +15,7 @@ import numpy as np
 
 from intake_tiffstack.collection.describe_files import read_metadata
 from intake_tiffstack.collection.file_reader import reader_of
-from intake_tiffstack.collection.file_set import (
-    PlacedSet,
-    build_set,
-    find_set,
-    warn_of_siblings,
-)
+from intake_tiffstack.collection.file_set import find_set, warn_of_siblings
 from intake_tiffstack.collection.find_files import find_files, take_listing
 from intake_tiffstack.collection.model import Discovery, FileSet, FilesFound, HeadersRead
 from intake_tiffstack.collection.mosaic import PlacedMosaic, build_mosaic, place_tiles
@@ -32,6 +27,7 @@ from intake_tiffstack.collection.read_headers import (
     template_row,
     warn_of_other_series,
 )
+from intake_tiffstack.collection.set_layout import PlacedSet, build_set
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import (
     LayoutError,

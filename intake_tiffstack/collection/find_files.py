@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_tiffstack.collection.file_set import (
-    find_set,
-)
+from intake_tiffstack.collection.file_set import find_set
 from intake_tiffstack.collection.model import FilesFound
 from intake_tiffstack.collection.plate import read_fields, wanted_sidecar
 from intake_tiffstack.errors import (
