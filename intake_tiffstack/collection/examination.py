@@ -18,7 +18,7 @@ from intake_tiffstack.collection.file_reader import reader_of
 from intake_tiffstack.collection.file_set import find_set, warn_of_siblings
 from intake_tiffstack.collection.find_files import find_files, take_listing
 from intake_tiffstack.collection.model import Discovery, FileSet, FilesFound, HeadersRead
-from intake_tiffstack.collection.mosaic import PlacedMosaic, build_mosaic, place_tiles
+from intake_tiffstack.collection.mosaic import PlacedMosaic, build_mosaic
 from intake_tiffstack.collection.packing import warn_of_packing
 from intake_tiffstack.collection.placement import find_doubts, turn_axes
 from intake_tiffstack.collection.read_headers import (
@@ -28,6 +28,7 @@ from intake_tiffstack.collection.read_headers import (
     warn_of_other_series,
 )
 from intake_tiffstack.collection.set_layout import PlacedSet, build_set
+from intake_tiffstack.collection.tile_grid import place_tiles
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import (
     LayoutError,
