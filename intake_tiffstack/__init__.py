@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from intake_tiffstack import export as export
     from intake_tiffstack.audit import CopyCheck, verify
-    from intake_tiffstack.collection.suggest import Suggestion, Suggestions, suggest
+    from intake_tiffstack.collection.suggest import suggest
+    from intake_tiffstack.collection.suggestion import Suggestion, Suggestions
     from intake_tiffstack.driver import TiffStackSource, TiffStackZarrSource
     from intake_tiffstack.driver.add_to_catalog import add_to_catalog
     from intake_tiffstack.driver.untrusted import open_untrusted_catalog
@@ -41,8 +42,8 @@ __all__ = [
 
 _HOMES = {
     "CopyCheck": "audit",
-    "Suggestion": "collection.suggest",
-    "Suggestions": "collection.suggest",
+    "Suggestion": "collection.suggestion",
+    "Suggestions": "collection.suggestion",
     "TiffStack": "stack",
     "TiffStackError": "errors",
     "TiffStackSource": "driver",

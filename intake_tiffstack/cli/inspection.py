@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from intake_tiffstack.cli.source import HOW_TO_TAKE, NonePicked, open_source
-from intake_tiffstack.collection.suggest import Suggestion, Suggestions, suggest
+from intake_tiffstack.collection.suggest import suggest
+from intake_tiffstack.collection.suggestion import Suggestion, Suggestions
 from intake_tiffstack.errors import LayoutError
 from intake_tiffstack.header.frames import SegmentedFrames
 from intake_tiffstack.options import Options, given_options

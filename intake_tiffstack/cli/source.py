@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from intake_tiffstack.collection.suggest import INFER, Suggestions, suggest
+from intake_tiffstack.collection.suggest import INFER, suggest
+from intake_tiffstack.collection.suggestion import Suggestions
 from intake_tiffstack.errors import OptionError, PatternError
 from intake_tiffstack.options import Options
 from intake_tiffstack.stack import TiffStack

@@ -28,6 +28,10 @@ from intake_tiffstack.reading.options import ReadOptions
 from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from intake_tiffstack.collection.model import HeadersRead
+    from intake_tiffstack.metadata.model import FileMetadata
     from intake_tiffstack.options import Options
     from intake_tiffstack.reading.reader import CollectionReader
     from intake_tiffstack.storage.files import FileTable
@@ -98,39 +102,18 @@ def open_collection(examination: Examination) -> Collection:
     layout, headers = examination.layout, examination.headers
     if grid is None or headers is None or layout is None:
         raise RuntimeError("an examination without a problem is complete")
-    first = template_row(grid, headers)
-    if examination.discovery is None:
-        listing = examination.listing
-        if found.matches is not None and len(found.files) < len(listing.files):
-            listing = listing.take(found.matches.indices.tolist())
-        file_set = examination.file_set if examination.is_set else None
-        described = examination.describe()
-        examination.discovery = Discovery(listing, headers.structures, described, file_set)
-        complete_index(found.files, options)
-    structure = headers.structures[first]
-    read_options = _read_options(options, structure)
-    described, mosaic = examination.discovery.described, examination.mosaic
+    structure = headers.structures[template_row(grid, headers)]
+    discovery = _discover(examination, headers)
+    array, described = _array_of(examination, layout, discovery.described, structure)
     scale = options.scale
-    array: LazyArray = StackArray(found.files, examination.pages or layout, read_options)
-    if mosaic is not None:
-        nodata = structure.packing.nodata
-        array = MosaicArray(found.files, layout, read_options, mosaic.mosaic, nodata)
-        described = mosaic.move(described)
-        if mosaic.place == "stage":  # it is in the place of the tiles
-            scale = {dim: step for dim, step in scale.items() if dim not in ("y", "x")}
-    if examination.planes is not None:
-        array = PlaneArray(found.files, layout, read_options, examination.planes.planes)
-        described = examination.planes.described
-    if headers.cycle is not None and examination.pages is not None:
-        pages, cycle = examination.pages, headers.cycle
-        inner = {name: layout.shape[layout.names.index(name)] for name, _ in cycle.sizes}
-        array = UnfoldedArray(array, pages.names, cycle.free, inner, layout.names)
-        described = {row: file for row, file in described.items() if row in layout.cells}
+    if examination.mosaic is not None and examination.mosaic.place == "stage":
+        # that of y and x is in the place of the tiles
+        scale = {dim: step for dim, step in scale.items() if dim not in ("y", "x")}
     asked = examination.asked
     return Collection(
         options=asked,
         examination=examination,
-        discovery=examination.discovery,
+        discovery=discovery,
         layout=layout,
         array=array,
         chunks=choose_chunks(
@@ -159,6 +142,43 @@ def open_collection(examination: Examination) -> Collection:
             source=FILE_NAMES if found.axes is None else found.table_name,
         ),
     )
+
+
+def _discover(examination: Examination, headers: HeadersRead) -> Discovery:
+    """Return what storage says of the collection; that of a copy is known already."""
+    if examination.discovery is None:
+        found, listing = examination.found, examination.listing
+        if found.matches is not None and len(found.files) < len(listing.files):
+            listing = listing.take(found.matches.indices.tolist())
+        file_set = examination.file_set if examination.is_set else None
+        described = examination.describe()
+        examination.discovery = Discovery(listing, headers.structures, described, file_set)
+        complete_index(found.files, examination.options)
+    return examination.discovery
+
+
+def _array_of(
+    examination: Examination,
+    layout: Layout,
+    described: Mapping[int, FileMetadata],
+    structure: Structure,
+) -> tuple[LazyArray, Mapping[int, FileMetadata]]:
+    """Return the array, and the metadata of the files that stand for all of it."""
+    files, pages = examination.found.files, examination.pages
+    read_options = _read_options(examination.options, structure)
+    if (mosaic := examination.mosaic) is not None:
+        nodata = structure.packing.nodata
+        array = MosaicArray(files, layout, read_options, mosaic.mosaic, nodata)
+        return array, mosaic.move(described)
+    if (planes := examination.planes) is not None:
+        return PlaneArray(files, layout, read_options, planes.planes), planes.described
+    stacked = StackArray(files, pages or layout, read_options)
+    cycle = None if examination.headers is None else examination.headers.cycle
+    if cycle is None or pages is None:
+        return stacked, described
+    inner = {name: layout.shape[layout.names.index(name)] for name, _ in cycle.sizes}
+    unfolded = UnfoldedArray(stacked, pages.names, cycle.free, inner, layout.names)
+    return unfolded, {row: file for row, file in described.items() if row in layout.cells}
 
 
 def _read_options(options: Options, structure: Structure) -> ReadOptions:

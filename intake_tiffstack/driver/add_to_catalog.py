@@ -18,7 +18,7 @@ from ruamel.yaml.error import CommentMark, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from ruamel.yaml.tokens import CommentToken
 
-from intake_tiffstack.collection.suggest import Suggestion
+from intake_tiffstack.collection.suggestion import Suggestion
 from intake_tiffstack.driver import TiffStackSource
 from intake_tiffstack.driver.entries import yaml_fault
 from intake_tiffstack.errors import EntryError, OptionError
