@@ -162,6 +162,29 @@ def test_comparing_bytes_gives_what_reading_directories_gives(tmp_path_factory, 
         assert one == other
 
 
+def test_a_form_that_another_thread_adds_does_not_disturb_a_comparison(tmp_path):
+    first, second = (
+        write(
+            tmp_path / f"{i}.tif", np.full((16, 24), i, "u2"), metadata=None, **FORMS["one strip"]
+        )
+        for i in range(2)
+    )
+    templates = Templates()
+    learn(templates, first)
+    templates._take_in_last()
+    templates._by_size.clear()
+    (known,) = templates._by_form
+    data = open_header(as_file(second))
+    read = data.read
+
+    def read_meanwhile(start: int, count: int) -> bytes:
+        templates._by_form.appendleft(known)
+        return read(start, 0)
+
+    data.read = read_meanwhile
+    assert templates.find(as_file(second), data) is None
+
+
 def test_table_inside_the_directory_has_no_form(tmp_path):
     """Its bytes are compared with those of no other file: some of them would be ignored."""
     path = write(tmp_path / "a.tif", np.zeros((4, 16, 16), "u2"), metadata=None, rowsperstrip=4)

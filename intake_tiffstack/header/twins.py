@@ -99,7 +99,7 @@ class Templates:
         self._take_in_last()
         if not self._by_tags:
             return None
-        for form, template in self._by_form:
+        for form, template in tuple(self._by_form):  # another thread may add to it meanwhile
             if (pages := form.read(data)) is not None:
                 return _with_table(template, file, pages)
         try:
