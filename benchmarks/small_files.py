@@ -80,7 +80,7 @@ CASES = (
             TIFFFILE_LOOP: _start_loop,
             "open() and read() of the same bytes": _start_plain_reads,
         },
-        bars=(Bar("speed", 8, DASK_ARRAY_IMAGE),),
+        bars=(Bar("speed", 25, DASK_ARRAY_IMAGE),),
     ),
     _case(
         name="small-dated",
@@ -91,6 +91,6 @@ CASES = (
             TIFFFILE_LOOP: _start_loop,
             "read and decode, tables known": _start_plain_decoding,
         },
-        bars=(Bar("speed", 4, DASK_ARRAY_IMAGE),),
+        bars=(Bar("speed", 10, DASK_ARRAY_IMAGE),),
     ),
 )

@@ -19,7 +19,7 @@ from intake_tiffstack.header import Header, Templates, open_header, read_header
 from intake_tiffstack.header.cache import HeaderCache, clear_headers
 from intake_tiffstack.header.frames import SegmentedFrames
 from intake_tiffstack.header.ifd import read_directories, read_form
-from intake_tiffstack.header.twins import MOST_TEMPLATES
+from intake_tiffstack.header.twins import MOST_TEMPLATES, Alike
 from intake_tiffstack.storage.files import File
 from shared_data import SHARED, needs_shared, read_rows
 
@@ -57,7 +57,7 @@ def assert_same(ours: Header, theirs: Header) -> None:
 @needs_shared
 def test_a_twin_is_what_tifffile_says_for_every_file():
     templates = Templates()
-    twins = parsed = 0
+    twins = parsed = in_groups = 0
     for row in read_rows("MANIFEST.csv"):
         path = SHARED / row["path"]
         if not path.stat().st_size:
@@ -67,7 +67,11 @@ def test_a_twin_is_what_tifffile_says_for_every_file():
         except UnreadableFileError:
             found = None
         if found is not None:
-            assert_same(found, read_header(as_file(path)))
+            theirs = read_header(as_file(path))
+            assert_same(found, theirs)
+            for alike in find_alike(templates, path):
+                assert_alike(alike, theirs)
+                in_groups += 1
             twins += 1
             continue
         try:
@@ -77,6 +81,7 @@ def test_a_twin_is_what_tifffile_says_for_every_file():
         parsed += 1
     assert twins > 200, "most files of a sequence are twins of its first"
     assert parsed > 100
+    assert in_groups > 100
 
 
 def write(path: Path, pixels: np.ndarray, **options: object) -> Path:
@@ -149,7 +154,9 @@ def test_comparing_bytes_gives_what_reading_directories_gives(tmp_path_factory, 
         templates._take_in_last()
         templates._by_size.clear()
         assert templates._by_form
-        if not by_form:
+        if by_form:
+            alike = find_alike(templates, second)
+        else:
             templates._by_form.clear()
         try:
             results.append(find(templates, second))
@@ -160,6 +167,29 @@ def test_comparing_bytes_gives_what_reading_directories_gives(tmp_path_factory, 
         assert_same(one, other)
     else:
         assert one == other
+    for group in alike:
+        assert isinstance(one, Header)
+        assert_alike(group, one)
+
+
+def find_alike(templates: Templates, path: Path | str) -> list[Alike]:
+    """Return the groups of one file, as of many."""
+    contents = np.fromfile(path, np.uint8)[None]
+    found = templates.find_alike(np.array([contents.size]), contents, np.ones(1, bool))
+    return [alike for alike in found if len(alike.rows)]
+
+
+def assert_alike(alike: Alike, theirs: Header) -> None:
+    assert alike.header.structure == theirs.structure
+    assert type(alike.frames) is type(theirs.frames)
+    if isinstance(theirs.frames, SegmentedFrames):
+        np.testing.assert_array_equal(alike.offsets[0], theirs.frames.offsets)
+        np.testing.assert_array_equal(alike.counts[0], theirs.frames.counts)
+        assert isinstance(alike.frames, SegmentedFrames)
+        assert alike.frames.tables == theirs.frames.tables
+        assert alike.frames.nodata == theirs.frames.nodata
+    else:
+        np.testing.assert_array_equal(alike.frames.offsets, theirs.frames.offsets)
 
 
 def test_a_form_that_another_thread_adds_does_not_disturb_a_comparison(tmp_path):

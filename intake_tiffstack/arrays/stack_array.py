@@ -121,10 +121,13 @@ class StackArray(LazyArray):
                 yield PartRead(self.files, part, target, self.layout, self.options)
 
     def _run(self, reads: Iterable[PartRead]) -> None:
-        """Read local files one after the other, remote ones together."""
+        """Read local files one after the other, small ones in groups, remote ones together."""
+        from intake_tiffstack.reading.small_files import read_small_files
+
         remote = []
-        for read in reads:
-            if is_local(read.file.url):  # threads would only queue for this machine's own files
+        for read in read_small_files(self.files, reads, self.options.reader):
+            # threads would only queue for this machine's own files
+            if is_local(self.files.urls[read.part.row]):
                 read.run()
             else:
                 remote.append(read)

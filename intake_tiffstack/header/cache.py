@@ -22,7 +22,7 @@ from intake_tiffstack.header import (
 )
 from intake_tiffstack.header.ifd import PLACE_TAGS, read_directories
 from intake_tiffstack.header.index import HeaderIndex, header_windows
-from intake_tiffstack.header.twins import Guess
+from intake_tiffstack.header.twins import Alike, Guess
 from intake_tiffstack.metadata.reader import RawMetadata
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.storage.concurrency import map_concurrently
@@ -32,7 +32,10 @@ from intake_tiffstack.storage.remote_ranges import Fill, RemoteBytes, are_checke
 from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from intake_tiffstack.storage.files import File
 
@@ -40,6 +43,7 @@ __all__ = [
     "clear_headers",
     "confirm",
     "fetch_ahead",
+    "find_alike",
     "get_header",
     "get_place_tags",
     "get_raw_metadata",
@@ -375,6 +379,19 @@ class HeaderCache:
             self._trim()
         return found is not None and found.frames is guess.header.frames
 
+    def find_alike(
+        self,
+        sizes: NDArray[np.int64],
+        contents: NDArray[np.uint8],
+        among: NDArray[np.bool_],
+        *,
+        series: int | Literal["all", "pages"],
+        level: int,
+    ) -> Iterator[Alike]:
+        """Yield which of many files are built like known ones; see `Templates.find_alike`."""
+        templates = self._templates.setdefault((series, level), Templates())
+        return templates.find_alike(sizes, contents, among)
+
     def header_bytes(
         self,
         files: Sequence[File],
@@ -500,6 +517,7 @@ get_header = _CACHE.get
 has_header = _CACHE.has
 open_file = _CACHE.open
 fetch_ahead = _CACHE.fetch_ahead
+find_alike = _CACHE.find_alike
 guess = _CACHE.guess
 confirm = _CACHE.confirm
 get_place_tags = _CACHE.get_place_tags

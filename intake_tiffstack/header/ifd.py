@@ -14,10 +14,14 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from intake_tiffstack.errors import UnreadableFileError
 from intake_tiffstack.header.header_bytes import merge_ranges
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from intake_tiffstack.header.header_bytes import HeaderBytes
 
 __all__ = ["PLACE_TAGS", "Directory", "Form", "read_directories", "read_form"]
@@ -84,6 +88,40 @@ class Form(NamedTuple):
             Directory((), *(struct.unpack(kind, data.read(at, n)) for kind, at, n in tables))
             for tables in self.tables
         )
+
+    def find(
+        self, sizes: NDArray[np.int64], contents: NDArray[np.uint8], among: NDArray[np.bool_]
+    ) -> NDArray[np.intp]:
+        """Return which of many files, of which a line of *contents* each holds all, are of it."""
+        end = max(start + len(piece) for start, piece, _ in self.shared)
+        rows = np.flatnonzero(among & (sizes >= end))
+        for start, piece, own in self.shared:
+            if not len(rows):
+                break
+            differs = contents[rows, start : start + len(piece)] != np.frombuffer(piece, np.uint8)
+            for part in own:
+                differs[:, part] = False
+            rows = rows[~differs.any(axis=1)]
+        return rows
+
+    def read_tables(
+        self, contents: NDArray[np.uint8], rows: NDArray[np.intp]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Return offsets and counts of files of it, as (file, directory, segment).
+
+        None if directories have unequal numbers of segments. What is more than an int64 holds
+        comes out negative.
+        """
+        offsets, counts = (
+            [
+                contents[rows, at : at + n].view(kind[0] + kind[-1]).astype(np.int64)
+                for kind, at, n in (tables[i] for tables in self.tables)
+            ]
+            for i in range(2)
+        )
+        if len({table.shape for table in (*offsets, *counts)}) != 1:
+            return None
+        return np.stack(offsets, axis=1), np.stack(counts, axis=1)
 
 
 class _Places:

@@ -27,7 +27,7 @@ from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.storage.first_bytes import FIRST_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from intake_tiffstack.header.header_bytes import HeaderBytes
     from intake_tiffstack.storage.files import File
 
-__all__ = ["Guess", "Templates"]
+__all__ = ["Alike", "Guess", "Templates"]
 
 # Series that tifffile makes from the tags of the main chain alone. Others (Micro-Manager's index
 # map, MetaMorph, ScanImage ...) are read from elsewhere in the file too.
@@ -68,6 +68,21 @@ class Guess(NamedTuple):
     header: Header
     runs: list[tuple[int, int]]
     """First byte and end of the bytes that show whether it is."""
+
+
+class Alike(NamedTuple):
+    """Files that are built like a known one, by their bytes."""
+
+    header: Header
+    """Of the known one."""
+    frames: RawFrames | SegmentedFrames
+    """Its frames; pixels that lie as they are do so at the same place in all files."""
+    rows: NDArray[np.intp]
+    """Which files."""
+    offsets: NDArray[np.int64]
+    """Shape (file, frame, segment): first byte of each segment."""
+    counts: NDArray[np.int64]
+    """Shape (file, frame, segment): bytes."""
 
 
 class Templates:
@@ -108,6 +123,58 @@ class Templates:
             return None  # tifffile finds the words for what is wrong
         template = self._by_tags.get(tuple(d.structure for d in directories))
         return None if template is None else _with_table(template, file, directories)
+
+    def find_alike(
+        self, sizes: NDArray[np.int64], contents: NDArray[np.uint8], among: NDArray[np.bool_]
+    ) -> Iterator[Alike]:
+        """Yield files that are certainly built like known ones, in groups: no file is in two.
+
+        The same comparisons as in :meth:`find`, of many files at once. A file that is in no group
+        may be built like a known one, too.
+
+        Parameters
+        ----------
+        sizes : ndarray
+            Of files, in bytes.
+        contents : ndarray
+            All bytes of each file, at the beginning of a line of its own.
+        among : ndarray
+            Whether each file is in question.
+        """
+        self._take_in_last()
+        among = among.copy()
+        for size in set(sizes[among].tolist()):
+            template = self._by_size.get(size)
+            frames = None if template is None else _whole_frames(template.header)
+            if template is None or frames is None:
+                continue
+            rows = np.flatnonzero(among & (sizes == size))
+            for start, piece in template.touched:
+                found = contents[rows, start : start + len(piece)]
+                rows = rows[(found == np.frombuffer(piece, np.uint8)).all(axis=1)]
+            among[rows] = False
+            offsets, counts = (
+                np.broadcast_to(table, (len(rows), *table.shape)) for table in _table_of(frames)
+            )
+            yield Alike(template.header, frames, rows, offsets, counts)
+        for form, template in tuple(self._by_form):
+            frames = _whole_frames(template.header)
+            rows = form.find(sizes, contents, among)
+            tables = form.read_tables(contents, rows) if len(rows) else None
+            if frames is None or tables is None:
+                continue
+            known = _pages_of(frames, template.directories)
+            if known is None or tables[0].shape[1:] != known[0].shape:
+                continue
+            offsets, counts = tables
+            # what has to be weighed, of sparse segments or of pixels elsewhere, is left
+            room = sizes[rows, None, None] - offsets
+            fits = ((offsets > 0) & (counts > 0) & (counts <= room)).all(axis=(1, 2))
+            if isinstance(frames, RawFrames):
+                fits &= ((offsets == known[0]) & (counts == known[1])).all(axis=(1, 2))
+                fits &= int(frames.offsets[0]) + _nbytes_of(frames) <= sizes[rows]
+            among[rows[fits]] = False
+            yield Alike(template.header, frames, rows[fits], offsets[fits], counts[fits])
 
     def guess(self, file: File) -> Guess | None:
         """Return what the header is if *file* is a twin of a known one of its size, else None.
@@ -204,13 +271,36 @@ def _with_table(
     if not (offsets[:, :-1] + counts[:, :-1] == offsets[:, 1:]).all():
         return None
     first = offsets[:, 0].copy()
-    nbytes = int(np.prod(frames.shape, dtype=object)) * frames.dtype.itemsize
     if len(frames.offsets) == 1 and len(first) > 1:  # the pages are one run
         if not (first[1:] - first[:-1] == counts[:-1].sum(axis=1)).all():
             return None
         first = first[:1]
-    refuse_outside(first, nbytes, file, "page {}")
+    refuse_outside(first, _nbytes_of(frames), file, "page {}")
     return template.header.of_twin(file, replace(frames, offsets=first))
+
+
+def _whole_frames(header: Header) -> RawFrames | SegmentedFrames | None:
+    """Return the frames if all of their pixels are in the file, in one run or in segments."""
+    frames = header.frames
+    if isinstance(frames, JoinedFrames) or not (frames.offsets > 0).all():
+        return None
+    if isinstance(frames, RawFrames):
+        return frames if len(frames.offsets) == 1 else None
+    return frames if (frames.counts > 0).all() else None
+
+
+def _table_of(
+    frames: RawFrames | SegmentedFrames,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return offsets and counts as (frame, segment); pixels that lie as they are, are one."""
+    if isinstance(frames, SegmentedFrames):
+        return frames.offsets, frames.counts
+    return frames.offsets[:, None], np.full((len(frames.offsets), 1), _nbytes_of(frames))
+
+
+def _nbytes_of(frames: RawFrames) -> int:
+    """Return the bytes of one frame."""
+    return int(np.prod(frames.shape, dtype=object)) * frames.dtype.itemsize
 
 
 def _pages_of(

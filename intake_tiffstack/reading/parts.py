@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["FilePart", "plan_parts"]
 
 
-@dataclass(frozen=True)
-class FilePart:
+class FilePart(NamedTuple):
     """What an index takes of one file: the unit of reading."""
 
     row: int
@@ -48,43 +47,48 @@ def plan_parts(layout: Layout, ranges: tuple[range, ...]) -> Iterator[FilePart]:
     )
     kept = sorted(inside)  # a stacked dim is an integer in `into`, and so none of the place's dims
     order = tuple(kept.index(i) for i in inside)
-    axes = [(place, d.axis) for place, d in enumerate(dims) if d.axis is not None]
-    cell = [0] * layout.cells.ndim
-    for parts in itertools.product(
-        *(list(_split(d, r)) for d, r in zip(dims, ranges, strict=True))
-    ):
-        for place, axis in axes:
-            cell[axis] = parts[place].position
-        yield FilePart(
-            row=int(layout.cells[tuple(cell)]),
-            region=tuple(parts[i].inside for i in inside),
-            expected=tuple(
-                n if dims[i].offsets is None else _extent(dims[i], parts[i].position)
-                for i, n in zip(inside, layout.file_shape, strict=True)
+    # what files have of their own dims is the same wherever in the stack they are
+    within = [
+        (
+            parts,
+            tuple(part.inside for part in parts),
+            tuple(
+                n if dims[i].offsets is None else _extent(dims[i], part.position)
+                for i, n, part in zip(inside, layout.file_shape, parts, strict=True)
             ),
-            into=tuple(part.out for part in parts),
-            order=order,
         )
+        for parts in itertools.product(*(list(_split(dims[i], ranges[i])) for i in inside))
+    ]
+    axes = [(i, d.axis) for i, d in enumerate(dims) if d.axis is not None]
+    stacked = [(i, axis) for i, axis in axes if i not in inside]
+    extended = [(inside.index(i), axis) for i, axis in axes if i in inside]
+    into: list[int | slice] = [0] * len(dims)
+    cell = [0] * layout.cells.ndim
+    for places in itertools.product(*(enumerate(ranges[i]) for i, _ in stacked)):
+        for (i, axis), (place, position) in zip(stacked, places, strict=True):
+            into[i], cell[axis] = place, position
+        for parts, region, expected in within:
+            for i, part in zip(inside, parts, strict=True):
+                into[i] = part.out
+            for k, axis in extended:
+                cell[axis] = parts[k].position
+            yield FilePart(layout.cells.item(*cell), region, expected, tuple(into), order)
 
 
 @dataclass(frozen=True)
 class _DimPart:
-    """What an index takes of one position along one dim."""
+    """What an index takes of one position along a dim inside the files."""
 
     position: int
-    """Index on the grid axis; 0 if names do not make the dim."""
+    """Index on the grid axis; 0 if names do not extend the dim."""
     inside: range
-    """Places inside the file; empty for a dim that names alone make."""
-    out: int | slice
-    """Where it goes in the result: an integer for a stacked dim."""
+    """Places inside the file."""
+    out: slice
+    """Where it goes in the result."""
 
 
 def _split(dim: Dim, wanted: range) -> Iterator[_DimPart]:
     """Yield what *wanted*, which is not empty, takes of each file along *dim*. Pure."""
-    if dim.file_dim is None:
-        for i, position in enumerate(wanted):
-            yield _DimPart(position, range(0), i)
-        return
     if dim.offsets is None:
         yield _DimPart(0, wanted, slice(None))
         return

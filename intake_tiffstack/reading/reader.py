@@ -17,9 +17,12 @@ from intake_tiffstack.storage.concurrency import map_files
 from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from intake_tiffstack.header import Header, Structure, Windows
     from intake_tiffstack.header.index import HeaderIndex
-    from intake_tiffstack.header.twins import Guess
+    from intake_tiffstack.header.twins import Alike, Guess
     from intake_tiffstack.metadata.reader import RawMetadata
     from intake_tiffstack.storage.files import File, FileTable
     from intake_tiffstack.storage.ranges import ByteSource
@@ -158,6 +161,14 @@ class CollectionReader:
         from intake_tiffstack.header.cache import confirm
 
         return confirm(guess, windows, series=self.series, level=self.level)
+
+    def find_alike(
+        self, sizes: NDArray[np.int64], contents: NDArray[np.uint8], among: NDArray[np.bool_]
+    ) -> Iterator[Alike]:
+        """Yield which of many files, whose bytes are here, are built like known ones."""
+        from intake_tiffstack.header.cache import find_alike
+
+        return find_alike(sizes, contents, among, series=self.series, level=self.level)
 
     def map_headers(
         self, function: Callable[[int], R], files: FileTable, rows: Sequence[int]

@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,13 @@ from intake_tiffstack.header import (
     Structure,
     decode_segment,
 )
-from intake_tiffstack.reading.spans import Region, merge_ranges, plan_segments, plan_spans
+from intake_tiffstack.reading.spans import (
+    Region,
+    Segment,
+    merge_ranges,
+    plan_segments,
+    plan_spans,
+)
 from intake_tiffstack.storage.ranges import ByteSource, open_bytes
 from intake_tiffstack.structure import is_interleave
 
@@ -35,9 +42,18 @@ if TYPE_CHECKING:
     from intake_tiffstack.layout.model import Layout
     from intake_tiffstack.reading.options import ReadOptions
     from intake_tiffstack.reading.parts import FilePart
-    from intake_tiffstack.storage.files import FileTable
+    from intake_tiffstack.storage.files import File, FileTable
 
-__all__ = ["READ_ERRORS", "PartRead", "Spans", "Steps", "read_region"]
+__all__ = [
+    "READ_ERRORS",
+    "PagePlan",
+    "PartRead",
+    "Spans",
+    "Steps",
+    "as_slices",
+    "read_region",
+    "walk_frames",
+]
 
 logger = logging.getLogger("intake_tiffstack.reading")
 
@@ -107,7 +123,7 @@ def _steps(
         target = np.empty(out.shape, frames.dtype.newbyteorder("="))
     is_run = isinstance(frames, RawFrames) and len(frames.offsets) == 1
     n_lead = 0 if is_run else len(structure.shape) - structure.page_ndim
-    pages = list(_walk_frames(structure, region[:n_lead]))
+    pages = list(walk_frames(structure, region[:n_lead]))
     for part, own in _pages_by_part(frames, pages):
         if isinstance(part, RawFrames):
             shape = structure.shape[n_lead:]
@@ -145,11 +161,16 @@ class PartRead:
         layout: Layout,
         options: ReadOptions,
     ) -> None:
-        self.file = files[part.row]
-        self._part = part
-        self._out = out
-        self._layout = layout
-        self._options = options
+        self.files = files
+        self.part = part
+        self.out = out
+        self.layout = layout
+        self.options = options
+
+    @property
+    def file(self) -> File:
+        """The file, as it was listed."""
+        return self.files[self.part.row]
 
     def open(self, guessed: Header | None = None) -> tuple[ByteSource, Steps]:
         """Return the source of the file's bytes and the steps, after a check that the file fits.
@@ -169,12 +190,13 @@ class PartRead:
         UnreadableFileError, FileChangedError, StorageError
             If the file cannot be read.
         """
-        layout, expected = self._layout, self._part.expected
-        reader = self._options.reader
+        layout, expected = self.layout, self.part.expected
+        reader = self.options.reader
+        file = self.file
         if guessed is None:
-            header, source = reader.open(self.file)
+            header, source = reader.open(file)
         else:
-            header, source = guessed, open_bytes(self.file, reader.storage_options)
+            header, source = guessed, open_bytes(file, reader.storage_options)
         structure = reader.structure_of(header)
         lacking = _lacking_dims(structure, expected, layout)
         kept = [i for i in range(len(expected)) if i not in lacking]
@@ -193,18 +215,18 @@ class PartRead:
         ):
             shape = "x".join(map(str, expected))
             raise StructureMismatchError(
-                f"{self.file.url} is {structure.describe()}, but the collection was opened as "
+                f"{file.url} is {structure.describe()}, but the collection was opened as "
                 f"{shape} {layout.dtype} ({' '.join(layout.file_dims)}); validate='all' finds "
                 "every such file at open, `sel` or `exclude` leave it out",
-                url=self.file.url,
+                url=file.url,
             )
-        region = tuple(self._part.region[i] for i in kept)
+        region = tuple(self.part.region[i] for i in kept)
         # a view: a file lacks a dim only where it has one place of it
-        target = self._out.squeeze(lacking)
+        target = self.out.squeeze(lacking)
         if kept != sorted(kept):
             target = target.transpose(np.argsort(np.argsort(kept)))
         if structure.shape != wanted:
-            target[...] = self._options.fill_value
+            target[...] = self.options.fill_value
             cut = [
                 range(r.start, min(r.stop, n), r.step)
                 for r, n in zip(region, structure.shape, strict=True)
@@ -214,7 +236,7 @@ class PartRead:
                 return source, _no_steps()
             target = target[tuple(slice(len(r)) for r in cut)]
         return source, _steps(
-            header, structure, region, target, source.read_cost, self._options.fill_value
+            header, structure, region, target, source.read_cost, self.options.fill_value
         )
 
     def run(self) -> None:
@@ -234,10 +256,10 @@ class PartRead:
 
     def fail(self, error: BaseException) -> None:
         """Raise what ended the read, or fill the place of the pixels, as ``on_error`` says."""
-        if self._options.on_error == "raise" or not isinstance(error, READ_ERRORS):
+        if self.options.on_error == "raise" or not isinstance(error, READ_ERRORS):
             raise error
         _warn_once(self.file.url, error)
-        self._out[...] = self._options.fill_value
+        self.out[...] = self.options.fill_value
 
 
 def _no_steps() -> Steps:
@@ -268,7 +290,7 @@ def _warn_once(url: str, exc: TiffStackError) -> None:
         logger.warning("filled instead of read: %s", exc)
 
 
-def _walk_frames(structure: Structure, lead: Region) -> Iterator[PlacedPage]:
+def walk_frames(structure: Structure, lead: Region) -> Iterator[PlacedPage]:
     """Yield each page's number in the file, and its place in the result."""
     shape = structure.shape[: len(lead)]
     for place in itertools.product(*(range(len(r)) for r in lead)):
@@ -382,11 +404,8 @@ def _read_segments(
     nodata: Any,
 ) -> Steps:
     """Decode each segment that the region touches once, and copy its part into place."""
-    axes = _page_axes(frames, structure)
-    whole: Region = tuple(range(n) for n in frames.shape)
-    page_region = whole if axes is None else _spread_region(inner, axes)
-    plan = plan_segments(frames.shape, frames.segment, page_region)
-    wanted = [segment.index for segment in plan]
+    plan = PagePlan.of(frames, structure, inner)
+    wanted = [segment.index for segment in plan.segments]
     for batch in _batches(pages, frames, wanted, read_cost):
         ranges = [found for page in batch for found in _ranges(frames, page, wanted)]
         fetched, spans = _plan_fetch(ranges, read_cost)
@@ -397,22 +416,51 @@ def _read_segments(
             page = out[index]
             if frames.offsets[number, 0] < 0:
                 page[...] = nodata
+            else:
+                plan.decode(number, pieces, page, url, nodata)
+
+
+@dataclass(frozen=True)
+class PagePlan:
+    """How the segments that a region touches become its part of a page."""
+
+    frames: SegmentedFrames
+    page_shape: tuple[int, ...]
+    inner: Region
+    """The region, along the dims of a page."""
+    axes: tuple[int, ...] | None
+    """Which of TIFF's five axes each of these dims is, None where they do not line up."""
+    segments: tuple[Segment, ...]
+
+    @classmethod
+    def of(cls, frames: SegmentedFrames, structure: Structure, inner: Region) -> PagePlan:
+        """Return the plan for a region of each page of a file. Pure."""
+        axes = _page_axes(frames, structure)
+        whole: Region = tuple(range(n) for n in frames.shape)
+        page_region = whole if axes is None else _spread_region(inner, axes)
+        segments = plan_segments(frames.shape, frames.segment, page_region)
+        return cls(frames, structure.page_shape, inner, axes, segments)
+
+    def decode(
+        self, number: int, pieces: Sequence[memoryview], page: NDArray[Any], url: str, nodata: Any
+    ) -> None:
+        """Fill *page*, the region of page *number*, from the bytes of each segment."""
+        frames, axes = self.frames, self.axes
+        target = np.empty(frames.shape, frames.dtype) if axes is None else _as_page(page, axes)
+        for segment, data in zip(self.segments, pieces, strict=True):
+            part = target[segment.into]
+            if (
+                frames.direct is not None
+                and segment.is_whole
+                and part.flags.c_contiguous
+                and len(data)
+                and frames.direct(data, part)
+            ):
                 continue
-            target = np.empty(frames.shape, frames.dtype) if axes is None else _as_page(page, axes)
-            for segment, data in zip(plan, pieces, strict=True):
-                part = target[segment.into]
-                if (
-                    frames.direct is not None
-                    and segment.is_whole
-                    and part.flags.c_contiguous
-                    and len(data)
-                    and frames.direct(data, part)
-                ):
-                    continue
-                pixels = decode_segment(frames, number, segment.index, data, url)
-                part[...] = nodata if pixels is None else pixels[segment.taken]
-            if axes is None:
-                page[...] = target.reshape(structure.page_shape)[_as_slices(inner)]
+            pixels = decode_segment(frames, number, segment.index, data, url)
+            part[...] = nodata if pixels is None else pixels[segment.taken]
+        if axes is None:
+            page[...] = target.reshape(self.page_shape)[as_slices(self.inner)]
 
 
 def _page_axes(frames: SegmentedFrames, structure: Structure) -> tuple[int, ...] | None:
@@ -440,7 +488,8 @@ def _as_page(part: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
     return part[tuple(slice(None) if i in axes else None for i in range(5))]
 
 
-def _as_slices(region: Region) -> tuple[slice, ...]:
+def as_slices(region: Region) -> tuple[slice, ...]:
+    """Return a region as an index of an array. Pure."""
     return tuple(slice(r.start, r.stop, r.step) for r in region)
 
 

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from intake_tiffstack.errors import FileChangedError, FilesNotFoundError, UnreadableFileError
-from intake_tiffstack.storage.files import File
-from intake_tiffstack.storage.special_files import broken_link, open_regular
+from intake_tiffstack.storage.files import File, FileTable
+from intake_tiffstack.storage.special_files import OPEN_FLAGS, broken_link, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["LocalBytes"]
+    from numpy.typing import NDArray
+
+__all__ = ["LocalBytes", "read_whole"]
 
 _PREADV_MOST = 2**30  # Linux returns at most 2,147,479,552 bytes per call; stay well below
 
@@ -69,6 +74,46 @@ class LocalBytes:
         return spans
 
 
+def read_whole(files: FileTable, out: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Fill a line of *out* with the bytes of each file, and return which files are as listed.
+
+    Of the others, :class:`LocalBytes` says what is wrong. One open, one read and one fstat per
+    file: that after the read finds what changed before it, too.
+
+    Parameters
+    ----------
+    files : FileTable
+        Local files of known sizes.
+    out : ndarray
+        C-contiguous, a line per file, at least as long as the longest one.
+    """
+    is_read = np.zeros(len(files), bool)
+    buffer, length = out.reshape(-1).data, out.shape[1]
+    ctimes = files.ctimes if files.ctimes is not None else np.full(len(files), -1)
+    columns = zip(  # a File of each takes a tenth of the time
+        files.urls, files.sizes.tolist(), files.mtimes.tolist(), ctimes.tolist(), strict=True
+    )
+    for i, (url, size, mtime_ns, ctime_ns) in enumerate(columns):
+        try:
+            descriptor = os.open(url, OPEN_FLAGS)
+        except OSError:
+            continue
+        try:
+            count = _read_once(descriptor, 0, buffer[i * length : i * length + size])
+            status = os.fstat(descriptor)
+        except OSError:  # a pipe has no positions
+            continue
+        finally:
+            os.close(descriptor)
+        is_read[i] = (
+            count == status.st_size == size
+            and stat.S_ISREG(status.st_mode)
+            and mtime_ns in (-1, status.st_mtime_ns)
+            and ctime_ns in (-1, status.st_ctime_ns)
+        )
+    return is_read
+
+
 def _refuse_changed(file: File, status: os.stat_result) -> None:
     has_size = file.size < 0 or status.st_size == file.size
     has_time = file.mtime_ns < 0 or status.st_mtime_ns == file.mtime_ns
@@ -96,10 +141,7 @@ def _read_at(descriptor: int, start: int, buffer: memoryview, url: str) -> None:
     while done < len(view):
         part = view[done : done + _PREADV_MOST]
         try:
-            if hasattr(os, "preadv"):
-                count = os.preadv(descriptor, [part], start + done)
-            else:  # Windows has no preadv
-                count = _seek_and_read(descriptor, start + done, part)
+            count = _read_once(descriptor, start + done, part)
         except OSError as exc:
             raise UnreadableFileError(
                 f"{url} cannot be read at byte {start + done:,}: {exc.strerror}", url=url
@@ -110,6 +152,13 @@ def _read_at(descriptor: int, start: int, buffer: memoryview, url: str) -> None:
                 url=url,
             )
         done += count
+
+
+def _read_once(descriptor: int, start: int, part: memoryview) -> int:
+    """Fill *part* from byte *start* on, and return how many bytes were read."""
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [part], start)
+    return _seek_and_read(descriptor, start, part)  # Windows has no preadv
 
 
 def _seek_and_read(descriptor: int, start: int, part: memoryview) -> int:

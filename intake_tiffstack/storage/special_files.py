@@ -7,7 +7,10 @@ import stat
 
 from intake_tiffstack.errors import UnreadableFileError
 
-__all__ = ["broken_link", "open_regular", "refuse_special"]
+__all__ = ["OPEN_FLAGS", "broken_link", "open_regular", "refuse_special"]
+
+OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+"""The last one has no effect on regular files, and keeps a pipe from waiting for its writer."""
 
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe (FIFO)"),
@@ -64,9 +67,7 @@ def open_regular(url: str) -> int:
     OSError
         If it cannot be opened.
     """
-    # the flag has no effect on regular files, and keeps a pipe from waiting for its writer
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-    descriptor = os.open(url, flags)
+    descriptor = os.open(url, OPEN_FLAGS)
     try:
         refuse_special(url, os.fstat(descriptor))
     except BaseException:  # nobody else can close it

@@ -1,0 +1,174 @@
+"""Many small local files at once: each is read whole, and their headers are compared together.
+
+What a file costs beside its bytes is mostly Python: a header, a plan and a dozen objects of its
+own. Where files are alike, as most of a collection are, one comparison and one plan serve a group
+of them. Whatever is not certain here is left to :class:`~intake_tiffstack.reading.region.PartRead`,
+which also finds the words for what is wrong with a file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from intake_tiffstack.header import RawFrames
+from intake_tiffstack.reading.region import READ_ERRORS, PagePlan, as_slices, walk_frames
+from intake_tiffstack.storage.local_ranges import read_whole
+from intake_tiffstack.storage.urls import is_local
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from intake_tiffstack.header.twins import Alike
+    from intake_tiffstack.reading.reader import CollectionReader
+    from intake_tiffstack.reading.region import PartRead
+    from intake_tiffstack.reading.spans import Region
+    from intake_tiffstack.storage.files import FileTable
+    from intake_tiffstack.structure import Structure
+
+__all__ = ["read_small_files"]
+
+MOST_BYTES = 2**15
+"""Of a small file: reading it whole takes no longer than two reads of parts of it."""
+
+GROUP = 256
+"""Files that are compared together: enough that NumPy's own cost per call is nothing."""
+
+FEWEST = 2
+"""Fewer files than this in a group are read one by one."""
+
+ATTEMPTS = 3
+"""How often what is not like any known file gets another known one to be compared with."""
+
+
+def read_small_files(
+    files: FileTable, reads: Iterable[PartRead], reader: CollectionReader
+) -> Iterator[PartRead]:
+    """Do the reads of small local files that are like a known one, and yield all others.
+
+    Parameters
+    ----------
+    files : FileTable
+        That of all the reads.
+    reads : iterable of PartRead
+    reader : CollectionReader
+
+    Yields
+    ------
+    PartRead
+        One that is still to be done. If it is done before the next one is asked for, files like
+        it are not yielded.
+    """
+    reads = iter(reads)
+    is_worth_it = True
+    while group := list(itertools.islice(reads, GROUP)):
+        own = files.take([read.part.row for read in group])
+        is_small = (own.sizes > 0) & (own.sizes <= MOST_BYTES) & list(map(is_local, own.urls))
+        if not is_worth_it or np.count_nonzero(is_small) < FEWEST:
+            yield from group
+            continue
+        if not is_small.all():
+            yield from itertools.compress(group, ~is_small)
+            group = list(itertools.compress(group, is_small))
+            own = own.take(np.flatnonzero(is_small))
+        is_worth_it = yield from _read_group(own, group, reader)
+
+
+def _read_group(
+    files: FileTable, reads: list[PartRead], reader: CollectionReader
+) -> Generator[PartRead, None, bool]:
+    """Yield the reads, one per file, that are not done here, and return whether any was."""
+    sizes = files.sizes
+    contents = np.empty((len(files), int(sizes.max())), np.uint8)
+    is_left = read_whole(files, contents)
+    for i in np.flatnonzero(~is_left).tolist():
+        yield reads[i]
+    is_any_done = False
+    for _ in range(ATTEMPTS):
+        for alike in reader.find_alike(sizes, contents, is_left):
+            is_left[alike.rows] = False
+            undone = _place(reads, alike, contents, reader.structure_of(alike.header))
+            is_any_done |= len(undone) < len(alike.rows)
+            yield from undone
+        left = np.flatnonzero(is_left)
+        if not len(left):
+            break
+        is_left[left[0]] = False
+        yield reads[left[0]]  # its header is parsed, and others may be like it
+    for i in np.flatnonzero(is_left).tolist():
+        yield reads[i]
+    return is_any_done
+
+
+def _place(
+    reads: list[PartRead], alike: Alike, contents: NDArray[np.uint8], structure: Structure
+) -> list[PartRead]:
+    """Put the pixels of files that are alike into their places, and return the reads left over."""
+    header, undone = alike.header, []
+    if header.transform is not None:
+        return [reads[i] for i in alike.rows.tolist()]
+    region: Region | None = None
+    for number, i in enumerate(alike.rows.tolist()):
+        read = reads[i]
+        if not _fits(read, structure):
+            undone.append(read)
+            continue
+        if read.part.region != region:  # mostly the same in all files
+            region = read.part.region
+            place = _placing(alike, contents, structure, region)
+        try:
+            place(number, read)
+        except READ_ERRORS:
+            undone.append(read)
+    return undone
+
+
+def _fits(read: PartRead, structure: Structure) -> bool:
+    """Whether a file of this structure is what the layout assumed, in each dim."""
+    layout = read.layout
+    return (
+        read.part.expected == structure.shape
+        and layout.file_dims == structure.dims
+        and layout.dtype == structure.dtype
+    )
+
+
+def _placing(
+    alike: Alike, contents: NDArray[np.uint8], structure: Structure, region: Region
+) -> Callable[[int, PartRead], None]:
+    """Return a function that does the read of a file, given its number among those alike."""
+    frames, length = alike.frames, contents.shape[1]
+    if isinstance(frames, RawFrames):
+        first = int(frames.offsets[0])
+        stop = first + math.prod(structure.shape) * frames.dtype.itemsize
+        pixels = contents[:, first:stop].view(frames.dtype).reshape(-1, *structure.shape)
+        wanted, lines = pixels[(slice(None), *as_slices(region))], alike.rows.tolist()
+
+        def copy(number: int, read: PartRead) -> None:
+            read.out[...] = wanted[lines[number]]
+
+        return copy
+
+    n_lead = len(structure.shape) - structure.page_ndim
+    pages = list(walk_frames(structure, region[:n_lead]))
+    plan = PagePlan.of(frames, structure, region[n_lead:])
+    segments = [segment.index for segment in plan.segments]
+    buffer = contents.reshape(-1).data
+    offsets = alike.offsets + length * alike.rows[:, None, None]
+    starts, stops = offsets.tolist(), (offsets + alike.counts).tolist()
+
+    def decode(number: int, read: PartRead) -> None:
+        url = read.files.urls[read.part.row]
+        nodata = read.options.fill_value if frames.nodata is None else frames.nodata
+        for page, place in pages:
+            first, stop = starts[number][page], stops[number][page]
+            pieces = [buffer[first[i] : stop[i]] for i in segments]
+            index: tuple[Any, ...] = (*place, ...)
+            plan.decode(page, pieces, read.out[index], url, nodata)
+
+    return decode
