@@ -218,8 +218,7 @@ def _band_cases(compression: str, decoder: str) -> tuple[Case, Case]:
     read_plane = _computing(lambda array: plane(array, 1, BAND_PLANE))
     label = "LZW" if compression == "lzw" else compression
     peers = ALL if compression == "zlib" else MAIN
-    # LZW streams are checked before they are decoded, which takes 0.4 of the time of decoding:
-    # imagecodecs can write past the end of a buffer that it is given (docs/reliability.md)
+    # the newest imagecodecs decodes LZW in 0.85 of the time of zlib: dask weighs the more
     return (
         Case(
             name=f"{compression}-sum",
@@ -230,7 +229,7 @@ def _band_cases(compression: str, decoder: str) -> tuple[Case, Case]:
                 **{peer: summing(open_array) for peer, open_array in peers.items()},
                 DECODING: functools.partial(_start_decoding, decoder=decoder),
             },
-            bars=(Bar("speed", 0.7 if compression == "lzw" else 0.85, DECODING),),
+            bars=(Bar("speed", 0.8 if compression == "lzw" else 0.85, DECODING),),
         ),
         Case(
             name=f"{compression}-plane",

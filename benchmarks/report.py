@@ -85,8 +85,7 @@ compressor if it can be set.
   read in three milliseconds, of which dask takes 28 and 1.3 ms for its graph and its
   scheduling.
 - *Compressed pixels*: each segment is checked before and after it is decoded, and its bounds are
-  those of the file; LZW is decoded into memory of its own, because imagecodecs trusts its input
-  otherwise ([reliability.md](reliability.md#found-in-others)).
+  those of the file.
 - *Small files*: 60 us per file where headers are equal, 150 where they are not: one open, three
   looks at size and times, the comparison of the header, and the checks that the file fits. Reading
   the same bytes with their places known takes 12 and 26 us.

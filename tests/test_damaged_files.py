@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -21,6 +22,7 @@ from intake_tiffstack.errors import (
 )
 from intake_tiffstack.header.cache import clear_headers
 from intake_tiffstack.header.dim_names import name_dims
+from intake_tiffstack.header.direct import _decode_lzw_by_libtiff, check_lzw
 
 
 def write(path: Path, pages: int = 1, value: int = 7, **options: object) -> Path:
@@ -170,6 +172,91 @@ def test_damaged_lzw_does_not_end_the_process(tmp_path: Path) -> None:
         timeout=200,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+UNWRITTEN_LZW = """
+import struct
+import numpy as np
+from intake_tiffstack import open_stack
+from intake_tiffstack.errors import UnreadableFileError
+
+def pack(codes, is_old):
+    bits = [f"{code:09b}"[:: -1 if is_old else 1] for code in codes]
+    text = "".join(bits).ljust(9 * len(codes) + -9 * len(codes) % 8, "0")
+    order = -1 if is_old else 1
+    return bytes(int(text[i : i + 8][::order], 2) for i in range(0, len(text), 8))
+
+for is_old in (False, True):
+    for fill_order in (1, 2):
+        for predictor in (1, 2):
+            # the second code is that of a table that was never written
+            stream = pack([256, 300, *range(60, 75), 257], is_old)
+            if fill_order == 2:
+                stream = bytes(int(f"{byte:08b}"[::-1], 2) for byte in stream)
+            tags = {256: 4, 257: 4, 258: 8, 259: 5, 262: 1, 266: fill_order, 273: 8}
+            tags |= {277: 1, 278: 4, 279: len(stream), 317: predictor}
+            directory = b"".join(struct.pack("<HHII", tag, 4, 1, n) for tag, n in tags.items())
+            with open("a.tif", "wb") as file:
+                file.write(struct.pack("<4sI", b"II*\\0", 8 + len(stream)) + stream)
+                file.write(struct.pack("<H", len(tags)) + directory + bytes(4))
+            for size in (81_936, 81_944, 81_952):  # of a decoder's table, which is where these were
+                junk = [np.full(size // 8, 5) for _ in range(50)]
+                del junk
+                try:
+                    open_stack("a.tif").read()
+                except UnreadableFileError:
+                    continue
+                raise AssertionError("pixels out of nowhere")
+"""
+
+
+def test_a_code_of_lzw_without_a_table_does_not_end_the_process(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", UNWRITTEN_LZW],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
+
+
+@pytest.mark.parametrize("length", [1, 300, 5_000, 70_000])
+@pytest.mark.parametrize("values", [1, 3, 256])
+def test_whole_lzw_streams_pass_the_check_and_are_decoded_by_libtiff(
+    length: int, values: int
+) -> None:
+    content = np.random.default_rng(5).integers(0, values, length).astype(np.uint8)
+    stream = imagecodecs.lzw_encode(content)
+    check_lzw(stream)
+    out = np.empty_like(content)
+    assert len(_decode_lzw_by_libtiff(memoryview(stream), out)) == length
+    np.testing.assert_array_equal(out, content)
+    with pytest.raises(RuntimeError, match=r"LZWDecode|EncodedStrip"):  # no less than all of it
+        _decode_lzw_by_libtiff(memoryview(stream[: len(stream) // 2]), out)
+
+
+@pytest.mark.parametrize("before", [0, 252, 253, 254, 766, 1790, 3837, 4100])
+def test_the_check_of_lzw_finds_a_code_behind_any_clear_code(before: int) -> None:
+    """Behind so many codes: their widths change at some of these."""
+    bits, entries = f"{256:09b}", 0
+    for number in range(before):
+        width = next(w for w, n in [(9, 253), (10, 765), (11, 1789), (12, 9999)] if entries <= n)
+        bits += f"{number % 256:0{width}b}"
+        entries += 1
+    width = next(w for w, n in [(9, 253), (10, 765), (11, 1789), (12, 9999)] if entries <= n)
+    bits += f"{256:0{width}b}"
+
+    def packed(code: int) -> bytes:
+        text = bits + f"{code:09b}" + f"{66:09b}{257:09b}"
+        text += "0" * (-len(text) % 8)
+        return int(text, 2).to_bytes(len(text) // 8, "big")
+
+    for code in (0, 255, 256, 257):
+        check_lzw(packed(code))
+    for code in (258, 300, 511):
+        with pytest.raises(ValueError, match=f"no code {code} can follow a CLEAR code"):
+            check_lzw(packed(code))
 
 
 # -- streams that claim to be huge -----------------------------------------------------------------

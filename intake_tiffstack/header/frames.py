@@ -6,11 +6,18 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+import imagecodecs
 import numpy as np
 
 from intake_tiffstack.codecs import Codec, find_codec
 from intake_tiffstack.errors import UnreadableFileError, UnsupportedFileError
-from intake_tiffstack.header.direct import DirectDecoder, check_jpeg, check_lzw, find_direct_decoder
+from intake_tiffstack.header.direct import (
+    IS_LZW_SAFE,
+    DirectDecoder,
+    check_jpeg,
+    check_lzw,
+    find_direct_decoder,
+)
 from intake_tiffstack.header.tiff_file import FILE_FAULTS, advice_for, short_text
 from intake_tiffstack.metadata.readers.gdal import clamp_nodata
 from intake_tiffstack.structure import canonical_dtype
@@ -73,6 +80,8 @@ class Coding:
     """Of the pixels in the decoded bytes, byte order included; None where bits are packed."""
     is_tiled: bool
     """Whether segments are tiles, which are whole at the edges too."""
+    is_reversed: bool = False
+    """Whether the bits of each byte stand in reverse order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,6 +313,7 @@ def _describe_coding(keyframe: Any, stored: np.dtype[Any]) -> Coding:
         predictor=int(keyframe.predictor),
         dtype=stored if is_plain else None,
         is_tiled=bool(keyframe.is_tiled),
+        is_reversed=keyframe.fillorder == 2,
     )
 
 
@@ -391,8 +401,9 @@ def decode_segment(
     if frames.tables is not None:
         arguments = {"jpegtables": frames.tables[frame], "jpegheader": frames.header}
     try:
-        if frames.coding.codec.name == "LZW" and len(data):
-            check_lzw(data)
+        if frames.coding.codec.name == "LZW" and not IS_LZW_SAFE and len(data):
+            is_reversed = frames.coding.is_reversed
+            check_lzw(imagecodecs.bitorder_decode(bytes(data)) if is_reversed else data)
         elif frames.coding.codec.name in ("JPEG", "ALT_JPEG", "JPEG_LOSSY"):
             check_jpeg(data, math.prod(frames.segment))
         return frames.decode(data if len(data) else None, index, **arguments)[0]
