@@ -193,16 +193,12 @@ def test_a_metaxpress_plate_opens_by_its_folder() -> None:
 
 def test_a_metaxpress_plate_without_its_projections_and_other_plates(tmp_path: Path) -> None:
     write_htd(tmp_path)
+    expected = open_stack(tmp_path).read()
     write(tmp_path, "Other_A01_s1_w1.tif", 99)
-    stack = open_stack(tmp_path)
-    array = stack.to_xarray()
-    assert stack.sizes == {"well": 2, "field": 2, "t": 1, "c": 2, "z": 2, "y": 4, "x": 5}
-    assert stack.channel_names == ["DAPI, low", "Cy5"]
-    assert array[..., 0, 0].values.ravel().tolist() == list(range(16))
-    assert array.well.values.tolist() == ["A01", "P24"]
+    np.testing.assert_array_equal(open_stack(tmp_path).read(), expected)
     write(tmp_path, "Plate_A01_s1_w1.tif", 99)
     with pytest.warns(UserWarning, match="1 projections are left out beside 16 planes"):
-        assert open_stack(tmp_path).sizes == stack.sizes
+        np.testing.assert_array_equal(open_stack(tmp_path).read(), expected)
 
 
 def test_images_that_an_htd_does_not_plan_are_told(tmp_path: Path) -> None:
@@ -212,15 +208,33 @@ def test_images_that_an_htd_does_not_plan_are_told(tmp_path: Path) -> None:
         _ = open_stack(tmp_path, missing="fill").sizes
 
 
-def test_an_incell_plate_opens_by_its_folder(tmp_path: Path) -> None:
-    write_incell(tmp_path)
+@pytest.mark.parametrize(
+    ("write_plate_files", "sizes", "wells", "channels"),
+    [
+        (write_incell, {"t": 2, "c": 2, "z": 1}, ["B03", "P24"], ["DAPI", "FITC - dsRed"]),
+        # wells as labelled, and by number
+        (write_scanr, {"t": 2, "c": 2, "z": 3}, ["B3", "H12"], ["GFP", "DAPI"]),
+        (write_htd, {"t": 1, "c": 2, "z": 2}, ["A01", "P24"], ["DAPI, low", "Cy5"]),
+    ],
+    ids=["incell", "scanr", "metaxpress"],
+)
+def test_a_plate_opens_whole_by_its_folder(
+    tmp_path: Path, write_plate_files: Any, sizes: Any, wells: list[str], channels: list[str]
+) -> None:
+    write_plate_files(tmp_path)
     stack = open_stack(tmp_path)
     array = stack.to_xarray()
-    assert stack.sizes == {"well": 2, "field": 2, "t": 2, "c": 2, "z": 1, "y": 4, "x": 5}
-    assert array[..., 0, 0].values.ravel().tolist() == list(range(16))
-    assert array.well.values.tolist() == ["B03", "P24"]
-    metadata = stack.metadata
-    assert metadata["channel_names"] == ["DAPI", "FITC - dsRed"]
+    assert stack.sizes == {"well": 2, "field": 2, **sizes, "y": 4, "x": 5}
+    planes = array[..., 0, 0].values.ravel()
+    assert planes.tolist() == list(range(planes.size))
+    assert array.well.values.tolist() == wells
+    assert stack.channel_names == channels
+
+
+def test_an_incell_index_describes_channels_pixels_and_times(tmp_path: Path) -> None:
+    write_incell(tmp_path)
+    stack = open_stack(tmp_path)
+    metadata, array = stack.metadata, stack.to_xarray()
     assert metadata["emission_wavelengths"] == [455, 605]
     assert metadata["excitation_wavelengths"] == [350, 490]
     assert metadata["scale"] == {"y": 0.325, "x": 0.325, "t": 1.0}
@@ -235,16 +249,11 @@ def test_an_incell_plate_opens_by_its_folder(tmp_path: Path) -> None:
     assert array.acquired.values[1] == np.datetime64("2010-11-17T20:23:54")
 
 
-def test_a_scanr_experiment_opens_by_its_descriptor(tmp_path: Path) -> None:
+def test_a_scanr_descriptor_describes_pixels_and_exposures(tmp_path: Path) -> None:
     write_scanr(tmp_path)
     stack = open_stack(tmp_path)
-    array = stack.to_xarray()
-    assert stack.sizes == {"well": 2, "field": 2, "t": 2, "c": 2, "z": 3, "y": 4, "x": 5}
-    assert array[..., 0, 0].values.ravel().tolist() == list(range(48))
-    assert array.well.values.tolist() == ["B3", "H12"]  # as labelled, and by its number
-    assert stack.channel_names == ["GFP", "DAPI"]
     assert stack.metadata["scale"] == {"t": 60.0, "y": 0.65, "x": 0.65}
-    assert array.exposure_s.values.tolist() == [0.08, 0.02]
+    assert stack.to_xarray().exposure_s.values.tolist() == [0.08, 0.02]
 
 
 # -- what describes pixels and is wrong ----------------------------------------------------------
