@@ -78,6 +78,12 @@ def test_booleans_become_what_most_are() -> None:
     assert take_mean(block, (2,)).tolist() == [True, False, False]  # a half is even: False
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_sums_of_large_cells_do_not_overflow(dtype: str) -> None:
+    white = np.full((300, 2), np.iinfo(dtype).max, dtype)
+    assert take_mean(white, (300, 2)).tolist() == [[np.iinfo(dtype).max]]
+
+
 def test_an_odd_end_is_the_mean_of_what_is_there() -> None:
     block = np.arange(15, dtype=np.uint16).reshape(3, 5)
     expected = [[3, 5, 6], [10, 12, 14]]  # the last of [10, 11], [12, 13] round to even

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import importlib
 import inspect
 import json
+import os
+import pickle
 import uuid
 import warnings
 from math import lcm, prod
@@ -27,11 +30,17 @@ from intake_tiffstack import open_stack
 from intake_tiffstack.copies.attributes import decode_coords, encode_coords
 from intake_tiffstack.copies.chunk_plan import choose_zarr_chunks, plan_blocks, resolve_chunks
 from intake_tiffstack.copies.open_zarr import open_zarr
-from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
+from intake_tiffstack.errors import (
+    FilesNotFoundError,
+    OptionError,
+    StorageError,
+    TargetExistsError,
+)
 from intake_tiffstack.export.compressors import resolve_compressor
 from intake_tiffstack.export.encoding import find_encoder
 from intake_tiffstack.export.formats import FORMATS as REGISTRY
 from intake_tiffstack.export.formats import ExportFormat, find_writer, open_copy
+from intake_tiffstack.export.planned_array import plan_array
 from intake_tiffstack.export.zarr_array import write_zarr
 from intake_tiffstack.storage.folder import Folder
 
@@ -287,7 +296,7 @@ def test_zarr_reads_a_shard_that_is_encoded_without_it(compressors: Any, dtype: 
     encode = find_encoder(array.metadata)
     assert encode is not None
     block = np.arange(24).reshape(4, 6).astype(dtype)
-    store["c/0/0"] = zarr.core.buffer.cpu.Buffer.from_bytes(encode(block))
+    store["c/0/0"] = zarr.core.buffer.cpu.Buffer.from_bytes(b"".join(map(bytes, encode(block))))
     np.testing.assert_array_equal(array[:], block)
 
 
@@ -329,6 +338,62 @@ def test_chunks_encoded_here_are_those_that_zarr_writes(
     copy = Folder.at(url)
     by_zarr = {key: copy.filesystem.cat_file(f"{copy.path}/{key}") for key in copy.find()}
     assert tree(tmp_path / "a.zarr") == by_zarr
+
+
+def test_an_array_that_has_encoded_chunks_can_be_sent_to_a_worker(tmp_path: Path) -> None:
+    array = plan_array(
+        shape=(4, 6),
+        dtype=np.dtype("u2"),
+        chunks=(2, 3),
+        shards=(4, 6),
+        compressor="default",
+        zarr_format=3,
+        dims=None,
+        attributes={},
+    )
+    block = np.arange(24, dtype="u2").reshape(4, 6)
+    whole = (slice(0, 4), slice(0, 6))
+    array.write(Folder.at(tmp_path / "a"), whole, block)
+    sent = pickle.loads(pickle.dumps(array))
+    sent.write(Folder.at(tmp_path / "b"), whole, block)
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+# --- folders -------------------------------------------------------------------------------------
+
+
+def test_what_is_in_a_folder_is_found_in_one_scan_of_each(tmp_path: Path) -> None:
+    place = tmp_path / "a"
+    (place / "c" / "0").mkdir(parents=True)
+    (place / "empty").mkdir()
+    (place / ".zarray").write_bytes(b"four")
+    (place / "c" / "0" / "1").write_bytes(b"seven b")
+    os.symlink(tmp_path / "nowhere", place / "lost")
+    os.symlink(place / "c" / "0" / "1", place / "linked")
+    os.symlink(place, place / "c" / "round")  # would never end
+    sizes = Folder.at(place).find_sizes()
+    assert sizes.pop("c/round") >= 0
+    assert sizes == {".zarray": 4, "c/0/1": 7, "lost": 0, "linked": 7}
+    assert Folder.at(tmp_path / "none").find_sizes() == {}
+    assert Folder.at(place / ".zarray" / "below").find_sizes() == {}
+    with pytest.raises(TargetExistsError, match=r"zarray exists already \(a file\)"):
+        Folder.at(place / ".zarray").find_sizes()
+
+
+def test_a_folder_that_cannot_be_listed_does_not_count_as_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "c").mkdir()
+    scan = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path).endswith("c/"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(StorageError, match="Permission denied"):
+        Folder.at(tmp_path).find()
 
 
 # --- compressors ---------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ OME-TIFF, behind the name of the file and a dot; a document of references has it
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import platform
@@ -196,6 +197,7 @@ def _lines(values: Sequence[Any]) -> str:
     return ",\n".join(f"  {json.dumps(value)}" for value in values)
 
 
+@functools.cache  # reading the metadata of the packages takes 20 ms
 def _software() -> dict[str, str]:
     """Return the versions that make a copy what it is."""
     return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}

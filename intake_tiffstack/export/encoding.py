@@ -8,6 +8,7 @@ Only for chunks that are uncompressed or compressed with Blosc; Zarr writes all 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import google_crc32c
@@ -19,8 +20,8 @@ from intake_tiffstack.copies.chunk_coding import Coding, chunk_coding, coding_of
 
 __all__ = ["Encode", "find_encoder"]
 
-Encode = Callable[[NDArray[Any]], Any]
-"""Returns the bytes of a whole chunk or shard, as an object that supports the buffer protocol."""
+Encode = Callable[[NDArray[Any]], Sequence[Any]]
+"""Returns the bytes of a whole chunk or shard, in parts that support the buffer protocol."""
 
 _SHUFFLES = {
     "noshuffle": numcodecs.Blosc.NOSHUFFLE,
@@ -56,26 +57,19 @@ def find_encoder(metadata: Any) -> Encode | None:
 
 def _find_chunk_encoder(metadata: Any, coding: Coding, codec: Mapping[str, Any]) -> Encode | None:
     if coding == "raw":
-        return np.ascontiguousarray
+        return _lay_out
     if metadata.zarr_format == 2:
-        blosc = numcodecs.get_codec(dict(codec))
-    else:
-        config = codec["configuration"]
-        blosc = numcodecs.Blosc(
-            config["cname"], config["clevel"], _SHUFFLES[config["shuffle"]], config["blocksize"]
-        )
-        if config["typesize"] != metadata.dtype.to_native_dtype().itemsize:
-            return None
-    return lambda block: blosc.encode(np.ascontiguousarray(block))
+        return partial(_compress, numcodecs.get_codec(dict(codec)))
+    config = codec["configuration"]
+    if config["typesize"] != metadata.dtype.to_native_dtype().itemsize:
+        return None
+    shuffle = _SHUFFLES[config["shuffle"]]
+    blosc = numcodecs.Blosc(config["cname"], config["clevel"], shuffle, config["blocksize"])
+    return partial(_compress, blosc)
 
 
 def _find_shard_encoder(metadata: Any, codecs: Sequence[Mapping[str, Any]]) -> Encode | None:
-    """Return a function that encodes a whole shard: its chunks in C order, then their index.
-
-    References
-    ----------
-    The sharding codec of Zarr, version 1.0 ("Binary shard format").
-    """
+    """Return a function that encodes a whole shard, None if only Zarr can."""
     config = codecs[0]["configuration"]
     coding = coding_of(config["codecs"])
     index_codecs = [{k: v for k, v in codec.items() if v} for codec in config["index_codecs"]]
@@ -83,19 +77,31 @@ def _find_shard_encoder(metadata: Any, codecs: Sequence[Mapping[str, Any]]) -> E
     if coding is None or not is_usual or len(codecs) > 1:
         return None
     encode = _find_chunk_encoder(metadata, coding, config["codecs"][-1])
-    inner = tuple(config["chunk_shape"])
-    if encode is None:
-        return None
+    return None if encode is None else partial(_join, encode, tuple(config["chunk_shape"]))
 
-    def encode_shard(block: NDArray[Any]) -> bytes:
-        counts = [size // n for size, n in zip(block.shape, inner, strict=True)]
-        chunks: list[Any] = []
-        for place in np.ndindex(*counts):
-            cut = tuple(slice(i * n, (i + 1) * n) for i, n in zip(place, inner, strict=True))
-            chunks.append(np.frombuffer(encode(block[cut]), np.uint8))
-        lengths = np.array([chunk.nbytes for chunk in chunks], "<u8")
-        index = np.stack([np.cumsum(lengths) - lengths, lengths], axis=-1).tobytes()
-        checksum = google_crc32c.value(index).to_bytes(4, "little")
-        return b"".join([*chunks, index, checksum])
 
-    return encode_shard
+def _lay_out(block: NDArray[Any]) -> list[Any]:
+    """Return a chunk that is not compressed."""
+    return [np.ascontiguousarray(block)]
+
+
+def _compress(blosc: Any, block: NDArray[Any]) -> list[Any]:
+    """Return a chunk compressed with Blosc."""
+    return [blosc.encode(np.ascontiguousarray(block))]
+
+
+def _join(encode: Encode, inner: Sequence[int], block: NDArray[Any]) -> list[Any]:
+    """Return the chunks of a shard in C order, then their index.
+
+    References
+    ----------
+    The sharding codec of Zarr, version 1.0 ("Binary shard format").
+    """
+    counts = [size // n for size, n in zip(block.shape, inner, strict=True)]
+    chunks: list[Any] = []
+    for place in np.ndindex(*counts):
+        cut = tuple(slice(i * n, (i + 1) * n) for i, n in zip(place, inner, strict=True))
+        chunks += encode(block[cut])
+    lengths = np.array([memoryview(chunk).nbytes for chunk in chunks], "<u8")
+    index = np.stack([np.cumsum(lengths) - lengths, lengths], axis=-1).tobytes()
+    return [*chunks, index, google_crc32c.value(index).to_bytes(4, "little")]

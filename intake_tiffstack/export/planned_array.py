@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ from zarr.storage import MemoryStore, StorePath
 from intake_tiffstack.copies.zarr_store import open_zarr_store
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.export.compressors import resolve_compressor
-from intake_tiffstack.export.encoding import find_encoder
+from intake_tiffstack.export.encoding import Encode, find_encoder
 from intake_tiffstack.storage.folder import Folder, write_file
 from intake_tiffstack.storage.urls import is_local
 from intake_tiffstack.structure import canonical_dtype
@@ -80,19 +81,22 @@ class PlannedArray:
     def write(self, folder: Folder, region: Slices, block: NDArray[Any]) -> None:
         """Store a block whose edges are those of units."""
         with folder.write_errors():
-            array = self.open(folder, read_only=False)
             if not is_local(folder.url):  # requests run concurrently
-                array[region] = block
+                self.open(folder, read_only=False)[region] = block
                 return
-            encode = find_encoder(self.metadata)
             for part in self._units_of(region):
                 inside = block[_relative(part, region)]
-                if encode is None or inside.shape != self.unit:  # Zarr pads a unit at the edge
-                    array[part] = inside
+                if self._encode is None or inside.shape != self.unit:  # Zarr pads one at the edge
+                    self.open(folder, read_only=False)[part] = inside
                 else:
                     (key,) = self.keys(part)
                     native = inside.astype(self.dtype, copy=False)
-                    write_file(f"{folder.path}/{key}", encode(native))
+                    write_file(f"{folder.path}/{key}", *self._encode(native))
+
+    @cached_property
+    def _encode(self) -> Encode | None:
+        """Encodes a whole unit, None if only Zarr can."""
+        return find_encoder(self.metadata)
 
     def _units_of(self, region: Slices) -> Iterator[Slices]:
         """Yield the parts of a region that are written as a whole. Pure."""

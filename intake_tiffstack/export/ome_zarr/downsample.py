@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -60,7 +60,7 @@ def take_mean(block: NDArray[Any], factors: Factors) -> NDArray[Any]:
     array([[0, 2]], dtype=uint8)
     """
     with np.errstate(over="ignore", invalid="ignore"):  # of infinities: inf - inf is NaN
-        return _by_parts(block, factors, _mean_of_tiles)
+        return _by_parts(block, factors, _fill_with_means)
 
 
 def take_mode(block: NDArray[Any], factors: Factors) -> NDArray[Any]:
@@ -69,19 +69,26 @@ def take_mode(block: NDArray[Any], factors: Factors) -> NDArray[Any]:
     >>> take_mode(np.array([[7, 5, 5, 0], [7, 7, 0, 5]]), (2, 2))
     array([[7, 0]])
     """
-    return _by_parts(block, factors, _mode_of_tiles)
+    return _by_parts(block, factors, _fill_with_modes)
 
 
 _METHODS: dict[Method, Reduce] = {"mean": take_mean, "nearest": take_nearest, "mode": take_mode}
 
 
-def _by_parts(block: NDArray[Any], factors: Factors, reduce: Reduce) -> NDArray[Any]:
-    """Return the reduced block; *reduce* gets whole cells of one size at a time."""
+_Fill = Callable[[NDArray[Any], Factors, NDArray[Any]], None]
+"""Fills the last argument with what cells of one size become."""
+
+
+def _by_parts(block: NDArray[Any], factors: Factors, fill: _Fill) -> NDArray[Any]:
+    """Return the reduced block; *fill* gets whole cells of one size at a time."""
     out = np.empty([-(-n // f) for n, f in zip(block.shape, factors, strict=True)], block.dtype)
     cuts = [list(_cut(n, f)) for n, f in zip(block.shape, factors, strict=True)]
     for parts in itertools.product(*cuts):
         taken, into, sizes = zip(*parts, strict=True)
-        out[into] = reduce(block[taken], sizes)
+        if math.prod(sizes) == 1:
+            out[into] = block[taken]
+        else:
+            fill(block[taken], sizes, out[into])
     return out
 
 
@@ -116,15 +123,12 @@ def _source_of(tile: tuple[slice, ...], factors: Factors) -> tuple[slice, ...]:
 # -- mean ----------------------------------------------------------------------------------------
 
 
-def _mean_of_tiles(block: NDArray[Any], factors: Factors) -> NDArray[Any]:
-    """Return the mean of whole cells."""
-    if math.prod(factors) == 1:
-        return block
-    out = np.empty([n // f for n, f in zip(block.shape, factors, strict=True)], block.dtype)
+def _fill_with_means(block: NDArray[Any], factors: Factors, out: NDArray[Any]) -> None:
+    """Fill *out* with the mean of whole cells."""
     if block.dtype.kind in "iu" and block.itemsize == 8:
         for tile in _tiles(block, factors):
             _mean_of_wide(block[_source_of(tile, factors)], factors, out[tile])
-        return out
+        return
     pixels = block.view(np.uint8) if block.dtype.kind == "b" else block
     buffers: list[NDArray[Any]] = []
     for tile in _tiles(block, factors):
@@ -132,17 +136,37 @@ def _mean_of_tiles(block: NDArray[Any], factors: Factors) -> NDArray[Any]:
         if not buffers or buffers[-1].shape != out[tile].shape:
             buffers = _make_buffers(part, factors)
         _mean_of_tile(part, factors, buffers, out[tile])
-    return out
+
+
+def _has_pairs(tile: NDArray[Any], factors: Factors) -> bool:
+    """Return whether two neighbours of the last dim can be read as one number of twice the size."""
+    bits = 8 * tile.itemsize
+    return (
+        tile.dtype.kind == "u"
+        and tile.dtype.isnative
+        and factors[-1] == 2
+        and tile.strides[-1] == tile.itemsize
+        and _sum_bits(tile, factors) <= 2 * bits <= 32
+    )
+
+
+def _sum_bits(tile: NDArray[Any], factors: Factors) -> int:
+    """Return the size of an integer that holds the sum of a cell, and a carry."""
+    return 8 * tile.itemsize + (math.prod(factors) - 1).bit_length() + 1
 
 
 def _make_buffers(tile: NDArray[Any], factors: Factors) -> list[NDArray[Any]]:
-    """Return one array for the sums along each dim, and one more of the last one's shape."""
-    if tile.dtype.kind in "fc":
-        dtype = np.result_type(tile.dtype, np.float64)
-    else:  # signed: that is quicker, and there is room for a carry
-        bits = 8 * tile.itemsize + (math.prod(factors) - 1).bit_length() + 1
-        dtype = np.dtype(np.int32 if bits < 32 else np.int64)
+    """Return the arrays for the sums along each dim, and one more of the last one's shape."""
     shape, buffers = list(tile.shape), []
+    if _has_pairs(tile, factors):
+        dtype = np.dtype(f"u{2 * tile.itemsize}")
+        shape[-1] //= 2
+        factors = (*factors[:-1], 1)
+        buffers = [np.empty(shape, dtype), np.empty(shape, dtype)]
+    elif tile.dtype.kind in "fc":
+        dtype = np.result_type(tile.dtype, np.float64)
+    else:  # signed: that is quicker
+        dtype = np.dtype(np.int32 if _sum_bits(tile, factors) < 32 else np.int64)
     for axis, factor in enumerate(factors):
         if factor > 1:
             shape[axis] //= factor
@@ -156,6 +180,9 @@ def _mean_of_tile(
     """Fill *out* with the mean of whole cells, by way of the buffers."""
     sums, rest, count = tile, buffers[-1], math.prod(factors)
     free = iter(buffers)
+    if _has_pairs(tile, factors):
+        sums = _add_pairs(tile, next(free), next(free))
+        factors = (*factors[:-1], 1)
     for axis, factor in enumerate(factors):
         if factor > 1:
             sums = _add_along(sums, axis, factor, next(free))
@@ -186,6 +213,16 @@ def _mean_of_wide(tile: NDArray[Any], factors: Factors, out: NDArray[Any]) -> No
     np.copyto(out, _round_half_even(quotients + more, rest, count))
 
 
+def _add_pairs(tile: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
+    """Return the sums of pairs along the last dim, in *low*; every second element would be slow."""
+    bits = 8 * tile.itemsize
+    pairs = tile.view(low.dtype)
+    np.bitwise_and(pairs, (1 << bits) - 1, out=low)
+    np.right_shift(pairs, bits, out=high)
+    np.add(low, high, out=low)
+    return low
+
+
 def _add_along(
     tile: NDArray[Any], axis: int, factor: int, out: NDArray[Any] | None = None
 ) -> NDArray[Any]:
@@ -207,14 +244,10 @@ def _round_half_even(quotient: NDArray[Any], rest: NDArray[Any], count: int) -> 
 # -- mode ----------------------------------------------------------------------------------------
 
 
-def _mode_of_tiles(block: NDArray[Any], factors: Factors) -> NDArray[Any]:
-    """Return the most frequent value of whole cells."""
-    if math.prod(factors) == 1:
-        return block
-    out = np.empty([n // f for n, f in zip(block.shape, factors, strict=True)], block.dtype)
+def _fill_with_modes(block: NDArray[Any], factors: Factors, out: NDArray[Any]) -> None:
+    """Fill *out* with the most frequent value of whole cells."""
     for tile in _tiles(block, factors):
         out[tile] = _mode_of_cells(_members(block[_source_of(tile, factors)], factors))
-    return out
 
 
 def _members(tile: NDArray[Any], factors: Factors) -> list[NDArray[Any]]:
