@@ -86,7 +86,7 @@ def layers_of(source: TiffStackSource | TiffStackZarrSource) -> list[Layer]:
 
 def _open(path: str) -> TiffStackSource | TiffStackZarrSource:
     """Return the source of what napari was given."""
-    if path.lower().startswith("file://"):  # how napari takes what is no existing path
+    if path.lower().startswith("file://"):  # how napari passes a path that does not exist
         path = url2pathname(urlsplit(path).path)
     found = _ENTRY.fullmatch(path)
     if found:

@@ -576,7 +576,7 @@ def find_url_column(columns: Mapping[str, Sequence[Any]], where: str) -> str:
 
 
 OWN_COLUMNS = ("size", "mtime_ns", "etag")
-"""Columns of a table that are no fields."""
+"""Columns of a table that are not fields."""
 
 _ADAPTER = TypeAdapter(Options)
 

@@ -128,7 +128,7 @@ class Structure:
 
 
 def canonical_dtype(dtype: Any) -> np.dtype[Any]:
-    """Return a dtype in native byte order, by the one code that Zarr knows of each type. Pure.
+    """Return a dtype in native byte order, with the character code that Zarr knows. Pure.
 
     NumPy has several for 64-bit integers, and tifffile's is not the one that it makes itself.
 

@@ -15,7 +15,7 @@ __all__ = ["parse_json", "to_json", "to_strict_json"]
 
 
 def parse_json(text: str | bytes, start: int = 0) -> Any:
-    """Return the value that a text of others holds, or the one that begins at *start* in it. Pure.
+    """Return the JSON value in a foreign text, or the one that begins at *start*. Pure.
 
     Raises
     ------

@@ -19,7 +19,7 @@ from intake_tiffstack.stack import open_stack
 __all__ = ["TiffStackEngine"]
 
 _OF_XARRAY = frozenset({"urlpath", "chunks"})
-"""Options that xarray has an argument of its own for."""
+"""Options for which xarray has its own argument."""
 
 _OPTIONS = tuple(name for name in option_signature().parameters if name not in _OF_XARRAY)
 
@@ -114,7 +114,7 @@ class _Pixels(xr.Variable):
 
 
 def _with_own_names(found: xr.Dataset) -> xr.Dataset:
-    """Return the dataset with dask names of its own once it is chunked."""
+    """Return the dataset, which gets its own dask names once it is chunked."""
     if IMAGE not in found:
         return found
     old = found.variables[IMAGE]

@@ -336,7 +336,7 @@ def test_the_index_in_a_folder_counts_unless_an_option_says_how_names_are_read(
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"pattern": "harmony"}, "layout='sidecar' .* pattern says nothing"),
+        ({"pattern": "harmony"}, "layout='sidecar' .* pattern has no effect"),
         ({"sets": "ome"}, "sets='ome' and layout='sidecar'"),
     ],
 )

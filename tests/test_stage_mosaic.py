@@ -168,7 +168,7 @@ def test_wells_far_apart_are_images_of_their_own(tmp_path: Path) -> None:
     np.testing.assert_allclose(array.stage_y_um, [0, 9000.1])
     np.testing.assert_allclose(array.stage_x_um, [0, 9000.2])
     np.testing.assert_allclose(array.x, 0.5 * np.arange(50))
-    assert "each well at a place of its own" in str(stack.report())
+    assert "each well at a separate place" in str(stack.report())
     stack.export(str(tmp_path / "p.zarr"), format="ome-zarr")
     text = (tmp_path / "p.zarr/B/02/0/zarr.json").read_text()
     (multiscale,) = json.loads(text)["attributes"]["ome"]["multiscales"]

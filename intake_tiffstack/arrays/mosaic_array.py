@@ -38,7 +38,7 @@ class MosaicArray(StackArray):
     mosaic : Mosaic
         Where each file lies.
     nodata : int or float, optional
-        Stored number that is no data: where tiles overlap, one that has data counts.
+        Stored number that means no data: where tiles overlap, it gives way to data.
     """
 
     def __init__(

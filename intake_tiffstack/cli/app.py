@@ -28,7 +28,7 @@ from intake_tiffstack.errors import OptionError, TiffStackError, TiffStackWarnin
 __all__ = ["app", "main"]
 
 USAGE = 2
-"""Exit code of wrong usage, as Click has it."""
+"""Exit code of wrong usage, the same as Click's."""
 FAILED = 1
 """Exit code where something is wrong: a file, an option, a copy."""
 

@@ -152,7 +152,7 @@ class Calibration:
 
 
 def _option_value(option: str, dim: str, value: Any) -> float | str:
-    """Return a finite number, for the scale no 0; of ``units`` the name of the unit."""
+    """Return the value of an option for a dim: a finite number, or the name of the unit."""
     if option == "units" and isinstance(value, str):
         name = unit_name(value)
         if name is None and value.lower() not in UNCALIBRATED:
@@ -168,7 +168,7 @@ def _option_value(option: str, dim: str, value: Any) -> float | str:
 
 
 def _regular_seconds(index: NDArray[Any]) -> float | None:
-    """Return the step of an index of times or elapsed times where all steps are one, in seconds.
+    """Return the step of an index of times or elapsed times if its steps are equal, in seconds.
 
     >>> _regular_seconds(np.array(["2024-01-01T00:00", "2024-01-01T00:05"], "datetime64[m]"))
     300.0
@@ -194,7 +194,7 @@ def _agreed_step(files: Iterable[FileMetadata], letter: str, dim: str) -> FileMe
 
 
 def _is_same_step(one: FileMetadata, other: FileMetadata, letter: str) -> bool:
-    """Return whether two steps are one, in whatever unit; a unit that is not known fits any."""
+    """Return whether two steps are equal, in whatever units; an unknown unit fits any."""
     units = one.units.get(letter), other.units.get(letter)
     factors = (1.0, 1.0)
     if None not in units and units[0] != units[1]:
@@ -210,7 +210,7 @@ def _format_step(file: FileMetadata, letter: str) -> str:
 
 
 def agreed_origin(files: Iterable[FileMetadata], letter: str) -> tuple[FileMetadata, ...]:
-    """Return a file whose origin all share; two that differ; nothing where none is known."""
+    """Return one file if all share its origin, two that differ, or none if no origin is known."""
     known = [file for file in files if letter in file.translation]
     for other in known[1:]:
         origins = known[0].translation[letter], other.translation[letter]

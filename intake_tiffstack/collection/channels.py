@@ -43,7 +43,7 @@ def describe_channels(
     names: Sequence[str] | Mapping[Any, str] | None,
     numbers: Mapping[str, NDArray[Any]],
 ) -> dict[str, ChannelData]:
-    """Return what is known of the channels by its key; without a channel dim, of the one there is.
+    """Return the metadata of the channels by key; without a channel dim, of the only channel.
 
     Parameters
     ----------
@@ -295,7 +295,7 @@ def _take_others(
     files: Mapping[int, FileMetadata],
     key: str,
 ) -> None:
-    """Add channels of files that were not asked, if those that were number all of the set.
+    """Add channels of files that were not read, if the files that were read number all of them.
 
     A file of a set lists all channels of the set, and which of them are its own.
     """

@@ -107,7 +107,7 @@ def read_metadata(
 
     found = dict(zip(rows, reader.map_headers(describe, files, rows), strict=True))
     first = found[rows[0]]
-    if first is not None and "affine" in first.facts:  # each file has a place of its own
+    if first is not None and "affine" in first.facts:  # each file has a different place
         placed = set(grid.rows.tolist())
         read = [row for row in headers.structures if row in placed]
         tags = dict(zip(read, map_files(place_tags, files, read), strict=True))
@@ -162,7 +162,7 @@ def read_all_of_file(file: File, structure: Structure, reader: CollectionReader)
 
 
 def parse_ome(file: File, reader: CollectionReader) -> OME | None:
-    """Return all of a file's OME-XML as ome-types has it, None where it has none.
+    """Return all of a file's OME-XML as parsed by ome-types, None if there is none.
 
     Raises
     ------

@@ -49,7 +49,7 @@ def find_set(options: Options) -> FileSet:
         if getattr(options, name):
             raise OptionError(
                 f"sets={options.sets!r} takes the place of each plane from the files, so that "
-                f"{name} says nothing: keep one of them",
+                f"{name} has no effect: keep one of them",
                 option=name,
             )
     if options.place != "index":

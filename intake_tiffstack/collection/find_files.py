@@ -133,7 +133,7 @@ def _selected(
     strays: tuple[str, ...],
     axes: tuple[str, ...] | None,
 ) -> FilesFound:
-    """Return the files that ``sel`` keeps of those of which the fields are known. Pure."""
+    """Return the files that ``sel`` keeps, by fields that are known already. Pure."""
     count, matched = len(listing.files), len(matches.indices)
     numbers = _numbers_of(matches, pattern) if options.sel else {}
     matches = select_files(matches, pattern.fields, options.sel)

@@ -184,7 +184,7 @@ def _set_of(
     try:
         image, counts = arrange_planes(planes)
     except ValueError as exc:
-        raise UnreadableFileError(f"{home} is no index of planes: {exc}", url=home) from exc
+        raise UnreadableFileError(f"{home} is not an index of planes: {exc}", url=home) from exc
     by_name = {path.rpartition("/")[2]: row for row, path in enumerate(beside.paths)}
     there = [ref for ref in counts if ref.name in by_name]
     absent = tuple(str(ref.name) for ref in counts if ref.name not in by_name)

@@ -102,7 +102,7 @@ class FileSet:
     metadata: RawMetadata
     """As if all planes were in one file."""
     pages: Mapping[int, int] = field(default_factory=dict)
-    """How many pages each row has by the index of the set, where it tells."""
+    """How many pages the index of the set lists for each row, if it does."""
     along: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
     """What planes record at each position, by dim and Micro-Manager's key."""
 

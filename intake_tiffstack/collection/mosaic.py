@@ -60,7 +60,7 @@ class PlacedMosaic:
         moved = f", moved by up to {rounded:.2g} pixels" if rounded else ""
         return (
             f"{len(self.mosaic.tiles):,} tiles placed by {self.place}{moved}"
-            f"{', each well at a place of its own' if self.positions.origins else ''}; "
+            f"{', each well at a separate place' if self.positions.origins else ''}; "
             f"{self.overlapping:.3%} of the pixels are in several files, "
             f"{self.uncovered:.3%} in none"
         )

@@ -112,7 +112,7 @@ def turn_axes(
 def _order_on_map(
     grid: Grid, axis: int, letter: str, tiles: Mapping[int, PlacedTile]
 ) -> NDArray[np.intp] | None:
-    """Return the positions of *axis* as they lie on the map, None where that is as they are."""
+    """Return the positions of *axis* in the order of the map, None if they are in it already."""
     if not tiles:
         return None
     rows = list(tiles)

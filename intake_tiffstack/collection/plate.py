@@ -38,7 +38,7 @@ def wanted_sidecar(options: Options) -> Sidecar:
         if others:
             raise OptionError(
                 f"layout='sidecar' reads the fields in the index of a plate, so that {others[0]} "
-                "says nothing: keep one of them",
+                "has no effect: keep one of them",
                 option=others[0],
             )
         return "required"

@@ -63,7 +63,7 @@ class Report:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the collection opens as the options have it."""
+        """Whether the collection opens with the options as they are."""
         return not self.examination.problems
 
     def files(self) -> Iterator[dict[str, Any]]:

@@ -79,7 +79,7 @@ def locate_tiles(
     """Return where each tile lies.
 
     Wells that the stage went far to, so that none of their tiles lie at one place, are images that
-    begin each at a different place: in one frame they would be an array of nothing but gaps.
+    each begin at a different place: in one frame they would be an array with little but gaps.
 
     Parameters
     ----------

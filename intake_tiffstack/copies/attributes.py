@@ -41,7 +41,7 @@ __all__ = [
 OWN_KEY = "tiffstack"
 ARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
 FILL_VALUE = "_FillValue"
-"""Where xarray finds the stored number that is no data; our own key for it is ``nodata``."""
+"""Attribute in which xarray looks for the stored number that means no data; ours is ``nodata``."""
 _VERSION = 1
 
 Coords = Mapping[str, tuple[tuple[str, ...], NDArray[Any]]]

@@ -257,7 +257,7 @@ def hold(folder: Folder, spec: Mapping[str, Any], last: Record | None) -> Iterat
 
 
 class Held:
-    """A claim that is renewed by a thread of its own."""
+    """A claim that a background thread renews."""
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim

@@ -432,7 +432,7 @@ def _range_of(window: Any) -> list[float] | None:
 
 
 def _color_of(text: Any) -> str | None:
-    """Return a colour as ``#rrggbb``, None for what is none.
+    """Return a colour as ``#rrggbb``, None for anything else.
 
     >>> _color_of("00FF00"), _color_of("green"), _color_of(None)
     ('#00ff00', None, None)

@@ -81,7 +81,7 @@ def _is_wanted(name: str, values: NDArray[Any], wanted: Any) -> NDArray[np.bool_
 
 
 def _parse(name: str, values: NDArray[Any], value: Any) -> Any:
-    """Return *value* as ``values.tolist()`` has its own, of times the span that it stands for."""
+    """Return *value* in the type of ``values.tolist()``, a time as the span that it stands for."""
     if values.dtype.kind == "O":
         return value
     if values.dtype.kind == "m":

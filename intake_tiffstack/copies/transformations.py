@@ -1,4 +1,4 @@
-"""The pyramid of an OME-Zarr 0.6 image, as 0.5 has it. Pure."""
+"""The pyramid of an OME-Zarr 0.6 image in the form of 0.5. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read_v06(multiscale: Mapping[str, Any], url: str) -> dict[str, Any]:
     Parameters
     ----------
     multiscale : mapping of str
-        As OME-Zarr 0.6 has it.
+        In the form of OME-Zarr 0.6.
     url : str
         Of the image, for an error.
 

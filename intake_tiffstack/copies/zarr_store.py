@@ -43,7 +43,7 @@ def open_zarr_store(folder: Folder, *, read_only: bool, require_chunks: bool = F
         if read_only and speaks(folder.filesystem, "s3"):
             # s3fs otherwise asks for the size of each chunk first, to fetch a large one in parts
             options.setdefault("max_concurrency", 1)
-        # fsspec would make one for each thread, with a client of its own that it keeps for ever
+        # fsspec would make one for each thread, each with its own client that it keeps for ever
         filesystem, path = get_filesystem(folder.url, options)
         store = _PatientStore(filesystem, read_only=read_only, path=path)
     else:

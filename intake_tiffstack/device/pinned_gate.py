@@ -1,4 +1,4 @@
-"""How much pinned memory is out at once: counting alone, nothing of CUDA."""
+"""A limit on the pinned memory in use at once; it only counts, and needs no CUDA."""
 
 from __future__ import annotations
 

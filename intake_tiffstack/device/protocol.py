@@ -1,4 +1,4 @@
-"""What an array library has to give to take chunks, and NumPy as the plainest that does."""
+"""What an array library must provide to receive chunks, and NumPy as the simplest example."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Device", "NumpyDevice", "TakesBack"]
 
 @runtime_checkable
 class Device(Protocol):
-    """What an array library has to give to take chunks.
+    """What an array library must provide to receive chunks.
 
     One instance serves all threads of a process. Each chunk is one :meth:`empty_host`, filled by
     the reader, and one :meth:`to_device` of that same block, from the same thread.
@@ -35,7 +35,7 @@ class Device(Protocol):
 
 @runtime_checkable
 class TakesBack(Protocol):
-    """A device whose host blocks are scarce, and which so wants back what could not be filled."""
+    """A device whose host blocks are scarce: those that could not be filled are given back."""
 
     def take_back(self, host: NDArray[Any]) -> None:
         """Take a block that never comes to ``to_device``: reading it failed."""

@@ -279,7 +279,7 @@ def spell_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _absolute_path(urlpath: Any) -> Any:
-    """Return a urlpath, whose braces are no template, so that it means the same everywhere."""
+    """Return a urlpath, whose braces are not a template, so that it means the same everywhere."""
     if isinstance(urlpath, (list, tuple)):
         return [_absolute_path(url) for url in urlpath]
     return absolute_url(os.fspath(urlpath)) if urlpath else urlpath

@@ -139,7 +139,7 @@ def _check_default(default: Any, where: str) -> None:
 
 
 def _check_texts(value: Any, names: frozenset[str], where: str) -> None:
-    """Refuse templates in a value that are no name of *names* and no allowed variable."""
+    """Refuse templates in a value other than the names in *names* and allowed variables."""
     for text in _texts(value):
         for variable, name in _TEMPLATE.findall(text):
             if variable:

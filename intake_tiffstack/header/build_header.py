@@ -48,7 +48,7 @@ SERIES_DIM = "position"
 """Dim along which ``series="all"`` puts the images of a file."""
 
 _NOT_WALKED = frozenset({"mmstack", "ndtiff"})
-"""Kinds of files with an index of their own, whose chain of pages nobody reads."""
+"""Kinds of files with an index of pages, by which their chain of pages is not read."""
 
 _COUNTED: Mapping[str, str] = {"ome": "OME series", "mmstack": "the index map"}
 """By kind, what counts the planes of an image, of which some may have no page."""

@@ -89,7 +89,7 @@ class SegmentedFrames:
     """Frames kept as strips or tiles that have to be decoded."""
 
     shape: tuple[int, int, int, int, int]
-    """One frame as TIFF has it: planar sample, depth, length, width, contiguous sample."""
+    """One frame along TIFF's axes: planar sample, depth, length, width, contiguous sample."""
     dtype: np.dtype[Any]
     """Of the decoded pixels, native."""
     segment: tuple[int, int, int]

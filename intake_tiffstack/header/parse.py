@@ -46,7 +46,7 @@ def read_header(
     storage_options : mapping, optional
         Passed to fsspec for a remote file.
     series : int, "all" or "pages"
-        Which image series; ``"all"`` takes all that are like the first, along a dim of their own;
+        Which image series; ``"all"`` takes all that are like the first, along a new dim;
         ``"pages"`` takes the pages as they are, whatever the metadata make of them.
     level : int
         Which level of the pyramid.

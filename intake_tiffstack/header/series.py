@@ -285,7 +285,7 @@ def list_others(images: Images, chosen: Sequence[Any]) -> tuple[OtherSeries, ...
 def refuse_cut_chain(tif: Any, data: HeaderBytes, url: str) -> None:
     """Raise if the chain of pages, walked to its end, leads out of the file.
 
-    tifffile goes on with the pages before. A chain that comes back to a page it had is no loss.
+    tifffile goes on with the pages before. A chain that leads back to an earlier page is no loss.
     """
     with data.aside():
         at = tif.pages.next_page_offset

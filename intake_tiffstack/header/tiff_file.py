@@ -116,7 +116,7 @@ def _follow_pages(tif: tifffile.TiffFile) -> None:
 
 
 def _settle_uic(tif: tifffile.TiffFile) -> list[str]:
-    """Let the tags of a MetaMorph stack that tifffile could not read, and logged, say nothing.
+    """Empty the tags of a MetaMorph stack that tifffile could not read, as it logs.
 
     The count of UIC2, the distances and times of planes, is that of the planes. Returns a sentence
     where other tags have a value for more planes.

@@ -26,7 +26,7 @@ _DIRECTORY = 162
 """Bytes of a directory of Micro-Manager's, which its pixels follow."""
 
 MOST_SPREAD = 1000
-"""Places of a grid per plane that is there, beyond which an index is no acquisition."""
+"""Most positions of a grid per plane that exists: an index with more is not of an acquisition."""
 
 
 def settle_ome(tif: Any, data: HeaderBytes, notes: list[str], url: str) -> bool:

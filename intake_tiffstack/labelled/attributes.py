@@ -71,7 +71,7 @@ def decode_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_attribute(key: str, value: Any) -> bool:
-    """Return whether netCDF, Zarr and xarray hold a value as an attribute of its own."""
+    """Return whether netCDF, Zarr and xarray can all store a value as an attribute."""
     if key in _RESERVED or _is_name(key) is None:
         return False
     if not isinstance(value, (list, tuple)):

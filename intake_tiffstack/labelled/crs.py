@@ -1,4 +1,4 @@
-"""The place of pixels on a map, as the CF conventions and GDAL have it. Pure.
+"""The place of pixels on a map, in the form of the CF conventions and GDAL. Pure.
 
 References
 ----------

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["FILL_VALUE", "nodata_attribute", "unpack"]
 
 FILL_VALUE = "_FillValue"
-"""Where xarray finds the stored number that is no data; our own key for it is ``nodata``."""
+"""Attribute in which xarray looks for the stored number that means no data; ours is ``nodata``."""
 
 
 def nodata_attribute(metadata: Mapping[str, Any], dtype: np.dtype[Any]) -> dict[str, Any]:

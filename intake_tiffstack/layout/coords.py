@@ -69,7 +69,7 @@ def build_coords(
 
 
 def _as_on_plate(grid: Grid, axis: int) -> tuple[Any, ...]:
-    """Return the values of an axis; numbers of the rows of a plate as the letters that it has."""
+    """Return the values of an axis; row numbers of a plate as its letters."""
     found = grid.axes[axis]
     others = {name.lower() for name in (*grid.names, *(coord.name for coord in grid.coords))}
     is_row = found.name.lower() == "row" and "column" in others

@@ -177,7 +177,7 @@ def _describe(tags: Mapping[str, Any], model: int) -> str | None:
         document["name"] = citation if isinstance(citation, str) and citation else "unnamed"
         return str(CRS.from_json_dict(document).to_wkt())
     except CRSError:
-        return None  # parameters that are no map
+        return None  # parameters that do not make a projection
 
 
 def _ellipsoid(tags: Mapping[str, Any]) -> int | dict[str, Any] | None:

@@ -31,7 +31,7 @@ __all__ = [
 INDEX_MAP_AXES = ("c", "z", "t", "position")
 """Axes of the entries of an index map."""
 
-_RENAMED = {"row": "grid_row", "column": "grid_column"}  # of tiles; they are no wells
+_RENAMED = {"row": "grid_row", "column": "grid_column"}  # of tiles, not of wells
 _ROLES = list(Role)
 
 

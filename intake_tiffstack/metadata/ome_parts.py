@@ -64,7 +64,7 @@ def _base(name: str) -> str:
 
 
 def as_index(text: str | None) -> int | None:
-    """Return a number that counts from 0, which is what an absent one is; None for another text."""
+    """Return an index that counts from 0 as a number, 0 if it is absent; None for other text."""
     if text is None:
         return 0
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

@@ -22,7 +22,7 @@ def is_blank_time(value: Any) -> bool:
 
 
 def read_time(value: Any) -> str | None:
-    """Return a point in time as ISO 8601 text, None for what is none. Pure.
+    """Return a point in time as ISO 8601 text, None for any other text. Pure.
 
     A time with a zone comes back in UTC; one without comes back as it was written, whatever clock
     that was. Neither names a zone, as ``numpy.datetime64`` has none.

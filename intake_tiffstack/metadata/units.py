@@ -88,7 +88,7 @@ def unit_symbol(name: str) -> str:
 
 
 def fault_of_step(step: float, unit: str | None) -> str | None:
-    """Return why the distance between two positions cannot be that, None where it can. Pure.
+    """Return why a number cannot be the distance of two positions, None if it can. Pure.
 
     >>> fault_of_step(-1, "micrometer"), fault_of_step(1e20, "micrometer"), fault_of_step(7, None)
     ('is not positive', 'is outside the plausible range 1e-13 to 1e7 m', None)

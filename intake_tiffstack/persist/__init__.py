@@ -1,4 +1,4 @@
-"""Copies that a source makes and finds by itself: where they lie, whether they hold, who reads."""
+"""Persisted copies: where they are stored, whether they are valid, and when a source reads one."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def choose_copy(stack: TiffStack, mode: str) -> PersistedStack | None:
 
 
 def _open_current(options: Options, mode: str) -> PersistedStack | None:
-    """Return the copy that counts, opened; None where there is none."""
+    """Return the current copy, opened; None if there is none."""
     copies = CollectionCopies.of(pixel_key(options))
     generation = copies.current()
     while generation is not None:
@@ -126,7 +126,7 @@ def _open_current(options: Options, mode: str) -> PersistedStack | None:
 
 
 def _holds(stack: TiffStack, copy: PersistedStack) -> bool:
-    """Return whether a copy is to be used as it is; warn of what speaks against it.
+    """Return whether a copy is used as it is; warn of the reason if it is not.
 
     Where the files are to be read in its place, *stack* sees them as they are now.
     """

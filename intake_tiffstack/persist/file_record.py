@@ -88,7 +88,7 @@ def table_record(listing: Listing) -> dict[str, list[Any]]:
 
 
 def _cell(value: Any) -> Any:
-    """Return a value of a table as JSON has it; a time is read from its text again."""
+    """Return a value of a table in types of JSON; a time is read from its text again."""
     return hide_in_text(str(value)) if not isinstance(value, (int, float, NoneType)) else value
 
 
@@ -101,7 +101,7 @@ def _hidden_pattern(listing: Listing) -> str | None:
 
 
 def _to_record(value: Any) -> Any:
-    """Return a value as JSON has it, tuples marked, without secrets inside its texts."""
+    """Return a value in types of JSON, tuples marked, without secrets inside its texts."""
     if isinstance(value, Mapping):
         return {key: _to_record(item) for key, item in value.items()}
     if isinstance(value, tuple):

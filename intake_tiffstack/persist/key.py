@@ -148,7 +148,7 @@ def _in_order(name: str, value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return an option's value as JSON has it; what JSON does not know as text."""
+    """Return an option's value in types of JSON, as text where JSON has none."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):

@@ -1,4 +1,4 @@
-"""A collection whose pixels come from its copy, and all else from the options as ever."""
+"""A collection whose pixels come from its copy, and everything else from its options."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class CopyArray(LazyArray):
 
 
 class PersistedStack(TiffStack):
-    """A collection as its options have it, over the pixels of a copy.
+    """A collection as its options describe it, with the pixels of a copy.
 
     No file of the collection is listed or read: names, coordinates and metadata follow from the
     options and from what the copy remembers of the files.

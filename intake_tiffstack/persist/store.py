@@ -1,4 +1,4 @@
-"""Where persisted copies lie, and which of them counts.
+"""Where persisted copies are stored, and which generation of each is current.
 
 A collection has one folder in the store, named by its key::
 
@@ -88,7 +88,7 @@ class Generation:
     """Its folder: a number that grows, and a digest of what was copied and how."""
     created: datetime
     expires: datetime | None
-    """When it is no longer used unasked, None for never."""
+    """When it expires and is no longer used by default; None for never."""
     ttl: float | None
     """Seconds from the one to the other."""
     nbytes: int
@@ -112,7 +112,7 @@ class Generation:
 
     @property
     def token(self) -> str:
-        """What no other generation has, not one of the same name either."""
+        """Unique to this generation, even among those of the same name."""
         return f"{self.name} {self.created.isoformat()}"
 
     def has_expired(self) -> bool:
@@ -191,7 +191,7 @@ class CollectionCopies:
         return f"{self.url}/{name}/{_PIXELS}"
 
     def current(self) -> Generation | None:
-        """Return the generation that counts, None where there is none. One small request."""
+        """Return the current generation, None if there is none. One small request."""
         content = self._read(_CURRENT)
         return None if content is None else Generation.from_json(content, f"{self.url}/{_CURRENT}")
 
@@ -221,7 +221,7 @@ class CollectionCopies:
         return content
 
     def publish(self, generation: Generation, seen: Discovery) -> None:
-        """Make a generation, whose pixels are written, the one that counts; remove old ones."""
+        """Make a generation, whose pixels are written, the current one; remove old ones."""
         self.store.write_document(
             f"{self.key}/{generation.name}/{generation.seen}", pack_seen(seen)
         )
@@ -232,7 +232,7 @@ class CollectionCopies:
             _LOG.warning("an old copy stays: %s", exc)
 
     def publish_extended(self, generation: Generation, seen: Discovery) -> Generation | None:
-        """Return the generation that counts: this one, unless another process went farther.
+        """Return the current generation: this one, unless another process went farther.
 
         None if no copy counts any more.
         """
@@ -258,7 +258,7 @@ class CollectionCopies:
 
     @contextmanager
     def _alone(self, name: str) -> Iterator[None]:
-        """Keep others from extending a generation, and wait for who does."""
+        """Hold the lock under which one process extends a generation."""
         folder = Folder.at(self.pixels_url(name), self.store.storage_options)
         with ExitStack() as stack:
             while True:
@@ -271,7 +271,7 @@ class CollectionCopies:
             yield
 
     def remove(self) -> None:
-        """Remove all generations but those that are being written; first, what makes one count."""
+        """Remove all generations but those being written; the record of the current one first."""
         if self._read(_CURRENT) is not None:
             with _others_may_remove():
                 self.store.remove([f"{self.key}/{_CURRENT}"])
@@ -402,7 +402,7 @@ def prune(grace: float | None = None, *, dry_run: bool = False) -> list[str]:
 
 @contextmanager
 def _others_may_remove() -> Iterator[None]:
-    """Let it pass that something is gone already."""
+    """Ignore that something was removed already."""
     try:
         yield
     except StorageError as exc:

@@ -53,7 +53,7 @@ _LOG = logging.getLogger(__name__)
 def persist_collection(
     options: Options, *, ttl: float | None = None, anew: bool = False, **export: Any
 ) -> Generation:
-    """Return the generation that counts now: a copy of the files as they are at this moment.
+    """Return the current generation: a copy of the files as they are at this moment.
 
     A copy that holds is returned at once; an incomplete one is resumed; one that another process is
     writing of the same files in the same way is waited for. Prints where it is written and how
@@ -64,7 +64,7 @@ def persist_collection(
     options : Options
         Of the collection.
     ttl : float, optional
-        Seconds until the copy is no longer used unasked; None: no limit.
+        Seconds until the copy is no longer used by default; None for no limit.
     anew : bool
         Whether to write a new copy even if the current one holds: it has not expired, was written
         with the same options, and the files have not changed since.
@@ -105,7 +105,7 @@ def persist_collection(
 def _holds(
     stack: TiffStack, copies: CollectionCopies, copy: Generation, export: Mapping[str, Any]
 ) -> bool:
-    """Return whether a copy can be read, is of these files as they are now, and as asked for."""
+    """Return whether a copy can be read, matches the files now, and has the options asked for."""
     if copy.has_expired() or not {**DEFAULTS, **copy.export}.items() >= {**export}.items():
         return False
     try:
@@ -145,7 +145,7 @@ def _plan_generation(
 
 
 def persist_again(options: Options, *, anew: bool = True, **export: Any) -> Generation:
-    """Return a new generation of a collection, written as the one that counts was.
+    """Return a new generation of a collection, written like the current one.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def persist_again(options: Options, *, anew: bool = True, **export: Any) -> Gene
 
 
 def extend_persisted(options: Options) -> Generation:
-    """Return the copy that counts, extended in place by the files that have arrived.
+    """Return the current copy, extended in place by the files that have arrived.
 
     Arrays over the copy as it was stay what they are. A copy that has only expired is made anew.
 
@@ -335,7 +335,7 @@ def _is_overtaken(generation: Generation, current: Generation) -> bool:
 
 
 def _to_record(value: Any) -> Any:
-    """Return an option of an export as JSON has it: codecs as their configuration.
+    """Return an option of an export in types of JSON: codecs as their configuration.
 
     >>> _to_record((1, 256, 256))
     [1, 256, 256]

@@ -38,7 +38,7 @@ ADVICE = "format='zarr' or 'ome-zarr' copies the pixels of any file"
 
 @dataclass(frozen=True)
 class Chunking:
-    """What chunks of a file are: the same for all files of a collection."""
+    """The chunks of a file; the same for all files of a collection."""
 
     chunk: tuple[int, ...]
     """Extent along each dim of the file."""
@@ -57,7 +57,7 @@ class Chunking:
         return math.prod(self.chunk) * self.dtype.itemsize
 
     def codecs(self, chunk: Sequence[int], dims: Sequence[int]) -> dict[str, Any]:
-        """Return compressor and filters as Zarr has them.
+        """Return Zarr's compressor and filters.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class Reference:
 def chunk_file(
     header: Header, structure: Structure, *, edges: Sequence[tuple[int, ...]]
 ) -> Chunking:
-    """Return how a file is chunking.
+    """Return the chunking of a file.
 
     Parameters
     ----------

@@ -79,7 +79,7 @@ def icechunk_errors(url: str, what: str) -> Iterator[None]:
 
 
 def _s3_place(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of the options for s3fs says where a store is, as Icechunk has it."""
+    """Return the options for s3fs that locate a store, in the form that Icechunk takes."""
     client = options.get("client_kwargs") or {}
     endpoint = options.get("endpoint_url") or client.get("endpoint_url")
     place = {"region": client.get("region_name") or ("us-east-1" if endpoint else None)}
@@ -90,7 +90,7 @@ def _s3_place(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _s3_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the credentials of the options for s3fs, as Icechunk has them."""
+    """Return the credentials in the options for s3fs, in the form that Icechunk takes."""
     if options.get("anon"):
         return {"anonymous": True}
     if options.get("key") is None:

@@ -1,4 +1,4 @@
-"""References in Parquet files, as kerchunk and fsspec have them: read part by part, when needed.
+"""References in Parquet files, in the format of kerchunk and fsspec: parts are read when needed.
 
 ``<url>/.zmetadata`` holds the metadata, ``<url>/pixels/refs.<n>.parq`` the references of
 `RECORD_SIZE` chunks each, in C order. Readers load a part by its name when they need it, so parts

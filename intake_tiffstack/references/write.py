@@ -1,4 +1,4 @@
-"""A collection of files to one document of references, as kerchunk has them."""
+"""A collection of files as one document of references, in kerchunk's format."""
 
 from __future__ import annotations
 
@@ -361,7 +361,7 @@ def _describe_array(
 
 
 def _as_json(value: Any) -> Any:
-    """Return a fill value as Zarr's format 2 has it, where JSON knows no such number.
+    """Return a fill value as Zarr format 2 spells numbers that JSON does not have.
 
     >>> _as_json(7), _as_json(float("-inf")), _as_json(complex(1, float("nan")))
     (7, '-Infinity', [1.0, 'NaN'])

@@ -49,7 +49,7 @@ _COUNTS = re.compile(r"[czt]:\d+/\d+|\d*$")
 
 
 def _name_channels(labels: Any, subject: Subject, found: Findings) -> None:
-    """Add the labels of planes as names of channels, if each channel has one of its own.
+    """Add the labels of planes as names of channels, if each channel has a different one.
 
     A label may have further lines. Importers number the planes, or name the file in each.
     """

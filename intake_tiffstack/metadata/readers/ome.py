@@ -454,7 +454,7 @@ def _warn_of_sizes(pixels: dict[str, str], sizes: dict[str, int], found: Finding
 def _add_channels(
     channels: tuple[dict[str, str], ...], source: str, found: Findings, micromanager: Any
 ) -> None:
-    # an RGB channel is one of three samples, which are a dim of their own
+    # an RGB channel has three samples, which are a separate dim
     found.add_channels("channel_names", (channel.get("Name") for channel in channels), source)
     numbers = [_color_number(channel.get("Color")) for channel in channels]
     is_argb = _is_argb([n for n in numbers if n is not None], micromanager)

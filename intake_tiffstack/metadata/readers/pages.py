@@ -1,4 +1,4 @@
-"""Names that pages have of their own: the tag PageName, and the XML of PerkinElmer's QPTIFF."""
+"""Names of single pages: the tag PageName, and the XML of PerkinElmer's QPTIFF."""
 
 from __future__ import annotations
 
