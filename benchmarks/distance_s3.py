@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.case import OURS, Bar, Case, Start
 from benchmarks.distant_server import BUCKET
-from benchmarks.files import MOVIE_SHAPE, TILED_SHAPE, long_movies, modest, tiled
+from benchmarks.files import MOVIE_SHAPE, TILED_SHAPE, TINY_SHAPE, long_movies, modest, tiled, tiny
+from benchmarks.many_files import count_pixels, opening
 from benchmarks.peers import open_ours
 from benchmarks.pixels import list_files, true_sum
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["CASES"]
 
 FLOOR = "obstore, places known"
+LISTING = "obstore, listing alone"
 ASYNC_TIFF = "async-tiff over obstore"
 RASTERIO = "rasterio /vsis3/, 16 threads"
 S3FS = "tifffile over s3fs, 16 threads"
@@ -291,6 +294,10 @@ def _opening(open_files: Callable[..., Opened], **options: Any) -> Start:
     return start
 
 
+def _start_listing(place: str) -> Callable[[], int]:
+    return lambda: len(_keys(_store(), place)) * math.prod(TINY_SHAPE)
+
+
 def _then(open_files: Callable[..., Opened], read: Callable[[Opened], Any]) -> Start:
     """Return the work of reading from open files."""
 
@@ -372,6 +379,15 @@ _VOLUMES: dict[str, tuple[Callable[..., Opened], Callable[[Opened], Any]]] = {
 }
 
 CASES = (
+    _distant(
+        name="far-list",
+        work=f"{_FAR}: open 100,000 files",
+        dataset=tiny,
+        truth=count_pixels,
+        contenders={OURS: opening(open_ours), LISTING: _start_listing},
+        bars=(Bar("speed", 1, LISTING),),
+        deadline=60,
+    ),
     _distant(
         name="far-open",
         work=f"{_FAR}: open 1,000 files",

@@ -122,7 +122,9 @@ class _Served:
         if bucket == BUCKET:
             if not key:
                 asked = {name: values[0] for name, values in parse_qs(query).items()}
-                return "200 OK", {"content-type": "application/xml"}, self._list(asked)
+                names = "prefix", "delimiter", "start-after", "continuation-token"
+                page = self._list(*(asked.get(name, "") for name in names))
+                return "200 OK", {"content-type": "application/xml"}, page
             path = key
         found = self.look(path)
         if found is None:
@@ -142,10 +144,10 @@ class _Served:
         told["content-range"] = f"bytes {start}-{stop - 1}/{size}"
         return "206 Partial Content", told, (self.folder / path, start, stop - start)
 
-    def _list(self, asked: Mapping[str, str]) -> bytes:
+    @cache  # noqa: B019
+    def _list(self, prefix: str, delimiter: str, after: str, token: str) -> bytes:
         """Return one page of keys as ListObjectsV2 has it."""
-        prefix, delimiter = asked.get("prefix", ""), asked.get("delimiter", "")
-        after = asked.get("continuation-token", asked.get("start-after", ""))
+        after = token or after
         keys = self.keys()
         found: list[str] = []
         names: dict[str, None] = {}
@@ -171,7 +173,7 @@ class _Served:
                 "<StorageClass>STANDARD</StorageClass></Contents>"
             )
         following = (
-            f"<NextContinuationToken>{escape(next(reversed(names)))}</NextContinuationToken>"
+            f"<NextContinuationToken>{escape(next(reversed(names), ''))}</NextContinuationToken>"
         )
         text = (
             '<?xml version="1.0" encoding="UTF-8"?>'

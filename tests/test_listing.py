@@ -753,10 +753,10 @@ def test_storage_options_that_do_not_fit_are_named_without_their_values(tree: Pa
 def test_no_error_shows_a_secret(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     options = s3_server.storage_options
 
-    async def refuse(filesystem: Any, path: str, **kwargs: Any) -> None:
+    async def refuse(filesystem: Any, method: str, *args: Any, **kwargs: Any) -> None:
         raise PermissionError(f"{KEY} with {SECRET} may not")
 
-    monkeypatch.setattr(type(get_filesystem("s3://bucket", options)[0]), "_ls", refuse)
+    monkeypatch.setattr(type(get_filesystem("s3://bucket", options)[0]), "_call_s3", refuse)
     renew_filesystem("s3://bucket", options)  # instances take their methods when they are made
     with pytest.raises(
         StorageError, match=r"PermissionError: \*\*\* with \*\*\* may not"

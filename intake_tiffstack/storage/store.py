@@ -9,9 +9,9 @@ import errno
 import os
 import stat
 from array import array
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import unquote
 
@@ -30,7 +30,8 @@ from intake_tiffstack.storage.filesystem import (
 )
 from intake_tiffstack.storage.first_bytes import look_up_with_first_bytes
 from intake_tiffstack.storage.mtime import HAS_CTIME, mtime_ns
-from intake_tiffstack.storage.s3 import list_page, split_key
+from intake_tiffstack.storage.s3 import Page, split_key
+from intake_tiffstack.storage.s3_listing import find_keys, list_keys
 from intake_tiffstack.storage.special_files import broken_link, open_regular, refuse_special
 from intake_tiffstack.storage.urls import is_local, split_chain
 
@@ -212,12 +213,17 @@ class RemoteStore:
 
     def folders(self, folder: str) -> list[str]:
         """Return the names of the folders in *folder*."""
+        if self._has_keys(folder):
+            names = self._list_keys(folder, _folders)
+            return list(chain.from_iterable(names))
         below = self._below(folder, self._list(folder))
         return [path for path, info in below if info["type"] == "directory" and "/" not in path]
 
     def files(self, folder: str, keep: Keep, prefix: str = "") -> FileTable:
         """Return the files in *folder*, with the sizes and ETags that the listing gives."""
-        below = self._below(folder, self._list(folder, prefix))
+        if self._has_keys(folder):
+            return self._table_of_keys(folder, keep, prefix)
+        below = self._below(folder, self._list(folder))
         return self._table(
             (folder + path, info)
             for path, info in below
@@ -226,6 +232,8 @@ class RemoteStore:
 
     def find(self, folder: str, keep: KeepParts) -> FileTable:
         """Return files at any depth; S3 answers as for one folder."""
+        if self._has_keys(folder):
+            return self._table_of_keys(folder, lambda path: keep(path.split("/")), delimiter="")
         with storage_errors(folder + self.chain, self.storage_options):
             base = self._path(folder)
             self.filesystem.invalidate_cache(base)
@@ -264,34 +272,13 @@ class RemoteStore:
             if not version and _names_a_file(path, is_s3=True):
                 folders.setdefault((bucket, folder), {})[key] = path
         listed = [item for item in folders.items() if len(item[1]) >= _LISTED_FROM]
-        pages = self.map(lambda item: self._list_keys(item[0][0], item[1]), listed)
+        pages = self.map(lambda item: self._find_keys(item[0][0], item[1]), listed)
         return replace(self, known={file.url: file for files in pages for file in files})
 
-    def _list_keys(self, bucket: str, paths: Mapping[str, str]) -> list[File]:
-        """Return which of these keys of one folder exist; 1,000 names per request.
-
-        Each request begins at the next key wanted, so that a folder of a million others costs no
-        more than one request per key.
-        """
-        found: list[File] = []
-        keys, at = sorted(paths), 0
-        prefix = os.path.commonprefix(keys)  # noqa: RUF071 - by character is what is wanted
+    def _find_keys(self, bucket: str, paths: Mapping[str, str]) -> list[File]:
+        prefix = os.path.commonprefix(list(paths))  # noqa: RUF071 - by character is what is wanted
         with storage_errors(f"s3://{bucket}/{prefix}", self.storage_options):
-            while at < len(keys):
-                try:
-                    page = list_page(self.filesystem, bucket, prefix, keys[at][:-1])
-                except (PermissionError, FileNotFoundError):
-                    break  # permission to read a file does not imply permission to list its folder
-                files = {item["Key"]: item for item in page.get("Contents", ())}
-                folders = (item["Prefix"] for item in page.get("CommonPrefixes", ()))
-                found += [
-                    File(paths[key], item["Size"], -1, item["ETag"])
-                    for key, item in files.items()
-                    if key in paths
-                ]
-                seen = bisect_right(keys, max([*files, *folders], default=""))
-                at = max(at + 1, seen) if page["IsTruncated"] else len(keys)
-        return found
+            return find_keys(self.filesystem, bucket, prefix, paths)
 
     def read(self, path: str) -> bytes:
         """Return the content of the file at *path*; one request."""
@@ -312,15 +299,52 @@ class RemoteStore:
         bare = url.rpartition("::")[2]  # simplecache::s3://bucket/key is s3://bucket/key inside
         return str(self.filesystem._strip_protocol(bare))
 
-    def _list(self, folder: str, prefix: str = "") -> list[dict[str, Any]]:
+    def _list(self, folder: str) -> list[dict[str, Any]]:
         with storage_errors(folder + self.chain, self.storage_options):
             base = self._path(folder)
             self.filesystem.invalidate_cache(base)
-            if prefix and speaks(self.filesystem, "s3"):
-                # The server filters: few requests though the folder holds a million others.
-                found = self.filesystem.find(base, maxdepth=1, prefix=prefix, detail=True)
-                return list(found.values())
             return list(ask(self.filesystem, "ls", base, detail=True))
+
+    def _has_keys(self, folder: str) -> bool:
+        """Return whether a folder is in a bucket of S3, whose keys are listed page by page."""
+        return speaks(self.filesystem, "s3") and bool(self._path(folder))  # else all buckets
+
+    def _list_keys(
+        self, folder: str, convert: Callable[[str, Page], T], prefix: str = "", delimiter: str = "/"
+    ) -> list[T]:
+        """Return what *convert* makes of each page of a folder, whose key it takes too."""
+        with storage_errors(folder + self.chain, self.storage_options):
+            base = self._path(folder)
+            bucket, key, _ = split_key(self.filesystem, base)
+            start = f"{key}/" if key else ""
+            is_empty = True
+
+            def take(page: Page) -> T:
+                nonlocal is_empty
+                is_empty = is_empty and not page.keys and not page.folders
+                return convert(start, page)
+
+            # the server filters: few requests though the folder holds a million others
+            found = list_keys(self.filesystem, bucket, start + prefix, delimiter, take)
+            if is_empty and key and delimiter and not prefix:
+                raise FileNotFoundError(base)
+        return found
+
+    def _table_of_keys(
+        self, folder: str, keep: Keep, prefix: str = "", delimiter: str = "/"
+    ) -> FileTable:
+        def table(start: str, page: Page) -> FileTable:
+            rows, urls = [], []
+            for row, key in enumerate(page.keys):
+                path = key[len(start) :]
+                if _is_shown(path) and keep(path):
+                    rows.append(row)
+                    urls.append(folder + path + self.chain)
+            etags = tuple([page.etags[row] for row in rows])
+            sizes = np.array(page.sizes, np.int64)[rows]
+            return FileTable(tuple(urls), sizes, np.array(page.mtimes, np.int64)[rows], etags)
+
+        return FileTable.join(self._list_keys(folder, table, prefix, delimiter))
 
     def _below(
         self, folder: str, infos: Iterable[dict[str, Any]]
@@ -337,8 +361,7 @@ class RemoteStore:
                 path = path.rstrip("/")
             if folder.startswith(("http://", "https://")):
                 path = _unquote(path)
-            # S3 has empty objects that stand for folders; their names end in a slash
-            if path and path[-1] != "/" and path[0] != "." and "/." not in path:
+            if _is_shown(path):
                 yield path, info
 
     def _table(self, infos: Iterable[tuple[str, Mapping[str, Any]]]) -> FileTable:
@@ -358,6 +381,18 @@ def _names_a_file(path: str, *, is_s3: bool) -> bool:
     if is_s3:
         return "." in path.rpartition("/")[2] and set("*?[{").isdisjoint(path)
     return not path.endswith("/") and "*" not in path
+
+
+def _is_shown(path: str) -> bool:
+    """Return whether a path is one of a file or folder that is not hidden. Pure.
+
+    S3 has empty objects that stand for folders; their names end in a slash.
+    """
+    return bool(path) and path[-1] != "/" and path[0] != "." and "/." not in path
+
+
+def _folders(start: str, page: Page) -> list[str]:
+    return [name for name in (f[len(start) : -1] for f in page.folders) if _is_shown(name)]
 
 
 def _unquote(path: str) -> str:
