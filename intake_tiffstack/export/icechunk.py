@@ -63,7 +63,8 @@ from intake_tiffstack.to_json import to_strict_json
 __all__ = ["write_icechunk"]
 
 _is_of_creation = re.compile(
-    r"(config\.yaml|repo|snapshots/1CECHNKREP0F1RSTCMT0|refs/branch\.main/ref\.json)(#\d+)?"
+    r"(config\.yaml|repo|(snapshots|transactions)/1CECHNKREP0F1RSTCMT0|refs/branch\.main/ref\.json)"
+    r"(#\d+)?"
 ).fullmatch
 """Whether Icechunk creates a repository with this object: the first snapshot has the same name in
 all of them, and local files are first written with a number behind their names."""

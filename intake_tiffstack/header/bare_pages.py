@@ -13,9 +13,11 @@ from intake_tiffstack.header.tiff_file import METADATA_KINDS, file_faults_named,
 from intake_tiffstack.redact import hide_in_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from intake_tiffstack.header.header_bytes import HeaderBytes
 
-__all__ = ["BarePages", "read_despite", "read_left_over"]
+__all__ = ["BarePages", "note_fallback", "read_despite", "read_left_over"]
 
 
 def read_despite(fault: UnreadableFileError, source: FileToParse) -> Header | None:
@@ -36,8 +38,22 @@ def read_despite(fault: UnreadableFileError, source: FileToParse) -> Header | No
         return None
     why = fault.message.removeprefix(hide_in_text(file.url)).partition("; ")[0]
     why = why.removeprefix(" cannot be read as TIFF").lstrip(": ")
-    note = f"the pages are opened as they are, since {kind} metadata make no image of them: {why}"
-    return replace(header, notes=(note, *header.notes), is_single=True)
+    return replace(header, notes=(_AS_THEY_ARE.format(kind, why), *header.notes), is_single=True)
+
+
+_AS_THEY_ARE = "the pages are opened as they are, since {} metadata make no image of them: {}"
+
+
+def note_fallback(tif: Any, images: Images, notes: Sequence[str]) -> list[str]:
+    """Return a sentence if tifffile itself took the pages as they are, despite their metadata.
+
+    Not of OME-XML, whose faults are named where it is read.
+    """
+    if not images.numbered or images.numbered[0].kind != "generic":
+        return []
+    kind = next((k for k in METADATA_KINDS if getattr(tif, f"is_{k}", False)), "ome")
+    why = notes[-1].rpartition("'> ")[2] if notes else "tifffile does not say why"
+    return [] if kind == "ome" else [_AS_THEY_ARE.format(kind, why)]
 
 
 class BarePages(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from intake_tiffstack.errors import TiffStackError, UnreadableFileError
-from intake_tiffstack.header.bare_pages import read_despite, read_left_over
+from intake_tiffstack.header.bare_pages import note_fallback, read_despite, read_left_over
 from intake_tiffstack.header.build_header import FileToParse, Header, build_header
 from intake_tiffstack.header.header_bytes import HeaderBytes, open_header
 from intake_tiffstack.header.raw_metadata import extract_metadata
@@ -101,6 +101,7 @@ def _read_images(
         refuse_false_map(tif)
         is_by_name = settle_ome(tif, data, notes, file.url)
         images = find_images(tif, data)
+        notes += note_fallback(tif, images, notes)
         bare = None if level else read_left_over(tif, images, source)
         if bare is not None and bare.are_one_image:
             header = bare.instead()
