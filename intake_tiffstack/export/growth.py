@@ -55,7 +55,7 @@ class Growth:
     path: str
     """Of an array of the copy."""
     axis: int
-    """Of that array, along which it grows."""
+    """Of the arrays, along which they grow."""
     stored: int
     """Its extent along that axis."""
 
@@ -83,7 +83,7 @@ class Growth:
             )
 
     def extended(
-        self, path: str, axis: int, shape: Sequence[int], attributes: Mapping[str, Any] | None
+        self, path: str, shape: Sequence[int], attributes: Mapping[str, Any] | None
     ) -> PlannedArray:
         """Return an array of the copy with its new shape, stored as the old one is.
 
@@ -91,8 +91,6 @@ class Growth:
         ----------
         path : str
             Of the array below the copy.
-        axis : int
-            Along which it grows.
         shape : sequence of int
             New extents.
         attributes : mapping, optional
@@ -101,9 +99,9 @@ class Growth:
         Raises
         ------
         OptionError
-            If anything but the extent along *axis* differs.
+            If anything but the extent along the growing axis differs.
         """
-        stored = _open_array(self.folder, path)
+        axis, stored = self.axis, _open_array(self.folder, path)
         old = list(stored.shape)
         if len(old) != len(shape) or [*old[:axis], *old[axis + 1 :]] != [
             *shape[:axis],
@@ -115,7 +113,7 @@ class Growth:
             )
         return extend_array(stored, path, shape, attributes)
 
-    def begun(self, one_pass: Pass, axis: int) -> Pass:
+    def begun(self, one_pass: Pass) -> Pass:
         """Return a pass that writes only what has arrived, and the chunk at the old end. Pure.
 
         Raises
@@ -123,6 +121,7 @@ class Growth:
         OptionError
             If a level is smaller along the axis.
         """
+        axis = self.axis
         if any(factors[axis] != 1 for factors in one_pass.factors):
             raise OptionError(
                 f"a pyramid whose levels are smaller along {self.dim} cannot grow along it: the "

@@ -12,9 +12,10 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 import zarr
@@ -119,79 +120,126 @@ def write_icechunk(
     VerificationError
         If a chunk does not read as it does through this package; nothing is committed.
     """
-    icechunk = require_icechunk()
+    place = _Place.of(url, storage_options)
     source = as_files(source)
-    text = _checked_url(url)
-    options = dict(storage_options or {})
     sizes = dict(zip(checked_dims(dims, source.shape), source.shape, strict=True))
-    trust_references(text)
-    storage = icechunk_storage(text, options)
-    with icechunk_errors(text, "read"):
-        is_made = icechunk.Repository.exists(storage)
-        exists = is_made and _has_commits(open_repository(text, options, {}))
-    if exists and not overwrite and append is None:
+    trust_references(place.url)
+    state = place.inspect()
+    if state == "committed" and not overwrite and append is None:
         raise TargetExistsError(
-            f"{text} exists already and is left as it is; overwrite=True commits a new snapshot, "
-            "append= extends it",
-            url=text,
+            f"{place.url} exists already and is left as it is; overwrite=True commits a new "
+            "snapshot, append= extends it",
+            url=place.url,
         )
     path, group_attrs = "pixels", dict[str, Any]()
     if ome:
-        path, group_attrs = "0", _describe_image(text, sizes, coords, attrs, source.dtype)
-    plan = ExportPlan(text, "icechunk", 0, 0, 0, len(source.files), 0, 1, ())
+        path, group_attrs = "0", _describe_image(place.url, sizes, coords, attrs, source.dtype)
+    plan = ExportPlan(place.url, "icechunk", 0, 0, 0, len(source.files), 0, 1, ())
     if dry_run:
         return plan
     references = refer(source, progress)
-    metadata = _translate(
-        references.pop(".zarray"), encode_attributes(sizes, coords, attrs, 3), list(sizes), text
-    )
+    stored = encode_attributes(sizes, coords, attrs, 3)
+    metadata = _translate(references.pop(".zarray"), stored, list(sizes), place.url)
     remote = source.options.reader.storage_options
-    with icechunk_errors(text, "written"):
-        if not exists:
-            config = icechunk.RepositoryConfig.default()
-            container = container_of([ref[0] for ref in references.values()], remote)
-            config.set_virtual_chunk_container(container)
-            if is_made:  # and nothing was committed: who created it may have been stopped
-                icechunk.Repository.open(storage, config).save_config()
-            else:
-                _clear_begun(Folder.at(text, options))
-                with icechunk_errors(text, "created"):
-                    _ = icechunk.Repository.create(storage, config)
-        session = open_repository(text, options, remote).writable_session("main")
+    with icechunk_errors(place.url, "written"):
+        if state != "committed":
+            place.create([ref[0] for ref in references.values()], remote, state)
+        session = open_repository(place.url, place.options, remote).writable_session("main")
+        store = session.store
         before, first = None, 0
         axis = list(sizes).index(append) if append in sizes else 0
-        if exists and append is not None and not overwrite:
-            before, old = _check_before(session.store, text, path, metadata, origin, sizes, append)
+        if state == "committed" and append is not None and not overwrite:
+            before, old = _check_before(store, place.url, path, metadata, origin, sizes, append)
             first = old // metadata.chunk_grid.chunk_shape[axis]
             if old == sizes[append] and before.sizes == sizes:
                 return plan
-        files = {_plain(file.url): file for file in source.files}
-        specs = [
-            _spec(index, ref, files)
-            for name, ref in references.items()
-            if (index := [int(i) for i in name.split(".")])[axis] >= first
-        ]
         if before is None:
-            zarr.create_group(session.store, overwrite=True)
-        _set_documents(session.store, path, metadata)
-        invalid = session.store.set_virtual_refs(f"/{path}", specs, validate_containers=True)
-        if invalid:
-            raise OptionError(
-                f"{text} may not refer to {len(invalid):,} chunks, because their files are outside "
-                "of the folder or bucket that it was created for; write another repository"
-            )
+            zarr.create_group(store, overwrite=True)
+        _set_documents(store, path, metadata)
+        _set_references(store, path, references, source.files, axis, first, place.url)
         verified = Verified(False)
         if verify:
-            array = zarr.open_array(session.store, path=path, mode="r")
+            array = zarr.open_array(store, path=path, mode="r")
             verified = _verify(source, array, verify, axis, first * array.chunks[axis])
         if origin is not None:
             images = [CopyImage("", {dim: dim for dim in sizes})]
             draft = RecordDraft(origin, "icechunk", sizes, source.dtype, images, sha256, before)
             group_attrs[IN_DOCUMENT] = json.loads(draft.finish(verified))
-        zarr.open_group(session.store, mode="r+").attrs.update(group_attrs)
+        zarr.open_group(store, mode="r+").attrs.update(group_attrs)
         what = "created" if before is None else "extended"
-        _commit(session, f"{what}: {len(source.files):,} files", text, options)
+        _commit(session, f"{what}: {len(source.files):,} files", place.url, place.options)
         return plan
+
+
+_State = Literal["none", "made", "committed"]
+"""Of a repository; ``made``: whoever created it may have been stopped before the first commit."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a repository is, or will be."""
+
+    url: str
+    options: dict[str, Any] = field(repr=False)
+    """For the storage of the repository."""
+    storage: Any = field(repr=False)
+    """The same as Icechunk has it."""
+
+    @classmethod
+    def of(cls, url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None) -> Self:
+        """Return the place at a URL; nothing is read."""
+        text, options = _checked_url(url), dict(storage_options or {})
+        return cls(text, options, icechunk_storage(text, options))
+
+    def inspect(self) -> _State:
+        """Return what is there."""
+        with icechunk_errors(self.url, "read"):
+            if not require_icechunk().Repository.exists(self.storage):
+                return "none"
+            has_commits = _has_commits(open_repository(self.url, self.options, {}))
+            return "committed" if has_commits else "made"
+
+    def create(self, urls: Sequence[str], remote: Mapping[str, Any], state: _State) -> None:
+        """Create a repository that may refer to files, which are opened with *remote*."""
+        icechunk = require_icechunk()
+        config = icechunk.RepositoryConfig.default()
+        config.set_virtual_chunk_container(container_of(urls, remote))
+        if state == "made":
+            icechunk.Repository.open(self.storage, config).save_config()
+            return
+        _clear_begun(Folder.at(self.url, self.options))
+        with icechunk_errors(self.url, "created"):
+            _ = icechunk.Repository.create(self.storage, config)
+
+
+def _set_references(
+    store: Any,
+    path: str,
+    references: Mapping[str, Any],
+    files: Iterable[File],
+    axis: int,
+    first: int,
+    url: str,
+) -> None:
+    """Set the references of all chunks whose number along an axis is *first* or higher.
+
+    Raises
+    ------
+    OptionError
+        If the repository was created for files elsewhere.
+    """
+    by_url = {_plain(file.url): file for file in files}
+    specs = [
+        _spec(index, ref, by_url)
+        for name, ref in references.items()
+        if (index := [int(i) for i in name.split(".")])[axis] >= first
+    ]
+    invalid = store.set_virtual_refs(f"/{path}", specs, validate_containers=True)
+    if invalid:
+        raise OptionError(
+            f"{url} may not refer to {len(invalid):,} chunks, because their files are outside "
+            "of the folder or bucket that it was created for; write another repository"
+        )
 
 
 def _commit(session: Any, message: str, url: str, options: Mapping[str, Any]) -> None:

@@ -148,7 +148,7 @@ def write_zarr(
     else:
         attributes = encode_attributes(sizes, coords, attrs, zarr_format)
     if growth is not None:
-        array = growth.extended("", axis, shape, attributes)
+        array = growth.extended("", shape, attributes)
     else:
         most_objects = find_most_objects(folder, zarr_format)
         cut, shard = resolve_chunks(shape, itemsize, dims, chunks, shards, most_objects)
@@ -180,7 +180,7 @@ def write_zarr(
     documents = {} if around is None else around.documents(array.documents)
     return write_copy(
         folder,
-        [one_pass if growth is None else growth.begun(one_pass, axis)],
+        [one_pass if growth is None else growth.begun(one_pass)],
         lambda _: documents,
         format="zarr",
         document_count=len(documents),

@@ -123,43 +123,42 @@ def write_ome_tiff(
         tile=_read_tile(tile),
         compression=compression,
     )
-    kept = to_strict_json(attrs, "attrs")
-    described = [
-        image_metadata(
-            job.images,
-            position,
-            job.levels[0].shape,
-            name=position.name or name or target.title,
-            is_rgb=job.format.is_rgb,
-            attrs=attrs,
-            kept={} if i else kept,
-        )
-        for i, position in enumerate(job.images.arrangement.positions)
-    ]
+    described = _describe_images(job, attrs, name or target.title)
     target.refuse(source, overwrite=overwrite)
     plan = job.plan(target.folder.url, has_record=origin is not None)
     if dry_run:
         return plan
     verified = Verified(False)
     with target.new_file(overwrite=overwrite) as path:
-        with (
-            TiffOutput(path, job.format) as tiff,
-            ThreadPoolExecutor(job.format.threads) as executor,
-            reported(progress, plan.read_nbytes, title="export", unit="B") as advance,
-        ):
-            for position, metadata in zip(job.images.arrangement.positions, described, strict=True):
-                _write_image(tiff, job, position, metadata, executor, advance, path)
+        with reported(progress, plan.read_nbytes, title="export", unit="B") as advance:
+            _write_images(path, job, described, advance)
         if verify:
             verified = verify_file(path, target.folder.url, job, verify)
         record = None
         if origin is not None:
-            draft = RecordDraft(
-                origin, "ome-tiff", sizes, source.dtype, job.record_images(), sha256
-            )
+            shown = job.record_images()
+            draft = RecordDraft(origin, "ome-tiff", sizes, source.dtype, shown, sha256)
             record = draft.finish(verified)
     if record is not None:
         target.write_record(record)
     return plan
+
+
+def _describe_images(job: Job, attrs: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the OME metadata of each image; the first has all that *attrs* holds."""
+    kept = to_strict_json(attrs, "attrs")
+    return [
+        image_metadata(
+            job.images,
+            position,
+            job.levels[0].shape,
+            name=position.name or name,
+            is_rgb=job.format.is_rgb,
+            attrs=attrs,
+            kept={} if i else kept,
+        )
+        for i, position in enumerate(job.images.arrangement.positions)
+    ]
 
 
 def _read_tile(tile: Any) -> tuple[int, int]:
@@ -179,6 +178,19 @@ def _read_tile(tile: Any) -> tuple[int, int]:
 
 
 # -- writing -------------------------------------------------------------------------------------
+
+
+def _write_images(
+    path: str, job: Job, described: Sequence[Mapping[str, Any]], advance: Advance
+) -> None:
+    """Write a file of all images."""
+    positions = job.images.arrangement.positions
+    with (
+        TiffOutput(path, job.format) as tiff,
+        ThreadPoolExecutor(job.format.threads) as executor,
+    ):
+        for position, metadata in zip(positions, described, strict=True):
+            _write_image(tiff, job, position, metadata, executor, advance, path)
 
 
 def _write_image(

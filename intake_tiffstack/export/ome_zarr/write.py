@@ -13,10 +13,16 @@ from dask.base import tokenize
 from intake_tiffstack.copies.attributes import ARRAY_DIMENSIONS, Coords, checked_dims
 from intake_tiffstack.copies.chunk_plan import resolve_chunks
 from intake_tiffstack.copies.plan import ExportPlan
-from intake_tiffstack.copies.record import RECORD, CopyImage, Origin, RecordDraft
+from intake_tiffstack.copies.record import (
+    RECORD,
+    CopyImage,
+    CopyRecord,
+    Origin,
+    RecordDraft,
+)
 from intake_tiffstack.copies.verify import Verify
 from intake_tiffstack.errors import OptionError
-from intake_tiffstack.export.growth import find_growth
+from intake_tiffstack.export.growth import Growth, find_growth
 from intake_tiffstack.export.ome_zarr.axes import NgffAxis
 from intake_tiffstack.export.ome_zarr.channels import ChannelDisplay
 from intake_tiffstack.export.ome_zarr.documents import Description
@@ -27,7 +33,7 @@ from intake_tiffstack.export.ome_zarr.metadata import Version
 from intake_tiffstack.export.ome_zarr.plan_passes import place_passes, plan_passes
 from intake_tiffstack.export.ome_zarr.plates import Present
 from intake_tiffstack.export.ome_zarr.zipped import zippable
-from intake_tiffstack.export.passes import Source
+from intake_tiffstack.export.passes import Pass, Reduce, Source
 from intake_tiffstack.export.planned_array import PlannedArray, plan_array
 from intake_tiffstack.export.write_copy import find_most_objects, write_copy
 from intake_tiffstack.progress import Progress
@@ -141,82 +147,32 @@ overwrite, resume, verify, sha256, progress
     images = find_images(sizes, coords, attrs, sel or {}, present, is_free=version == "0.6")
     sources = (source, *pyramid)
     planned = _plan_levels(levels, images, sources)
-    most_objects = find_most_objects(folder, _FORMATS[version])
     growth = None
     if append is not None and not overwrite:
-        axis = _growing_axis(images, append)
-        first = images.arrangement.positions[0].path
-        growth = find_growth(
-            folder,
-            append,
-            origin,
-            sizes,
-            format="ome-zarr",
-            path=f"{first}/0".lstrip("/"),
-            axis=axis,
-        )
+        growth = _find_growth(folder, append, origin, images)
     if growth is not None:
-        arrays = [
-            replace(
-                growth.extended(f"{first}/{i}".lstrip("/"), axis, level.shape, None), path=str(i)
-            )
-            for i, level in enumerate(planned)
-        ]
+        arrays = _extend_arrays(growth, planned, images)
     else:
+        most_objects = find_most_objects(folder, _FORMATS[version])
         arrays = _plan_arrays(
             planned, images.axes, source.dtype, version, chunks, shards, compressor, most_objects
         )
-    views = [
-        [images.pixels(array, position) for array in sources]
-        for position in images.arrangement.positions
-    ]
-    of_one_image = plan_passes(
-        planned,
-        arrays,
-        views[0],
-        reduce,
-        granule=images.along_axes(granule or (1,) * len(sizes)),
-        order=images.order,
-        most_bytes=setting_bytes("block_bytes"),
-    )
-    passes = [
-        one_pass
-        for position, pixels in zip(images.arrangement.positions, views, strict=True)
-        for one_pass in place_passes(of_one_image, pixels, position.path)
-    ]
+    passes = _plan_passes(planned, arrays, sources, images, reduce, granule)
     if growth is not None:
-        passes = [growth.begun(one_pass, axis) for one_pass in passes]
-    display = _find_display(images, attrs, source.dtype, colors, windows)
-    title = name or _title(folder)
-    kept = to_strict_json(attrs, "attrs")
+        passes = [[growth.begun(one_pass) for one_pass in of_image] for of_image in passes]
     record = None
-    before = None if growth is None else growth.record
     if origin is not None:
-        # Inside the first array: Zarr warns of any object in a group that is not a node.
-        path = f"{images.arrangement.positions[0].path}/0/{RECORD}".lstrip("/")
-        axes = {axis.name: axis.dim for axis in images.axes}
-        shown = [
-            CopyImage(position.path, axes, {**images.chosen, **position.chosen})
-            for position in images.arrangement.positions
-        ]
-        record = RecordDraft(
-            origin,
-            "ome-zarr",
-            sizes,
-            source.dtype,
-            shown,
-            sha256,
-            before,
-            path=path,
-        )
+        before = None if growth is None else growth.record
+        record = _draft_record(origin, images, source.dtype, sha256, before)
+    display = _find_display(images, attrs, source.dtype, colors, windows)
     description = Description(
         version,
-        title,
+        name or _title(folder),
         images,
         planned,
         downsample,
         source.dtype,
-        kept,
+        to_strict_json(attrs, "attrs"),
         labels_of,
         None if record is None else record.path,
     )
@@ -226,13 +182,12 @@ overwrite, resume, verify, sha256, progress
     def documents(written: Folder) -> dict[str, bytes]:
         if downsample == "mode" or source.dtype.kind == "c":
             return description.documents([])
-        count = len(of_one_image)
-        last = [one_pass.arrays[-1] for one_pass in passes[count - 1 :: count]]
+        last = [of_image[-1].arrays[-1] for of_image in passes]
         return description.documents(display.channels(written, last, images.channel_axis))
 
     return write_copy(
         folder,
-        passes,
+        [one_pass for of_image in passes for one_pass in of_image],
         documents,
         format="ome-zarr",
         document_count=document_count,
@@ -245,6 +200,80 @@ overwrite, resume, verify, sha256, progress
         record=record,
         growth=growth,
     )
+
+
+def _array_path(images: ImageSet, level: int) -> str:
+    """Return the path of a level of the first image."""
+    return f"{images.arrangement.positions[0].path}/{level}".lstrip("/")
+
+
+def _find_growth(
+    folder: Folder, dim: str, origin: Origin | None, images: ImageSet
+) -> Growth | None:
+    """Return how an OME-Zarr is extended, None if there is none yet."""
+    return find_growth(
+        folder,
+        dim,
+        origin,
+        images.sizes,
+        format="ome-zarr",
+        path=_array_path(images, 0),
+        axis=_growing_axis(images, dim),
+    )
+
+
+def _extend_arrays(growth: Growth, levels: Sequence[Level], images: ImageSet) -> list[PlannedArray]:
+    """Return the array of each level, at its path below an image, stored as it is already."""
+    return [
+        replace(growth.extended(_array_path(images, i), level.shape, None), path=str(i))
+        for i, level in enumerate(levels)
+    ]
+
+
+def _plan_passes(
+    levels: Sequence[Level],
+    arrays: Sequence[PlannedArray],
+    sources: Sequence[Source],
+    images: ImageSet,
+    reduce: Reduce,
+    granule: Sequence[int] | None,
+) -> list[list[Pass]]:
+    """Return the passes of each image, which are planned once."""
+    positions = images.arrangement.positions
+    views = [[images.pixels(source, position) for source in sources] for position in positions]
+    of_one_image = plan_passes(
+        levels,
+        arrays,
+        views[0],
+        reduce,
+        granule=images.along_axes(granule or (1,) * len(images.sizes)),
+        order=images.order,
+        most_bytes=setting_bytes("block_bytes"),
+    )
+    return [
+        place_passes(of_one_image, pixels, position.path)
+        for position, pixels in zip(positions, views, strict=True)
+    ]
+
+
+def _draft_record(
+    origin: Origin,
+    images: ImageSet,
+    dtype: np.dtype[Any],
+    sha256: bool,
+    before: CopyRecord | None,
+) -> RecordDraft:
+    """Return the audit record.
+
+    It lies inside the first array: Zarr warns of any object in a group that is not a node.
+    """
+    axes = {axis.name: axis.dim for axis in images.axes}
+    shown = [
+        CopyImage(position.path, axes, {**images.chosen, **position.chosen})
+        for position in images.arrangement.positions
+    ]
+    path = f"{_array_path(images, 0)}/{RECORD}"
+    return RecordDraft(origin, "ome-zarr", images.sizes, dtype, shown, sha256, before, path=path)
 
 
 def _growing_axis(images: ImageSet, dim: str) -> int:
