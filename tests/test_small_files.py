@@ -163,7 +163,7 @@ def test_files_that_are_like_no_other_are_no_longer_compared(tmp_path: Path) -> 
 
 def test_large_files_are_not_read_whole(tmp_path: Path) -> None:
     held = write(tmp_path, 8, 8)
-    large = np.arange(150 * 150, dtype="u2").reshape(150, 150)
+    large = np.arange(400 * 400, dtype="u2").reshape(400, 400)
     tifffile.imwrite(tmp_path / "t05.tif", large)
     assert (tmp_path / "t05.tif").stat().st_size > small_files.MOST_BYTES
     array = open_them(tmp_path, unequal="pad", validate="all")
@@ -172,6 +172,17 @@ def test_large_files_are_not_read_whole(tmp_path: Path) -> None:
     assert "t05.tif" in names
     np.testing.assert_array_equal(found[5], large)
     np.testing.assert_array_equal(found[6, :8, :8], held[6])
+
+
+def test_files_of_medium_size_are_read_whole_if_most_of_them_is_wanted(tmp_path: Path) -> None:
+    held = write(tmp_path, 150, 150)
+    array = open_them(tmp_path)
+    with read_alone() as names, patch.object(small_files, "GROUP_BYTES", 100_000):
+        np.testing.assert_array_equal(array[:, :120], held[:, :120])
+    assert not names
+    with read_alone() as names:
+        np.testing.assert_array_equal(array[:, 3, 4], held[:, 3, 4])
+    assert len(names) == COUNT
 
 
 def rewrite(path: Path, content: bytes) -> None:
