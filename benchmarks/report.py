@@ -86,9 +86,9 @@ compressor if it can be set.
   scheduling.
 - *Compressed pixels*: each segment is checked before and after it is decoded, and its bounds are
   those of the file.
-- *Small files*: 60 us per file where headers are equal, 150 where they are not: one open, three
-  looks at size and times, the comparison of the header, and the checks that the file fits. Reading
-  the same bytes with their places known takes 12 and 26 us.
+- *Small files*: 25 us of CPU per file where headers are equal, 41 where they are not, of
+  which 9 are for listing, names and the grid, and 7 for one open, one read and one look at size and
+  times. They are compared in groups; one by one a file takes 45 us and more.
 - *Shards*: their chunks are put together in memory before they are written, so that a killed export
   leaves no half a shard.
 - *Five levels*: these have 1.33 x the pixels of the full one, all of which are compressed and

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -152,6 +154,7 @@ def test_files_that_are_like_no_other_are_no_longer_compared(tmp_path: Path) -> 
         tifffile.imwrite(tmp_path / f"t{i:02}.tif", pixels, description="a" * (i + 1))
     array = open_them(tmp_path)
     with (
+        patch.object(small_files, "FIRST", 4),
         patch.object(small_files, "GROUP", 4),
         patch.object(small_files, "read_whole", wraps=read_whole) as reads,
         read_alone() as names,
@@ -183,6 +186,48 @@ def test_files_of_medium_size_are_read_whole_if_most_of_them_is_wanted(tmp_path:
     with read_alone() as names:
         np.testing.assert_array_equal(array[:, 3, 4], held[:, 3, 4])
     assert len(names) == COUNT
+
+
+@pytest.mark.parametrize(
+    ("most_seconds", "edge", "is_in_turn"),
+    [(10, 16, True), (0, 16, False), (10, 120, False)],
+    ids=["small from memory", "from a disk", "larger"],
+)
+def test_threads_take_turns_with_small_files_that_come_from_memory(
+    tmp_path: Path, most_seconds: float, edge: int, is_in_turn: bool
+) -> None:
+    held = write(tmp_path, edge, edge)
+    array = open_them(tmp_path)
+    two = threading.Barrier(2)
+    is_met: list[bool] = []
+
+    def read(files: FileTable, out: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        if len(files) > 2:  # the first group shows what the others will be like
+            try:
+                two.wait(0.3 if is_in_turn else 10)
+                is_met.append(True)
+            except threading.BrokenBarrierError:
+                is_met.append(False)
+        return read_whole(files, out)
+
+    with (
+        patch.object(small_files, "FIRST", 2),
+        patch.object(small_files, "SLOW", most_seconds),
+        patch.object(small_files, "read_whole", read),
+        ThreadPoolExecutor(2) as pool,
+    ):
+        halves = list(pool.map(array.__getitem__, [slice(0, 6), slice(6, 12)]))
+    np.testing.assert_array_equal(np.concatenate(halves), held)
+    assert is_met == [not is_in_turn] * 2
+
+
+def test_a_fork_finds_no_turn_that_another_thread_has() -> None:
+    held = small_files._TURN
+    with held:
+        small_files._renew_turn()
+        assert small_files._TURN is not held
+        assert small_files._TURN.acquire(timeout=1)
+        small_files._TURN.release()
 
 
 def rewrite(path: Path, content: bytes) -> None:

@@ -10,6 +10,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import threading
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +25,7 @@ from intake_tiffstack.storage.local_ranges import read_whole
 from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -45,11 +50,46 @@ GROUP_BYTES = 2**22
 """Files, and their bytes, that are compared together: NumPy's own cost per call is nothing, and
 the processor's cache holds them."""
 
+FIRST = 16
+"""Files of the first group, which shows how fast they come."""
+
+TURN_BYTES = 2**14
+"""Threads take turns with groups of files that are smaller than this on average. They hold Python's
+lock most of the time, and let go of it in each system call: two threads that take it from each
+other take twice as long as one alone. From this size on, decoding without the lock gains more."""
+
+SLOW = 2e-4
+"""Seconds per file that show that a disk or a network is waited for; threads wait for it together.
+From memory a file takes 10 to 50 us."""
+
 FEWEST = 2
 """Fewer files than this in a group are read one by one."""
 
 ATTEMPTS = 3
 """How often what is not like any known file gets another known one to be compared with."""
+
+
+_TURN = threading.Lock()
+
+
+def _renew_turn() -> None:
+    """Make a new lock: a fork copies that which another thread holds, and not the thread."""
+    global _TURN
+    _TURN = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_turn)
+
+
+@dataclass
+class _Course:
+    """What the groups that are done have shown."""
+
+    is_worth_it: bool = True
+    """Whether any file was like a known one."""
+    is_fast: bool = False
+    """Whether files came from memory."""
 
 
 def read_small_files(
@@ -71,12 +111,13 @@ def read_small_files(
         it are not yielded.
     """
     reads = iter(reads)
-    is_worth_it = True
-    while group := list(itertools.islice(reads, GROUP)):
+    course = _Course()
+    counts = itertools.chain([FIRST], itertools.repeat(GROUP))
+    while group := list(itertools.islice(reads, next(counts))):
         own = files.take([read.part.row for read in group])
         is_small = (own.sizes > 0) & (own.sizes <= MOST_BYTES) & list(map(is_local, own.urls))
         is_small &= own.sizes * (1 - _share(group[0])) <= MOST_ASIDE  # mostly the same in all
-        if not is_worth_it or np.count_nonzero(is_small) < FEWEST:
+        if not course.is_worth_it or np.count_nonzero(is_small) < FEWEST:
             yield from group
             continue
         if not is_small.all():
@@ -86,7 +127,7 @@ def read_small_files(
         step = max(1, GROUP_BYTES // int(own.sizes.max()))
         for start in range(0, len(group), step):
             part = slice(start, start + step)
-            is_worth_it = yield from _read_group(own[part], group[part], reader)
+            yield from _read_group(own[part], group[part], reader, course)
 
 
 def _share(read: PartRead) -> float:
@@ -96,20 +137,25 @@ def _share(read: PartRead) -> float:
 
 
 def _read_group(
-    files: FileTable, reads: list[PartRead], reader: CollectionReader
-) -> Generator[PartRead, None, bool]:
-    """Yield the reads, one per file, that are not done here, and return whether any was."""
+    files: FileTable, reads: list[PartRead], reader: CollectionReader, course: _Course
+) -> Iterator[PartRead]:
+    """Yield the reads, one per file, that are not done here, and note the course of it."""
     sizes = files.sizes
     contents = np.empty((len(files), int(sizes.max())), np.uint8)
-    is_left = read_whole(files, contents)
+    turn = _TURN if course.is_fast and sizes.mean() < TURN_BYTES else nullcontext()
+    with turn:
+        begin = time.perf_counter()
+        is_left = read_whole(files, contents)
+        course.is_fast = time.perf_counter() - begin < SLOW * len(files)
     for i in np.flatnonzero(~is_left).tolist():
         yield reads[i]
-    is_any_done = False
+    course.is_worth_it = False
     for _ in range(ATTEMPTS):
         for alike in reader.find_alike(sizes, contents, is_left):
             is_left[alike.rows] = False
-            undone = _place(reads, alike, contents, reader.structure_of(alike.header))
-            is_any_done |= len(undone) < len(alike.rows)
+            with turn:
+                undone = _place(reads, alike, contents, reader.structure_of(alike.header))
+            course.is_worth_it |= len(undone) < len(alike.rows)
             yield from undone
         left = np.flatnonzero(is_left)
         if not len(left):
@@ -118,7 +164,6 @@ def _read_group(
         yield reads[left[0]]  # its header is parsed, and others may be like it
     for i in np.flatnonzero(is_left).tolist():
         yield reads[i]
-    return is_any_done
 
 
 def _place(
