@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from intake_tiffstack import open_stack
 from intake_tiffstack.errors import OptionError, TiffStackWarning
 from intake_tiffstack.header.cache import clear_headers
 from intake_tiffstack.header.index import _outside, read_index
+from intake_tiffstack.header.twins import Templates
+from intake_tiffstack.storage.files import File
 from servers import S3Server
 from test_together import tiff
 
@@ -216,3 +219,24 @@ def test_the_command_line_writes_an_index(s3_server, data, tmp_path, monkeypatch
     (tmp_path / "t0.tif").write_bytes(tiff(data[0]))
     assert run(tmp_path / "t*.tif", *words) == 1
     assert "all files are local" in capsys.readouterr().err
+
+
+def test_headers_of_an_index_are_looked_at_once_without_threads(
+    s3_server, data, tmp_path, monkeypatch
+):
+    bucket = "index-once"
+    put(s3_server, bucket, data)
+    looked: list[tuple[str, str]] = []
+    find = Templates.find
+
+    def noting(self: Templates, file: File, *args: Any) -> Any:
+        found = find(self, file, *args)
+        if found is not None:
+            looked.append((file.url, threading.current_thread().name))
+        return found
+
+    monkeypatch.setattr(Templates, "find", noting)
+    open_(s3_server, bucket, tmp_path / "headers.parquet").to_dask()
+    urls = [url for url, _ in looked]
+    assert len(urls) == len(set(urls)) == COUNT
+    assert {name for _, name in looked} == {"MainThread"}

@@ -410,15 +410,21 @@ class HeaderCache:
         self.fetch_ahead(files, storage_options=storage_options, series=series, level=level)
 
         def read(file: File) -> Windows | None:
+            key = (file, series, level)
             data = self._fetched(file, storage_options)
-            try:
-                header = self._read(file, data, storage_options, series, level)
-            except (UnreadableFileError, StorageError):
-                return None
-            self._keep((file, series, level), header, data)
+            header = self._look_up(key)
+            if header is None:
+                try:
+                    header = self._read(file, data, storage_options, series, level)
+                except (UnreadableFileError, StorageError):
+                    return None
+                self._keep(key, header, data)
             return header_windows(data.windows, header.frames)
 
-        found = zip(files, map_concurrently(read, files), strict=True)
+        # only what waits for requests is faster in threads
+        waiting = [file for file in files if self._look_up((file, series, level)) is None]
+        read_first = dict(zip(waiting, map_concurrently(read, waiting), strict=True))
+        found = ((file, read_first[file] if file in read_first else read(file)) for file in files)
         return {file: windows for file, windows in found if windows is not None}
 
     def has(self, file: File, *, series: int | Literal["all", "pages"], level: int) -> bool:
