@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from intake_tiffstack import open_stack
 from intake_tiffstack.errors import FileChangedError, StorageError
 from intake_tiffstack.header.cache import clear_headers
+from intake_tiffstack.reading.region import PartRead
 from intake_tiffstack.storage import attempts, obstore_s3
 from intake_tiffstack.storage.gate import FIRST, LEAST, Gate
 from intake_tiffstack.storage.remote_ranges import Downloads, Fill, RemoteBytes
@@ -168,6 +169,31 @@ def test_last_bytes_of_another_version_are_not_taken(server):
 
     server.files, server.manner = Replaced({"a.tif": b""}), note
     np.testing.assert_array_equal(open_stack(f"{server.url}/a.tif").read(), volume)
+
+
+def test_what_has_arrived_is_opened_while_other_files_are_on_their_way(
+    s3_server: S3Server, data: NDArray[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clear_headers()
+    bucket = "together-meanwhile"
+    contents = {f"t{t:02d}.tif": tiff(p, compression="zlib") for t, p in enumerate(data)}
+    s3_server.put(bucket, contents)
+    options = s3_server.storage_options
+    a = open_stack(f"s3://{bucket}/t{{t:d}}.tif", storage_options=options).to_dask()
+    is_open = threading.Event()
+    plain = PartRead.open
+
+    def note(self: PartRead, *guessed: Any) -> Any:
+        is_open.set()
+        return plain(self, *guessed)
+
+    def wait(request: Request) -> int | None:
+        return 500 if request.path.endswith("t07.tif") and not is_open.wait(20) else None
+
+    monkeypatch.setattr(PartRead, "open", note)
+    s3_server.refuses = wait
+    with dask.config.set({"tiffstack.retries": 0}):
+        np.testing.assert_array_equal(a[1:].compute(), data[1:])  # the first is known
 
 
 def test_small_files_in_a_store_are_read_whole_by_one_request(s3_server: S3Server, data):

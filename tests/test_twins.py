@@ -151,7 +151,7 @@ def test_comparing_bytes_gives_what_reading_directories_gives(tmp_path_factory, 
     for by_form in (True, False):
         templates = Templates()
         learn(templates, first)
-        templates._take_in_last()
+        templates.complete()
         templates._by_size.clear()
         assert templates._by_form
         if by_form:
@@ -201,7 +201,7 @@ def test_a_form_that_another_thread_adds_does_not_disturb_a_comparison(tmp_path)
     )
     templates = Templates()
     learn(templates, first)
-    templates._take_in_last()
+    templates.complete()
     templates._by_size.clear()
     (known,) = templates._by_form
     data = open_header(as_file(second))

@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -28,7 +29,7 @@ from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.first_bytes import FIRST_BYTES, LAST_BYTES, take_first_bytes
 from intake_tiffstack.storage.ranges import ByteSource, open_bytes
-from intake_tiffstack.storage.remote_ranges import Fill, RemoteBytes, are_checked, fill_all
+from intake_tiffstack.storage.remote_ranges import Fill, Ranges, RemoteBytes, are_checked, fill_all
 from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from intake_tiffstack.storage.files import File
 
 __all__ = [
+    "Begun",
     "clear_headers",
     "confirm",
     "fetch_ahead",
@@ -51,6 +53,8 @@ __all__ = [
     "has_header",
     "header_bytes",
     "open_file",
+    "plan_ahead",
+    "take_ahead",
 ]
 
 WHOLE_BYTES = 2**18
@@ -107,6 +111,22 @@ class _LastUsed(Generic[V]):
         """Drop all values."""
         self._values.clear()
         self._nbytes = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """A remote file of which the first bytes are to be fetched."""
+
+    source: RemoteBytes
+    windows: Windows
+    """All bytes that will be here then."""
+    missing: Windows
+    """Those of them that have to be fetched."""
+
+    @property
+    def spans(self) -> Ranges:
+        """What to fetch, and the buffers to fill."""
+        return [(start, memoryview(window)) for start, window in self.missing]
 
 
 class HeaderCache:
@@ -261,13 +281,40 @@ class HeaderCache:
         storage_options: Mapping[str, Any],
         series: int | Literal["all", "pages"],
         level: int,
-        with_pixels: bool = False,
         index: HeaderIndex | None = None,
     ) -> None:
         """Fetch where the headers of many files begin, with all requests at once.
 
-        One request per file of S3 or HTTP whose header is not known, two where the headers of such
-        files are at both ends; nothing for the others. What fails raises when the file is opened.
+        Nothing for files whose header is known, and for stores other than S3 and HTTP. What fails
+        raises when the file is opened. For parameters see :meth:`plan_ahead`.
+        """
+        planned = self.plan_ahead(
+            files,
+            storage_options=storage_options,
+            series=series,
+            level=level,
+            index=index,
+        )
+        if not planned:
+            return
+        failed = fill_all([Fill(begun, begun.source, begun.spans) for begun in planned])
+        for begun in planned:
+            error = failed.get(begun)
+            self.take_ahead(begun, error, series=series, level=level)
+
+    def plan_ahead(
+        self,
+        files: Sequence[File],
+        *,
+        storage_options: Mapping[str, Any],
+        series: int | Literal["all", "pages"],
+        level: int,
+        with_pixels: bool = False,
+        index: HeaderIndex | None = None,
+    ) -> list[Begun]:
+        """Return what to fetch at first of each file of S3 or HTTP whose header is not known.
+
+        One request per file, two where the headers of such files are at both ends.
 
         Parameters
         ----------
@@ -283,8 +330,8 @@ class HeaderCache:
         kind = (series, level)
         unknown = self._without_bytes(files, kind, storage_options)
         templates = self._templates.setdefault(kind, Templates())
-        fetched: dict[File, Windows] = {}
-        fills: list[Fill] = []
+        templates.complete()
+        planned = []
         for file in unknown:
             windows = _windows_here(file, index)
             spans: list[tuple[int, int]] = []
@@ -294,19 +341,29 @@ class HeaderCache:
                     tail = LAST_BYTES if len(unknown) == 1 and not windows else 0
                 spans = _first_spans(file.size, tail, windows, with_pixels=with_pixels)
             missing = [(start, bytearray(count)) for start, count in spans]
-            fetched[file] = [*windows, *missing]
-            buffers = [(start, memoryview(window)) for start, window in missing]
-            if buffers:
-                fills.append(Fill(file, RemoteBytes(file, storage_options), buffers))
-        failed = fill_all(fills) if fills else {}
+            planned.append(Begun(RemoteBytes(file, storage_options), [*windows, *missing], missing))
+        return planned
+
+    def take_ahead(
+        self,
+        begun: Begun,
+        error: TiffStackError | None,
+        *,
+        series: int | Literal["all", "pages"],
+        level: int,
+        with_pixels: bool = False,
+    ) -> None:
+        """Take in what :meth:`plan_ahead` planned, now fetched, or why it could not be.
+
+        The header is known from then on if the file is built like a known one.
+        """
+        file, kind = begun.source.file, (series, level)
         with self._lock:
-            self._failed |= failed
-            for file, windows in fetched.items():
-                if file not in failed:
-                    self._remote.keep(file, windows)
-            self._trim()
-        for file in fetched.keys() - failed.keys():
-            self._recognize(file, templates, kind, with_pixels=with_pixels)
+            if error is not None:
+                self._failed[file] = error
+                return
+            self._remote.keep(file, begun.windows)
+        self._recognize(file, self._templates[kind], kind, with_pixels=with_pixels)
         with self._lock:
             self._trim()
 
@@ -524,6 +581,8 @@ has_header = _CACHE.has
 open_file = _CACHE.open
 fetch_ahead = _CACHE.fetch_ahead
 find_alike = _CACHE.find_alike
+plan_ahead = _CACHE.plan_ahead
+take_ahead = _CACHE.take_ahead
 guess = _CACHE.guess
 confirm = _CACHE.confirm
 get_place_tags = _CACHE.get_place_tags

@@ -112,7 +112,8 @@ class HeaderBytes:
         for start, buffer in spans:
             for begin, window in self.windows:
                 if begin <= start and start + buffer.nbytes <= begin + len(window):
-                    buffer.cast("B")[:] = window[start - begin : start - begin + buffer.nbytes]
+                    at = start - begin
+                    buffer.cast("B")[:] = memoryview(window)[at : at + buffer.nbytes]
                     break
             else:
                 rest.append((start, buffer))

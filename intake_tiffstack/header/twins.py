@@ -111,7 +111,7 @@ class Templates:
             data.read(start, len(piece)) == piece for start, piece in template.touched
         ):
             return template.header.of_twin(file)
-        self._take_in_last()
+        self.complete()
         if not self._by_tags:
             return None
         for form, template in tuple(self._by_form):  # another thread may add to it meanwhile
@@ -141,7 +141,7 @@ class Templates:
         among : ndarray
             Whether each file is in question.
         """
-        self._take_in_last()
+        self.complete()
         among = among.copy()
         for size in set(sizes[among].tolist()):
             template = self._by_size.get(size)
@@ -205,7 +205,7 @@ class Templates:
             Returns that anew, for the directories: they are read when a second file comes, since
             10,000 of them take as long as the rest, and many sources are one file.
         """
-        self._take_in_last()
+        self.complete()
         touched = tuple((start, data.read(start, count)) for start, count in data.merged())
         nbytes = sum(len(piece) for _, piece in touched)
         is_full = self._nbytes + nbytes > setting_bytes("header_cache")  # long descriptions
@@ -217,8 +217,11 @@ class Templates:
         if header.structure.kind in _FROM_TAGS:
             self._last = header, reopen
 
-    def _take_in_last(self) -> None:
-        """Read the directories of the file that was parsed last, if nobody has yet."""
+    def complete(self) -> None:
+        """Read the directories of the file that was parsed last, if nobody has yet.
+
+        A thread that finds meanwhile may not find a file that is built like that one.
+        """
         last, self._last = self._last, None
         if last is None:
             return

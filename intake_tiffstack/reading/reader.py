@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from intake_tiffstack.errors import TiffStackError
     from intake_tiffstack.header import Header, Structure, Windows
+    from intake_tiffstack.header.cache import Begun
     from intake_tiffstack.header.index import HeaderIndex
     from intake_tiffstack.header.twins import Alike, Guess
     from intake_tiffstack.metadata.reader import RawMetadata
@@ -130,15 +132,8 @@ class CollectionReader:
 
         return has_header(file, series=self.series, level=self.level)
 
-    def fetch_ahead(self, files: Sequence[File], *, with_pixels: bool = False) -> None:
-        """Fetch where the headers of many remote files begin, with all requests at once.
-
-        Parameters
-        ----------
-        files : sequence of File
-        with_pixels : bool
-            Whether pixels are wanted next: then small files are fetched whole.
-        """
+    def fetch_ahead(self, files: Sequence[File]) -> None:
+        """Fetch where the headers of many remote files begin, with all requests at once."""
         from intake_tiffstack.header.cache import fetch_ahead
 
         fetch_ahead(
@@ -146,9 +141,31 @@ class CollectionReader:
             storage_options=self.storage_options,
             series=self.series,
             level=self.level,
-            with_pixels=with_pixels,
             index=self.index(),
         )
+
+    def plan_ahead(self, files: Sequence[File]) -> list[Begun]:
+        """Return what to fetch at first of remote files whose pixels are wanted next.
+
+        Of those whose header is not known; small files are fetched whole.
+        """
+        from intake_tiffstack.header.cache import plan_ahead
+
+        return plan_ahead(
+            files,
+            storage_options=self.storage_options,
+            series=self.series,
+            level=self.level,
+            index=self.index(),
+            with_pixels=True,
+        )
+
+    def take_ahead(self, begun: Begun, error: TiffStackError | None) -> bool:
+        """Take in what was fetched, or why not; return whether the header is now known."""
+        from intake_tiffstack.header.cache import take_ahead
+
+        take_ahead(begun, error, series=self.series, level=self.level, with_pixels=True)
+        return self.has_header(begun.source.file)
 
     def guess(self, file: File) -> Guess | None:
         """Return what the header of a remote file is likely to be, to read pixels with it."""

@@ -47,7 +47,7 @@ from intake_tiffstack.storage.urls import is_local, store_of
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["Downloads", "Fill", "RemoteBytes", "are_checked", "fill_all", "get_ranges"]
+__all__ = ["Downloads", "Fill", "Ranges", "RemoteBytes", "are_checked", "fill_all", "get_ranges"]
 
 PART_BYTES = 2**23
 """Longer ranges are requested in parts: they arrive in parallel, and a failure costs one part."""
@@ -440,6 +440,9 @@ class Downloads:
             store = store_of(file.url), id(options)  # looking for the filesystem takes 50 us
             try:
                 parts = _split_ranges(file, spans)
+                if not parts:
+                    self._done.put((key, None))
+                    continue
                 if store not in known:
                     known[store] = get_filesystem(file.url, options)[0]
             except TiffStackError as exc:
@@ -465,8 +468,7 @@ class Downloads:
 
     async def _fetch(self, fetch: Fetch, parts: Sequence[_Part], source: RemoteBytes) -> None:
         with _read_errors(source.file, source.storage_options):
-            if parts:
-                await _fetch_parts(fetch, parts, self._patience)
+            await _fetch_parts(fetch, parts, self._patience)
 
     def _spawn(
         self,
