@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -39,11 +40,15 @@ THREADS = 16
 TILE = slice(256, 512)
 Z = 100
 MODEST_PIXELS = 256 * 256
+_PLANE_BYTES = 2 * MOVIE_SHAPE[1] * MOVIE_SHAPE[2]
 PART = 2**24
 """Bytes of a request of the floor: a connection is slow, and many are fast."""
 
 Opened = Any
 """Whatever a contender keeps of open files."""
+
+Peers = dict[str, tuple[Callable[..., Opened], Callable[[Opened], Any]]]
+"""By contender, what opens the files at a place, and what reads of them."""
 
 
 # -- data: the files, references to them and a Zarr copy -----------------------------------------
@@ -89,7 +94,16 @@ def _open_plainly(place: str) -> Opened:
     """Open with this package, whatever the names are."""
     from intake_tiffstack import open_stack
 
-    return open_stack(f"{place}/*.tif").to_dask()
+    return open_stack(place if _is_file(place) else f"{place}/*.tif").to_dask()
+
+
+def _is_file(place: str) -> bool:
+    """Return whether a place is that of one file, given by its name."""
+    return place.endswith(".tif")
+
+
+def _folder(place: str) -> str:
+    return place.rpartition("/")[0] if _is_file(place) else place
 
 
 @functools.cache
@@ -98,39 +112,29 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 @functools.cache
-def _store() -> Any:
-    from obstore.store import S3Store
-
+def _store(package: str = "obstore") -> Any:
+    """Return the store of the bucket, as one of the packages over obstore has it."""
     options = {"allow_http": True}
-    return S3Store(BUCKET, virtual_hosted_style_request=False, client_options=options)
+    make = importlib.import_module(f"{package}.store").S3Store
+    return make(BUCKET, virtual_hosted_style_request=False, client_options=options)
 
 
 def _prefix(place: str) -> str:
     return place.removeprefix(f"s3://{BUCKET}/")
 
 
-def _keys(store: Any, place: str) -> list[str]:
+def _keys(place: str) -> list[str]:
     """Return the keys of the files at a place, by listing."""
-    pages = store.list(f"{_prefix(place)}/")
+    pages = _store().list(f"{_prefix(place)}/")
     return sorted(item["path"] for page in pages for item in page)
-
-
-@functools.cache
-def _async_tiff_store() -> Any:
-    from async_tiff.store import S3Store
-
-    options = {"allow_http": True}
-    return S3Store(BUCKET, virtual_hosted_style_request=False, client_options=options)
 
 
 def _open_async_tiff(place: str) -> Opened:
     from async_tiff import TIFF
 
-    keys = _keys(_store(), place)
-
     async def open_all() -> list[Any]:
-        store = _async_tiff_store()
-        return await asyncio.gather(*(TIFF.open(key, store=store) for key in keys))
+        store = _store("async_tiff")
+        return await asyncio.gather(*(TIFF.open(key, store=store) for key in _keys(place)))
 
     return _loop().run_until_complete(open_all())
 
@@ -145,7 +149,7 @@ def _open_rasterio(place: str, page: int | None = None) -> Opened:
     import rasterio
 
     start = "" if page is None else f"GTIFF_DIR:{page + 1}:"
-    keys = _keys(_store(), place)
+    keys = [_prefix(place)] if _is_file(place) else _keys(place)
     return list(_pool().map(lambda key: rasterio.open(f"{start}/vsis3/{BUCKET}/{key}"), keys))
 
 
@@ -153,11 +157,8 @@ def _open_s3fs(place: str) -> Opened:
     import fsspec
     import tifffile
 
-    return list(
-        _pool().map(
-            lambda file: tifffile.TiffFile(file.open()), fsspec.open_files(f"{place}/*.tif")
-        )
-    )
+    files = fsspec.open_files(place if _is_file(place) else f"{place}/*.tif")
+    return list(_pool().map(lambda file: tifffile.TiffFile(file.open()), files))
 
 
 def _open_references(place: str) -> Opened:
@@ -167,7 +168,7 @@ def _open_references(place: str) -> Opened:
 
     zarr.config.set({"async.concurrency": 100})
     registry = ObjectStoreRegistry({f"s3://{BUCKET}": _store()})
-    manifests = KerchunkJSONParser()(f"{place}.json", registry)
+    manifests = KerchunkJSONParser()(f"{_folder(place)}.json", registry)
     _, array = next(zarr.open_group(manifests, mode="r").arrays())
     return array
 
@@ -178,7 +179,7 @@ def _open_tensorstore(place: str) -> Opened:
     where = {
         "driver": "s3",
         "bucket": BUCKET,
-        "path": f"{_prefix(place)}.zarr/",
+        "path": f"{_prefix(_folder(place))}.zarr/",
         "endpoint": os.environ["AWS_ENDPOINT_URL"],
         "aws_region": "us-east-1",
     }
@@ -200,8 +201,8 @@ def _get_at_once(wanted: Sequence[tuple[str, int, int]]) -> list[Any]:
     return _loop().run_until_complete(get_all())
 
 
-def _known(place: str) -> tuple[dict[str, Any], list[str]]:
-    """Return the segments of each file, and the files: read from the folder, which is not timed."""
+def _known(place: str) -> dict[str, Any]:
+    """Return the segments of each file by key: read from the folder, which is not timed."""
     import tifffile
 
     places: dict[str, Any] = {}
@@ -210,14 +211,14 @@ def _known(place: str) -> tuple[dict[str, Any], list[str]]:
         with tifffile.TiffFile(path) as tif:
             page = tif.pages.first
             places[f"{_prefix(place)}/{Path(path).name}"] = page.dataoffsets, page.databytecounts
-    return places, list(places)
+    return places
 
 
 def _start_floor_files(place: str) -> Callable[[], int]:
     import imagecodecs
     import numpy as np
 
-    places, _ = _known(place)
+    places = _known(place)
 
     def sum_one(key: str, data: Any) -> int:
         strips = (data[start : start + count] for start, count in zip(*places[key], strict=True))
@@ -225,56 +226,48 @@ def _start_floor_files(place: str) -> Callable[[], int]:
         return sum(int(np.frombuffer(strip, "<u2").sum(dtype="u8")) for strip in decoded)
 
     def work() -> int:
-        keys = _keys(_store(), place)
+        keys = _keys(place)
         whole = _get_at_once([(key, 0, sum(t[-1] for t in places[key])) for key in keys])
         return sum(_pool().map(sum_one, keys, map(memoryview, whole)))
 
     return work
 
 
-def _start_floor_plane(place: str) -> Callable[[], Any]:
-    import numpy as np
+def _floor(wanted: Callable[..., Any], decode: Callable[[list[Any]], Any]) -> Start:
+    """Return the work of requesting all ranges that *wanted* yields of each file, and decoding."""
 
-    places, keys = _known(place)
-    (offset, *_), _ = places[keys[0]]
-    nbytes = 2 * MOVIE_SHAPE[1] * MOVIE_SHAPE[2]
+    def start(place: str) -> Callable[[], Any]:
+        ranges = [found for key, file in _known(place).items() for found in wanted(key, *file)]
+        return lambda: decode(_get_at_once(ranges))
 
-    def work() -> NDArray[Any]:
-        start = offset + Z * nbytes
-        (data,) = _get_at_once([(keys[0], start, start + nbytes)])
-        return np.frombuffer(data, "<u2").reshape(MOVIE_SHAPE[1:])
-
-    return work
+    return start
 
 
-def _start_floor_tiles(place: str) -> Callable[[], int]:
-    import imagecodecs
-    import numpy as np
+def _plane_of(key: str, offsets: Sequence[int], counts: Sequence[int]) -> list[Any]:
+    start = offsets[0] + Z * _PLANE_BYTES
+    return [(key, start, start + _PLANE_BYTES)]
 
-    places, keys = _known(place)
+
+def _parts_of(key: str, offsets: Sequence[int], counts: Sequence[int]) -> list[Any]:
+    begin, end = offsets[0], offsets[0] + MOVIE_SHAPE[0] * _PLANE_BYTES
+    return [(key, at, min(at + PART, end)) for at in range(begin, end, PART)]
+
+
+def _tile_of(key: str, offsets: Sequence[int], counts: Sequence[int]) -> list[Any]:
     number = TILED_SHAPE[1] // 256 + 1
-    wanted = [(key, places[key][0][number], sum(t[number] for t in places[key])) for key in keys]
-
-    def decode(data: Any) -> int:
-        return int(np.frombuffer(imagecodecs.zlib_decode(data), "<u2").sum(dtype="u8"))
-
-    return lambda: sum(_pool().map(decode, _get_at_once(wanted)))
+    return [(key, offsets[number], offsets[number] + counts[number])]
 
 
-def _start_floor_volume(place: str) -> Callable[[], int]:
+def _as_pixels(data: Any) -> NDArray[Any]:
     import numpy as np
 
-    places, keys = _known(place)
-    wanted = []
-    for key in keys:
-        begin = places[key][0][0]
-        end = begin + 2 * MOVIE_SHAPE[0] * MOVIE_SHAPE[1] * MOVIE_SHAPE[2]
-        wanted += [(key, at, min(at + PART, end)) for at in range(begin, end, PART)]
+    return np.frombuffer(data, "<u2")
 
-    def work() -> int:
-        return sum(int(np.frombuffer(d, "<u2").sum(dtype="u8")) for d in _get_at_once(wanted))
 
-    return work
+def _sum_tiles(tiles: list[Any]) -> int:
+    import imagecodecs
+
+    return sum(_pool().map(lambda tile: _sum(_as_pixels(imagecodecs.zlib_decode(tile))), tiles))
 
 
 # -- work ------------------------------------------------------------------------------------------
@@ -295,7 +288,7 @@ def _opening(open_files: Callable[..., Opened], **options: Any) -> Start:
 
 
 def _start_listing(place: str) -> Callable[[], int]:
-    return lambda: len(_keys(_store(), place)) * math.prod(TINY_SHAPE)
+    return lambda: len(_keys(place)) * math.prod(TINY_SHAPE)
 
 
 def _then(open_files: Callable[..., Opened], read: Callable[[Opened], Any]) -> Start:
@@ -310,6 +303,16 @@ def _then(open_files: Callable[..., Opened], read: Callable[[Opened], Any]) -> S
 
 def _with_opening(open_files: Callable[..., Opened], read: Callable[[Opened], Any]) -> Start:
     return lambda place: lambda: read(open_files(place))
+
+
+def _by_name(open_files: Callable[..., Opened], read: Callable[[Opened], Any]) -> Start:
+    """Return the work of opening the one file at a place, whose name is known, and reading."""
+
+    def start(place: str) -> Callable[[], Any]:
+        (key,) = _known(place)
+        return lambda: read(open_files(f"s3://{BUCKET}/{key}"))
+
+    return start
 
 
 def _sum(pixels: Any) -> int:
@@ -352,26 +355,35 @@ def _count(place: str) -> int:
     return len(list_files(place))
 
 
-_distant = functools.partial(Case, is_fresh=True, store="s3", repeats=5)
+def _then_each(peers: Peers, floor: Start) -> dict[str, Start]:
+    return {**{name: _then(*works) for name, works in peers.items()}, FLOOR: floor}
+
+
+def _ahead_of(*peers: str) -> tuple[Bar, ...]:
+    return tuple(Bar("speed", 1, name) for name in peers if name != OURS)
+
+
+_distant = functools.partial(Case, is_fresh=True, store="s3", repeats=5, deadline=40)
 _FAR = "S3, 30 ms per request, 100 MB/s per connection"
 _movie = _with_copies(lambda folder, **_: long_movies(folder, count=1), (1, *MOVIE_SHAPE[1:]))
 _tiled = _with_copies(tiled, (256, 256))
+_NEAR_FLOOR = Bar("speed", 0.8, FLOOR)
 
-_PLANES: dict[str, tuple[Callable[..., Opened], Callable[[Opened], Any]]] = {
-    OURS: (_open_plainly, lambda array: array[0, Z].compute()),
+_PLANES: Peers = {
+    OURS: (_open_plainly, lambda array: array[..., Z, :, :].compute().squeeze()),
     RASTERIO: (functools.partial(_open_rasterio, page=Z), lambda files: files[0].read(1)),
     S3FS: (_open_s3fs, lambda files: files[0].pages[Z].asarray()),
     REFERENCES: (_open_references, lambda array: array[0, Z]),
     TENSORSTORE: (_open_tensorstore, lambda array: array[0, Z].read().result()),
 }
-_TILES: dict[str, tuple[Callable[..., Opened], Callable[[Opened], Any]]] = {
+_TILES: Peers = {
     OURS: (_open_plainly, lambda array: int(array[:, TILE, TILE].sum(dtype="u8").compute())),
     ASYNC_TIFF: (_open_async_tiff, _tiles_of_async_tiff),
     RASTERIO: (_open_rasterio, _tiles_of_rasterio),
     REFERENCES: (_open_references, lambda array: _sum(array[:, TILE, TILE])),
     TENSORSTORE: (_open_tensorstore, lambda array: _sum(array[:, TILE, TILE].read().result())),
 }
-_VOLUMES: dict[str, tuple[Callable[..., Opened], Callable[[Opened], Any]]] = {
+_VOLUMES: Peers = {
     OURS: (_open_plainly, lambda array: int(array.sum(dtype="u8").compute())),
     S3FS: (_open_s3fs, lambda files: _sum(files[0].asarray())),
     REFERENCES: (_open_references, lambda array: _sum(array[...])),
@@ -399,8 +411,7 @@ CASES = (
             RASTERIO: _opening(_open_rasterio),
             S3FS: _opening(_open_s3fs),
         },
-        bars=(Bar("speed", 1, ASYNC_TIFF), Bar("speed", 1, RASTERIO)),
-        deadline=40,
+        bars=_ahead_of(ASYNC_TIFF, RASTERIO),
     ),
     _distant(
         name="far-files",
@@ -408,61 +419,49 @@ CASES = (
         dataset=modest,
         truth=true_sum,
         contenders={
-            OURS: lambda place: lambda: _sum(open_ours(place).sum(dtype="u8").compute()),
+            OURS: _with_opening(open_ours, _VOLUMES[OURS][1]),
             RASTERIO: _with_opening(
                 _open_rasterio, lambda files: sum(_pool().map(lambda f: _sum(f.read(1)), files))
             ),
             FLOOR: _start_floor_files,
         },
-        bars=(Bar("speed", 0.8, FLOOR), Bar("speed", 1, RASTERIO)),
-        deadline=40,
+        bars=(_NEAR_FLOOR, *_ahead_of(RASTERIO)),
     ),
     _distant(
         name="far-plane",
-        work=f"{_FAR}: open a file of 316 MB and read a plane",
+        work=f"{_FAR}: open a file of 316 MB by its name and read a plane",
         dataset=_movie,
         truth=_true_plane,
-        contenders={name: _with_opening(*works) for name, works in _PLANES.items()},
-        bars=tuple(Bar("speed", 1, name) for name in _PLANES if name != OURS),
-        deadline=40,
+        contenders={name: _by_name(*works) for name, works in _PLANES.items()},
+        bars=_ahead_of(*_PLANES),
     ),
     _distant(
         name="far-plane-then",
         work=f"{_FAR}: then a plane of that file",
         dataset=_movie,
         truth=_true_plane,
-        contenders={
-            **{name: _then(*works) for name, works in _PLANES.items()},
-            FLOOR: _start_floor_plane,
-        },
-        bars=(Bar("speed", 0.8, FLOOR),),
-        deadline=40,
+        contenders=_then_each(
+            _PLANES,
+            _floor(_plane_of, lambda found: _as_pixels(found[0]).reshape(MOVIE_SHAPE[1:])),
+        ),
+        bars=(_NEAR_FLOOR,),
     ),
     _distant(
         name="far-volume",
         work=f"{_FAR}: then all of that file",
         dataset=_movie,
         truth=true_sum,
-        contenders={
-            **{name: _then(*works) for name, works in _VOLUMES.items()},
-            FLOOR: _start_floor_volume,
-        },
-        bars=(Bar("speed", 0.8, FLOOR),),
-        deadline=40,
+        contenders=_then_each(
+            _VOLUMES, _floor(_parts_of, lambda found: sum(_sum(_as_pixels(d)) for d in found))
+        ),
+        bars=(_NEAR_FLOOR,),
     ),
     _distant(
         name="far-tiles",
         work=f"{_FAR}: 64 tiled zlib files, open: then one tile of each",
         dataset=_tiled,
         truth=_true_tiles,
-        contenders={
-            **{name: _then(*works) for name, works in _TILES.items()},
-            FLOOR: _start_floor_tiles,
-        },
-        bars=(
-            Bar("speed", 0.8, FLOOR),
-            *(Bar("speed", 1, name) for name in _TILES if name != OURS),
-        ),
-        deadline=40,
+        contenders=_then_each(_TILES, _floor(_tile_of, _sum_tiles)),
+        bars=(_NEAR_FLOOR, *_ahead_of(*_TILES)),
     ),
 )
