@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
+import numpy as np
 from dask.base import tokenize
 
 import intake_tiffstack.arrays.forked_pools  # noqa: F401 - registers what a fork needs
@@ -19,7 +20,6 @@ from intake_tiffstack.device import Device, NumpyDevice, TakesBack, get_device, 
 from intake_tiffstack.errors import TooLargeError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["LazyArray", "to_dask_array"]
@@ -125,7 +125,7 @@ def to_dask_array(array: LazyArray, chunks: tuple[tuple[int, ...], ...]) -> da.A
     return da.from_array(
         array,
         chunks=chunks,
-        name="tiffstack-" + tokenize(array, array.ctimes, chunks),
+        name="tiffstack-" + tokenize(array, array.ctimes, *map(np.asarray, chunks)),
         meta=meta,
         asarray=False,
         inline_array=False,

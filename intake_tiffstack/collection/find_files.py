@@ -23,12 +23,11 @@ from intake_tiffstack.pattern.matching import compile_pattern, match_paths
 from intake_tiffstack.storage.urls import absolute_url
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from intake_tiffstack.listing.list_files import Listing
     from intake_tiffstack.options import Options
+    from intake_tiffstack.packed_texts import PackedTexts
     from intake_tiffstack.pattern.matching import Matches, Pattern
 
 
@@ -92,8 +91,7 @@ def find_files(options: Options, listing: Listing) -> FilesFound:
         )
     text = options.pattern if options.pattern is not None else listing.pattern
     count = len(listing.files)
-    # Local files are inside of nothing, and need not be looked at one by one.
-    paths = listing.files.urls if listing.root.startswith("/") else listing.files.paths
+    paths = listing.files.paths
     if text is None and listing.table:
         pattern, known, axes = read_fields(listing)
         return _selected(options, listing, paths, pattern, known, (), axes)
@@ -127,7 +125,7 @@ def find_files(options: Options, listing: Listing) -> FilesFound:
 def _selected(
     options: Options,
     listing: Listing,
-    paths: Sequence[str],
+    paths: PackedTexts,
     pattern: Pattern,
     matches: Matches,
     strays: tuple[str, ...],
@@ -140,9 +138,9 @@ def _selected(
     files = listing.files
     if len(matches.indices) < count:
         files = files.take(matches.indices)
-        paths = tuple([paths[i] for i in matches.indices.tolist()])
+        paths = paths.take(matches.indices)
     left_out = matched - len(matches.indices)
-    kept = matches.indices.tolist()
+    kept = matches.indices.tolist() if listing.table else []
     return FilesFound(
         files,
         paths,

@@ -20,7 +20,6 @@ from intake_tiffstack.layout.model import Grid
 from intake_tiffstack.progress import reported
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.storage.concurrency import map_files
-from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -64,12 +63,11 @@ def read_headers(files: FileTable, grid: Grid, options: Options) -> HeadersRead:
     if cycle is not None:
         return replace(read_headers(files, grid, flattened(options, cycle)), cycle=cycle)
     template = reader.name_dims(header.structure, header.file.url)
-    are_local = is_local(max(files.urls))  # an absolute path comes before any protocol
     rows = choose_headers(
         grid,
         template,
         byte_sizes=files.sizes,
-        is_local=are_local,
+        is_local=files.are_local,
         validate=options.validate,
     )
     rows = [row for row in rows if row != first and row not in unreadable]

@@ -18,6 +18,7 @@ from intake_tiffstack.errors import LayoutError, MissingFilesError, OptionError
 from intake_tiffstack.formatting import few, format_value
 from intake_tiffstack.layout.selection import is_selected
 from intake_tiffstack.natural_sort import natural_key, well_key
+from intake_tiffstack.pattern.field_columns import Numbers
 from intake_tiffstack.pattern.fields import parse_selection, parse_value
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ class Column:
 
     name: str
     """The field."""
-    keys: tuple[Any, ...]
+    keys: Sequence[Any]
     """Distinct values as the names have them, in the order of the positions."""
-    values: tuple[Any, ...]
+    values: Sequence[Any]
     """What stands for each of them in a coordinate; ``keys`` but where ``labels`` renames."""
     codes: NDArray[np.intp]
     """Position in ``keys`` of each file."""
@@ -88,6 +89,8 @@ def coordinate_array(values: Sequence[Any]) -> NDArray[Any]:
     >>> coordinate_array([0, 10]).dtype.kind, coordinate_array(["DAPI", 2]).dtype.kind
     ('i', 'O')
     """
+    if isinstance(values, Numbers):
+        return values.array
     array = np.array(values)
     kinds = set(map(type, values))
     is_mixed = str in kinds and len(kinds) > 1
@@ -230,7 +233,8 @@ def order_column(
         If there are fewer positions than *size* and the absent ones cannot be inferred.
     """
     reading = matches.fields[field.name]
-    keys, codes = list(reading.keys), reading.codes
+    found, codes = reading.keys, reading.codes
+    keys: Sequence[Any] = found
     names: dict[Any, Any] = {}
     if labels is not None:
         names = _read_labels(field, labels)
@@ -240,14 +244,15 @@ def order_column(
     elif field.kind == "text" and role_of(field.name) is Role.PLATE:
         keys = sorted(keys, key=well_key)
     if size is not None and len(keys) != size:
-        keys = _complete_keys(field, keys, size, list(names))
-    if keys != reading.keys:
+        keys = _complete_keys(field, list(keys), size, list(names))
+    if keys is not found and keys != list(found):
         position = {key: code for code, key in enumerate(keys)}
-        codes = np.array([position[key] for key in reading.keys], np.intp)[codes]
+        codes = np.array([position[key] for key in found], np.intp)[codes]
+    ordered = keys if isinstance(keys, Numbers) else tuple(keys)
     return Column(
         name=field.name,
-        keys=tuple(keys),
-        values=tuple(names.get(key, key) for key in keys) if names else tuple(keys),
+        keys=ordered,
+        values=tuple(names.get(key, key) for key in keys) if names else ordered,
         codes=codes,
     )
 

@@ -128,7 +128,7 @@ def place_files(
     placed = cells[cells >= 0]
     index = [column.codes[placed] for column in axes]
     return Grid(
-        axes=tuple(Axis(column.name, column.values) for column in axes),
+        axes=tuple(Axis(column.name, tuple(column.values)) for column in axes),
         cells=cells.reshape(shape),
         coords=tuple(
             field_coord(name, column.values, column.codes[placed], index, shape)
@@ -138,7 +138,7 @@ def place_files(
         written={
             name: dict(zip(column.values, column.keys, strict=True))
             for name, column in columns.items()
-            if column.values != column.keys
+            if column.values is not column.keys and column.values != column.keys
         },
         dropped=dropped,
     )
@@ -235,7 +235,7 @@ def _flat_index(
 
 def field_coord(
     name: str,
-    known: tuple[Any, ...],
+    known: Sequence[Any],
     codes: NDArray[np.intp],
     index: Sequence[NDArray[np.intp]],
     shape: tuple[int, ...],

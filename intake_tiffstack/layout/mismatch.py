@@ -143,6 +143,6 @@ def _describe_groups(
     return f"{'; '.join(groups)}: select one kind by {sel if len(chosen) <= 12 else 'sel'}"
 
 
-def _field_values(grid: Grid, name: str) -> tuple[Any, ...]:
-    known = {axis.name: axis.values for axis in grid.axes}
+def _field_values(grid: Grid, name: str) -> Sequence[Any]:
+    known: dict[str, Sequence[Any]] = {axis.name: axis.values for axis in grid.axes}
     return (known | {coord.name: coord.known for coord in grid.coords})[name]

@@ -126,7 +126,7 @@ class FieldCoord:
     """The field."""
     axes: tuple[int, ...]
     """Axes of the grid that decide it, ascending; none where it is the same in all names."""
-    known: tuple[Any, ...]
+    known: Sequence[Any]
     """Its distinct values, in order."""
     codes: NDArray[np.intp]
     """Which of them is at each position of those axes, -1 where all cells are empty."""

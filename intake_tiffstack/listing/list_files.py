@@ -182,7 +182,8 @@ def list_files(
     if is_ordered or found[1:]:  # lists and several globs may name a file twice
         rows = {url: row for row, url in enumerate(every.urls)}
         every = every if len(rows) == len(every) else every.take(list(rows.values()))
-    if len({split_chain(url)[1] for url in every.urls}) > 1:  # the archives' names are read too
+    chains = {split_chain(url)[1] for url in every.urls} if every.urls.may_hold("::") else ()
+    if len(chains) > 1:  # the archives' names are read too
         folders = {f"{path.rpartition('/')[0]}/" for path in every.paths}
     root = _common_folder(folders)
     kept = _without(every, [exclude] if isinstance(exclude, str) else exclude, root)
@@ -284,7 +285,7 @@ class _Match:
         """The files as the list has them, else in natural order of path."""
         if self.is_ordered or len(self.files) < 2:
             return self.files
-        return self.files.take(natural_order(self.files.urls))
+        return self.files.take(natural_order(list(self.files.urls)))
 
 
 def _in_stores(

@@ -36,6 +36,8 @@ class CompiledFormat:
     #: The literal behind each variable that it does not end by itself, empty if another variable
     #: follows at once. A name that has each of them at one place has one reading.
     ends: tuple[str, ...]
+    #: The distinct literals, if all variables are texts or numbers and each occurs once; else none.
+    literals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ _SPECS = (
     "{name} text, {name:d} integer, {name:3d} exactly three digits, {name:03d} at least three, "
     "{name:f} number, {name:%Y%m%dT%H%M%S} time"
 )
+_BLANK = "([^/]*~)"
 _DIGITS = "0123456789"
 _DIGITS_SPEC = re.compile(r"(0?)([1-9][0-9]?)d")
 
@@ -96,6 +99,7 @@ def compile_format(source: str) -> CompiledFormat:
         shortest=_build_regex(parts, "?"),
         longest=_build_regex(parts, ""),
         ends=_find_ends(parts),
+        literals=_find_literals(parts),
     )
 
 
@@ -132,7 +136,7 @@ def _parse(source: str) -> list[str | _Variable]:
                 pattern=source,
             )
         if not name:
-            parts.append(_Variable("([^/]*~)"))
+            parts.append(_Variable(_BLANK))
         elif name in spread:
             parts.append(spread[name].pop(0))
         elif name in seen:
@@ -226,6 +230,16 @@ def _find_ends(parts: Sequence[str | _Variable]) -> tuple[str, ...]:
     places = [i for i, part in enumerate(parts) if isinstance(part, _Variable)]
     behind = [parts[i + 1] for i in places[:-1] if not _has_one_end(parts, i)]
     return tuple(part if isinstance(part, str) else "" for part in behind)
+
+
+def _find_literals(parts: Sequence[str | _Variable]) -> tuple[str, ...]:
+    """Return the distinct literals; none where a time or a field's second place asks for more."""
+    variables = [part for part in parts if isinstance(part, _Variable)]
+    is_plain = all(
+        part.template == _BLANK or (part.field and part.field.kind in ("text", "int", "float"))
+        for part in variables
+    )
+    return tuple({part: None for part in parts if isinstance(part, str)}) if is_plain else ()
 
 
 def _has_one_end(parts: Sequence[str | _Variable], i: int) -> bool:

@@ -7,7 +7,6 @@ Everything here is pure: text in, values out. A pattern is compiled once
 from __future__ import annotations
 
 import re
-from array import array
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,8 @@ import numpy as np
 
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import PatternError
+from intake_tiffstack.packed_texts import PackedTexts
+from intake_tiffstack.pattern.alike import AlikeNames, are_read_alike
 from intake_tiffstack.pattern.field_columns import NumberColumn, TextColumn
 from intake_tiffstack.pattern.fields import Field, text_reader
 from intake_tiffstack.pattern.format_string import compile_format
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from intake_tiffstack.pattern.field_columns import Reading
+
+_BLOCK = 4096
+"""Names that are read together."""
+
+_FEW = 256
+"""Of fewer names of one length each is read by the regex, in the same time."""
+
+_MOST_DIGITS = 18
+"""Of a number that 64 bits hold in any case."""
 
 __all__ = [
     "Matches",
@@ -57,6 +67,8 @@ class Pattern:
     longest: re.Pattern[str] | None = None
     #: Of a format string, the literals that end its variables: see ``CompiledFormat.ends``.
     ends: tuple[str, ...] = ()
+    #: Of a format string of texts and numbers, its literals: see ``CompiledFormat.literals``.
+    literals: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a pattern without a field, which cannot distinguish files."""
@@ -190,6 +202,7 @@ def compile_pattern(text: str) -> Pattern:
         n_parts=source.count("/") + 1,
         longest=compiled.longest,
         ends=compiled.ends,
+        literals=compiled.literals,
     )
 
 
@@ -269,51 +282,128 @@ def match_paths(pattern: Pattern, paths: Sequence[str], root: str) -> Matches:
     >>> found.indices.tolist(), found.columns, found.texts, found.unnamed
     ([0], {'t': [7]}, {'t': ['07']}, [('a',)])
     """
-    indices, columns = _read_columns(pattern, paths, root)
+    blocks, columns = _read_columns(pattern, PackedTexts.of(paths), root)
+    indices = np.concatenate([np.empty(0, np.intp), *blocks])
 
     def name_of(row: np.intp) -> str:
         return relevant_parts(pattern, [paths[indices[row]]], root)[0]
 
     fields = {}
-    for field in pattern.fields if indices else ():
+    for field in pattern.fields if len(indices) else ():
         column = columns.pop(field.name)  # so that few are in memory twice
         if isinstance(column, NumberColumn):
             fields[field.name] = column.reading()
         elif _is_present(pattern, field, column, name_of):
             values = _convert(field, column, name_of)
             fields[field.name] = column.reading(field.kind, values)
-    return Matches(np.array(indices, dtype=np.intp), fields, pattern, paths, root)
+    return Matches(indices, fields, pattern, paths, root)
 
 
 def _read_columns(
-    pattern: Pattern, paths: Sequence[str], root: str
-) -> tuple[array[int], dict[str, NumberColumn | TextColumn]]:
+    pattern: Pattern, paths: PackedTexts, root: str
+) -> tuple[list[NDArray[np.intp]], dict[str, NumberColumn | TextColumn]]:
     """Return which paths match, and what each field took in those.
 
     In blocks, so that what belongs to a name is gone before caches and the garbage collector feel
     it: two thirds of the time, half the memory.
     """
-    indices = array("q")
+    indices: list[NDArray[np.intp]] = []
     columns: dict[str, NumberColumn | TextColumn] = {
         # In a regex a group may be absent, so that there is no number.
         field.name: NumberColumn() if field.kind == "int" and pattern.longest else TextColumn()
         for field in pattern.fields
     }
-    for start in range(0, len(paths), 512):
-        names = relevant_parts(pattern, paths[start : start + 512], root)
-        found = {i: match.groups() for i, match in enumerate(map(pattern.read, names)) if match}
-        if not found:
+    may_be_alike = bool(pattern.literals) and not paths.may_hold("::")
+    for first in range(0, len(paths), _BLOCK):
+        block = paths[first : first + _BLOCK]
+        is_left = np.ones(len(block), bool)
+        parts: list[tuple[NDArray[np.intp], dict[str, NDArray[Any]]]] = []
+        for rows, matrix in block.matrices(0, len(block)) if may_be_alike else ():
+            if len(rows) < _FEW or (names := _alike(pattern, block.start, matrix, root)) is None:
+                continue
+            is_left[rows] = False
+            parts.append((rows, _cut_out(pattern, columns, *names)))
+        left = np.flatnonzero(is_left)
+        for start in range(0, len(left), 512):
+            rows = left[start : start + 512]
+            texts = relevant_parts(pattern, list(block.take(rows)), root)
+            matched, groups = _read_each(pattern, texts)
+            if matched:
+                own = {name: columns[name].encode(found) for name, found in groups.items()}
+                parts.append((rows[matched], own))
+        if not parts:
             continue
-        indices.extend([start + i for i in found])
-        _check_single_readings(pattern, [names[i] for i in found])
-        groups = list(zip(*found.values(), strict=True))
-        for field in pattern.fields:
-            places = [pattern.regex.groupindex[group] - 1 for group in field.groups]
-            texts = groups[places[0]]
-            if len(places) > 1:
-                texts = tuple(map("/".join, zip(*(groups[i] for i in places), strict=True)))
-            columns[field.name].add(texts)
+        places = np.sort(np.concatenate([rows for rows, _ in parts]))
+        indices.append(first + places)
+        parts = [(np.searchsorted(places, rows), own) for rows, own in parts]
+        for name, column in columns.items():
+            column.add_parts([(rows, own[name]) for rows, own in parts], len(places))
     return indices, columns
+
+
+def _alike(
+    pattern: Pattern, start: str, matrix: NDArray[np.uint8], root: str
+) -> tuple[AlikeNames, list[tuple[int, int]]] | None:
+    """Return what the pattern is applied to in paths of one length, and where its fields stand.
+
+    None if it is not certain that these stand at the same places in all.
+    """
+    paths = AlikeNames.of(matrix)
+    if pattern.longest is None or not (paths.is_plain and start.isascii()):
+        return None
+    (name,) = relevant_parts(pattern, [start + paths.first], root)
+    behind = len(start) + matrix.shape[1] - len(name)  # what is in front of it
+    if behind < len(start):
+        head = np.frombuffer(start[behind:].encode(), np.uint8)
+        matrix = np.concatenate([np.tile(head, (len(matrix), 1)), matrix], axis=1)
+        names = AlikeNames.of(matrix)
+    else:
+        names = paths.cut(behind - len(start))
+    match, longest = pattern.regex.fullmatch(name), pattern.longest.fullmatch(name)
+    if not (match and longest and are_read_alike(names, pattern.literals)):
+        return None
+    for field in pattern.fields:
+        is_long = field.kind == "int" and len(match[field.name]) > _MOST_DIGITS
+        if is_long or longest.span(field.name) != match.span(field.name):
+            return None
+    return names, [match.span(field.name) for field in pattern.fields]
+
+
+def _cut_out(
+    pattern: Pattern,
+    columns: Mapping[str, NumberColumn | TextColumn],
+    names: AlikeNames,
+    spans: Sequence[tuple[int, int]],
+) -> dict[str, NDArray[Any]]:
+    """Return what each field took, encoded; one where all are the same."""
+    found: dict[str, NDArray[Any]] = {}
+    for field, span in zip(pattern.fields, spans, strict=True):
+        column, own = columns[field.name], names.cut(*span)
+        if isinstance(column, NumberColumn):
+            found[field.name] = own.integers()
+        else:
+            texts, codes = own.texts()
+            found[field.name] = column.encode(texts)[codes]
+    return found
+
+
+def _read_each(
+    pattern: Pattern, names: Sequence[str]
+) -> tuple[list[int], dict[str, Sequence[Any]]]:
+    """Return which names match, and what each field took in those."""
+    found = {i: match.groups() for i, match in enumerate(map(pattern.read, names)) if match}
+    if not found:
+        return [], {}
+    _check_single_readings(pattern, [names[i] for i in found])
+    groups = list(zip(*found.values(), strict=True))
+    taken: dict[str, Sequence[Any]] = {}
+    for field in pattern.fields:
+        places = [pattern.regex.groupindex[group] - 1 for group in field.groups]
+        taken[field.name] = groups[places[0]]
+        if len(places) > 1:
+            joined = zip(*(groups[i] for i in places), strict=True)
+            taken[field.name] = tuple(map("/".join, joined))
+    return list(found), taken
 
 
 def _text_of(field: Field, match: re.Match[str]) -> str:

@@ -18,6 +18,7 @@ from intake_tiffstack.formatting import few
 from intake_tiffstack.listing.list_files import Listing
 from intake_tiffstack.metadata.model import FileMetadata
 from intake_tiffstack.options import Options
+from intake_tiffstack.packed_texts import PackedTexts
 from intake_tiffstack.redact import hide_in_text, mask_secrets
 from intake_tiffstack.storage.file_changes import without_secrets
 from intake_tiffstack.storage.files import FileTable
@@ -68,7 +69,7 @@ def pack_seen(seen: Discovery) -> bytes:
         "pattern": _hidden_pattern(seen.listing),
         "table": table_record(seen.listing),
         "files": {
-            "urls": files.urls,
+            "urls": list(files.urls),
             "sizes": files.sizes.tolist(),
             "mtimes": files.mtimes.tolist(),
             "etags": files.etags,
@@ -148,7 +149,7 @@ def unpack_seen(packed: bytes, url: str) -> Discovery:
         return Discovery(
             listing=Listing(
                 FileTable(
-                    tuple(files["urls"]),
+                    PackedTexts.of(files["urls"]),
                     np.array(files["sizes"], np.int64),
                     np.array(files["mtimes"], np.int64),
                     files["etags"] and tuple(files["etags"]),

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 
 from intake_tiffstack.formatting import few
+from intake_tiffstack.packed_texts import PackedTexts
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.storage.files import File, FileTable
 
@@ -22,7 +23,7 @@ def without_secrets(files: FileTable) -> FileTable:
     Without ``ctimes`` too: a backup that is restored has others.
     """
     return FileTable(
-        tuple([hide_in_text(url) for url in files.urls]), files.sizes, files.mtimes, files.etags
+        PackedTexts.of(map(hide_in_text, files.urls)), files.sizes, files.mtimes, files.etags
     )
 
 

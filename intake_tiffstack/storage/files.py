@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
 import zlib
 from array import array
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 
-from intake_tiffstack.storage.urls import name_paths
+from intake_tiffstack.packed_texts import PackedTexts
+from intake_tiffstack.storage.urls import is_local, name_paths
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -82,8 +82,8 @@ class FileTable(Sequence[File]):
         If the columns are not equally long.
     """
 
-    urls: tuple[str, ...]
-    """The URL of each file."""
+    urls: PackedTexts
+    """The URL of each file; made of any sequence of texts."""
     sizes: NDArray[np.int64]
     """Bytes, -1 where unknown."""
     mtimes: NDArray[np.int64]
@@ -98,7 +98,7 @@ class FileTable(Sequence[File]):
         etags = tuple(self.etags or ())
         ctimes = None if self.ctimes is None else _read_only(self.ctimes)
         columns = {
-            "urls": tuple(self.urls),
+            "urls": PackedTexts.of(self.urls),
             "sizes": _read_only(self.sizes),
             "mtimes": _read_only(self.mtimes),
             "etags": etags if etags.count(None) < len(etags) else None,
@@ -113,17 +113,19 @@ class FileTable(Sequence[File]):
     @staticmethod
     def from_files(files: Iterable[File]) -> FileTable:
         """Return a table of *files* in the order given. Pure."""
-        urls: list[str] = []
         etags: list[str | None] = []
         sizes, mtimes, ctimes = array("q"), array("q"), array("q")
-        for file in files:
-            urls.append(file.url)
+
+        def take_url(file: File) -> str:
             sizes.append(file.size)
             mtimes.append(file.mtime_ns)
             etags.append(file.etag)
             ctimes.append(file.ctime_ns)
+            return file.url
+
+        urls = PackedTexts.of(map(take_url, files))
         return FileTable(
-            tuple(urls), np.asarray(sizes), np.asarray(mtimes), tuple(etags), np.asarray(ctimes)
+            urls, np.asarray(sizes), np.asarray(mtimes), tuple(etags), np.asarray(ctimes)
         )
 
     @staticmethod
@@ -132,7 +134,7 @@ class FileTable(Sequence[File]):
         if len(tables) == 1:
             return tables[0]
         return FileTable(
-            tuple(chain.from_iterable(table.urls for table in tables)),
+            PackedTexts.join([table.urls for table in tables]),
             np.concatenate([_NONE, *(table.sizes for table in tables)]),
             np.concatenate([_NONE, *(table.mtimes for table in tables)]),
             tuple(chain.from_iterable(t.etags or (None,) * len(t) for t in tables)),
@@ -165,43 +167,46 @@ class FileTable(Sequence[File]):
     def take(self, indices: ArrayLike) -> Self:
         """Return the table of the rows at *indices*, in that order. Pure."""
         rows = np.asarray(indices, dtype=np.intp)
-        listed = indices if isinstance(indices, list) else rows.tolist()
         return type(self)(
-            tuple([self.urls[row] for row in listed]),
-            self.sizes[rows],
-            self.mtimes[rows],
-            tuple([self.etags[row] for row in listed]) if self.etags else None,
-            None if self.ctimes is None else self.ctimes[rows],
+            self.urls.take(rows),
+            _frozen(self.sizes[rows]),
+            _frozen(self.mtimes[rows]),
+            tuple([self.etags[row] for row in rows.tolist()]) if self.etags else None,
+            None if self.ctimes is None else _frozen(self.ctimes[rows]),
         )
 
     def sorted(self) -> Self:
         """Return the rows by URL. Pure."""
-        return self.take(sorted(range(len(self)), key=self.urls.__getitem__))
+        return self.take(self.urls.order())
 
     @property
-    def paths(self) -> tuple[str, ...]:
+    def are_local(self) -> bool:
+        """Whether all are local files."""
+        return self.urls.start.startswith("/") or all(map(is_local, self.urls))
+
+    @property
+    def paths(self) -> PackedTexts:
         """What names are read from; see :func:`~intake_tiffstack.storage.urls.name_paths`."""
         return name_paths(self.urls)
 
     @property
     def common_prefix(self) -> str:
         """The text that all URLs begin with; it may end inside a name."""
-        ends = [min(self.urls), max(self.urls)] if self.urls else []
-        return os.path.commonprefix(ends)  # noqa: RUF071 - by character is what is wanted
+        return self.urls.common_prefix
 
     def token(self) -> str:
         """Return a hex digest of all but ``ctimes``, by which no copy is compared. Pure."""
         digest = hashlib.blake2b(digest_size=16)
-        urls = self.urls
-        if any("\0" in url for url in urls):
-            urls = (json.dumps(urls),)
-        # a third of the time that JSON takes, and in pieces, because a million are 200 MB of text
-        for start in range(0, len(urls), _PIECE):
-            piece = ("",) * (start > 0) + urls[start : start + _PIECE]
-            digest.update("\0".join(piece).encode(errors="surrogatepass"))
+        if self.urls.may_hold("\0") and any("\0" in url for url in self.urls):
+            digest.update(json.dumps(list(self.urls)).encode())
+        else:
+            # a third of the time that JSON takes, and in pieces: a million are 200 MB of text
+            for start in range(0, len(self), _PIECE):
+                piece = [""] * (start > 0) + list(self.urls[start : start + _PIECE])
+                digest.update("\0".join(piece).encode(errors="surrogatepass"))
         digest.update(json.dumps(self.etags).encode())
-        digest.update(self.sizes.astype("<i8").tobytes())
-        digest.update(self.mtimes.astype("<i8").tobytes())
+        digest.update(np.ascontiguousarray(self.sizes, "<i8").data)
+        digest.update(np.ascontiguousarray(self.mtimes, "<i8").data)
         return digest.hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -216,7 +221,7 @@ class FileTable(Sequence[File]):
         )
 
     def __hash__(self) -> int:
-        return hash((len(self), self.urls[:1], self.urls[-1:]))
+        return hash((len(self), *self.urls[:1], *self.urls[-1:]))
 
     def __repr__(self) -> str:
         plural = "" if len(self) == 1 else "s"
@@ -237,10 +242,16 @@ class FileTable(Sequence[File]):
 def _unpack(cls: type[FileTable], prefix: str, packed: bytes) -> FileTable:
     names, sizes, mtimes, etags, since = pickle.loads(zlib.decompress(packed))
     ctimes = None if since is None else mtimes + since
-    return cls(tuple(prefix + name for name in names), sizes, mtimes, etags, ctimes)
+    return cls(PackedTexts.of(names, prefix), sizes, mtimes, etags, ctimes)
 
 
 def _read_only(column: ArrayLike) -> NDArray[np.int64]:
-    values = np.array(column, dtype=np.int64)
-    values.setflags(write=False)
-    return values
+    """Return a copy that cannot be written; an array that is so already, as it is."""
+    if isinstance(column, np.ndarray) and column.dtype == np.int64 and not column.flags.writeable:
+        return column
+    return _frozen(np.array(column, dtype=np.int64))
+
+
+def _frozen(column: NDArray[np.int64]) -> NDArray[np.int64]:
+    column.setflags(write=False)
+    return column

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from intake_tiffstack.errors import FilesNotFoundError
+from intake_tiffstack.packed_texts import PackedTexts
 from intake_tiffstack.storage.attempts import ask
 from intake_tiffstack.storage.concurrency import map_concurrently
 from intake_tiffstack.storage.failures import storage_errors
@@ -128,9 +129,9 @@ class LocalStore:
         Links that point nowhere, pipes and devices are listed too: whoever reads them gets an error
         that describes them.
         """
-        urls: list[str] = []
         sizes, mtimes, ctimes = array("q"), array("q"), array("q")
-        with storage_errors(folder, {}), os.scandir(folder) as entries:
+
+        def names() -> Iterator[str]:
             for entry in entries:
                 name = entry.name
                 if name[0] == "." or not keep(name):
@@ -150,12 +151,15 @@ class LocalStore:
                     # of a pipe or device the size is not known: it is asked for, and refused
                     size = status.st_size if kind == stat.S_IFREG else -1
                     mtime, ctime = status.st_mtime_ns, status.st_ctime_ns
-                urls.append(folder + name)
                 sizes.append(size)
                 mtimes.append(mtime)
                 ctimes.append(ctime)
+                yield name
+
+        with storage_errors(folder, {}), os.scandir(folder) as entries:
+            urls = PackedTexts.of(names(), folder)
         times = np.asarray(ctimes) if HAS_CTIME else None
-        return FileTable(tuple(urls), np.asarray(sizes), np.asarray(mtimes), None, times)
+        return FileTable(urls, np.asarray(sizes), np.asarray(mtimes), None, times)
 
     def find(self, folder: str, keep: KeepParts) -> FileTable:
         """Return files at any depth; links to folders are not followed, as they may go round."""

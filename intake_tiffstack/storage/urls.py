@@ -7,6 +7,8 @@ import os
 import re
 from collections.abc import Sequence
 
+from intake_tiffstack.packed_texts import PackedTexts
+
 __all__ = [
     "WRAPPERS",
     "absolute_url",
@@ -46,24 +48,26 @@ def split_chain(url: str) -> tuple[str, str]:
     return first, f"::{rest}"
 
 
-def name_paths(urls: Sequence[str]) -> tuple[str, ...]:
+def name_paths(urls: PackedTexts) -> PackedTexts:
     """Return what names are read from: each URL without the archive that it is inside of. Pure.
 
     Files of several archives have the paths of those in front, since these differ too.
 
     Examples
     --------
-    >>> name_paths(["zip://B04.tif::/data/x.zip", "zip://B05.tif::/data/x.zip"])
-    ('zip://B04.tif', 'zip://B05.tif')
-    >>> name_paths(["zip://B04.tif::s3://b/x.zip", "zip://B04.tif::s3://b/y.zip"])
-    ('zip://s3://b/x.zip/B04.tif', 'zip://s3://b/y.zip/B04.tif')
+    >>> urls = ["zip://B04.tif::/data/x.zip", "zip://B05.tif::/data/x.zip"]
+    >>> list(name_paths(PackedTexts.of(urls)))
+    ['zip://B04.tif', 'zip://B05.tif']
+    >>> urls = ["zip://B04.tif::s3://b/x.zip", "zip://B04.tif::s3://b/y.zip"]
+    >>> list(name_paths(PackedTexts.of(urls)))
+    ['zip://s3://b/x.zip/B04.tif', 'zip://s3://b/y.zip/B04.tif']
     """
-    if not any("::" in url for url in urls):
-        return tuple(urls)
+    if not urls.may_hold("::"):
+        return urls
     split = [split_chain(url) for url in urls]
     if len({chain for _, chain in split}) == 1:
-        return tuple([path for path, _ in split])
-    return tuple([_behind_archives(path, chain) for path, chain in split])
+        return PackedTexts.of(path for path, _ in split)
+    return PackedTexts.of(_behind_archives(path, chain) for path, chain in split)
 
 
 def _behind_archives(path: str, chain: str) -> str:
