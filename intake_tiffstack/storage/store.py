@@ -343,10 +343,11 @@ class RemoteStore:
                 path = key[len(start) :]
                 if _is_shown(path) and keep(path):
                     rows.append(row)
-                    urls.append(folder + path + self.chain)
+                    urls.append(path + self.chain)
             etags = tuple([page.etags[row] for row in rows])
             sizes = np.array(page.sizes, np.int64)[rows]
-            return FileTable(tuple(urls), sizes, np.array(page.mtimes, np.int64)[rows], etags)
+            mtimes = np.array(page.mtimes, np.int64)[rows]
+            return FileTable(PackedTexts.of(urls, folder), sizes, mtimes, etags)
 
         return FileTable.join(self._list_keys(folder, table, prefix, delimiter))
 
