@@ -245,7 +245,7 @@ class Folder:
 def _find_local(path: str) -> dict[str, int] | None:
     """Return the size of each file below a local folder, None if *path* is a file.
 
-    Links to folders are not followed. A twelfth of the time of fsspec for 4,000 folders.
+    Links to folders are not followed. A third of the CPU of fsspec's listing for 4,000 folders.
     """
     sizes: dict[str, int] = {}
     waiting = [""]
