@@ -84,8 +84,9 @@ compressor if it can be set.
 - *Uncompressed pixels in the page cache*: a gigabyte is summed in a sixth of a second, and a plane
   read in three milliseconds, of which dask takes 28 and 1.3 ms for its graph and its
   scheduling.
-- *Compressed pixels*: each segment is checked before and after it is decoded, and its bounds are
-  those of the file.
+- *Compressed pixels*: reading takes 5 % more CPU than decoding in plain threads, with the checks of
+  each segment before and after it is decoded, and dask's graph and tasks another 5 %; at the end
+  one of two threads waits for the last chunk. The same 5 % of dask are all that a Zarr copy costs.
 - *Small files*: 25 us of CPU per file where headers are equal, 41 where they are not, of
   which 9 are for listing, names and the grid, and 7 for one open, one read and one look at size and
   times. They are compared in groups; one by one a file takes 45 us and more.
