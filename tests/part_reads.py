@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -28,7 +28,14 @@ def parts_read_by(read_part: ReadPart | None, watch: ReadPart | None = None) -> 
             if read_part is not None:
                 self.run = lambda: read_part(files, part, out)
 
-    with patch("intake_tiffstack.reading.region.PartRead", Read):
+    with ExitStack() as patches:
+        patches.enter_context(patch("intake_tiffstack.reading.region.PartRead", Read))
+        if read_part is not None:  # small files are otherwise read in groups, without `run`
+            one_by_one = patch(
+                "intake_tiffstack.reading.small_files.read_small_files",
+                lambda files, reads, reader: reads,
+            )
+            patches.enter_context(one_by_one)
         yield
 
 
