@@ -655,7 +655,7 @@ def test_store_that_went_away_is_asked_as_often_as_the_settings_say(
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     options = {"key": KEY, "secret": SECRET, "endpoint_url": url}
-    with dask.config.set({"tiffstack.retries": 1, "tiffstack.timeout": 0.5}):
+    with dask.config.set({"tiffstack.retries": 1, "tiffstack.timeout": 20}):
         with pytest.raises(StorageError, match=rf"{url}/a\.tif: .*Connect"):
             read(File(f"{url}/a.tif", 5000, -1, None), {}, (5, 10))
         assert connects.pop(port) == 2
