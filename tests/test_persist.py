@@ -287,7 +287,6 @@ SMALL = [row for row in SMALL if prod(map(int, row["stitched_shape"].split("x"))
 
 
 @needs_shared
-@pytest.mark.filterwarnings(r"ignore:(.|\n)*ImageJ series metadata invalid")  # one collection's
 @pytest.mark.parametrize(
     "row", SMALL, ids=lambda row: f"{row['collection']}-{row['stitched_shape']}"
 )

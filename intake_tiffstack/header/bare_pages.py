@@ -47,13 +47,14 @@ _AS_THEY_ARE = "the pages are opened as they are, since {} metadata make no imag
 def note_fallback(tif: Any, images: Images, notes: Sequence[str]) -> list[str]:
     """Return a sentence if tifffile itself took the pages as they are, despite their metadata.
 
-    Not of OME-XML, whose faults are named where it is read.
+    Not of OME-XML, whose faults are named where it is read, nor of ImageJ, whose stacks are often
+    split into files of one page that still count all.
     """
     if not images.numbered or images.numbered[0].kind != "generic":
         return []
     kind = next((k for k in METADATA_KINDS if getattr(tif, f"is_{k}", False)), "ome")
     why = notes[-1].rpartition("'> ")[2] if notes else "tifffile does not say why"
-    return [] if kind == "ome" else [_AS_THEY_ARE.format(kind, why)]
+    return [] if kind in ("ome", "imagej") else [_AS_THEY_ARE.format(kind, why)]
 
 
 class BarePages(NamedTuple):
