@@ -173,13 +173,14 @@ def _cut(page: Page, after: str, until: str | None) -> Page:
 def _keys_ahead(page: Page, last: str, prefix: str) -> list[str]:
     """Return texts that keys far behind a page may begin with, ascending. Pure.
 
-    Half a page tells which digit counts pages; one before it counts ten, and so on.
+    The first digit in which the middle of a page and its end differ counts less than a page; the
+    second before it counts ten pages or so, the next a hundred.
 
     Examples
     --------
-    >>> keys = [f"raw/c0_t{t:04d}.tif" for t in range(1, 101)]
+    >>> keys = [f"raw/c0_t{t:04d}.tif" for t in range(100)]
     >>> _keys_ahead(Page(keys, [], [], [], [], "token"), keys[-1], "raw/")
-    ['raw/c0_t01', 'raw/c0_t1', 'raw/c1']
+    ['raw/c0_t1', 'raw/c1']
     """
     names = (page.keys if page.keys[-1:] == [last] else page.folders) or [last]
     middle = names[len(names) // 2]
