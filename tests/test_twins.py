@@ -245,6 +245,22 @@ def test_a_file_of_another_kind_is_no_twin(tmp_path, pixels, options):
     assert find(templates, write(tmp_path / "1.tif", pixels, **options)) is None
 
 
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_a_file_that_is_cut_anywhere_in_its_header_is_an_error_that_names_it(tmp_path, bigtiff):
+    pixels = np.arange(480, dtype="u2").reshape(24, 20)
+    templates = Templates()
+    for name in "abc":
+        options = {"compression": "zlib", "bigtiff": bigtiff}
+        write(tmp_path / f"{name}.tif", pixels * ord(name), **options)
+    for name in "ab":
+        learn(templates, tmp_path / f"{name}.tif")
+    for size in range(200, 0, -1):
+        os.truncate(tmp_path / "c.tif", size)
+        assert find(templates, tmp_path / "c.tif") is None
+        with pytest.raises(UnreadableFileError, match=r"c\.tif"):
+            learn(templates, tmp_path / "c.tif")
+
+
 def test_a_truncated_twin_is_an_error_that_names_it(tmp_path):
     templates = Templates()
     pixels = np.random.default_rng(0).integers(0, 9999, (32, 48)).astype("u2")

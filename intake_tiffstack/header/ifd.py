@@ -192,6 +192,8 @@ def read_directories(
     is_big = version == 43
     if version not in (42, 43) or (is_big and start[4:8] != struct.pack(order + "HH", 8, 0)):
         raise UnreadableFileError(f"{url} is a TIFF of version {version}", url=url)
+    if is_big and len(start) < 16:
+        raise UnreadableFileError(f"{url} ends before it says where its pages are", url=url)
     at = struct.unpack_from(order + ("Q" if is_big else "I"), start, 8 if is_big else 4)[0]
     found: list[Directory] = []
     seen: set[int] = set()
