@@ -131,18 +131,18 @@ class _Served:
             error = b"<Error><Code>NoSuchKey</Code></Error>"
             return "404 Not Found", {"content-type": "application/xml"}, error
         size, etag = found
-        told = {"etag": etag, "accept-ranges": "bytes", "content-type": "image/tiff"}
-        told["last-modified"] = "Tue, 01 Jan 2019 00:00:00 GMT"
+        reply = {"etag": etag, "accept-ranges": "bytes", "content-type": "image/tiff"}
+        reply["last-modified"] = "Tue, 01 Jan 2019 00:00:00 GMT"
         if headers.get("if-match", etag) != etag:
-            return "412 Precondition Failed", told, b""
+            return "412 Precondition Failed", reply, b""
         asked_range = headers.get("range")
         if method == "HEAD" or asked_range is None:
-            return "200 OK", told, (self.folder / path, 0, size)
+            return "200 OK", reply, (self.folder / path, 0, size)
         start, stop = _parse_range(asked_range, size)
         if start >= stop:
-            return "416 Range Not Satisfiable", told, b""
-        told["content-range"] = f"bytes {start}-{stop - 1}/{size}"
-        return "206 Partial Content", told, (self.folder / path, start, stop - start)
+            return "416 Range Not Satisfiable", reply, b""
+        reply["content-range"] = f"bytes {start}-{stop - 1}/{size}"
+        return "206 Partial Content", reply, (self.folder / path, start, stop - start)
 
     @cache  # noqa: B019
     def _list(self, prefix: str, delimiter: str, after: str, token: str) -> bytes:

@@ -78,7 +78,7 @@ CASES = (
             SCAN: _start_scan,
         },
         bars=(
-            Bar("time", 1.8, SCAN),
+            Bar("time", 1.33, SCAN),
             Bar("speed", 1.5, TIFFFILE_STORE),
             Bar("peak_bytes", 300e6),
         ),

@@ -11,6 +11,7 @@ import warnings
 from math import lcm, prod
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import dask
 import dask.array as da
@@ -394,6 +395,21 @@ def test_a_folder_that_cannot_be_listed_does_not_count_as_empty(
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(StorageError, match="Permission denied"):
         Folder.at(tmp_path).find()
+
+
+def test_a_file_whose_size_is_not_known_does_not_count_as_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "chunk").write_bytes(b"four")
+    fault = OSError(errno.EIO, os.strerror(errno.EIO))
+    entry = MagicMock(**{"is_dir.return_value": False, "is_symlink.return_value": False})
+    entry.name, entry.stat.side_effect = "chunk", fault
+    entries = MagicMock(**{"__iter__.return_value": [entry]})
+    monkeypatch.setattr(os, "scandir", lambda path: entries)
+    with pytest.raises(StorageError, match=os.strerror(errno.EIO)):
+        Folder.at(tmp_path).find()
+    entry.stat.side_effect = FileNotFoundError(errno.ENOENT, "gone")
+    assert not Folder.at(tmp_path).find()
 
 
 # --- compressors ---------------------------------------------------------------------------------

@@ -263,10 +263,13 @@ def _find_local(path: str) -> dict[str, int] | None:
                     continue
                 try:
                     size = entry.stat().st_size
-                except OSError:
-                    if not entry.is_symlink():
-                        continue
-                    size = 0  # a link that points nowhere
+                except OSError as exc:
+                    if entry.is_symlink():
+                        size = 0  # it points nowhere
+                    elif isinstance(exc, FileNotFoundError):
+                        continue  # it is gone since the scan
+                    else:
+                        raise
                 sizes[above + entry.name] = size
     return sizes
 

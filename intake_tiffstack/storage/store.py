@@ -382,7 +382,7 @@ class RemoteStore:
 
 
 def _names_a_file(path: str, *, is_s3: bool) -> bool:
-    """Return whether *path* is neither a glob nor a folder, nor a version of an object. Pure."""
+    """Return whether *path* is neither a glob nor a folder. Pure."""
     if is_s3:
         return "." in path.rpartition("/")[2] and set("*?[{").isdisjoint(path)
     return not path.endswith("/") and "*" not in path
