@@ -19,6 +19,7 @@ import tifffile
 from child_processes import FORKS
 from intake_tiffstack import TiffStackSource
 from intake_tiffstack.errors import FileChangedError, TiffStackError
+from intake_tiffstack.storage.folder import Folder
 
 TIMES = 12
 
@@ -95,6 +96,23 @@ def test_six_processes_extend_one_copy_while_files_arrive(
     copy = open_scan(folder)(persist_mode="always")
     np.testing.assert_array_equal(copy.read(), expected(TIMES))
     assert len(copy.stack.files) == 2 * TIMES
+
+
+@pytest.mark.parametrize("way", ["write_document", "create_document"])
+def test_documents_of_a_folder_that_others_leave_empty_are_written(
+    tmp_path: Path, way: str
+) -> None:
+    place = Folder.at(tmp_path / "a.zarr")
+
+    def write_and_remove(number: int) -> None:
+        key = f".tiffstack/claim-{number:05d}.json"
+        for _ in range(500):
+            getattr(place, way)(key, b"{}")
+            place.remove([key])  # and the folder, if no other document is in it
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write_and_remove, range(4)))
+    assert place.find() == frozenset()
 
 
 # -- threads that read while another lists, copies and persists ------------------------------------

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
@@ -29,6 +29,9 @@ PARTIAL = ".partial"
 
 _ASIDE = ".tiffstack-old"
 """Suffix of a folder whose place another one is about to take."""
+
+_ATTEMPTS = 20
+"""How often folders above a new file are created, while others remove them."""
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 """How a filesystem without hard links refuses one."""
@@ -280,15 +283,25 @@ def write_file(path: str, *parts: Any) -> None:
     Its parts, one after the other, are objects that support the buffer protocol.
     """
     partial = f"{path}.{uuid.uuid4().hex}{PARTIAL}"
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     try:
-        with open(partial, "xb") as file:
+        with _open_new(partial) as file:
             file.writelines(parts)
         os.replace(partial, path)
     except BaseException:  # an interrupt leaves no half file either
         with suppress(FileNotFoundError):
             os.unlink(partial)
         raise
+
+
+def _open_new(path: str) -> BinaryIO:
+    """Create a local file and the folders above it, which another writer may remove if empty."""
+    for _ in range(_ATTEMPTS):
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            return open(path, "xb")
+        except (FileNotFoundError, FileExistsError) as exc:
+            failure = exc  # a folder was removed before the file was in it, or while it was created
+    raise failure
 
 
 def move_file(partial: str, path: str, *, overwrite: bool) -> None:
@@ -347,10 +360,9 @@ def _exchange(new: str, old: str) -> None:
 
 def _create_file(path: str, content: bytes) -> None:
     """Write a local file that does not exist yet; of several writers, one succeeds."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     partial = f"{path}.{uuid.uuid4().hex}{PARTIAL}"
     try:
-        with open(partial, "xb") as file:
+        with _open_new(partial) as file:
             file.write(content)
         try:
             os.link(partial, path)  # exclusive, and never seen half written
