@@ -64,11 +64,19 @@ def _write(results: dict[str, CaseResult]) -> None:
 
 
 def _merge(kept: dict[str, Any] | None, results: dict[str, CaseResult]) -> dict[str, Any]:
-    """Return a run with further results; one with other versions is dropped."""
+    """Return a run with further results; one with other versions is dropped, which is printed."""
     machine = describe_machine()
     cases = {name: result.as_json() for name, result in results.items()}
-    if kept is not None and {**machine, "date": ""} == {**kept["machine"], "date": ""}:
-        cases = {**kept["cases"], **cases}
+    if kept is not None:
+        changed = [
+            f"{key}: {kept['machine'].get(key)} -> {machine.get(key)}"
+            for key in {**kept["machine"], **machine}
+            if key != "date" and kept["machine"].get(key) != machine.get(key)
+        ]
+        if changed:
+            _say(f"dropped the results of earlier runs ({'; '.join(changed)})")
+        else:
+            cases = {**kept["cases"], **cases}
     return {"machine": machine, "cases": {name: cases[name] for name in CASES if name in cases}}
 
 
