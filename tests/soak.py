@@ -1,16 +1,19 @@
 """Attack the package for some minutes, and print one table: ``make soak ARGS="MINUTES [SEED]"``.
 
-Five attacks: mutated files; nonsense in the metadata of vendors, plates and maps; reads and exports
-through a proxy that fails one request in twenty; exports that are killed; 16 threads that read at
-once. All servers run in a process of their own on 127.0.0.1. The exit code is 1 if one result is
-neither what NumPy says nor an error of this package, if meaning is not finite, if a process crashes
-or hangs, if descriptors stay open, or if memory grows.
+Six attacks: mutated files; collections with mutated files among others; nonsense in the metadata
+of vendors, plates and maps; reads and exports through a proxy that fails one request in twenty;
+exports that are killed; 16 threads that read at once. All servers run in a process of their own on
+127.0.0.1. The exit code is 1 if one result is neither what NumPy says nor an error of this package,
+if meaning is not finite, if a process crashes or hangs, if descriptors stay open, or if memory
+grows.
 """
 
 from __future__ import annotations
 
 import gc
+import io
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -73,29 +76,32 @@ def write_collection(folder: Path) -> NDArray[Any]:
     return pixels
 
 
-def write_seeds(folder: Path) -> list[bytes]:
-    """Return files of many kinds, to be mutated."""
-    rng = np.random.default_rng(1)
-    stack = rng.integers(0, 4000, (4, 40, 48)).astype("u2")
+KINDS: list[tuple[str, dict[str, Any]]] = [
+    ("gray", {"metadata": None}),
+    ("gray", {"imagej": True, "metadata": {"axes": "ZYX"}}),
+    ("gray", {"ome": True, "metadata": {"axes": "TYX"}}),
+    ("gray", {"bigtiff": True, "compression": "zlib", "predictor": True}),
+    ("gray", {"compression": "lzw", "rowsperstrip": 7}),
+    ("gray", {"compression": "zstd", "tile": (16, 16)}),
+    ("gray", {"compression": "packbits", "byteorder": ">"}),
+    ("float", {"compression": "zlib", "predictor": 3}),
+    ("color", {"compression": "jpeg", "photometric": "rgb"}),
+    ("color", {"photometric": "rgb", "planarconfig": "contig", "tile": (16, 16)}),
+]
+"""Kinds of pixels, and how they are written."""
+
+
+def write_seeds(folder: Path, seed: int = 1) -> list[bytes]:
+    """Return a file of each kind, to be mutated."""
+    rng = np.random.default_rng(seed)
+    gray = rng.integers(0, 4000, (4, 40, 48)).astype("u2")
     color = rng.integers(0, 255, (40, 48, 3)).astype("u1")
-    kinds: list[tuple[NDArray[Any], dict[str, Any]]] = [
-        (stack, {"metadata": None}),
-        (stack, {"imagej": True, "metadata": {"axes": "ZYX"}}),
-        (stack, {"ome": True, "metadata": {"axes": "TYX"}}),
-        (stack, {"bigtiff": True, "compression": "zlib", "predictor": True}),
-        (stack, {"compression": "lzw", "rowsperstrip": 7}),
-        (stack, {"compression": "zstd", "tile": (16, 16)}),
-        (stack, {"compression": "packbits", "byteorder": ">"}),
-        (stack.astype("f4"), {"compression": "zlib", "predictor": 3}),
-        (color, {"compression": "jpeg", "photometric": "rgb"}),
-        (color, {"photometric": "rgb", "planarconfig": "contig", "tile": (16, 16)}),
-    ]
-    seeds = []
-    for number, (pixels, options) in enumerate(kinds):
-        path = folder / f"seed{number}.tif"
-        options = {"photometric": "minisblack", **options}
-        tifffile.imwrite(path, pixels, **options)
+    pixels = {"gray": gray, "float": gray.astype("f4"), "color": color}
+    path, seeds = folder / "seed.tif", []
+    for kind, options in KINDS:
+        tifffile.imwrite(path, pixels[kind], **{"photometric": "minisblack", **options})
         seeds.append(path.read_bytes())
+    path.unlink()
     return seeds
 
 
@@ -250,6 +256,42 @@ def _read_mutants(folder: str, seed: int, seconds: float, pipe: Any) -> None:
         return Case(str(path), {}, {})
 
     _read_changed(change, seed, seconds, pipe)
+
+
+def _read_collections(folder: str, seed: int, seconds: float, pipe: Any) -> None:
+    """Read collections of 24 files, some of them mutated: each is read as it is alone."""
+    warnings.simplefilter("ignore")
+    logging.getLogger("intake_tiffstack.reading").setLevel(logging.ERROR)
+    kinds = list(zip(*(write_seeds(Path(folder), number) for number in range(24)), strict=True))
+    whole = [[tifffile.imread(io.BytesIO(content)) for content in kind] for kind in kinds]
+    paths = [Path(folder) / f"t{number:02d}.tif" for number in range(24)]
+    end, number, count = time.monotonic() + seconds, seed, Count()
+    while time.monotonic() < end:
+        rng = random.Random(number)
+        kind = rng.randrange(len(kinds))
+        mutants = {i: mutate(kinds[kind][i], rng) for i in rng.sample(range(24), rng.randrange(6))}
+        for i, path in enumerate(paths):
+            path.write_bytes(mutants.get(i, kinds[kind][i]))
+        pipe.send(number)
+
+        def is_right(i: int, found: NDArray[Any], kind: int = kind, mutants: Any = mutants) -> bool:
+            if i not in mutants:
+                return np.array_equal(found, whole[kind][i])
+            return not found.any() or _same(found, open_stack(str(paths[i])).read())
+
+        def work() -> bool:
+            found = open_stack(f"{folder}/t*.tif", pattern="t{n:d}.tif", on_error="fill").read()
+            return all(is_right(i, plane) for i, plane in enumerate(found))
+
+        with dask.config.set({"tiffstack.max_image_bytes": "256 MiB", "scheduler": "sync"}):
+            count.take(work)
+        number += 1
+    pipe.send(count)
+
+
+def _same(found: NDArray[Any], expected: NDArray[Any]) -> bool:
+    """Return whether arrays are equal, bit by bit: mutated floats may be NaN."""
+    return found.shape == expected.shape and found.tobytes() == expected.tobytes()
 
 
 def _read_described(folder: str, seed: int, seconds: float, pipe: Any) -> None:
@@ -454,9 +496,20 @@ def _memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") >> 20
 
 
-SHARES = {"mutants": 0.1, "metadata": 0.1, "faults": 0.25, "kills": 0.45, "threads": 0.1}
+SHARES = {
+    "mutants": 0.1,
+    "collections": 0.1,
+    "metadata": 0.1,
+    "faults": 0.25,
+    "kills": 0.35,
+    "threads": 0.1,
+}
 """What each attack has of the time."""
-NAMES = {"mutants": "mutated files", "metadata": "wrong metadata"}
+FILES = {
+    "mutants": ("mutated files", _read_mutants),
+    "collections": ("mutants in collections", _read_collections),
+    "metadata": ("wrong metadata", _read_described),
+}
 GROWTH = 1.2
 """Memory at the end by that at the start, from which on something leaks."""
 
@@ -486,8 +539,8 @@ def soak(minutes: float, seed: int) -> int:
         attack_with_faults(servers, pixels, 15, rng)
         attack_with_threads(folder, pixels, 5, seed)
         keep("start", Count())
-        for what, read in (("mutants", _read_mutants), ("metadata", _read_described)):
-            keep(NAMES[what], attack_with_files(read, folder, seconds[what], rng))
+        for what, (title, read) in FILES.items():
+            keep(title, attack_with_files(read, folder, seconds[what], rng))
         reads, exports = attack_with_faults(servers, pixels, seconds["faults"], rng)
         keep("reads, faults 5 %", reads)
         keep("exports, faults 5 %", exports)
@@ -501,11 +554,11 @@ def soak(minutes: float, seed: int) -> int:
         server.join(20)
     print(f"seed {seed}, {minutes:g} minutes, {kills} kills\n")
     titles = ("all", 10), ("right", 10), ("our error", 12), ("bad", 6), ("open", 7), ("MiB", 6)
-    print(f"{'attack':22}" + "".join(f"{title:>{width}}" for title, width in titles))
+    print(f"{'attack':24}" + "".join(f"{title:>{width}}" for title, width in titles))
     for what, (count, *after) in rows.items():
         numbers = count.total(), count["right"], count.ours, count.bad, *after
         shown = zip(numbers, titles, strict=True)
-        print(f"{what:22}" + "".join(f"{n:>{width},}" for n, (_, width) in shown))
+        print(f"{what:24}" + "".join(f"{n:>{width},}" for n, (_, width) in shown))
     print()
     for what, (count, *_) in rows.items():
         for kind in sorted(count.keys() - {"right"}):
