@@ -29,6 +29,7 @@ WHOLE = f"{OURS}, not disturbed"
 FIRST = f"{OURS}, the first 1 GB"
 CHUNK = (4, 512, 512)
 SHARD = (1, 1, *VOLUME_SHAPE)
+LINKS = 20
 MOST_BYTES = 400e6
 
 
@@ -98,7 +99,7 @@ def _export(place: str, **options: Any) -> Callable[[str], None]:
 
 
 def _export_first(place: str) -> Callable[[str], None]:
-    """Write what the first eighth of the files holds."""
+    """Write what the first 1 GB of the files holds."""
     from intake_tiffstack import open_stack
 
     stack = open_stack(
@@ -185,22 +186,22 @@ def _start_plain(place: str, *, is_sharded: bool = False) -> Callable[[], Any]:
     return work
 
 
-def eight_times(folder: Path, count: int = 60) -> dict[str, float]:
-    """Write 1 GB of volumes that stand for 8 GB: seven more times each, by links."""
+def many_volumes(folder: Path, count: int = 60) -> dict[str, float]:
+    """Write 1 GB of volumes that stand for 20 GB: each has 20 names, by links."""
     if count < 60:
         return volumes(folder, count)
     original = folder.with_name("linked")
     volumes(original)
     folder.mkdir()
     for i, path in enumerate(sorted(original.iterdir())):
-        for turn in range(8):
+        for turn in range(LINKS):
             name = NAME.format(c=0, t=60 * turn + i, msec=60 * turn + i, abs=60 * turn + i)
             os.link(path, folder / name)
-    return {"files": 480}
+    return {"files": 60 * LINKS}
 
 
-def _true_sum_of_eight(place: str) -> int:
-    return 8 * true_sum(str(Path(place).with_name("linked")))
+def _true_sum_of_many(place: str) -> int:
+    return LINKS * true_sum(str(Path(place).with_name("linked")))
 
 
 def _begin(place: str, target: str) -> None:
@@ -261,15 +262,15 @@ CASES = (
         patience=20,
     ),
     Case(
-        name="export-8gb",
-        work="write 8 GB as Zarr, and the first 1 GB of it: memory",
-        dataset=eight_times,
-        truth=_true_sum_of_eight,
-        contenders={OURS: _writing(_export, 1), FIRST: _writing(_export_first, 8)},
+        name="export-20gb",
+        work="write 20 GB as Zarr, and the first 1 GB of it: memory",
+        dataset=many_volumes,
+        truth=_true_sum_of_many,
+        contenders={OURS: _writing(_export, 1), FIRST: _writing(_export_first, LINKS)},
         bars=(Bar("peak_bytes", 1.1, FIRST),),
         repeats=1,
         is_fresh=True,
-        deadline=240,
+        deadline=600,
     ),
     Case(
         name="export-resume",
