@@ -15,7 +15,7 @@ PACKAGE = "intake_tiffstack"
 #: The rooms from the ground up, as the table in ``docs/design/rooms.md`` lists them. A room imports
 #: those before it; rooms of one line do not import each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("redact", "dims", "natural_sort", "packed_texts", "formatting", "codecs"),
+    ("redact", "dims", "natural_sort", "packed_texts", "last_used", "formatting", "codecs"),
     ("errors",),
     ("to_json", "settings"),
     ("progress", "options"),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from intake_tiffstack.errors import StorageError, TiffStackError, UnreadableFileError
 from intake_tiffstack.header import (
@@ -24,16 +22,22 @@ from intake_tiffstack.header import (
 from intake_tiffstack.header.ifd import PLACE_TAGS, read_directories
 from intake_tiffstack.header.index import HeaderIndex, header_windows
 from intake_tiffstack.header.twins import Alike, Guess
+from intake_tiffstack.last_used import LastUsed
 from intake_tiffstack.metadata.reader import RawMetadata
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.storage.concurrency import map_concurrently
-from intake_tiffstack.storage.first_bytes import FIRST_BYTES, LAST_BYTES, take_first_bytes
+from intake_tiffstack.storage.first_bytes import (
+    FIRST_BYTES,
+    LAST_BYTES,
+    take_first_bytes,
+    windows_nbytes,
+)
 from intake_tiffstack.storage.ranges import ByteSource, open_bytes
 from intake_tiffstack.storage.remote_ranges import Fill, Ranges, RemoteBytes, are_checked, fill_all
 from intake_tiffstack.storage.urls import is_local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -68,50 +72,6 @@ MOST_METADATA = 1024
 Kind = tuple[int | Literal["all", "pages"], int]
 """Series and level."""
 
-V = TypeVar("V", Header, RawMetadata, Windows)
-
-
-class _LastUsed(Generic[V]):
-    """The values used last, within a number of bytes and of values. Not safe between threads."""
-
-    def __init__(self, nbytes_of: Callable[[V], int], most: float = math.inf) -> None:
-        self._nbytes_of: Callable[[V], int] = nbytes_of
-        self._most = most
-        self._values: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
-        self._nbytes = 0
-
-    def get(self, key: Hashable) -> V | None:
-        """Return the value under *key*, which is now the last used, None if it is not here."""
-        if key not in self._values:
-            return None
-        self._values.move_to_end(key)
-        return self._values[key][0]
-
-    def has(self, key: Hashable) -> bool:
-        """Return whether there is a value under *key*."""
-        return key in self._values
-
-    def keep(self, key: Hashable, value: V) -> None:
-        """Add a value as the last used."""
-        nbytes = self._nbytes_of(value)
-        self._nbytes += nbytes - self._values.pop(key, (value, 0))[1]
-        self._values[key] = value, nbytes
-
-    def drop(self, key: Hashable) -> None:
-        """Drop the value under *key*, if there is one."""
-        self._nbytes -= self._values.pop(key, (None, 0))[1]
-
-    def trim(self, limit: int) -> None:
-        """Drop those used longest ago until the rest, one at least, takes *limit* bytes."""
-        while len(self._values) > 1 and (self._nbytes > limit or len(self._values) > self._most):
-            _, (_, nbytes) = self._values.popitem(last=False)
-            self._nbytes -= nbytes
-
-    def clear(self) -> None:
-        """Drop all values."""
-        self._values.clear()
-        self._nbytes = 0
-
 
 @dataclass(frozen=True, eq=False)
 class Begun:
@@ -133,9 +93,9 @@ class HeaderCache:
     """The headers and raw metadata used last, each within ``header_cache`` bytes."""
 
     def __init__(self) -> None:
-        self._headers: _LastUsed[Header] = _LastUsed(attrgetter("nbytes"))
-        self._metadata: _LastUsed[RawMetadata] = _LastUsed(attrgetter("nbytes"), MOST_METADATA)
-        self._remote: _LastUsed[Windows] = _LastUsed(_nbytes)
+        self._headers: LastUsed[Header] = LastUsed(attrgetter("nbytes"))
+        self._metadata: LastUsed[RawMetadata] = LastUsed(attrgetter("nbytes"), MOST_METADATA)
+        self._remote: LastUsed[Windows] = LastUsed(windows_nbytes)
         self._lock = threading.Lock()
         self._parsing: dict[Hashable, threading.Lock] = {}
         self._templates: dict[Kind, Templates] = {}
@@ -463,7 +423,7 @@ class HeaderCache:
         """
         with self._lock:
             for file in files:
-                self._headers.drop((file, series, level))
+                self._headers.pop((file, series, level))
         self.fetch_ahead(files, storage_options=storage_options, series=series, level=level)
 
         def read(file: File) -> Windows | None:
@@ -567,10 +527,6 @@ def _first_spans(
     start = max(count, size - tail)
     stop = min([size, *(at for at, window in windows if at and at + len(window) == size)])
     return spans if start >= stop else [*spans, (start, stop - start)]
-
-
-def _nbytes(windows: Windows) -> int:
-    return sum(len(window) for _, window in windows)
 
 
 _CACHE = HeaderCache()

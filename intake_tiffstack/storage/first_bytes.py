@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 
 from fsspec.asyn import sync
 
+from intake_tiffstack.last_used import LastUsed
 from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.storage import obstore_s3
 from intake_tiffstack.storage.attempts import Patience, persist
@@ -28,7 +28,13 @@ from intake_tiffstack.storage.mtime import mtime_ns
 from intake_tiffstack.storage.obstore_s3 import Span, range_header
 from intake_tiffstack.storage.s3 import get_object, without_repeats
 
-__all__ = ["FIRST_BYTES", "LAST_BYTES", "look_up_with_first_bytes", "take_first_bytes"]
+__all__ = [
+    "FIRST_BYTES",
+    "LAST_BYTES",
+    "look_up_with_first_bytes",
+    "take_first_bytes",
+    "windows_nbytes",
+]
 
 FIRST_BYTES = 2**14
 """Bytes fetched at first of a remote file: the header of most files."""
@@ -42,34 +48,25 @@ class _Kept:
     """First bytes by file until they are wanted; those kept longest are dropped."""
 
     def __init__(self) -> None:
-        self._windows: OrderedDict[File, list[tuple[int, bytes]]] = OrderedDict()
-        self._nbytes = 0
+        self._windows: LastUsed[list[tuple[int, bytes]]] = LastUsed(windows_nbytes)
         self._lock = threading.Lock()
 
     def keep(self, file: File, windows: list[tuple[int, bytes]]) -> None:
-        limit = setting_bytes("header_cache")
         with self._lock:
-            self._drop(file)
-            self._windows[file] = windows
-            self._nbytes += _nbytes(windows)
-            while self._nbytes > limit and len(self._windows) > 1:
-                self._drop(next(iter(self._windows)))
+            self._windows.keep(file, windows)
+            self._windows.trim(setting_bytes("header_cache"))
 
     def take(self, file: File) -> list[tuple[int, bytes]]:
         with self._lock:
-            return self._drop(file)
-
-    def _drop(self, file: File) -> list[tuple[int, bytes]]:
-        windows = self._windows.pop(file, [])
-        self._nbytes -= _nbytes(windows)
-        return windows
+            return self._windows.pop(file) or []
 
     def renew_lock(self) -> None:
         """Make a new lock: a fork copies one that another thread holds, and not that thread."""
         self._lock = threading.Lock()
 
 
-def _nbytes(windows: list[tuple[int, bytes]]) -> int:
+def windows_nbytes(windows: Sequence[tuple[int, bytes | bytearray]]) -> int:
+    """Return the number of bytes in windows of a file, which are (start, content)."""
     return sum(len(content) for _, content in windows)
 
 
