@@ -17,7 +17,7 @@ import pytest
 import tifffile
 
 from intake_tiffstack import open_stack
-from intake_tiffstack.errors import OptionError, StorageError
+from intake_tiffstack.errors import OptionError, StorageError, TiffStackError
 from intake_tiffstack.storage import reference_targets
 
 PIXELS = {
@@ -143,6 +143,110 @@ def test_templates_of_references_run_nothing(
     with pytest.raises(StorageError, match="templates, which can run code"):
         intake.open_tiffstack_zarr(url).to_dask()
     assert not os.path.exists("RAN")
+
+
+_U = {"templates": {"u": "/", "v": "{secret}"}}
+
+
+@pytest.mark.parametrize(
+    ("target", "document"),
+    [
+        ("file:{secret}", {}),
+        ("local:{secret}", {}),
+        ("file:{secret}", {"version": None}),
+        ("{secret}", {"version": None, "refs": {}}),
+        ("{secret}", {"version": None, "refs": {"a": "b"}}),
+        ("{{{{u[0]}}}}{secret}", _U),
+        ("{{{{v!s}}}}", _U),
+        ("{{{{v:}}}}", _U),
+        ("{{v}}{{{{u:.0}}}}", _U),
+        ("{{{{v}}}}", _U),
+        ("{{{{v }}}}", {"templates": {"v ": "{secret}"}}),
+    ],
+)
+def test_references_are_checked_as_fsspec_understands_them(
+    tmp_path: Path,
+    secret: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+    document: dict[str, Any],
+) -> None:
+    monkeypatch.chdir(tmp_path / "shared")  # where a relative path would be in the same folder
+    url = write_document(tmp_path / "shared" / "a.json", [target.format(secret=secret), 0, 8])
+    content = json.loads(Path(url).read_text())
+    if "version" in document:  # the first version of the format: all of it is references
+        content = content["refs"]
+        document = {k: v for k, v in document.items() if k != "version"}
+    filled = json.loads(json.dumps(document).replace("{secret}", str(secret)))
+    Path(url).write_text(json.dumps(content | filled))
+    for opened, options in ((url, {}), ("a.json", {}), ("reference://pixels", {"fo": url})):
+        with pytest.raises(StorageError, match=r"a\.json"):
+            intake.open_tiffstack_zarr(opened, storage_options=options).read()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"template_overrides": {"u": "/"}},
+        {"simple_templates": False},
+        {"target": "/etc/passwd"},
+        {"ref_storage_args": {"protocol": "memory"}},
+        {"fs": {"file": {}}},
+        {"target_protocol": "memory"},
+    ],
+)
+def test_options_that_make_references_name_other_files_are_refused(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    url = write_document(tmp_path / "a.json", "abcdefgh")
+    assert intake.open_tiffstack_zarr("reference://pixels", storage_options={"fo": url}).read().size
+    with pytest.raises(TiffStackError, match=r"leave it out|memory://"):
+        intake.open_tiffstack_zarr(
+            "reference://pixels", storage_options={"fo": url, **options}
+        ).read()
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        [None, 0, 8],
+        [["a"], 0, 8],
+        [],
+        ["a", "0", 8],
+        ["a", 0, 8, 1],
+        ["a", -1, 8],
+        ["a", 0.5, 8],
+        ["a", True, 8],
+        ["a", 0],
+        5,
+        None,
+    ],
+    ids=str,
+)
+def test_a_reference_of_another_form_is_an_error_of_this_package(
+    tmp_path: Path, reference: Any
+) -> None:
+    url = write_document(tmp_path / "a.json", reference)
+    with pytest.raises(StorageError, match=r"a\.json holds no references that can be used: 'pix"):
+        intake.open_tiffstack_zarr(url).read()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"version": 1, "refs": [1]}',
+        '{"version": 1, "templates": [1], "refs": {"a": "b"}}',
+        '{"version": 1, "refs": NaN}',
+        '{"version": 2, "refs": {}}',
+        "[1]",
+        "[" * 100_000,
+    ],
+    ids=lambda text: text[:40],
+)
+def test_a_document_of_another_form_is_an_error_of_this_package(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(StorageError, match=r"a\.json holds no references that can be used"):
+        intake.open_tiffstack_zarr(str(tmp_path / "a.json")).read()
 
 
 def test_a_document_of_this_process_opens_wherever_its_files_are(

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from intake_tiffstack.copies.zarr_documents import CLAIMS
 from intake_tiffstack.errors import StorageError, TargetBusyError, TiffStackError
 from intake_tiffstack.storage.attempts import ask
+from intake_tiffstack.to_json import parse_json
 
 if TYPE_CHECKING:
     from intake_tiffstack.storage.folder import Folder
@@ -77,7 +78,7 @@ class Record:
     @classmethod
     def from_json(cls, content: bytes, number: int) -> Record:
         """Return what :meth:`to_json` wrote; a ValueError if it did not. Pure."""
-        fields = json.loads(content)
+        fields = parse_json(content)
         if not isinstance(fields, dict):
             raise ValueError(f"a claim must be a JSON object, but got {type(fields).__name__}")
         fields.pop("version", None)

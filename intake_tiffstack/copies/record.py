@@ -34,6 +34,7 @@ from intake_tiffstack.storage.filesystem import get_filesystem
 from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.store import stat_file
 from intake_tiffstack.storage.zipped import inside_zip
+from intake_tiffstack.to_json import parse_json
 
 __all__ = [
     "IN_DOCUMENT",
@@ -295,7 +296,7 @@ class CopyRecord:
             If it is damaged, or of a later version.
         """
         try:
-            stored = json.loads(content) if isinstance(content, bytes) else content
+            stored = parse_json(content) if isinstance(content, bytes) else content
             if stored["version"] != _VERSION:
                 raise StorageError(
                     f"{url} is of version {stored['version']!r}, and this version of "
@@ -350,7 +351,7 @@ def _read_json(folder: Folder, name: str) -> dict[str, Any]:
     """Return a JSON object below a folder, an empty one if there is none."""
     content = _read(folder, name)
     try:
-        stored = {} if content is None else json.loads(content)
+        stored = {} if content is None else parse_json(content)
     except ValueError as exc:
         raise StorageError(f"{folder.url}{name} is damaged: {exc!r}", url=folder.url) from exc
     if not isinstance(stored, dict):

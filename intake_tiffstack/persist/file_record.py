@@ -23,6 +23,7 @@ from intake_tiffstack.redact import hide_in_text, mask_secrets
 from intake_tiffstack.storage.file_changes import without_secrets
 from intake_tiffstack.storage.files import FileTable
 from intake_tiffstack.structure import Structure
+from intake_tiffstack.to_json import parse_json
 
 __all__ = [
     "VERSION",
@@ -141,7 +142,7 @@ def unpack_seen(packed: bytes, url: str) -> Discovery:
         If they are damaged.
     """
     try:
-        stored = json.loads(gzip.decompress(packed))
+        stored = parse_json(gzip.decompress(packed))
         files = stored["files"]
         kinds = _STRUCTURES.validate_python(
             [{**kind, "dtype": np.dtype(kind["dtype"])} for kind in stored["structures"]["kinds"]]

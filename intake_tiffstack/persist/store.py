@@ -36,6 +36,7 @@ from intake_tiffstack.settings import setting, setting_seconds
 from intake_tiffstack.storage.attempts import ask
 from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.urls import absolute_url, is_local
+from intake_tiffstack.to_json import parse_json
 
 __all__ = ["CollectionCopies", "Generation", "find_store", "prune", "store_options"]
 
@@ -132,7 +133,7 @@ class Generation:
     def from_json(cls, content: bytes, url: str) -> Self:
         """Return the generation that :meth:`to_json` stored; *url* is for an error."""
         try:
-            stored = json.loads(content)
+            stored = parse_json(content)
             version = stored.pop("version")
             if version == VERSION:
                 stored.pop("previous", None)  # written by earlier versions

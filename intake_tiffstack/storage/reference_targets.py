@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+from fsspec.implementations.local import LocalFileSystem
 
 from intake_tiffstack.errors import OptionError, StorageError
 from intake_tiffstack.settings import setting
@@ -13,6 +15,7 @@ from intake_tiffstack.storage.attempts import ask
 from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.filesystem import get_filesystem
 from intake_tiffstack.storage.urls import absolute_url, is_local
+from intake_tiffstack.to_json import parse_json
 
 __all__ = [
     "ICECHUNK",
@@ -29,6 +32,11 @@ ICECHUNK = ".icechunk"
 
 PARQUET = (".parquet", ".parq")
 """How the names of folders of references in Parquet end."""
+
+_UNCHECKED = {"fs", "ref_storage_args", "simple_templates", "target", "template_overrides"}
+"""Options of fsspec that let a document name other files than those that stand in it."""
+
+_TEMPLATE = re.compile(r"\{\{(\w+)\}\}")
 
 _OWN: set[str] = set()
 
@@ -78,25 +86,25 @@ def check_references(url: str, storage_options: Mapping[str, Any]) -> None:
     """
     remote_protocol = "file"
     if url.startswith("reference:"):
+        for name in _UNCHECKED & storage_options.keys():
+            raise StorageError(
+                f"{url}: the storage option {name!r} would let references name other files than "
+                "those in their document; leave it out",
+                url=url,
+            )
         remote_protocol = storage_options.get("remote_protocol") or remote_protocol
         document: Any = storage_options.get("fo")
+        if isinstance(document, str) and (protocol := storage_options.get("target_protocol")):
+            document = f"{protocol}://{document.removeprefix(f'{protocol}://')}"
         storage_options = storage_options.get("target_options") or {}
     else:
         document = url
     where = document if isinstance(document, str) else ""
     if where.rstrip("/").endswith(PARQUET):
-        content: Any = {"refs": _read_parquet(where.rstrip("/"), storage_options)}
+        content: Any = {"version": 1, "refs": _read_parquet(where.rstrip("/"), storage_options)}
     else:
         content = _read(where, storage_options) if where else document
-    if not isinstance(content, Mapping):
-        raise StorageError(f"{where or url} holds no references that can be used", url=where or url)
-    if content.get("gen") or any("{{" in str(v) for v in _templates(content).values()):
-        raise StorageError(
-            f"{where or url} has references that fsspec generates from templates, which can run "
-            "code; write them out one by one",
-            url=where or url,
-        )
-    check_targets(where, _targets(content, remote_protocol))
+    check_targets(where, _targets(content, remote_protocol, where or url))
 
 
 def check_targets(where: str, targets: Iterable[str]) -> None:
@@ -136,7 +144,7 @@ def _read(url: str, storage_options: Mapping[str, Any]) -> Any:
     with storage_errors(url, storage_options):
         content = ask(filesystem, "cat_file", path)
     try:
-        return json.loads(content)
+        return parse_json(content)
     except ValueError as exc:
         raise StorageError(f"{url} holds no references that can be used: {exc}", url=url) from exc
 
@@ -158,23 +166,61 @@ def _read_parquet(url: str, storage_options: Mapping[str, Any]) -> dict[str, Any
     return found
 
 
-def _templates(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = content.get("templates")
-    return found if isinstance(found, Mapping) else {}
+def _targets(content: Any, remote_protocol: str, url: str) -> Iterator[str]:
+    """Yield the URL of each file that a document names, local ones as absolute paths. Pure.
 
+    The document is understood as fsspec does: without a version all of it is references, in
+    version 1 they may name templates.
 
-def _targets(content: Mapping[str, Any], remote_protocol: str) -> Iterator[str]:
-    """Yield the URL of each file that a document names, local ones as absolute paths. Pure."""
-    references = content["refs"] if isinstance(content.get("refs"), Mapping) else content
-    for value in references.values():
-        if not isinstance(value, list | tuple) or not value or not isinstance(value[0], str):
+    Raises
+    ------
+    StorageError
+        If fsspec would understand it in another way, or not at all.
+    """
+    is_plain = isinstance(content, Mapping) and content.get("version") is None
+    refs = content if is_plain else content.get("refs") if isinstance(content, Mapping) else None
+    templates = {} if is_plain or not refs else content.get("templates") or {}
+    if not isinstance(refs, Mapping) or not isinstance(templates, Mapping):
+        raise StorageError(f"{url} holds no references that can be used", url=url)
+    if not is_plain and (content.get("gen") or any("{{" in str(v) for v in templates.values())):
+        raise StorageError(
+            f"{url} has references that fsspec generates from templates, which can run code; "
+            "write them out one by one",
+            url=url,
+        )
+    for key, value in refs.items():
+        if isinstance(value, str | bytes | Mapping):
             continue  # content itself, not where it is
+        if not _is_reference(value):
+            raise StorageError(
+                f"{url} holds no references that can be used: {key!r} is {value!r:.80}, not "
+                "[URL] or [URL, offset, size]",
+                url=url,
+            )
         target = value[0]
-        for name, text in _templates(content).items():
-            target = target.replace(f"{{{{{name}}}}}", str(text))
+        if templates and "{{" in target:
+            # fsspec formats it, which does more than putting in values
+            if re.search("[{}]", _TEMPLATE.sub("", target)):
+                raise StorageError(
+                    f"{url}: the reference {target!r} is made from templates in another way than "
+                    "{{name}}; write it out",
+                    url=url,
+                )
+            target = _TEMPLATE.sub(lambda found: str(templates.get(found[1], "")), target)
         if "://" not in target and remote_protocol not in ("file", "local"):
             target = f"{remote_protocol}://{target}"
+        if is_local(target):
+            target = LocalFileSystem._strip_protocol(target)  # "file:" before a path, too
         yield absolute_url(target) if "::" not in target else target
+
+
+def _is_reference(value: Any) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) in (1, 3)
+        and isinstance(value[0], str)
+        and all(type(number) is int and number >= 0 for number in value[1:])
+    )
 
 
 def _home(document: str) -> str:
