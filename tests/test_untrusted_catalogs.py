@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import intake
 import numpy as np
 import pytest
 import tifffile
@@ -84,6 +85,16 @@ def test_data_opens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"args": {"urlpath": URLPATH, "header_index": "/tmp/x.parquet"}}, "header_index"),
         ({"args": {"urlpath": URLPATH, "arraytype": "os:path"}}, "arraytype"),
         ({"args": [1]}, "args"),
+        ({"args": {"urlpath": URLPATH, "metadata": {"cache": [{"type": "file"}]}}}, "metadata"),
+        (
+            {"args": {"urlpath": URLPATH}, "parameters": {"header_index": {"default": "RAN"}}},
+            "RAN|h",
+        ),
+        ({"args": {"urlpath": URLPATH}, "parameters": {"arraytype": {"default": "a:b"}}}, "arrayt"),
+        (
+            {"args": {"urlpath": URLPATH}, "parameters": {"p": {"type": "int", "default": "[1,"}}},
+            "re",
+        ),
     ],
 )
 def test_programs_are_refused_before_anything_runs(
@@ -96,11 +107,59 @@ def test_programs_are_refused_before_anything_runs(
 
 
 @pytest.mark.parametrize(
-    "at_top", [{"plugins": {"source": [{"module": "os"}]}}, {"metadata": {"a": "{{ 7*7 }}"}}]
+    "at_top",
+    [
+        {"plugins": {"source": [{"module": "os"}]}},
+        {"metadata": {"a": "{{ 7*7 }}"}},
+        {"metadata": {"parameters": {"CATALOG_DIR": {"default": "env(HOME)"}}}},
+        {"metadata": {"parameters": {"p": {"default": "shell(ls)"}}}},
+        {"metadata": {"parameters": {"p": None}}},
+        {"metadata": [1]},
+    ],
 )
 def test_programs_beside_the_entries_are_refused(folder: Path, at_top: dict[str, Any]) -> None:
     with pytest.raises(EntryError):
         open_untrusted_catalog(write(folder, {"args": {"urlpath": URLPATH}}, **at_top))
+
+
+def test_a_folder_whose_name_is_a_program_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = folder / "{{ cycler.__init__.__globals__.os.mkdir('RAN') }}"
+    below.mkdir()
+    write(below, {"args": {"urlpath": URLPATH}})
+    monkeypatch.chdir(below)
+    with pytest.raises(EntryError, match="its own name is a template"):
+        open_untrusted_catalog("theirs.yml").scan.read()
+    assert not (below / "RAN").exists()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "named"),
+    [
+        ("&a {b: *a}", "aliases"),
+        (
+            "".join(f"\n  a{i}: &a{i} [{f'*a{i - 1},' * 99 if i else 'x'}]" for i in range(9)),
+            "alia",
+        ),
+        ("[" * 3000 + "]" * 3000, "nested too deeply"),
+        ("{a: 1, a: 2}", "DuplicateKeyError"),
+        ("{<<: {a: 1}}", "ConstructorError"),
+    ],
+    ids=["circle", "bomb", "deep", "twice", "merged"],
+)
+def test_texts_that_intake_cannot_read_are_refused(folder: Path, metadata: str, named: str) -> None:
+    url = write(folder, {"args": {"urlpath": URLPATH}})
+    Path(url).write_text(f"{Path(url).read_text()}\nmetadata: {metadata}\n")
+    with pytest.raises(EntryError, match=named):
+        open_untrusted_catalog(url)
+
+
+def test_aliases_are_read(folder: Path) -> None:
+    url = write(folder, {"args": {"urlpath": URLPATH}})
+    text = Path(url).read_text().replace("scan:", "scan: &scan") + "  again: *scan\n"
+    Path(url).write_text(text)
+    assert open_untrusted_catalog(url).again.read().shape == (3, 4, 5)
 
 
 def test_a_catalog_that_changes_is_checked_again(folder: Path) -> None:
@@ -123,6 +182,32 @@ def test_only_listed_protocols_open(folder: Path) -> None:
             _ = open_stack(str(folder / "t*.tif")).shape
         with pytest.raises(OptionError, match="allow_protocols lacks 'file'"):
             open_untrusted_catalog(write(folder, {"args": {"urlpath": URLPATH}})).scan.read()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"protocol": "simplecache", "target_protocol": "http"},
+        {"target_protocol": "memory"},
+        {"deep": [{"remote_protocol": "memory"}]},
+        {"fo": "memory://a.zip"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/a.tif", "zip://a.tif"])
+def test_storage_options_name_no_other_protocol(options: dict[str, Any], url: str) -> None:
+    with (
+        dask.config.set({"tiffstack.allow_protocols": ["file", "http", "zip"]}),
+        pytest.raises(OptionError, match=r"allow_protocols lacks '(memory|simplecache)'"),
+    ):
+        _ = open_stack(url, storage_options=options).shape
+
+
+def test_references_name_no_other_protocol(folder: Path) -> None:
+    (folder / "a.json").write_text('{"a": ["memory://a", 0, 4]}')
+    settings = {"tiffstack.allow_protocols": ["file"], "tiffstack.allow_references": True}
+    with dask.config.set(settings), pytest.raises(OptionError, match="lacks 'memory'"):
+        intake.open_tiffstack_zarr(str(folder / "a.json")).read()
 
 
 def test_without_listed_protocols_no_catalog_opens(folder: Path) -> None:

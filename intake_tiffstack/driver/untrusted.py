@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
+from intake.catalog.exceptions import CatalogException
 from intake.catalog.local import YAMLFileCatalog
 
 from intake_tiffstack.driver.entries import yaml_fault
@@ -24,7 +25,13 @@ _PARAMETER_TYPES = frozenset({"bool", "datetime", "float", "int", "list", "str",
 _REFUSED_OPTIONS = {
     "arraytype": "it may import a class",
     "header_index": "opening writes that file",
+    "metadata": "it belongs beside the arguments",
 }
+_FAULTS = (
+    *(CatalogException, ArithmeticError, AttributeError, LookupError, MemoryError),
+    *(RecursionError, SyntaxError, TypeError, ValueError, yaml.YAMLError),
+)
+"""What Intake raises for entries that it does not understand."""
 
 _TEMPLATE = re.compile(r"\{\{\s*(?:env\(\s*(\w+)\s*\)|(\w+))\s*\}\}")
 _BEGINS_TEMPLATE = re.compile(r"\{[{%#]")
@@ -87,21 +94,41 @@ class UntrustedCatalog(YAMLFileCatalog):  # type: ignore[misc]
         EntryError
             If it holds anything but data.
         """
-        check_catalog(text, str(self.path))
-        super().parse(text)
+        url = str(self.path)
+        check_catalog(text, url, str(self._dir))
+        try:
+            super().parse(text)
+        except _FAULTS as exc:  # whose text shows values
+            raise EntryError(
+                f"{url} is no catalog that Intake reads: {type(exc).__name__}"
+            ) from None
 
 
-def check_catalog(text: str, url: str) -> None:
-    """Raise EntryError if a catalog holds anything but entries of this package. Pure."""
-    if _BEGINS_TEMPLATE.search(url):
-        raise EntryError(f"{url}: its own name is a template, which Intake renders")
+def check_catalog(text: str, url: str, folder: str) -> None:
+    """Raise EntryError if a catalog holds anything but entries of this package. Pure.
+
+    Parameters
+    ----------
+    text : str
+    url : str
+    folder : str
+        The value of ``CATALOG_DIR``.
+    """
+    if _BEGINS_TEMPLATE.search(url) or _BEGINS_TEMPLATE.search(folder):
+        raise EntryError(f"{url} in {folder}: its own name is a template, which Intake renders")
     try:
         catalog = yaml.safe_load(text)
     except yaml.YAMLError as exc:
         raise EntryError(f"{url} is not YAML: {yaml_fault(exc)}") from None  # its text shows lines
+    except RecursionError as exc:
+        raise EntryError(f"{url} is nested too deeply") from exc
+    _refuse_repetition(catalog, len(text), url)
     _require_keys(catalog, _TOP_KEYS, url)
     for at_top in catalog.keys() - {"sources"}:
         _check_texts(catalog[at_top], frozenset(), f"{url}: {at_top!r}")
+    metadata = catalog.get("metadata") or {}
+    _require_mapping(metadata, f"{url}: 'metadata'")
+    _check_parameters(metadata.get("parameters"), f"{url}: 'metadata'")  # of all entries
     sources = catalog.get("sources") or {}
     _require_mapping(sources, f"{url}: 'sources'")
     for name, entry in sources.items():
@@ -112,20 +139,45 @@ def _check_entry(name: Any, entry: Any, where: str) -> None:
     _require_keys(entry, _ENTRY_KEYS, where)
     if (driver := entry.get("driver")) not in tuple(_DRIVERS):  # it may be a dict
         _refuse(where, f"the driver {driver!r}", f"only {sorted(_DRIVERS)} are opened")
-    for place in ("args", "metadata", "parameters"):
+    for place in ("args", "metadata"):
         _require_mapping(entry.get(place) or {}, f"{where}: {place!r}")
-    for option in (entry.get("args") or {}).keys() & _REFUSED_OPTIONS.keys():
+    parameters = _check_parameters(entry.get("parameters"), where)
+    # a parameter of the name of an option sets it
+    given = (entry.get("args") or {}).keys() | parameters.keys()
+    for option in given & _REFUSED_OPTIONS.keys():
         _refuse(where, f"the option {option!r}", _REFUSED_OPTIONS[option])
     if "cache" in (entry.get("metadata") or {}):
         _refuse(where, "a cache in its metadata", "Intake would write files")
-    parameters = entry.get("parameters") or {}
-    for parameter, described in parameters.items():
+    _check_texts({name: entry}, frozenset({*parameters, "CATALOG_DIR"}), where)
+
+
+def _check_parameters(parameters: Any, where: str) -> Mapping[str, Any]:
+    """Return the parameters of an entry or of all, each of them checked."""
+    found: Mapping[str, Any] = parameters or {}
+    _require_mapping(found, f"{where}: 'parameters'")
+    for parameter, described in found.items():
         at = f"{where}, parameter {parameter!r}"
         _require_keys(described, _PARAMETER_KEYS, at)
         if described.get("type", "str") not in tuple(_PARAMETER_TYPES):
             _refuse(at, f"the type {described['type']!r}", f"known are {sorted(_PARAMETER_TYPES)}")
         _check_default(described.get("default"), at)
-    _check_texts({name: entry}, frozenset({*parameters, "CATALOG_DIR"}), where)
+    return found
+
+
+def _refuse_repetition(catalog: Any, most: int, url: str) -> None:
+    """Refuse aliases that make more values than the text has characters, or a circle. Pure."""
+    number, values = 0, [catalog]
+    while values:
+        value = values.pop()
+        number += 1
+        if number > most + 1:
+            raise EntryError(
+                f"{url} makes more values by aliases than it has characters; write them out"
+            )
+        if isinstance(value, Mapping):
+            values += [*value, *value.values()]
+        elif isinstance(value, list | tuple | set):
+            values += value
 
 
 def _check_default(default: Any, where: str) -> None:

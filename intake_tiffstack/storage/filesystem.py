@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
@@ -53,7 +53,7 @@ def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[Abstra
     FilesNotFoundError
         If the archive does not exist.
     """
-    require_allowed(url)
+    require_allowed(url, storage_options)
     for protocol in _protocols(url):
         _require_protocol(protocol, url)
     _refuse_flat(url, storage_options)
@@ -69,8 +69,11 @@ def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[Abstra
     return filesystem, path
 
 
-def require_allowed(url: str) -> None:
+def require_allowed(url: str, storage_options: Mapping[str, Any] | None = None) -> None:
     """Raise unless the setting ``allow_protocols`` has every protocol of *url*.
+
+    Those that storage options name count too: with them fsspec opens another store than the URL
+    says.
 
     Raises
     ------
@@ -82,12 +85,31 @@ def require_allowed(url: str) -> None:
         return
     if not isinstance(allowed, list | tuple | set | frozenset):
         raise OptionError(f"tiffstack.allow_protocols must be a list, but got {allowed!r}")
-    for protocol in _protocols(url):
+    for protocol in (*_protocols(url), *_named_protocols(storage_options or {})):
         if protocol not in allowed and not (protocol == "local" and "file" in allowed):
             raise OptionError(
                 f"{url}: the setting allow_protocols lacks {protocol!r}; it has {sorted(allowed)}",
                 url=url,
             )
+
+
+def _named_protocols(options: Any) -> Iterator[str]:
+    """Yield the protocols that storage options name, at any depth. Pure.
+
+    >>> list(_named_protocols({"s3": {"target_protocol": "ftp"}, "fo": "zip://a::http://h/b"}))
+    ['ftp', 'zip', 'http']
+    """
+    if isinstance(options, Mapping):
+        for name, value in options.items():
+            if name in ("protocol", "remote_protocol", "target_protocol") and value is not None:
+                yield str(value)
+            elif name == "fo" and isinstance(value, str):
+                yield from _protocols(value)
+            else:
+                yield from _named_protocols(value)
+    elif isinstance(options, list | tuple):
+        for value in options:
+            yield from _named_protocols(value)
 
 
 def renew_filesystem(url: str, storage_options: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from intake_tiffstack.errors import OptionError, StorageError
 from intake_tiffstack.settings import setting
 from intake_tiffstack.storage.attempts import ask
 from intake_tiffstack.storage.failures import storage_errors
-from intake_tiffstack.storage.filesystem import get_filesystem
+from intake_tiffstack.storage.filesystem import get_filesystem, require_allowed
 from intake_tiffstack.storage.urls import absolute_url, is_local
 from intake_tiffstack.to_json import parse_json
 
@@ -115,8 +115,12 @@ def check_targets(where: str, targets: Iterable[str]) -> None:
     StorageError
         If so.
     OptionError
-        If the setting is neither True, False nor a list of texts.
+        If the setting is neither True, False nor a list of texts, or ``allow_protocols`` lacks the
+        protocol of one.
     """
+    targets = [*dict.fromkeys(targets)]
+    for target in targets:
+        require_allowed(target)
     allowed = setting("allow_references")
     if not isinstance(allowed, bool) and not (
         isinstance(allowed, list | tuple) and all(isinstance(item, str) for item in allowed)
@@ -129,7 +133,7 @@ def check_targets(where: str, targets: Iterable[str]) -> None:
         return
     prefixes = [_home(where)] if where else []
     prefixes += [_as_folder(item) for item in allowed or ()]
-    for target in dict.fromkeys(targets):
+    for target in targets:
         if not any(_is_below(target, prefix) for prefix in prefixes):
             raise StorageError(
                 f"{where} names {target}, which lies in another folder, bucket or host than "
