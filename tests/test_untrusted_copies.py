@@ -6,8 +6,10 @@ import base64
 import json
 import os
 import pickle
+import random
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dask
 import intake
@@ -15,9 +17,10 @@ import numcodecs
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from intake_tiffstack import open_stack
-from intake_tiffstack.errors import OptionError, StorageError, TiffStackError
+from intake_tiffstack.errors import OptionError, StorageError, TiffStackError, TooLargeError
 from intake_tiffstack.storage import reference_targets
 
 PIXELS = {
@@ -72,6 +75,137 @@ def test_arrays_of_objects_are_refused_at_open(
     with pytest.raises(StorageError):
         intake.open_tiffstack_zarr(url).to_dask()
     assert not os.path.exists("RAN")
+
+
+def test_coordinates_that_unpickle_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(numcodecs.Pickle, "decode", lambda self, buf, out=None: pickle.loads(buf))
+    filters = [{"id": "vlen-utf8"}, {"id": "pickle"}]
+    texts = {"shape": [1], "chunks": [1], "dtype": "|O", "fill_value": "", "filters": filters}
+    for name, array, dims, chunk in (
+        ("pixels", {}, ["y", "x"], b"12345678"),
+        ("y", texts, ["y"], pickle.dumps(_Runs())),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".zarray").write_text(json.dumps({**PIXELS, **array}))
+        (tmp_path / name / ".zattrs").write_text(json.dumps({"_ARRAY_DIMENSIONS": dims}))
+        (tmp_path / name / ("0.0" if len(dims) == 2 else "0")).write_bytes(chunk)
+    (tmp_path / ".zgroup").write_text('{"zarr_format": 2}')
+    with pytest.raises(StorageError, match="codec 'pickle'"):
+        intake.open_tiffstack_zarr(str(tmp_path)).to_dask()
+    assert not os.path.exists("RAN")
+
+
+# -- documents that say the impossible -------------------------------------------------------------
+
+NONSENSE: list[Any] = [None, -1, 0, 2**40, 2**70, 1.5, float("nan"), "x", "", [], {}, [[]], True]
+NONSENSE += ["9" * 5000, [1] * 40, {"a": {"b": 1}}, "|O", "<M8[ns]", "\0", 1e300]
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path to each value in a JSON document."""
+    if path:
+        yield path
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(item, (*path, key))
+    elif isinstance(value, list):
+        for number, item in enumerate(value[:4]):
+            yield from leaves(item, (*path, number))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"zarr_format": 2}, {"zarr_format": 3}, {"group": True}]
+    + [{"format": "ome-zarr", "version": version} for version in ("0.4", "0.6")],
+    ids=str,
+)
+def test_nonsense_in_documents_of_copies_is_an_error_of_this_package(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    for t in range(2):
+        tifffile.imwrite(tmp_path / f"a_t{t}.tif", np.full((4, 5), t, np.uint16), metadata=None)
+    copy = tmp_path / "copy.zarr"
+    stack = open_stack(f"{tmp_path}/a_t*.tif", pattern="a_t{t:d}.tif", scale={"y": 0.5})
+    stack.export(str(copy), progress=False, **options)
+    documents = [
+        path for path in copy.rglob("*") if path.name in ("zarr.json", ".zarray", ".zattrs")
+    ]
+    documents += copy.rglob("tiffstack-record.json")
+    choose = random.Random(7)
+    for _ in range(120):
+        path = choose.choice(documents)
+        before = path.read_text()
+        document = json.loads(before)
+        place = choose.choice([*leaves(document)] or [("a",)])
+        inside = document
+        for key in place[:-1]:
+            inside = inside[key]
+        inside[place[-1]] = choose.choice(NONSENSE)
+        path.write_text(json.dumps(document))
+        try:
+            opened = intake.open_tiffstack_zarr(str(copy))
+            opened.to_xarray()
+            assert str(opened.report())
+        except TiffStackError:
+            pass
+        except Exception as exc:
+            raise AssertionError(f"{path.name}: {place} = {inside[place[-1]]!r:.40}") from exc
+        path.write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dims", True),
+        ("dims", "x"),
+        ("shape", "x"),
+        ("coords", 1),
+        ("coord_units", True),
+        ("nodata", "x"),
+        ("nodata", []),
+        ("nodata", float("nan")),
+        ("affine", ["a"] * 6),
+    ],
+)
+def test_attributes_of_other_programs_may_have_any_type(
+    tmp_path: Path, name: str, value: Any
+) -> None:
+    url = str(tmp_path / "a.zarr")
+    zarr.create_array(
+        url, shape=(2, 3), dtype="u2", dimension_names=["y", "x"], attributes={name: value}
+    )
+    source = intake.open_tiffstack_zarr(url)
+    assert source.metadata["dims"] == ["y", "x"]
+    assert source.metadata["shape"] == [2, 3]
+    assert source.to_xarray().shape == (2, 3)
+    assert str(source.report())
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' * 100_000], ids=["list", "mapping"])
+@pytest.mark.parametrize("name", ["zarr.json", ".zattrs", ".zarray"])
+def test_documents_that_are_nested_too_deeply_are_an_error_of_this_package(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    version: Literal[2, 3] = 3 if name == "zarr.json" else 2
+    zarr.create_array(str(tmp_path / "a.zarr"), shape=(2, 3), dtype="u2", zarr_format=version)
+    (tmp_path / "a.zarr" / name).write_text(text)
+    with pytest.raises(StorageError, match=r"a\.zarr is"):
+        intake.open_tiffstack_zarr(str(tmp_path / "a.zarr")).to_dask()
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks"), [((2**40, 4), (1, 4)), ((10, 4), (2**40, 4))], ids=["chunks", "chunk"]
+)
+def test_arrays_that_no_machine_can_hold_are_refused_at_open(
+    tmp_path: Path, shape: tuple[int, ...], chunks: tuple[int, ...]
+) -> None:
+    url = str(tmp_path / "a.zarr")
+    zarr.create_array(url, shape=shape, chunks=chunks, dtype="u2", dimension_names=["y", "x"])
+    with pytest.raises(TooLargeError, match=r"a\.zarr"):
+        intake.open_tiffstack_zarr(url).to_dask()
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def complete_metadata(
     coords: Mapping[str, tuple[Sequence[str], NDArray[Any]]],
 ) -> dict[str, Any]:
     """Return metadata with all their keys, from what a copy keeps of them and its array. Pure."""
-    return {
+    own = {
         "dims": list(dims),
         "shape": [int(size) for size in shape],
         "dtype": str(dtype),
@@ -72,5 +72,6 @@ def complete_metadata(
             for name, (along, values) in coords.items()
         },
         **{key: kept.get(key, absent) for key, absent in _ABSENT.items()},
-        **{key: value for key, value in kept.items() if key not in _ABSENT},
     }
+    # another program may have attributes of these names
+    return {**own, **{key: value for key, value in kept.items() if key not in own}}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import zarr
 
 from intake_tiffstack.copies.open_zarr import (
     ZarrCopy,
@@ -14,6 +15,7 @@ from intake_tiffstack.copies.open_zarr import (
     find_document,
     lazy_copy,
     open_array,
+    refuse_unpickling,
 )
 from intake_tiffstack.copies.zarr_store import open_zarr_store
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
@@ -65,6 +67,9 @@ def open_xarray_group(
         warnings.filterwarnings("ignore", message="Object at .* is not recognized as a component")
         try:
             store: Any = open_zarr_store(folder, read_only=True)
+            group = zarr.open_group(store, mode="r", use_consolidated=False)
+            for _, array in group.arrays():  # coordinates too, which may be texts
+                refuse_unpickling(array, folder)
             dataset = xr.open_zarr(store, chunks=None, consolidated=False, mask_and_scale=False)
         except (KeyError, ValueError) as exc:
             raise StorageError(

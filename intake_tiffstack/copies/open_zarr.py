@@ -6,6 +6,7 @@ import itertools
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any, Literal, NamedTuple
 
 import dask.array as da
@@ -27,8 +28,9 @@ from intake_tiffstack.copies.select import Positions, select_attrs, select_coord
 from intake_tiffstack.copies.zarr_documents import CLAIMS, OPENING
 from intake_tiffstack.copies.zarr_pixels import ZarrPixels
 from intake_tiffstack.copies.zarr_store import open_zarr_store, stat_references
-from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
+from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError, TooLargeError
 from intake_tiffstack.listing.url_list import has_tiff_suffix
+from intake_tiffstack.settings import setting_bytes
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.store import stat_file
@@ -42,6 +44,7 @@ __all__ = [
     "lazy_copy",
     "open_array",
     "open_zarr",
+    "refuse_unpickling",
 ]
 
 
@@ -65,6 +68,10 @@ class ZarrCopy(_Content):
     """The same pixels without dask: an index reads."""
     blocks: tuple[int, ...]
     """Shape of what is stored as a whole: a shard or a chunk."""
+
+
+MOST_CHUNKS = 10**7
+"""Along one dim of an array that is opened: dask keeps the length of each."""
 
 
 def open_zarr(
@@ -277,6 +284,7 @@ def open_array(folder: Folder) -> Any:
         except ValueError as exc:
             raise StorageError(f"{folder.url} is not a readable Zarr array: {exc}") from exc
     _refuse_objects(array, folder)
+    _refuse_huge(array, folder)
     return array
 
 
@@ -288,15 +296,56 @@ def _refuse_objects(array: Any, folder: Folder) -> None:
     StorageError
         If its elements are objects or texts, or a codec unpickles.
     """
-    names = [
-        codec["name"] if isinstance(codec, Mapping) else str(codec) for codec in _codecs(array)
-    ]
-    pickles = [name for name in names if "pickle" in name.lower()]
-    if array.dtype.kind in "OTSUV" or pickles:
-        what = f"the codec {pickles[0]!r}" if pickles else f"elements of type {array.dtype}"
-        raise StorageError(
-            f"{folder.url} has {what}, which no image needs and which may run code when it is "
-            "decoded; it is not opened",
+    refuse_unpickling(array, folder)
+    if array.dtype.kind in "OTSUV":
+        raise _may_run_code(f"elements of type {array.dtype}", folder)
+
+
+def refuse_unpickling(array: Any, folder: Folder) -> None:
+    """Raise for an array with a codec that unpickles, whatever numcodecs allows.
+
+    Raises
+    ------
+    StorageError
+        If there is one.
+    """
+    for codec in _codecs(array):
+        name = codec["name"] if isinstance(codec, Mapping) else str(codec)
+        if "pickle" in name.lower():
+            raise _may_run_code(f"the codec {name!r}", folder)
+
+
+def _may_run_code(what: str, folder: Folder) -> StorageError:
+    return StorageError(
+        f"{folder.url} has {what}, which no image needs and which may run code when it is "
+        "decoded; it is not opened",
+        url=folder.url,
+    )
+
+
+def _refuse_huge(array: Any, folder: Folder) -> None:
+    """Raise for an array whose parts no machine can hold or list.
+
+    Raises
+    ------
+    TooLargeError
+        If a chunk is larger than ``max_image_bytes``, or there are more chunks along one dim than
+        ``MOST_CHUNKS``.
+    """
+    nbytes = prod(array.chunks) * array.dtype.itemsize
+    limit = setting_bytes("max_image_bytes")
+    if nbytes > limit:
+        raise TooLargeError(
+            f"{folder.url}: one chunk declares {nbytes:,} bytes, more than max_image_bytes "
+            f"({limit:,}); raise tiffstack.max_image_bytes in dask's config if that is true",
+            url=folder.url,
+        )
+    count = max(
+        (-(-n // size) for n, size in zip(array.shape, array.chunks, strict=True)), default=1
+    )
+    if count > MOST_CHUNKS:
+        raise TooLargeError(
+            f"{folder.url} declares {count:,} chunks along one dim, more than {MOST_CHUNKS:,}",
             url=folder.url,
         )
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from intake_tiffstack.copies.attributes import OWN_KEY
 from intake_tiffstack.copies.verify import Verify
+from intake_tiffstack.copies.zarr_documents import DOCUMENT_FAULTS
 from intake_tiffstack.errors import FileChangedError, StorageError
 from intake_tiffstack.listing.url_list import has_tiff_suffix
 from intake_tiffstack.redact import hide_in_text
@@ -307,7 +308,7 @@ class CopyRecord:
             left_out = FileTable.from_files(map(_file_from_json, stored["left_out"]))
             record = cls(stored, files, left_out)
             _ = record.images, record.sizes, str(record)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as exc:
+        except DOCUMENT_FAULTS as exc:
             raise StorageError(f"{url} is damaged: {exc!r}", url=url) from exc
         return record
 

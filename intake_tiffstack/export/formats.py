@@ -14,6 +14,7 @@ from typing import Any
 from intake_tiffstack.copies.open_zarr import ZarrCopy
 from intake_tiffstack.copies.plan import ExportPlan
 from intake_tiffstack.copies.record import CopyRecord, read_record
+from intake_tiffstack.copies.zarr_documents import document_errors
 from intake_tiffstack.copies.zarr_store import is_zarr_group
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.storage.folder import Folder
@@ -151,7 +152,8 @@ def open_copy(
     text, options = inside_zip(os.fspath(url), storage_options or {})
     if text.startswith("reference:"):
         check_references(text, options)
-    format = next(format for format in FORMATS.values() if format.recognizes(text, options))
+    with document_errors(text):
+        format = next(one for one in FORMATS.values() if one.recognizes(text, options))
     extra: dict[str, Any] = {
         "dims": dims,
         "level": level,
@@ -161,7 +163,8 @@ def open_copy(
     own = {name: extra.pop(name) for name in format.open_options}
     if format.open is None:
         raise ValueError(f"format {format.name!r} recognizes {text}, but opens nothing")
-    copy: ZarrCopy = _load(format.open)(text, options, arraytype=arraytype, sel=sel, **own)
+    with document_errors(text):
+        copy: ZarrCopy = _load(format.open)(text, options, arraytype=arraytype, sel=sel, **own)
     for name, value in extra.items():
         if value:
             others = " or ".join(repr(f.name) for f in FORMATS.values() if name in f.open_options)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 from intake_tiffstack.dims import Role, role_of
@@ -35,7 +36,11 @@ def grid_mapping_attrs(metadata: Mapping[str, Any]) -> dict[str, Any]:
     crs, affine = metadata.get("crs"), metadata.get("affine")
     if isinstance(crs, str) and crs:
         attrs |= _describe(crs)
-    if isinstance(affine, Sequence) and len(affine) == 6:
+    if (
+        isinstance(affine, Sequence)
+        and len(affine) == 6
+        and all(isinstance(number, Real) for number in affine)
+    ):
         a, b, c, d, e, f = affine
         attrs["GeoTransform"] = " ".join(repr(float(n)) for n in (c, a, b, f, d, e))
     return attrs

@@ -64,7 +64,8 @@ def label_array(
     values: Any = data
     if isinstance(data, LazyArray):
         values = indexing.LazilyIndexedArray(LazyPixels(data))
-    units = metadata.get("coord_units") or {}
+    units = metadata.get("coord_units")
+    units = units if isinstance(units, Mapping) else {}  # of another program: any type
     on_map = axis_attrs(metadata, coords)
     variables = {
         name: _variable(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite, trunc
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -24,9 +26,11 @@ FILL_VALUE = "_FillValue"
 def nodata_attribute(metadata: Mapping[str, Any], dtype: np.dtype[Any]) -> dict[str, Any]:
     """Return ``_FillValue`` if the metadata have ``nodata``. Pure."""
     nodata = metadata.get("nodata")
-    if nodata is None or dtype.kind not in "iufc":
+    if not isinstance(nodata, Real) or dtype.kind not in "iufc":  # of another program: any type
         return {}
-    return {FILL_VALUE: float(nodata) if dtype.kind in "fc" else int(nodata)}
+    if dtype.kind in "fc":
+        return {FILL_VALUE: float(nodata)}
+    return {FILL_VALUE: trunc(nodata)} if isfinite(nodata) else {}
 
 
 def unpack(named: xr.DataArray) -> xr.DataArray:
