@@ -47,13 +47,16 @@ _WELL_KNOWN = {
     "secret": "AWS_SECRET_ACCESS_KEY",
     "token": "AWS_SESSION_TOKEN",
 }
-_USER_INFO = re.compile(
-    r"[a-z][a-z0-9+.-]*://(?:[^/@:\s?#]*:)?(?P<value>[^/\s?#]+)@", re.IGNORECASE
-)
+# Each begins with what is rare: a text may be 100 kB long, and no part of it is read twice.
+_USER_INFO = re.compile(r"(?<=[A-Za-z0-9+.-])://(?:[^/@:\s?#]*:)?(?P<value>[^/\s?#]+)@")
 _VALUE = r"(?P<value>(?:(?!::)[^&\s])+)"
 _PARAMETER = re.compile(rf"[?&](?P<name>[^=&\s?/#]+)={_VALUE}")
-_BARE = re.compile(r"https?://[^\s?]*\?(?P<value>[\w.%~+/-]{8,})(?=[&'\"\s,;)]|$)", re.IGNORECASE)
-"""A query that is one word is a token as often as not."""
+_OF_PATH = re.compile(r"[;#](?P<name>[\w-]+)=(?P<value>[^;#?&\s/]+)")
+"""Such as ``a.tif;jsessionid=x1`` and ``a.tif#access_token=x1``."""
+
+_WEB = re.compile(r"https?://(?:(?!https?://)[^\s?])*\?(?P<query>\S*)", re.IGNORECASE)
+_BARE = re.compile(r"(?:\A|&)(?P<value>[\w.%~+/-]{8,}=*)(?=[&'\",;:)]|\Z)")
+"""A part of a query that is one word is a token as often as not."""
 
 _CREDENTIAL = re.compile(
     r"[\w.-]*(?:signature|sig|token|credential|key|keyid|password|secret|auth)$", re.IGNORECASE
@@ -229,7 +232,15 @@ def _secrets_in(text: str) -> list[_Secret]:
     ['URL_PASSWORD', 'URL_SIGNATURE', 'URL_PWD']
     """
     found = [_Secret(*m.span("value"), "URL_PASSWORD") for m in _USER_INFO.finditer(text)]
-    found += [_Secret(*m.span("value"), "URL_QUERY", False) for m in _BARE.finditer(text)]
+    for web in _WEB.finditer(text):
+        for m in _BARE.finditer(web["query"]):
+            at = web.start("query") + m.start("value")
+            found.append(_Secret(at, at + len(m["value"]), "URL_QUERY", False))
+    found += [
+        _Secret(*m.span("value"), "URL_SIGNATURE")
+        for m in (_OF_PATH.finditer(text) if "://" in text else ())
+        if "session" in m["name"].lower() or _is_secret(m["name"])
+    ]
     for m in _PARAMETER.finditer(text):
         name = m["name"]
         if name.lower() in _HARMLESS and _is_version(m["value"]):

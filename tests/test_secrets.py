@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import pickle
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,29 @@ def test_what_names_a_version_is_shown() -> None:
     assert hide_in_text("https://h/a.tif?sha=4d7a") == "https://h/a.tif?sha=4d7a"
     assert SECRET not in hide_in_text(f"https://h/a.tif?sha=1;pwd={SECRET}")
     assert SECRET not in hide_in_text(f"https://h/a.tif?{SECRET}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://h/a.tif?x=1&{SECRET}",
+        f"https://h/a.tif?x=1&{SECRET}&y=2",
+        f"https://h/a.tif?{SECRET}==",
+        f"https://h/a.tif;jsessionid={SECRET}",
+        f"https://h/a.tif#access_token={SECRET}",
+        f"https://h/a.tif;token={SECRET}?versionId=1",
+    ],
+)
+def test_a_secret_without_a_name_or_before_the_query_is_hidden(url: str) -> None:
+    assert SECRET not in hide_in_text(f"cannot read {url}: refused")
+    assert SECRET not in mask_secrets(url)
+
+
+@pytest.mark.parametrize("text", ["a" * 30_000 + "://", "a" * 30_000 + "?", "http://" * 5000 + "?"])
+def test_long_texts_are_searched_once(text: str) -> None:
+    began = time.process_time()
+    assert hide_in_text(text) == text
+    assert time.process_time() - began < 1  # 9 s where each letter may begin a URL
 
 
 @given(name=st.from_regex(r"[A-Za-z_][\w.-]{0,12}", fullmatch=True))
