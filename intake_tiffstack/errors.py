@@ -87,8 +87,10 @@ class OptionError(TiffStackError, ValueError):
     def unknown(cls, what: str, name: str, known: Iterable[str], **details: Any) -> Self:
         """Return the error for a *what* called *name* that is not in *known*."""
         names = sorted(known)
-        near = get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(names)
+        in_small = {one.lower(): one for one in names}
+        near = get_close_matches(name.lower(), in_small, n=1)
+        listed = ", ".join(names) or "none"
+        hint = f"did you mean {in_small[near[0]]!r}?" if near else f"known: {listed}"
         return cls(f"unknown {what} {name!r}; {hint}", **details)
 
 

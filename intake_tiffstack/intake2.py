@@ -42,8 +42,8 @@ class TiffCollection(datatypes.TIFF):  # type: ignore[misc]
     """
 
     # a folder is recognized by what it contains, a glob or pattern by its signs
-    filepattern = rf"^.*[*?\[{{].*{_SUFFIX}$"
-    contains: ClassVar[set[str]] = {rf"{_SUFFIX}$"}
+    filepattern = rf"^.*[*?\[{{].*{_SUFFIX}\*?$"
+    contains: ClassVar[set[str]] = {rf"(?i:{_SUFFIX})$"}
     mimetypes = ""
     magic: ClassVar[set[bytes]] = set()
 

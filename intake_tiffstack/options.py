@@ -224,7 +224,8 @@ _Sizes = Annotated[
 ]
 _Floats = Annotated[dict[str, float], BeforeValidator(_mapping)]
 _Texts = Annotated[dict[str, str], BeforeValidator(_mapping)]
-_Extent = PositiveInt | Literal["auto", -1] | tuple[PositiveInt, ...] | None
+_Length = Annotated[PositiveInt, BeforeValidator(_not_bool)]
+_Extent = _Length | Literal["auto", -1] | tuple[_Length, ...] | None
 _Chunks = Annotated[
     Annotated[str, AfterValidator(_size)] | _Extent | tuple[_Extent, ...] | dict[str, _Extent],
     BeforeValidator(_from_text),

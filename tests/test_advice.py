@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import re
 import sys
 import time
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 import tifffile
 from fsspec.implementations.cached import WholeFileCacheFileSystem
 
-from intake_tiffstack import open_stack
+from intake_tiffstack import TiffStackZarrSource, open_stack
 from intake_tiffstack.errors import (
     FileChangedError,
     FilesNotFoundError,
@@ -26,7 +28,7 @@ from intake_tiffstack.errors import (
     StorageError,
 )
 from intake_tiffstack.progress import reported
-from servers import S3Server
+from servers import S3Server, serve_files
 
 
 def tiff(value: int, size: int = 16) -> bytes:
@@ -46,11 +48,24 @@ def tiff(value: int, size: int = 16) -> bytes:
         ("/data/S2_*.zip", "give a list"),
         ("zip://*.tif::/data/S2_*.zip", "give a list"),
         ("/data/copy.zarr", "driver tiffstack_zarr"),
+        ("/data/copy.ozx", "driver tiffstack_zarr"),
+        ("/data/copy.zarr.zip", r"open_tiffstack_zarr\('zip://::/data/copy\.zarr\.zip'\)"),
         ("s3://b/copy.zarr/", "driver tiffstack_zarr"),
         ("s3:/b/a.tif", "write s3://b/a.tif"),
+        ("s3:b/a.tif", "write s3://b/a.tif"),
+        ("file:/data/a.tif", "write /data/a.tif"),
+        ("simplecache:/data/a.tif", "write simplecache::/data/a.tif"),
+        ("blockcache::s3:/b/a.tif", "write blockcache::s3://b/a.tif"),
+        ("zip:///data/x.zip", r"write zip://\*\.tif::/data/x\.zip"),
+        ("zip+https://h/x.zip", r"write zip://\*\.tif::https://h/x\.zip"),
+        ("file:///C:/data/a.tif", "Windows path"),
+        (r".\raw\*.tif", "Windows path"),
         ("https:/host/a.tif", "write https://host/a.tif"),
         ("/vsis3/b/a.tif", "write s3://b/a.tif"),
         ("/vsicurl/https://h/a.tif", "write https://h/a.tif"),
+        ("/vsizip//data/x.zip/in/a.tif", "write zip://in/a.tif::/data/x.zip"),
+        ("/vsizip/vsis3/b/x.zip", r"write zip://\*\.tif::s3://b/x\.zip"),
+        ("/vsigzip//data/a.tif.gz", "unpack the file"),
         ("/vsicurl_streaming/https://h/a.tif", "write https://h/a.tif"),
         ("/data/chirps.tif.gz", "unpack it"),
         ("s3://b/x//*.tif", "write one slash"),
@@ -61,6 +76,58 @@ def test_a_path_of_another_kind_says_what_to_write(urlpath: str, cure: str) -> N
         open_stack(urlpath).to_dask()
     with pytest.raises(OptionError, match=cure):
         open_stack(["/data/a.tif", urlpath]).to_dask()
+
+
+def test_a_path_into_a_local_archive_says_what_to_write(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("in/a.tif", tiff(7))
+    url = f"zip://in/a.tif::{tmp_path}/x.zip"
+    with pytest.raises(OptionError, match=f"write {re.escape(url)}"):
+        open_stack(f"{tmp_path}/x.zip/in/a.tif").to_dask()
+    assert open_stack(url).read()[0, 0] == 7
+
+
+@pytest.mark.parametrize(
+    "url", ["s3:/bucket/a.zarr", r"C:\data\a.zarr", "/vsis3/b/a.zarr", "s3://"]
+)
+def test_a_copy_is_not_written_to_a_folder_named_like_a_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.tif").write_bytes(tiff(1))
+    with pytest.raises(OptionError, match=r"write|must name a bucket"):
+        open_stack("a.tif").export(url, progress=False)
+    assert os.listdir() == ["a.tif"]
+    with pytest.raises(OptionError, match=r"write|must name a bucket"):
+        TiffStackZarrSource(url).to_dask()
+
+
+@pytest.mark.parametrize(
+    ("below", "cure"),
+    [
+        ("a.tif/", r"'a\.tif' is a file: write no '/' behind it$"),
+        ("$RAW/*.tif", r"only a shell fills in '\$RAW': .* \{\{ env\('RAW'\) \}\}$"),
+        ("${RAW}/*.tif", r"\{\{ env\('RAW'\) \}\}$"),
+        ("%RAW%/*.tif", r"\{\{ env\('RAW'\) \}\}$"),
+        (r"raw\*.tif", "a backslash is part of a name: write '/'"),
+        ("{CATALOG_DIR}/*.tif", r"write \{\{ CATALOG_DIR \}\}, with two braces$"),
+        ("{{ CATALOG_DIR }}/*.tif", r"only a catalog fills in '\{\{ \}\}'$"),
+        ("b.tif ", "it ends in a blank"),
+        ("copy", "a Zarr, which the driver tiffstack_zarr opens"),
+    ],
+)
+@pytest.mark.parametrize("is_relative", [True, False])
+def test_a_path_that_matches_nothing_says_what_is_odd_about_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str, cure: str, is_relative: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.tif").write_bytes(tiff(1))
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "zarr.json").write_text("{}")
+    # of paths that somebody would fill in, nothing is said of the current folder
+    end = cure if cure.endswith("$") and below != "a.tif/" else cure.rstrip("$")
+    with pytest.raises(FilesNotFoundError, match=end):
+        open_stack(below if is_relative else f"{tmp_path}/{below}").to_dask()
 
 
 def test_a_file_whose_name_looks_like_another_kind_opens(
@@ -196,6 +263,48 @@ def test_options_that_belong_to_another_link_of_a_chain_say_where(bucket: S3Serv
     stack = open_stack("simplecache::s3://advice/raw/*.tif", storage_options=bucket.storage_options)
     with pytest.raises(OptionError, match=r"write storage_options: \{s3: \{key: "):
         stack.to_dask()
+
+
+@pytest.mark.parametrize("name", ["S3", "s3a"])
+def test_options_of_a_link_that_a_chain_lacks_say_which_it_has(bucket: S3Server, name: str) -> None:
+    options = {name: bucket.storage_options}
+    with pytest.raises(OptionError, match=f"of '{name}' are of no link .* s3: {{...}}"):
+        open_stack("simplecache::s3://advice/raw/*.tif", storage_options=options).to_dask()
+
+
+def test_a_misspelled_option_of_a_store_suggests_the_near_one(bucket: S3Server) -> None:
+    options = {**bucket.storage_options, "endpont_url": bucket.url}
+    with pytest.raises(OptionError, match=r"did you mean 'endpoint_url'\?$"):
+        open_stack("s3://advice/raw/*.tif", storage_options=options).to_dask()
+
+
+@pytest.mark.parametrize(
+    "options", [{"header": {}}, {"headers": 3}, {"client_kwargs": {"header": {}}}]
+)
+def test_a_wrong_option_for_http_is_an_option_error(options: dict[str, Any]) -> None:
+    with serve_files({"a.tif": tiff(1)}) as server:
+        stack = open_stack(f"{server.url}/a.tif", storage_options=options)
+        with pytest.raises(OptionError, match=f"given: {next(iter(options))}"):
+            stack.to_dask()
+
+
+def test_a_slash_behind_a_file_in_a_bucket_is_no_file(bucket: S3Server) -> None:
+    stack = open_stack("s3://advice/raw/t1.tif/", storage_options=bucket.storage_options)
+    with pytest.raises(FilesNotFoundError, match="nothing at s3://advice/raw/t1"):
+        stack.to_dask()
+
+
+@unclosed
+def test_refused_credentials_say_what_to_check(bucket: S3Server) -> None:
+    bucket.put("advice-refused", {"t.tif": tiff(1, 1024)})
+    url = "s3://advice-refused/*.tif"
+    array = open_stack(url, storage_options=bucket.storage_options).to_dask()
+    bucket.refuses = lambda r: 403
+    cure = r"[^:]; check which credentials .* expired$"
+    with pytest.raises(StorageError, match=cure):
+        open_stack(url, storage_options=bucket.storage_options).to_dask()
+    with pytest.raises(StorageError, match=cure):
+        array.compute(scheduler="sync")
 
 
 @unclosed

@@ -228,10 +228,37 @@ def test_a_parameter_with_the_name_of_an_argument_validates_and_coerces_it(scans
     assert source.options.fill_value == 7
     assert source(fill_value="8").options.fill_value == 8
     assert source(chunks="auto")(fill_value=9).options.chunks == "auto"
-    with pytest.raises(ValueError, match="fill_value=10"):
+    with pytest.raises(OptionError, match="'fill_value' of entry 'scan' must be int, max 9, but"):
         source(fill_value=10)
-    with pytest.raises(ValueError, match="chunks=3 MiB is not one of the allowed"):
+    with pytest.raises(OptionError, match=r"allowed \['file', 'page', 'auto'\], but got '3 MiB'"):
         source(chunks="3 MiB")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"first": 3}, "parameter 'first' of entry 'scan' must be int, min 0, max 2, but got 3"),
+        ({"first": "one"}, "parameter 'first' of entry 'scan' must be int, .* but got 'one'"),
+        ({"which": 1}, "parameter 'which' of entry 'scan' must be list, but got 1"),
+        ({"frist": 1}, r"unknown option 'frist'; did you mean 'first'\?"),
+    ],
+)
+def test_a_wrong_parameter_is_named_with_what_it_takes(scans, tmp_path, given, message):
+    source = open_entry(
+        tmp_path,
+        """
+    parameters:
+      first: {description: f, type: int, default: 0, min: 0, max: 2}
+      which: {description: w, type: list, default: [0]}
+    args:
+      urlpath: "{{ CATALOG_DIR }}/raw/S1/*.tif"
+      pattern: "c{c:d}_t{t:d}.tif"
+      sel: "{'t': {'from': {{ first }}}, 'c': {{ which }}}"
+""",
+    )
+    with pytest.raises(OptionError, match=message) as raised:
+        source(**given)
+    assert type(pickle.loads(pickle.dumps(raised.value))) is OptionError
 
 
 def test_a_parameter_with_the_name_of_an_option_gives_its_default(scans, tmp_path):
@@ -247,7 +274,7 @@ def test_a_parameter_with_the_name_of_an_option_gives_its_default(scans, tmp_pat
     assert source.to_dask().numblocks == (3, 2, 1, 1)
     assert pickle.loads(pickle.dumps(source)).to_dask().numblocks == (3, 2, 1, 1)
     assert source(chunks="auto").to_dask().npartitions == 1
-    with pytest.raises(ValueError, match="chunks=page is not one of the allowed"):
+    with pytest.raises(OptionError, match=r"allowed \['file', 'auto'\], but got 'page'"):
         source(chunks="page")
 
 
@@ -446,7 +473,7 @@ def test_a_field_with_two_braces_is_reported_to_have_one(scans, tmp_path):
     args: {urlpath: "{{ CATALOG_DIR }}/raw/S1/*.tif", pattern: "{{name}}_t{t:d}.tif"}
 """,
     )
-    with pytest.raises(EntryError, match=r"parameters: none; .* has one brace: \{name\}$"):
+    with pytest.raises(EntryError, match=r"add a parameter .* has one brace: \{name\}$"):
         source.to_dask()
 
 
@@ -474,6 +501,15 @@ def test_a_relative_urlpath_of_an_entry_is_reported_of(scans, tmp_path, monkeypa
     ):
         open_entry(tmp_path, body).to_dask()
     assert [Path(warning.filename) for warning in seen] == [Path(__file__)]
+
+
+def test_a_urlpath_for_a_shell_is_reported_as_such_and_not_as_relative(scans, tmp_path):
+    source = open_entry(tmp_path, '    args: {urlpath: "$HOME/raw/*.tif"}')
+    with (
+        warnings.catch_warnings(action="error", category=TiffStackWarning),
+        pytest.raises(FilesNotFoundError, match=r"catalog write \{\{ env\('HOME'\) \}\}$"),
+    ):
+        source.to_dask()
 
 
 def test_a_relative_parameter_given_here_is_not_told_of(scans, tmp_path, monkeypatch):

@@ -122,12 +122,13 @@ def test_a_single_name_is_a_concat_dim():
     [
         ({"concat_dim": ["tt", "c"]}, r"unknown field in concat_dim 'tt'; did you mean 't'\?"),
         ({"concat_dim": ["t", "t"]}, "names 't' twice"),
+        ({"concat_dim": "t, c"}, r"for one dim each write a list: \[t, c\]"),
         ({"labels": {"chanel": ["a"]}}, "unknown field in labels 'chanel'"),
         ({"duplicates": "best"}, "'raise', 'first' or 'last', but got 'best'"),
         ({"sizes": {"t": 0}}, "sizes: t takes a number from 1 .* but got 0"),
         ({"sizes": {"t": "4"}}, "but got '4'"),
     ],
-    ids=["unknown field", "twice", "unknown label", "duplicates", "zero", "text"],
+    ids=["unknown field", "twice", "text of two", "unknown label", "duplicates", "zero", "text"],
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(OptionError, match=message):

@@ -30,7 +30,7 @@ def pixels(tmp_path: Path) -> np.ndarray:
     return pixels
 
 
-@pytest.mark.parametrize("below", ["", "/*.tif", "/c{c:d}_t{t:d}.tif"])
+@pytest.mark.parametrize("below", ["", "/*.tif", "/*.tif*", "/c{c:d}_t{t:d}.tif"])
 def test_a_collection_is_recommended_before_a_single_tiff(
     pixels: np.ndarray, tmp_path: Path, below: str
 ) -> None:
@@ -38,6 +38,13 @@ def test_a_collection_is_recommended_before_a_single_tiff(
     assert found[0] is TiffCollection
     first = recommend(TiffCollection)["importable"][:2]
     assert set(first) == {TiffCollectionToDask, TiffCollectionToXarray}
+
+
+def test_a_folder_of_tiffs_in_capitals_is_a_collection(pixels: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "c0_t0.tif").rename(tmp_path / "scans" / "A.TIF")
+    assert intake.readers.datatypes.recommend(f"{tmp_path}/scans") == [TiffCollection]
+    assert TiffCollection(f"{tmp_path}/scans").to_reader("dask").read().shape == (1, 4, 5)
 
 
 def test_a_single_file_stays_a_tiff(pixels: np.ndarray, tmp_path: Path) -> None:

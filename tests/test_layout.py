@@ -300,6 +300,7 @@ TWO = {"t0_488.tif": header("yx", 2, 3), "t1_560.tif": header("yx", 2, 3)}
         ({"coords": {"t": [[1], [2, 3]]}}, OptionError, "t takes a list or a field's name"),
         ({"coords": {"t": "num"}}, OptionError, r"in coords 'num'; did you mean 'nm'\?"),
         ({"coords": {"y": "nm"}}, OptionError, "nm cannot label y, since it varies along t"),
+        ({"coords": {"y": "t"}}, OptionError, "t cannot label y, since it varies along t"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )

@@ -192,6 +192,8 @@ def test_an_option_is_understood_as_text_too(option: str, given: Any, expected: 
         ("series", "first"),
         ("series", 1.5),
         ("series", True),
+        ("chunks", True),
+        ("chunks", {"t": True}),
         ("series", float("inf")),
         ("level", []),
         ("series", -1),
@@ -259,7 +261,14 @@ def test_the_keywords_are_the_options() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("chunk", "chunks"), ("file_dim", "file_dims"), ("on_eror", "on_error")]
+    ("name", "near"),
+    [
+        ("chunk", "chunks"),
+        ("file_dim", "file_dims"),
+        ("on_eror", "on_error"),
+        ("CHUNKS", "chunks"),
+        ("ConcatDim", "concat_dim"),
+    ],
 )
 def test_an_unknown_option_suggests_the_near_one(name: str, near: str) -> None:
     with pytest.raises(OptionError, match=f"unknown option '{name}'; did you mean '{near}'"):

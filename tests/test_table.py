@@ -248,6 +248,8 @@ def test_files_by_hand_number_a_list(tmp_path: Path, table: pd.DataFrame) -> Non
     )
     with pytest.raises(OptionError, match="1 values for 't', but urlpath lists 2"):
         open_stack(urls, files={"t": [7]}).to_dask()
+    with pytest.raises(OptionError, match=r"per URL of a list in urlpath, but urlpath is '.*tif'"):
+        open_stack(f"{tmp_path}/*.tif", files={"t": [7]}).to_dask()
 
 
 @pytest.mark.parametrize(

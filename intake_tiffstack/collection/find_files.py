@@ -61,7 +61,11 @@ def take_listing(options: Options) -> Listing:
         return replace(listing, table={})
     if not options.files:
         return listing
-    urls = options.urlpath if isinstance(options.urlpath, list) else []
+    if not isinstance(options.urlpath, list):
+        raise OptionError(
+            f"files gives a value per URL of a list in urlpath, but urlpath is {options.urlpath!r}"
+        )
+    urls = options.urlpath
     for name, values in options.files.items():
         if len(values) != len(urls):
             raise OptionError(

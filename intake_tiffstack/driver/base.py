@@ -22,6 +22,7 @@ from intake_tiffstack.driver.entries import (
     default_options,
     describe_parameters,
     option_overrides,
+    parameter_names,
     render_overrides,
     rendered_names,
     spell_arguments,
@@ -309,6 +310,9 @@ class ArraySource(DataSource):  # type: ignore[misc]
                 again = {k: v if k in names else escape_template(v) for k, v in overrides.items()}
                 given = self._entry.get(**again)._given()
             options = option_overrides(self._entry, overrides, self._signature.parameters)
+            known = [*self._signature.parameters, *parameter_names(self._entry)]
+            for name in options.keys() - set(known):
+                raise unknown_option(name, known)
         made = type(self)(**{**given, "metadata": self._given_metadata, **options})
         for name in ("name", "description", "cat", "catalog_object", "_entry", "_pmode"):
             if hasattr(self, name):

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Self
 
-from intake_tiffstack.errors import EntryError, warn
+from intake_tiffstack.errors import EntryError, OptionError, warn
 from intake_tiffstack.redact import OF_STORES, escape_template, mask_secrets
 from intake_tiffstack.storage.urls import absolute_url, first_relative, is_local
 
@@ -19,6 +19,7 @@ __all__ = [
     "default_options",
     "describe_parameters",
     "option_overrides",
+    "parameter_names",
     "render_overrides",
     "rendered_names",
     "spell_arguments",
@@ -57,8 +58,9 @@ def check_entry(entry: Any, overrides: Mapping[str, Any]) -> None:
     known = _ALWAYS_KNOWN | parameters | set(entry._open_args) | set(overrides)
     for name in sorted(set(_template_names(arguments)) - known):
         near = get_close_matches(name, known, n=1)
-        names = ", ".join(map(repr, sorted(parameters))) or "none"
-        hint = f"did you mean {near[0]!r}?" if near else f"its parameters: {names}"
+        names = ", ".join(map(repr, sorted(parameters)))
+        other = f"write one of its parameters: {names}" if names else "add a parameter of that name"
+        hint = f"did you mean {near[0]!r}?" if near else other
         if name in _template_names(arguments.get("pattern")):
             hint += f"; a field of a pattern has one brace: {{{name}}}"
         raise EntryError(
@@ -228,7 +230,7 @@ def default_options(entry: Any, options: Container[str]) -> dict[str, Any]:
     own = entry._captured_init_kwargs.get("parameters") or []
     given = set(entry._open_args) | set(_template_names(entry._open_args))
     return {
-        p.name: p.validate(_from_environment(p._default))
+        p.name: _validated(entry, p, _from_environment(p._default))
         for p in own
         if p.name in options and p.name not in given and p._default is not None
     }
@@ -255,7 +257,33 @@ def render_overrides(
         dict(given), context, getenv=entry.getenv, getshell=entry.getshell
     )
     own = {p.name: p for p in entry._user_parameters or []}
-    return {k: own[k].validate(v) if k in own else v for k, v in rendered.items()}
+    return {k: _validated(entry, own[k], v) if k in own else v for k, v in rendered.items()}
+
+
+def _validated(entry: Any, parameter: Any, value: Any) -> Any:
+    """Return a value of a parameter, of its type.
+
+    Raises
+    ------
+    OptionError
+        If it is not of that type, or outside the bounds of the parameter.
+    """
+    try:
+        return parameter.validate(value)
+    except (TypeError, ValueError):
+        shown = _spell_default(parameter.name, value, _names_of_store(entry))
+        raise OptionError(
+            f"parameter {parameter.name!r} of entry {entry.name!r} must be {_bounds(parameter)}, "
+            f"but got {shown!r}",
+            entry=entry.name,
+        ) from None  # Intake's own text shows the value, which may be a secret
+
+
+def _bounds(parameter: Any) -> str:
+    """Return type and bounds of a parameter as text."""
+    limits = {name: getattr(parameter, name) for name in ("min", "max", "allowed")}
+    given = [f"{name} {value}" for name, value in limits.items() if value is not None]
+    return ", ".join([parameter.type, *given])
 
 
 def option_overrides(

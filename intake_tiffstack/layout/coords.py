@@ -96,11 +96,12 @@ def _wanted_values(grid: Grid, dim: Dim, wanted: Any) -> NDArray[Any]:
 def _field_along(grid: Grid, dim: Dim, name: str) -> NDArray[Any]:
     """Return the value of the field *name* at each position of the axis of *dim*."""
     fields: dict[str, FieldCoord] = {coord.name: coord for coord in grid.coords}
-    if name not in fields:
+    field = fields.get(name)
+    if field is None and name not in grid.names:
         raise OptionError.unknown(f"field for {dim.name} in coords", name, fields)
-    field = fields[name]
-    if dim.axis is None or not set(field.axes) <= {dim.axis}:
-        along = " and ".join(grid.names[axis] for axis in field.axes) or "nothing"
+    if field is None or dim.axis is None or not set(field.axes) <= {dim.axis}:
+        axes = [name] if field is None else [grid.names[axis] for axis in field.axes]
+        along = " and ".join(axes) or "nothing"
         raise OptionError(
             f"coords: {name} cannot label {dim.name}, since it varies along {along}: name a field "
             f"that {dim.name} alone decides, or list {dim.size} values"

@@ -8,6 +8,7 @@ the other fields say along which axes is known before the first header is read.
 from __future__ import annotations
 
 import math
+import re
 from itertools import chain, combinations
 from os.path import commonprefix
 from typing import TYPE_CHECKING, Any, Literal
@@ -162,11 +163,13 @@ def _axis_names(
     names = (concat_dim,) if isinstance(concat_dim, str) else tuple(concat_dim)
     for name in names:
         if name not in known:
-            if len(set(name)) == len(name) and set(name) <= set(known):
-                raise OptionError(
-                    f"concat_dim names the field {name!r}, which the pattern lacks; for one dim "
-                    f"per letter write a list: [{', '.join(name)}]"
-                )
+            parts = re.findall(r"\w+", name)
+            for meant in (parts, list(name)):
+                if len(set(meant)) == len(meant) > 1 and set(meant) <= set(known):
+                    raise OptionError(
+                        f"concat_dim names the field {name!r}, which the pattern lacks; for one "
+                        f"dim each write a list: [{', '.join(meant)}]"
+                    )
             raise OptionError.unknown("field in concat_dim", name, known)
         if names.count(name) > 1:
             raise OptionError(f"concat_dim names {name!r} twice: {', '.join(names)}")

@@ -351,7 +351,9 @@ def _find(
             )
         if files:
             return _Match(files, [folder])
-        file = _stat(store, path)  # a file without a suffix, in a store
+        # a file without a suffix, in a store; S3 would take a.tif/ for a.tif
+        is_folder = path.endswith("/") and not path.startswith(("http://", "https://"))
+        file = None if is_folder else _stat(store, path)
         if file is None:
             raise nothing_found(store, path, Glob(folder, (TIFFS,), None))
     return _Match(FileTable.from_files([file]), [f"{path.rpartition('/')[0]}/"], is_single=True)

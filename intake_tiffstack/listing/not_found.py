@@ -80,10 +80,24 @@ def _contents(names: Sequence[str], folders: Sequence[str]) -> str:
 
 
 def _hints_from_text(path: str) -> Iterator[str]:
+    """Yield what is odd about the text of a path. Pure.
+
+    >>> list(_hints_from_text("/home/$LAB/*.tif"))
+    ["only a shell fills in '$LAB': in a catalog write {{ env('LAB') }}"]
+    """
     if "{{" in path:
         yield "only a catalog fills in '{{ }}'"
+    elif "CATALOG_DIR" in path:
+        yield "in a catalog write {{ CATALOG_DIR }}, with two braces"
     elif re.search(r"\{[^{}]*,[^{}]*\}", path):
         yield "'{a,b}' is not supported: give a list of globs"
+    if found := re.search(r"\$\{?(\w+)\}?|%([A-Za-z_]\w*)%", path):
+        name = found[1] or found[2]
+        yield f"only a shell fills in {found[0]!r}: in a catalog write {{{{ env({name!r}) }}}}"
+    if "\\" in path and is_local(path):
+        yield "here a backslash is part of a name: write '/' between folders"
+    if path[-1:].isspace():
+        yield "it ends in a blank, which is part of the name"
 
 
 def _hints_from_names(glob: Glob, names: Sequence[str], folders: Sequence[str]) -> Iterator[str]:
@@ -91,7 +105,13 @@ def _hints_from_names(glob: Glob, names: Sequence[str], folders: Sequence[str]) 
         return
     part = glob.parts[0]
     if part == TIFFS:
-        yield "a TIFF ends in " + " ".join(TIFF_SUFFIXES)
+        if "zarr.json" in names:
+            yield "it is a Zarr, which the driver tiffstack_zarr opens"
+        else:
+            yield "a TIFF ends in " + " ".join(TIFF_SUFFIXES)
+        return
+    if part.text in names:
+        yield f"{part.text!r} is a file: write no '/' behind it"
         return
     wanted = (part.glob or part.text).lower()
     cased = [name for name in names if fnmatch.fnmatchcase(name.lower(), wanted)]

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
+
+from fsspec import available_protocols, get_filesystem_class
 
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError, TiffStackError
 from intake_tiffstack.redact import hide_in_text, secret_texts
@@ -17,6 +23,7 @@ __all__ = [
     "is_cut_short",
     "is_transient",
     "is_unauthorized",
+    "option_names",
     "storage_errors",
     "store_exceptions",
 ]
@@ -119,7 +126,36 @@ def _advice(exc: BaseException, url: str) -> str:
             "; a store without conditional reads (If-Match) needs storage_options: "
             "{local_expiry_check: true}"
         )
+    if is_unauthorized(exc) and not is_local(url):
+        return (
+            "; check which credentials are in use, whether they may list and read it, and whether "
+            "they have expired"
+        )
     return ""
+
+
+@lru_cache(maxsize=32)
+def option_names(protocol: str) -> frozenset[str]:
+    """Return the names of the options that a filesystem takes by name."""
+    classes = get_filesystem_class(protocol).__mro__
+    names = (inspect.signature(cls.__init__).parameters for cls in classes if cls is not object)
+    return frozenset(name for one in names for name in one)
+
+
+def _near_option(url: str, text: str) -> str:
+    """Return which option is meant by the one that an error names, after ``; ``; else nothing.
+
+    >>> _near_option("zip://a.tif", "unexpected keyword argument 'compresion'")
+    "; did you mean 'compression'?"
+    """
+    protocol, found = (
+        re.split(r"::|://", url)[0],
+        re.search(r"unexpected keyword argument '(\w+)'", text),
+    )
+    if found is None or protocol not in available_protocols():
+        return ""
+    near = get_close_matches(found[1], option_names(protocol) - {found[1]}, n=1, cutoff=0.75)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 @contextmanager
@@ -147,7 +183,9 @@ def storage_errors(url: str, storage_options: Mapping[str, Any]) -> Iterator[Non
         given = ", ".join(map(str, storage_options)) or "none"
         text = _cause_text(exc, storage_options)
         error = OptionError(
-            f"{url} or the storage_options (given: {given}) do not fit this store: {text}", url=url
+            f"{url} or the storage_options (given: {given}) do not fit this store: {text}"
+            f"{_near_option(url, text)}",
+            url=url,
         )
         error.__cause__ = _plain_cause(exc, text)
     except KeyError as exc:  # from fsspec before 2026.9, for a file that a ZIP lacks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -17,7 +16,7 @@ from fsspec.utils import tokenize
 
 from intake_tiffstack.errors import OptionError, StorageError
 from intake_tiffstack.settings import setting, setting_number
-from intake_tiffstack.storage.failures import is_unauthorized, storage_errors
+from intake_tiffstack.storage.failures import is_unauthorized, option_names, storage_errors
 from intake_tiffstack.storage.s3 import make_session
 from intake_tiffstack.storage.urls import WRAPPERS, absolute_url, is_local, split_chain
 
@@ -245,13 +244,26 @@ def _bare_protocol(link: str) -> str:
 
 
 def _refuse_flat(url: str, storage_options: Mapping[str, Any]) -> None:
-    """Raise if an option of a store behind ``::`` is given to the first link, which ignores it."""
+    """Raise if options for a chain are those of no link, or of a link behind the first.
+
+    fsspec ignores both.
+    """
     first, *others = _protocols(url)
     if not others or not storage_options:
         return
-    own = _option_names(first)
+    links = [first, *others]
+    for name, value in storage_options.items():
+        is_link = isinstance(value, Mapping) and name.lower() in available_protocols()
+        if is_link and name not in links:
+            taken = " and ".join(f"{link}: {{...}}" for link in links)
+            raise OptionError(
+                f"{url}: the storage_options of {name!r} are of no link of this chain, which takes "
+                f"{taken}",
+                url=url,
+            )
+    own = option_names(first)
     for protocol in others:
-        flat = [n for n in storage_options if n in _option_names(protocol) - own - {*others}]
+        flat = [n for n in storage_options if n in option_names(protocol) - own - {*others}]
         if flat:
             raise OptionError(
                 f"{url}: the storage_options {', '.join(flat)} are of {protocol}://, which is "
@@ -259,14 +271,6 @@ def _refuse_flat(url: str, storage_options: Mapping[str, Any]) -> None:
                 f"{{{protocol}: {{{flat[0]}: ...}}}}",
                 url=url,
             )
-
-
-@lru_cache(maxsize=32)
-def _option_names(protocol: str) -> frozenset[str]:
-    """Return the names of the options that a filesystem takes by name."""
-    classes = get_filesystem_class(protocol).__mro__
-    names = (inspect.signature(cls.__init__).parameters for cls in classes if cls is not object)
-    return frozenset(name for one in names for name in one)
 
 
 def _require_protocol(protocol: str, url: str) -> None:

@@ -20,6 +20,7 @@ from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageErro
 from intake_tiffstack.storage.attempts import ask
 from intake_tiffstack.storage.failures import is_transient, storage_errors, store_exceptions
 from intake_tiffstack.storage.filesystem import get_filesystem
+from intake_tiffstack.storage.mistaken import refuse_misspelled
 from intake_tiffstack.storage.urls import absolute_url, is_local, split_chain
 
 __all__ = ["PARTIAL", "Folder", "heal_exchange", "move_file", "write_file"]
@@ -59,14 +60,18 @@ class Folder:
         Raises
         ------
         OptionError
-            If the protocol is unknown, or the storage options do not fit it.
+            If the URL is spelled as another program spells it, the protocol is unknown, or the
+            storage options do not fit it.
         StorageError
             If the package for the protocol is not installed.
         """
         text = os.fspath(url)
         if not text:
             raise OptionError("the URL of a copy must not be empty")
+        refuse_misspelled(text)  # s3:/bucket would be a local folder
         text = absolute_url(text)
+        if "://" in text and text.rstrip("/").endswith(":"):
+            raise OptionError(f"the URL of a copy must name a bucket or folder, but got {text!r}")
         text = text.rstrip("/") or text
         options = dict(storage_options or {})
         return cls(text, options, *get_filesystem(text, options))

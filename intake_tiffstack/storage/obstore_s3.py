@@ -160,6 +160,7 @@ async def get_range(filesystem: Any, path: str, span: Span, etag: str | None) ->
         text = " ".join(str(exc).split()).rpartition("non-2xx status code: ")[2]
         text = text.partition(" Debug source:")[0][:150]
         shown = text if text.startswith(str(status)) else f"{status} {text}"
+        shown = shown.rstrip(": ")  # the body may be empty
         refused = RefusedError(shown, status)
     finally:
         _STATE.answer()

@@ -267,7 +267,8 @@ class RemoteStore:
             return self
         if not is_s3 or len(paths) < _LISTED_FROM:
             plain = [path for path in paths if _names_a_file(path, is_s3=is_s3)]
-            found = look_up_with_first_bytes(self.filesystem, plain, self.storage_options)
+            with storage_errors(paths[0] + self.chain, self.storage_options):
+                found = look_up_with_first_bytes(self.filesystem, plain, self.storage_options)
             return replace(self, known={file.url: file for file in found})
         folders: dict[tuple[str, str], dict[str, str]] = {}
         for path in paths:

@@ -98,14 +98,21 @@ def store_of(url: str) -> str:
 _LOCAL_STARTS = ("/", "./", "../", "~", "file://", "local://")
 
 
+_is_unfilled = re.compile(r"[^/]*(?:\$|\{\{|CATALOG_DIR|%\w+%)").match
+
+
 def first_relative(urlpath: str | Sequence[str]) -> str | None:
     """Return the first path that depends on the current folder, or None. Pure.
 
+    A path that begins with what a shell or a catalog would fill in is none.
+
     >>> first_relative(["/data/a.tif", "raw/*.tif"]), first_relative("s3://bucket/a.tif")
     ('raw/*.tif', None)
+    >>> first_relative("$HOME/*.tif")
     """
     urls = [urlpath] if isinstance(urlpath, str) else urlpath
-    return next((url for url in urls if is_local(url) and not is_absolute(url)), None)
+    relative = (url for url in urls if is_local(url) and not is_absolute(url))
+    return next((url for url in relative if not _is_unfilled(url)), None)
 
 
 _has_drive = re.compile(r"[A-Za-z]:[\\/]|\\\\[^\\]").match
