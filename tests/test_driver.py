@@ -202,15 +202,18 @@ def open_entry(tmp_path: Path, body: str) -> TiffStackSource:
     return intake.open_catalog(str(path)).scan
 
 
-def test_a_template_name_that_is_no_parameter_is_named(scans, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "meant"), [("sensr", "sensor"), ("SENSOR", "sensor"), ("catalog_dir", "CATALOG_DIR")]
+)
+def test_a_template_name_that_is_no_parameter_is_named(scans, tmp_path, name, meant):
     source = open_entry(
         tmp_path,
-        """
-    parameters: {sensor: {description: s, type: str, default: S1}}
-    args: {urlpath: "{{ CATALOG_DIR }}/raw/{{ sensr }}/*.tif"}
+        f"""
+    parameters: {{sensor: {{description: s, type: str, default: S1}}}}
+    args: {{urlpath: "/data/raw/{{{{ {name} }}}}/*.tif"}}
 """,
     )
-    with pytest.raises(EntryError, match=r"'sensr'.*did you mean 'sensor'"):
+    with pytest.raises(EntryError, match=rf"'{name}'.*did you mean '{meant}'"):
         source.to_dask()
 
 
@@ -420,12 +423,15 @@ def test_the_double_slash_behind_the_folder_of_a_catalog_in_a_bucket(scans, tmp_
     [
         '    args: {urlpath: "{{ env(NO_SUCH_PLACE) }}/*.tif"}',
         """    args: {urlpath: "{{ env('NO_SUCH_PLACE') ~ '/raw' }}/*.tif"}""",
+        """    args: {urlpath: "{{ env('NO_SUCH_PLACE') + '/raw' }}/*.tif"}""",
+        """    args: {urlpath: "{{ env('NO_SUCH_PLACE').rstrip('/') }}/*.tif"}""",
+        """    args: {urlpath: "{{ env('NO_SUCH_PLACE') | trim }}/*.tif"}""",
         """    args: {urlpath: "s3://b/x", storage_options: {key: "{{ env('NO_SUCH_PLACE') }}"}}""",
         """
     parameters: {where: {description: w, type: str, default: "env(NO_SUCH_PLACE)"}}
     args: {urlpath: "{{ where }}/*.tif"}""",
     ],
-    ids=["bare", "expression", "nested", "parameter"],
+    ids=["bare", "expression", "sum", "method", "filter", "nested", "parameter"],
 )
 def test_an_environment_variable_that_is_not_set_is_named(scans, tmp_path, monkeypatch, body):
     monkeypatch.delenv("NO_SUCH_PLACE", raising=False)
@@ -436,7 +442,12 @@ def test_an_environment_variable_that_is_not_set_is_named(scans, tmp_path, monke
 
 
 @pytest.mark.parametrize(
-    "where", ["env('NO_SUCH_PLACE') or CATALOG_DIR ~ 'raw/S1'", "env('NO_SUCH_PLACE', FOLDER)"]
+    "where",
+    [
+        "env('NO_SUCH_PLACE') or CATALOG_DIR ~ 'raw/S1'",
+        "env('NO_SUCH_PLACE').rstrip('/') or CATALOG_DIR ~ 'raw/S1'",
+        "env('NO_SUCH_PLACE', FOLDER)",
+    ],
 )
 def test_a_default_stands_for_an_environment_variable(scans, tmp_path, monkeypatch, where):
     monkeypatch.delenv("NO_SUCH_PLACE", raising=False)
@@ -821,6 +832,14 @@ def test_a_notebook_shows_dims_sizes_dtype_and_chunks(catalog):
     for shown in (source._repr_html_(), source.stack._repr_html_()):
         for text in ("<b>t</b>: 3", "uint16", "(2, 3, 4, 5)", "<svg", "Chunk"):
             assert text in shown
+
+
+def test_a_long_list_of_urls_is_shown_by_its_ends(tmp_path):
+    source = intake.open_tiffstack([f"{tmp_path}/{i:05d}.tif" for i in range(3000)])
+    shown = source._repr_html_()
+    assert len(shown) < 3000
+    assert "00000.tif" in shown
+    assert "02999.tif" in shown
 
 
 def test_metadata_show_long_coordinates_by_their_ends(tmp_path):

@@ -435,12 +435,17 @@ class ArraySource(DataSource):  # type: ignore[misc]
         rows = {"driver": type(self).name, "description": self.description or ""}
         given = self._given()
         given["urlpath"] = _tidy(given.get("urlpath"))
-        rows |= {k: str(v) for k, v in mask_secrets(given).items()}
+        rows |= {k: _in_short(str(v)) for k, v in mask_secrets(given).items()}
         rows["pixels"] = self._pixels_text()
         table = html_table([(key, text) for key, text in rows.items() if text])
         if self.shape is None:
             return f"<b>{html.escape(str(self.name))}</b>, not opened yet{table}"
         return array_html(str(self.name), self._dims, self._array()) + table
+
+
+def _in_short(text: str) -> str:
+    """Return a text, of a long one, such as a list of many URLs, both ends."""
+    return text if len(text) <= 1000 else f"{text[:400]} ... {text[-400:]}"
 
 
 def _tidy(urlpath: Any) -> Any:

@@ -57,10 +57,11 @@ def check_entry(entry: Any, overrides: Mapping[str, Any]) -> None:
     parameters = parameter_names(entry)
     known = _ALWAYS_KNOWN | parameters | set(entry._open_args) | set(overrides)
     for name in sorted(set(_template_names(arguments)) - known):
-        near = get_close_matches(name, known, n=1)
+        in_small = {one.lower(): one for one in known}
+        near = get_close_matches(name.lower(), in_small, n=1)
         names = ", ".join(map(repr, sorted(parameters)))
         other = f"write one of its parameters: {names}" if names else "add a parameter of that name"
-        hint = f"did you mean {near[0]!r}?" if near else other
+        hint = f"did you mean {in_small[near[0]]!r}?" if near else other
         if name in _template_names(arguments.get("pattern")):
             hint += f"; a field of a pattern has one brace: {{{name}}}"
         raise EntryError(
@@ -115,6 +116,19 @@ class _Unset(str):
     def __str__(self) -> str:
         self.written.append(self.name)
         return ""
+
+    def __add__(self, other: str) -> str:
+        return str(self) + other
+
+    def __radd__(self, other: str) -> str:
+        return other + str(self)
+
+    def __getattribute__(self, name: str) -> Any:
+        """Return an attribute; what a method such as ``strip`` leaves empty is still not set."""
+        found = super().__getattribute__(name)
+        if name.startswith("_") or not callable(found):
+            return found
+        return lambda *args, **options: found(*args, **options) or self
 
 
 def _unset_variables(value: Any, context: Mapping[str, Any]) -> Iterator[str]:

@@ -91,7 +91,7 @@ def _hints_from_text(path: str) -> Iterator[str]:
         yield "in a catalog write {{ CATALOG_DIR }}, with two braces"
     elif re.search(r"\{[^{}]*,[^{}]*\}", path):
         yield "'{a,b}' is not supported: give a list of globs"
-    if found := re.search(r"\$\{?(\w+)\}?|%([A-Za-z_]\w*)%", path):
+    elif found := re.search(r"\$\{?(\w+)\}?|%([A-Za-z_]\w*)%", path):
         name = found[1] or found[2]
         yield f"only a shell fills in {found[0]!r}: in a catalog write {{{{ env({name!r}) }}}}"
     if "\\" in path and is_local(path):
