@@ -32,6 +32,7 @@ from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import FilesNotFoundError, LayoutError, OptionError, warn
 from intake_tiffstack.export.exportable import Exportable
 from intake_tiffstack.export.options import OPTIONS, check_options
+from intake_tiffstack.labelled.attributes import has_value
 from intake_tiffstack.options import (
     OptionKeywords,
     Options,
@@ -586,7 +587,7 @@ class TiffStack(Exportable["ExportPlan", "ExportPlan"]):
             kept = recorded_options(url, options.get("storage_options"), format)
             options = {**kept, **options}
         coords = self.collection.known.coords
-        known = {k: v for k, v in self.metadata.items() if v and k not in _OF_THE_ARRAY}
+        known = {k: v for k, v in self.metadata.items() if has_value(v) and k not in _OF_THE_ARRAY}
         given = {
             "dims": self.dims,
             "coords": {name: (coord.dims, coord.values) for name, coord in coords.items()},

@@ -298,19 +298,23 @@ def test_holes_hold_the_nodata_of_the_files_unless_an_option_says(
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-@pytest.mark.parametrize("dtype", ["int16", "float32"])
-def test_a_copy_tells_it_as_xarray_reads_it(tmp_path: Path, zarr_format: Any, dtype: str) -> None:
+@pytest.mark.parametrize("nodata", [-3, 0])
+@pytest.mark.parametrize("dtype", ["int16", "float32", "complex64"])
+def test_a_copy_tells_it_as_xarray_reads_it(
+    tmp_path: Path, zarr_format: Any, nodata: int, dtype: str
+) -> None:
     pixels = RNG.integers(0, 99, (8, 9)).astype(dtype)
-    pixels[0] = -3
-    path = write(tmp_path / "a.tif", pixels, nodata=-3, scales=(0.5,))
+    pixels[0] = nodata
+    scale = 1 if dtype == "complex64" else 0.5
+    path = write(tmp_path / "a.tif", pixels, nodata=nodata, scales=(scale,))
     stack = open_stack(path)
     url = str(tmp_path / "a.zarr")
     stack.export(url, zarr_format=zarr_format)
-    truth = np.where(pixels == -3, np.nan, pixels * 0.5)
+    truth = np.where(pixels == nodata, np.nan, pixels * scale)
     copy = TiffStackZarrSource(url)
-    assert copy.metadata["nodata"] == -3
+    assert copy.metadata["nodata"] == nodata
     named = copy.to_xarray()
-    assert named.attrs["_FillValue"] == -3
+    assert named.attrs["_FillValue"] == nodata
     np.testing.assert_array_equal(named.values, pixels, strict=True)
     decoded = _decoded(url, pixels.dtype)
     np.testing.assert_allclose(decoded, truth)
@@ -318,6 +322,19 @@ def test_a_copy_tells_it_as_xarray_reads_it(tmp_path: Path, zarr_format: Any, dt
     for chunks in ("option", None):
         np.testing.assert_allclose(masked.to_xarray(chunks=chunks), truth)
     assert masked.to_dask().dtype == pixels.dtype
+    stack.export(tmp_path / "group.zarr", group=True, zarr_format=zarr_format)
+    np.testing.assert_allclose(xr.open_zarr(tmp_path / "group.zarr")["image"].values, truth)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Consolidated metadata", UserWarning)
+        named.to_dataset(name="mine").to_zarr(tmp_path / "mine.zarr", zarr_format=zarr_format)
+        np.testing.assert_allclose(xr.open_zarr(tmp_path / "mine.zarr")["mine"].values, truth)
+
+
+@pytest.mark.parametrize("chunks", ["option", None], ids=["dask", "no dask"])
+def test_complex_pixels_lose_no_imaginary_part(tmp_path: Path, chunks: Any) -> None:
+    path = write(tmp_path / "a.tif", np.full((8, 9), 1 + 2j, "c8"), scales=(0.5,))
+    with pytest.raises(OptionError, match="complex pixels with a scale or offset"):
+        open_stack(path, mask_and_scale=True).to_xarray(chunks)
 
 
 def _decoded(url: str, dtype: np.dtype[Any]) -> np.ndarray:

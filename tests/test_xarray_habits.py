@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import pyplot
 
-from intake_tiffstack import TiffStackSource, TiffStackZarrSource, open_stack
+from intake_tiffstack import TiffStackSource, TiffStackZarrSource, export, open_stack
 from intake_tiffstack.errors import TargetExistsError
 from intake_tiffstack.labelled.attributes import METADATA_KEY, decode_attrs, encode_attrs
 from intake_tiffstack.labelled.positions import regular_positions
@@ -95,6 +95,24 @@ def test_metadata_come_back_from_attributes(metadata: dict[str, Any]) -> None:
 
 
 NOT_KEPT = {"dims", "shape", "dtype", "coords", "coord_units", "provenance"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"group": True}, {"format": "ome-zarr"}, {"format": "references"}],
+    ids=["array", "group", "ome-zarr", "references"],
+)
+def test_metadata_that_are_zero_are_in_a_copy(tmp_path: Path, options: Any) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((4, 5), "u2"), photometric="minisblack")
+    mine = {"plane": 0, "is_stained": False, "note": "", "tilt": 0.0}
+    source = TiffStackSource(str(tmp_path / "a.tif"), metadata=mine)
+    url = str(tmp_path / ("a.json" if options.get("format") == "references" else "a.zarr"))
+    metadata = source.export(url, **options).metadata
+    assert {key: metadata.get(key) for key in mine} == mine
+    if "format" not in options:
+        processed = export(source.to_xarray() + 1, tmp_path / "b.zarr", like=source)
+        metadata = TiffStackZarrSource(processed.url).metadata
+        assert {key: metadata.get(key) for key in mine} == mine
 
 
 # -- positions -----------------------------------------------------------------------------------

@@ -58,7 +58,11 @@ def checked_dims(dims: Sequence[str], shape: tuple[int, ...]) -> tuple[str, ...]
 
 
 def encode_attributes(
-    sizes: Mapping[str, int], coords: Coords, attrs: Mapping[str, Any], zarr_format: int
+    sizes: Mapping[str, int],
+    dtype: np.dtype[Any],
+    coords: Coords,
+    attrs: Mapping[str, Any],
+    zarr_format: int,
 ) -> dict[str, Any]:
     """Return all attributes of the array as JSON."""
     for key in (OWN_KEY, ARRAY_DIMENSIONS):
@@ -67,17 +71,19 @@ def encode_attributes(
     attributes: dict[str, Any] = to_strict_json(attrs, "attrs")
     attributes[OWN_KEY] = encode_coords(coords, sizes)
     if FILL_VALUE not in attributes:
-        attributes |= _encode_nodata(attributes.get("nodata"), zarr_format)
+        attributes |= _encode_nodata(attributes.get("nodata"), dtype, zarr_format)
     if zarr_format == 2:
         attributes[ARRAY_DIMENSIONS] = list(sizes)
     return attributes
 
 
-def _encode_nodata(nodata: Any, zarr_format: int) -> dict[str, Any]:
+def _encode_nodata(nodata: Any, dtype: np.dtype[Any], zarr_format: int) -> dict[str, Any]:
     """Return nodata where xarray looks for it: on format 3 a float is text of its bytes.
 
-    >>> _encode_nodata(-9999, 3), _encode_nodata("nan", 2), _encode_nodata(1.5, 3)
-    ({'_FillValue': -9999}, {}, {'_FillValue': 'AAAAAAAA+D8='})
+    >>> _encode_nodata(-9999, np.dtype("i2"), 3), _encode_nodata("nan", np.dtype("f4"), 2)
+    ({'_FillValue': -9999}, {})
+    >>> _encode_nodata(1.5, np.dtype("f4"), 3), _encode_nodata(1.5, np.dtype("c8"), 3)
+    ({'_FillValue': 'AAAAAAAA+D8='}, {'_FillValue': ['AAAAAAAA+D8=', 'AAAAAAAAAAA=']})
     """
     if isinstance(nodata, int):
         return {FILL_VALUE: nodata}
@@ -85,7 +91,9 @@ def _encode_nodata(nodata: Any, zarr_format: int) -> dict[str, Any]:
         return {}
     number = float(nodata)
     if zarr_format == 3:
-        return {FILL_VALUE: base64.b64encode(struct.pack("<d", number)).decode()}
+        parts = (number, 0.0) if dtype.kind == "c" else (number,)
+        texts = [base64.b64encode(struct.pack("<d", part)).decode() for part in parts]
+        return {FILL_VALUE: texts if dtype.kind == "c" else texts[0]}
     return {FILL_VALUE: number} if math.isfinite(number) else {}  # JSON has no such number
 
 

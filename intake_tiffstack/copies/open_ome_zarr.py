@@ -28,6 +28,7 @@ from intake_tiffstack.copies.open_zarr import (
 from intake_tiffstack.copies.transformations import V06, read_v06
 from intake_tiffstack.copies.zarr_store import open_zarr_store
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
+from intake_tiffstack.labelled.attributes import has_value
 from intake_tiffstack.labelled.positions import regular_positions
 from intake_tiffstack.metadata.units import unit_name
 from intake_tiffstack.storage.files import File
@@ -321,7 +322,7 @@ def _label(
         "translation": {dim: n for dim, n in translation.items() if n},
         "units": units,
     }
-    return ZarrLabels(tuple(sizes), coords, {k: v for k, v in attrs.items() if v})
+    return ZarrLabels(tuple(sizes), coords, {k: v for k, v in attrs.items() if has_value(v)})
 
 
 def _read_multiscale(folder: Folder, attributes: Mapping[str, Any]) -> Any:

@@ -19,7 +19,7 @@ from intake_tiffstack.copies.open_zarr import (
 )
 from intake_tiffstack.copies.zarr_store import open_zarr_store
 from intake_tiffstack.errors import FilesNotFoundError, OptionError, StorageError
-from intake_tiffstack.labelled.attributes import decode_attrs
+from intake_tiffstack.labelled.attributes import decode_attrs, has_value
 from intake_tiffstack.labelled.crs import GRID_MAPPING, read_grid_mapping
 from intake_tiffstack.storage.folder import Folder
 
@@ -113,7 +113,7 @@ def _label(named: xr.DataArray, dataset: xr.Dataset) -> ZarrLabels:
     attrs["coord_units"] = units
     _calibrate(attrs, named, units)
     return ZarrLabels(
-        tuple(map(str, named.dims)), coords, {k: v for k, v in attrs.items() if v not in ({}, [])}
+        tuple(map(str, named.dims)), coords, {k: v for k, v in attrs.items() if has_value(v)}
     )
 
 

@@ -138,7 +138,7 @@ def write_icechunk(
     if dry_run:
         return plan
     references = refer(source, progress)
-    stored = encode_attributes(sizes, coords, attrs, 3)
+    stored = encode_attributes(sizes, source.dtype, coords, attrs, 3)
     metadata = _translate(references.pop(".zarray"), stored, list(sizes), place.url)
     remote = source.options.reader.storage_options
     with icechunk_errors(place.url, "written"):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import OptionError, warn
+from intake_tiffstack.labelled.attributes import has_value
 from intake_tiffstack.metadata.model import CHANNEL_KEYS, PACKING_KEYS
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def inherit(
     }
     coords = {**fitting, **own}
     steps = {dim: _find_step(dim, sizes[dim], own, known, metadata) for dim in names}
-    attrs = {k: v for k, v in metadata.items() if k not in _NOT_KEPT and v}
+    attrs = {k: v for k, v in metadata.items() if k not in _NOT_KEPT and has_value(v)}
     by_dim = {
         "scale": {dim: step[0] for dim, step in steps.items() if step},
         "translation": {dim: step[1] for dim, step in steps.items() if step and step[1]},

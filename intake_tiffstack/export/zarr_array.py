@@ -146,7 +146,7 @@ def write_zarr(
         around = XarrayGroup(sizes, source.dtype, coords, kept, zarr_format)
         attributes = around.attributes
     else:
-        attributes = encode_attributes(sizes, coords, attrs, zarr_format)
+        attributes = encode_attributes(sizes, source.dtype, coords, attrs, zarr_format)
     if growth is not None:
         array = growth.extended("", shape, attributes)
     else:

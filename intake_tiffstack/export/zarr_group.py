@@ -64,8 +64,8 @@ class XarrayGroup:
         self.attributes = dict(group[self.name].attrs)
         """Of the array itself."""
         nodata = dataset[self.name].attrs.get(FILL_VALUE)
-        if zarr_format == 2 and nodata is not None and math.isfinite(nodata):
-            self.attributes[FILL_VALUE] = nodata  # the array itself has no fill value
+        if zarr_format == 2 and nodata is not None and math.isfinite(nodata.real):
+            self.attributes[FILL_VALUE] = nodata.real  # the array itself has no fill value
         for key in [key for key in self._stored if key.startswith(f"{self.name}/")]:
             del self._stored[key]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from intake_tiffstack.to_json import to_json
 
-__all__ = ["METADATA_KEY", "NOT_ATTRIBUTES", "decode_attrs", "encode_attrs"]
+__all__ = ["METADATA_KEY", "NOT_ATTRIBUTES", "decode_attrs", "encode_attrs", "has_value"]
 
 METADATA_KEY = "tiffstack_metadata"
 """The attribute with the JSON of what no other attribute can hold."""
@@ -31,6 +31,15 @@ _is_name = re.compile(r"[A-Za-z_][^\x00-\x1f/\x7f]*(?<! )").fullmatch
 """Whether netCDF takes a name (NetCDF Users Guide, "Permitted characters in names")."""
 
 
+def has_value(value: Any) -> bool:
+    """Return whether a key of the metadata is known; 0, False and an empty text are values.
+
+    >>> has_value(0), has_value(None), has_value({})
+    (True, False, False)
+    """
+    return value is not None and value not in ({}, [])
+
+
 def encode_attrs(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return metadata as attributes of an xarray object; those without a value are left out.
 
@@ -40,7 +49,7 @@ def encode_attrs(metadata: Mapping[str, Any]) -> dict[str, Any]:
     attrs: dict[str, Any] = {}
     rest: dict[str, Any] = {}
     for key, value in metadata.items():
-        if key in NOT_ATTRIBUTES or value is None or value in ({}, []):
+        if key in NOT_ATTRIBUTES or not has_value(value):
             continue
         (attrs if _is_attribute(key, value) else rest)[key] = deepcopy(value)
     if rest:

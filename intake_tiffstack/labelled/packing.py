@@ -26,10 +26,12 @@ FILL_VALUE = "_FillValue"
 def nodata_attribute(metadata: Mapping[str, Any], dtype: np.dtype[Any]) -> dict[str, Any]:
     """Return ``_FillValue`` if the metadata have ``nodata``. Pure."""
     nodata = metadata.get("nodata")
+    if isinstance(nodata, str) and nodata in ("nan", "inf", "-inf"):
+        nodata = float(nodata)
     if not isinstance(nodata, Real) or dtype.kind not in "iufc":  # of another program: any type
         return {}
-    if dtype.kind in "fc":
-        return {FILL_VALUE: float(nodata)}
+    if dtype.kind in "fc":  # xarray writes one of the kind of the pixels alone
+        return {FILL_VALUE: float(nodata) if dtype.kind == "f" else complex(float(nodata))}
     return {FILL_VALUE: trunc(nodata)} if isfinite(nodata) else {}
 
 
@@ -41,8 +43,11 @@ def unpack(named: xr.DataArray) -> xr.DataArray:
     Raises
     ------
     OptionError
-        If bands differ in scale or offset and the array is not one of dask.
+        If bands differ in scale or offset and the array is not one of dask, or complex pixels have
+        either: xarray would discard their imaginary parts.
     """
+    if named.dtype.kind == "c" and not named.attrs.keys().isdisjoint(Packing.KEYS[1:]):
+        raise OptionError("mask_and_scale: complex pixels with a scale or offset are not decoded")
     attrs = dict(named.attrs)
     scales, offsets = attrs.pop("scales", None), attrs.pop("offsets", None)
     if scales is not None and "add_offset" in attrs:  # xarray would add it before

@@ -128,7 +128,7 @@ def write_references(
             exists = target.filesystem.exists(target.path)
         if exists:
             raise _exists(target)
-    attributes = encode_attributes(sizes, coords, attrs, 2)
+    attributes = encode_attributes(sizes, source.dtype, coords, attrs, 2)
     plan = ExportPlan(
         url=target.url,
         format="references",
