@@ -70,6 +70,12 @@ WITHOUT_CODE = {
     "feet": "+proj=tmerc +lat_0=30 +lon_0=-84 +k_0=0.9999 +x_0=7e5 +datum=NAD83 +units=us-ft",
     "cylinder": "+proj=cea +lat_ts=30 +lon_0=0 +datum=WGS84 +units=m",
     "sphere": "+proj=longlat +R=6371000",
+    "oblique": "+proj=omerc +lat_0=4 +lonc=-100 +alpha=53 +gamma=51 +ellps=GRS80 +no_uoff",
+    "oblique-centre": "+proj=omerc +lat_0=4 +lonc=-100 +alpha=53 +x_0=5e5 +y_0=4e5 +ellps=GRS80",
+    "paris": "+proj=lcc +lat_1=46 +lat_0=46 +lon_0=0 +k_0=0.999 +x_0=6e5 +ellps=GRS80 +pm=paris",
+    "paris-geographic": "+proj=longlat +ellps=GRS80 +pm=paris",
+    "mollweide": "ESRI:54009",
+    "goode": "+proj=igh +lon_0=0 +datum=WGS84 +units=m",
 }
 
 
@@ -98,6 +104,34 @@ def test_a_system_without_a_code_is_told_as_wkt(tmp_path: Path, definition: str)
         there[1] = [40.0, 35.0, 50.0]
     points = [warp.transform(ball, crs.to_wkt(), *there) for crs in (ours, theirs)]
     np.testing.assert_allclose(points[0], points[1], atol=0.01)
+
+
+@pytest.mark.parametrize("datum", ["NAD27", "NAD83", "WGS84", "potsdam"])
+def test_a_system_without_a_code_keeps_its_datum(tmp_path: Path, datum: str) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    pyproj = pytest.importorskip("pyproj")
+    path = tmp_path / "a.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=4, width=5, count=1, dtype="uint8",
+        crs=f"+proj=laea +lat_0=45 +lon_0=-100 +datum={datum}",
+        transform=rasterio.Affine(0.5, 0, -100, 0, -0.5, 40),
+    ) as file:  # fmt: skip
+        file.write(np.zeros((1, 4, 5), "u1"))
+    with rasterio.open(path) as file:
+        theirs = pyproj.CRS.from_wkt(file.crs.to_wkt())
+    ours = pyproj.CRS.from_wkt(open_stack(str(path)).metadata["crs"])
+    points = [
+        pyproj.Transformer.from_crs(crs, 4326, always_xy=True).transform(1e5, 1e5)
+        for crs in (ours, theirs)
+    ]
+    np.testing.assert_allclose(points[0], points[1], atol=1e-9)
+
+
+def test_what_cf_cannot_say_is_no_warning(tmp_path: Path) -> None:
+    pytest.importorskip("pyproj")
+    path = tmp_path / "a.tif"
+    write_map(path, [*PLACE, (34735, "H", 20, keys(29873, 9001), True)])
+    assert "Hotine" in open_stack(str(path)).to_xarray().spatial_ref.attrs["crs_wkt"]
 
 
 def keys(code: int, unit: int) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,15 @@ def test_stac_items_are_a_table(tmp_path: Path, pixels: np.ndarray) -> None:
     assert stack.coords["item"].values.tolist() == ["scene0", "scene1", "scene2"]
     assert str(stack.coords["time"].values[0]).startswith("2026-01-01T10:00:00")
     assert json.dumps(stack.metadata)
+
+
+def test_without_pyarrow_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "files.parquet").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"intake-tiffstack\[index\]"):
+        open_stack(str(tmp_path / "files.parquet")).to_dask()
 
 
 @pytest.mark.parametrize("unit", ["s", "us", "ns"])

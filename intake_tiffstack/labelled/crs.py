@@ -7,6 +7,7 @@ CF conventions 1.11, section 5.6 and appendix F; GDAL's netCDF driver for ``GeoT
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from numbers import Real
@@ -102,7 +103,10 @@ def _describe(crs: str) -> dict[str, Any]:
     if parsed is None:
         is_wkt = "[" in crs
         return {"crs_wkt": crs, "spatial_ref": crs} if is_wkt else {"spatial_ref": crs}
-    attrs = dict(parsed.to_cf())
+    with warnings.catch_warnings():
+        # pyproj says which parameters CF has no name for; the WKT beside them has all
+        warnings.filterwarnings("ignore", message=".* lost in conversion to CF")
+        attrs = dict(parsed.to_cf())
     return attrs | {"spatial_ref": attrs["crs_wkt"]}
 
 

@@ -141,7 +141,9 @@ def _parquet_table(content: bytes, url: str) -> tuple[list[str], list[tuple[Any,
         import pyarrow
         from pyarrow import parquet
     except ImportError as exc:
-        raise ImportError(f"reading {url} needs pyarrow; pip install pyarrow") from exc
+        raise ImportError(
+            f"reading {url} needs pyarrow: pip install 'intake-tiffstack[index]'"
+        ) from exc
     try:
         table = parquet.read_table(io.BytesIO(content))
     except pyarrow.ArrowInvalid as exc:

@@ -16,6 +16,7 @@ __all__ = ["code_of", "name_crs"]
 
 _EPSG_CODES = range(1024, 32767)  # GeoTIFF 1.1, section 7.4: 32767 is the user's own
 _PROJECTED, _GEOGRAPHIC = 1, 2
+_DATUM = "GeogGeodeticDatumGeoKey"
 _METRE, _DEGREE, _GREENWICH = 9001, 9102, 8901
 
 # Codes in metres that nearly all files have: no need to look them up.
@@ -35,6 +36,10 @@ _SCALE = ("ProjScaleAtNatOriginGeoKey", "ProjScaleAtCenterGeoKey")
 _PARALLELS = {"lat_1": ("ProjStdParallel1GeoKey",), "lat_2": ("ProjStdParallel2GeoKey",)}
 _ORIGIN = {"lat_0": _LATITUDE, "lon_0": _LONGITUDE}
 _SCALED = {**_ORIGIN, "k_0": _SCALE}
+_OBLIQUE = {
+    "lat_0": _LATITUDE, "lonc": _LONGITUDE, "alpha": ("ProjAzimuthAngleGeoKey",),
+    "gamma": ("ProjRectifiedGridAngleGeoKey",), "k_0": _SCALE,
+}  # fmt: skip
 _FALSE = {
     "x_0": (
         "ProjFalseEastingGeoKey", "ProjFalseOriginEastingGeoKey", "ProjCenterEastingGeoKey",
@@ -47,7 +52,7 @@ _FALSE = {
 # ProjCoordTransGeoKey: name in PROJ, and which keys give its parameters.
 _PROJECTIONS: Mapping[int, tuple[str, Mapping[str, tuple[str, ...]]]] = {
     1: ("tmerc", _SCALED),
-    3: ("omerc", {**_SCALED, "lonc": _LONGITUDE, "alpha": ("ProjAzimuthAngleGeoKey",)}),
+    3: ("omerc", _OBLIQUE),
     7: ("merc", {"lon_0": _LONGITUDE, "k_0": _SCALE, "lat_ts": ("ProjStdParallel1GeoKey",)}),
     8: ("lcc", {**_ORIGIN, **_PARALLELS}),
     9: ("lcc", {**_SCALED, "lat_1": _LATITUDE}),
@@ -68,8 +73,12 @@ _PROJECTIONS: Mapping[int, tuple[str, Mapping[str, tuple[str, ...]]]] = {
     24: ("sinu", {"lon_0": _LONGITUDE}),
     25: ("vandg", {"lon_0": _LONGITUDE}),
     28: ("cea", {"lon_0": _LONGITUDE, "lat_ts": ("ProjStdParallel1GeoKey",)}),
+    9815: ("omerc", _OBLIQUE),  # GDAL's, with the false origin at the centre
 }
-_POLAR_STEREOGRAPHIC = 15
+_OBLIQUE_FROM_EQUATOR, _POLAR_STEREOGRAPHIC = 3, 15
+
+_ESRI = "ESRI PE String = "
+"""How ArcGIS and GDAL begin a citation that is the WKT of a system without keys."""
 
 
 def code_of(tags: Mapping[str, Any], key: str) -> int:
@@ -97,11 +106,10 @@ def name_crs(tags: Mapping[str, Any]) -> str | None:
     model = code_of(tags, "GTModelTypeGeoKey")
     keys = {_PROJECTED: "ProjectedCSTypeGeoKey", _GEOGRAPHIC: "GeographicTypeGeoKey"}
     units = {_PROJECTED: "ProjLinearUnitsGeoKey", _GEOGRAPHIC: "GeogAngularUnitsGeoKey"}
-    if model not in keys:
-        return None
-    code, unit = code_of(tags, keys[model]), code_of(tags, units[model])
+    code = code_of(tags, keys[model]) if model in keys else 0
     if code not in _EPSG_CODES:
         return _describe(tags, model)
+    unit = code_of(tags, units[model])
     if unit not in (_METRES if model == _PROJECTED else _DEGREES):
         return f"EPSG:{code}"
     if (unit == _METRE and any(code in codes for codes in _IN_METRES)) or (
@@ -151,9 +159,12 @@ def _unit(kind: str, code: int, factor: float) -> dict[str, Any]:
 
 def _describe(tags: Mapping[str, Any], model: int) -> str | None:
     """Return the WKT of a system that has no code, from its parameters."""
+    citations = (tags.get("PCSCitationGeoKey"), tags.get("GTCitationGeoKey"))
+    texts = [c for c in citations if isinstance(c, str) and c.startswith(_ESRI)]
     base = _ellipsoid(tags)
-    projection = None if model == _GEOGRAPHIC else _projection(tags)
-    if base is None or (model == _PROJECTED and projection is None):
+    projection = _projection(tags) if model == _PROJECTED else None
+    has_keys = base is not None and (model == _GEOGRAPHIC or projection is not None)
+    if not has_keys and not texts:
         return None
     try:
         from pyproj import CRS
@@ -164,7 +175,9 @@ def _describe(tags: Mapping[str, Any], model: int) -> str | None:
             "pip install 'intake-tiffstack[geo]'"
         ) from exc
     try:
-        geographic = CRS.from_user_input(base)
+        if not has_keys:
+            return str(CRS.from_wkt(texts[0].removeprefix(_ESRI)).to_wkt())
+        geographic = _with_datum(CRS.from_user_input(base), code_of(tags, _DATUM))
         if projection is None:
             return str(geographic.to_wkt())
         radii = geographic.ellipsoid
@@ -173,11 +186,37 @@ def _describe(tags: Mapping[str, Any], model: int) -> str | None:
         shape = {"a": radii.semi_major_metre, "b": radii.semi_minor_metre}
         document = CRS.from_dict({**projection, **shape}).to_json_dict()
         document["base_crs"] = geographic.to_json_dict()
-        citation = tags.get("PCSCitationGeoKey", tags.get("GTCitationGeoKey"))
+        citation = citations[0] or citations[1]
         document["name"] = citation if isinstance(citation, str) and citation else "unnamed"
         return str(CRS.from_json_dict(document).to_wkt())
     except CRSError:
         return None  # parameters that do not make a projection
+
+
+def _with_datum(geographic: Any, code: int) -> Any:
+    """Return pyproj's system on the datum of a code, as it is where shape or meridian differ."""
+    from pyproj import CRS
+    from pyproj.crs.datum import Datum  # type: ignore[attr-defined]  # documented there
+    from pyproj.exceptions import CRSError
+
+    if code not in _EPSG_CODES or geographic.to_epsg() is not None:
+        return geographic
+    document = geographic.to_json_dict()
+    for key in ("datum", "datum_ensemble"):
+        document.pop(key, None)
+    try:
+        datum = Datum.from_epsg(code).to_json_dict()
+        kind = "datum_ensemble" if datum["type"] == "DatumEnsemble" else "datum"
+        found: Any = CRS.from_json_dict({**document, kind: datum})
+    except CRSError:
+        return geographic  # the code is newer than this table of codes
+    old, new = geographic.ellipsoid, found.ellipsoid
+    pairs = (
+        (old.semi_major_metre, new.semi_major_metre),
+        (old.semi_minor_metre, new.semi_minor_metre),
+        (geographic.prime_meridian.longitude, found.prime_meridian.longitude),
+    )
+    return found if all(math.isclose(a, b, rel_tol=1e-9) for a, b in pairs) else geographic
 
 
 def _ellipsoid(tags: Mapping[str, Any]) -> int | dict[str, Any] | None:
@@ -187,13 +226,16 @@ def _ellipsoid(tags: Mapping[str, Any]) -> int | dict[str, Any] | None:
         return code
     a, b = _number(tags, ("GeogSemiMajorAxisGeoKey",)), _number(tags, ("GeogSemiMinorAxisGeoKey",))
     flattening = _number(tags, ("GeogInvFlatteningGeoKey",))
-    if a is None or code_of(tags, "GeogPrimeMeridianGeoKey") not in (0, _GREENWICH):
+    meridian = _number(tags, ("GeogPrimeMeridianLongGeoKey",))
+    is_greenwich = code_of(tags, "GeogPrimeMeridianGeoKey") in (0, _GREENWICH)
+    degree = _DEGREES.get(code_of(tags, "GeogAngularUnitsGeoKey") or _DEGREE)
+    if a is None or degree is None or (meridian is None and not is_greenwich):
         return None
     if flattening is not None:
         shape = {"a": a, "rf": flattening} if flattening else {"R": a}
     else:
         shape = {"R": a} if b in (None, a) else {"a": a, "b": b}
-    return {"proj": "longlat", **shape}
+    return {"proj": "longlat", **shape, **({"pm": meridian * degree} if meridian else {})}
 
 
 def _projection(tags: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -216,6 +258,8 @@ def _projection(tags: Mapping[str, Any]) -> dict[str, Any] | None:
         found["lat_0"] = math.copysign(90, found.get("lat_ts", 90))
         if "k_0" in found and abs(found.get("lat_ts", 90)) == 90:
             del found["lat_ts"]
+    if method == _OBLIQUE_FROM_EQUATOR:
+        found["no_uoff"] = True  # the false origin is where the line crosses the equator
     unit = {9001: "m", 9002: "ft", 9003: "us-ft", 9036: "km"}.get(linear)
     return found | ({"units": unit} if unit else {"to_meter": metres})
 
