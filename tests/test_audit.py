@@ -152,6 +152,28 @@ def test_a_copy_moves_with_its_record_and_a_source_may_be_given(raw: Path, tmp_p
     assert verify(tmp_path / "elsewhere.zarr", source=open_raw(raw))
 
 
+@pytest.mark.parametrize("fill", [float("nan"), float("-inf"), 1 + 2j, np.float32(0.5)], ids=str)
+def test_a_fill_value_that_json_lacks_is_recorded(tmp_path: Path, fill: Any) -> None:
+    for t in (0, 2):
+        tifffile.imwrite(tmp_path / f"t{t}.tif", np.full((4, 5), t, "c8"))
+    stack = open_stack(
+        str(tmp_path / "t{t:d}.tif"), sizes={"t": 3}, missing="fill", fill_value=fill
+    )
+    assert stack.shape[0] == 3
+    stack.export(tmp_path / "copy.zarr")
+    assert verify(tmp_path / "copy.zarr", pixels="all").problems == []
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_coordinates_of_zeros_alone_are_written(tmp_path: Path, zarr_format: Any) -> None:
+    tifffile.imwrite(tmp_path / "t0.tif", np.ones((4, 5), "u1"))
+    stack = open_stack(
+        str(tmp_path / "t{t:d}.tif"), missing="mask", coords={"x": [0] * 5}, scale={"y": 1.5}
+    )
+    stack.export(tmp_path / "copy.zarr", group=True, zarr_format=zarr_format)
+    assert verify(tmp_path / "copy.zarr").problems == []
+
+
 def test_duplicates_are_recorded_and_not_called_new(raw: Path) -> None:
     write_tiff(raw / "a_wA1_t00.tif", PIXELS[0, 0])
     open_raw(raw, duplicates="last").export(raw.parent / "copy.zarr")

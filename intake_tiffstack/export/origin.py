@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numcodecs.abc
@@ -48,7 +50,11 @@ def find_origin(collection: Collection, export: Mapping[str, Any]) -> Origin:
     order = np.array(rows_in_order(collection.examination), dtype=np.intp)
     starts = _starts(collection.file_layout, len(files))
     used = np.isin(order, _placed(collection))
-    options = to_json(mask_secrets(given_options(collection.options)))
+    given = given_options(collection.options)
+    fill = given.get("fill_value")
+    if fill is not None and not (isinstance(fill, Real) and math.isfinite(fill)):
+        given["fill_value"] = str(fill)  # JSON has no such number, and the option takes its text
+    options = to_json(mask_secrets(given))
     return Origin(
         urlpath=mask_secrets(urlpath),
         options={name: value for name, value in options.items() if name != "urlpath"},

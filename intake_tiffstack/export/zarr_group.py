@@ -58,7 +58,11 @@ class XarrayGroup:
         self._stored: dict[str, Buffer] = {}
         self._zarr_format = zarr_format
         dataset.to_zarr(
-            MemoryStore(self._stored), zarr_format=zarr_format, compute=False, consolidated=False
+            MemoryStore(self._stored),
+            zarr_format=zarr_format,
+            compute=False,
+            consolidated=False,
+            write_empty_chunks=True,  # a chunk that is not there is one that was lost
         )
         group = zarr.open_group(MemoryStore(self._stored), mode="r")
         self.attributes = dict(group[self.name].attrs)
