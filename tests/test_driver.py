@@ -243,6 +243,7 @@ def test_a_parameter_with_the_name_of_an_argument_validates_and_coerces_it(scans
         ({"first": 3}, "parameter 'first' of entry 'scan' must be int, min 0, max 2, but got 3"),
         ({"first": "one"}, "parameter 'first' of entry 'scan' must be int, .* but got 'one'"),
         ({"which": 1}, "parameter 'which' of entry 'scan' must be list, but got 1"),
+        ({"which": "0 1"}, "parameter 'which' of entry 'scan' must be list, but got '0 1'"),
         ({"frist": 1}, r"unknown option 'frist'; did you mean 'first'\?"),
     ],
 )
@@ -607,6 +608,19 @@ def test_a_pickled_source_is_the_same_and_can_still_be_overridden(catalog, scans
     np.testing.assert_array_equal(copy(sensor="S1").read(), scans["S1"])
 
 
+def test_a_pickled_source_needs_no_catalog_where_it_is_read(catalog, scans, tmp_path):
+    source = catalog.scan(sensor="S2")
+    sent = pickle.dumps(source)
+    (tmp_path / "catalog.yml").rename(tmp_path / "elsewhere.yml")
+    received = pickle.loads(sent)
+    np.testing.assert_array_equal(received(sensor="S1")(chunks="file").read(), scans["S1"])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(received)).read(), scans["S2"])
+    with pytest.raises(FileNotFoundError):
+        _ = received.cat
+    (tmp_path / "elsewhere.yml").rename(tmp_path / "catalog.yml")
+    assert received.cat.name == catalog.name
+
+
 @pytest.mark.parametrize(
     ("of_catalog", "of_source", "expected"),
     [
@@ -621,7 +635,9 @@ def test_persist_mode_is_the_nearest_that_is_given(
     catalog = intake.open_catalog(str(tmp_path / "catalog.yml"), persist_mode=of_catalog)
     source = catalog.scan(persist_mode=of_source)
     assert source.persist_mode == expected
-    assert pickle.loads(pickle.dumps(source)).persist_mode == expected
+    received = pickle.loads(pickle.dumps(source))
+    assert received.persist_mode == expected
+    assert received(persist_mode="default").persist_mode == of_catalog
 
 
 # -- YAML and secrets -----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import copy
 import html
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, time
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -76,13 +77,30 @@ class ArraySource(DataSource):  # type: ignore[misc]
         self._is_checked = False
         self._options: Options | None = None
         self._overrides: dict[str, Any] = {}
-        self._pmode: str | None = None
+        self._cat: Any = None
+        self._pmode: str | None = None  # that of the catalogs, if this source was unpickled
         self._described: str | None = (
             None  # name of the array that shape, dtype and metadata describe
         )
 
         if "catalog_dir" not in self._given_metadata:  # what an entry lacks a call may still give
             _ = self.options
+
+    @property
+    def cat(self) -> Any:
+        """The catalog whose entry made this source, None if none did.
+
+        After unpickling it is opened at first use, because a worker may lack its file.
+        """
+        if isinstance(self._cat, _ClosedCatalog):
+            self._cat = self._cat.open()
+        return self._cat
+
+    @cat.setter
+    def cat(self, catalog: Any) -> None:
+        self._cat = catalog
+
+    catalog_object = cat  # Intake sets both
 
     @property
     def options(self) -> Options:
@@ -314,7 +332,7 @@ class ArraySource(DataSource):  # type: ignore[misc]
             for name in options.keys() - set(known):
                 raise unknown_option(name, known)
         made = type(self)(**{**given, "metadata": self._given_metadata, **options})
-        for name in ("name", "description", "cat", "catalog_object", "_entry", "_pmode"):
+        for name in ("name", "description", "_cat", "_entry", "_pmode"):
             if hasattr(self, name):
                 setattr(made, name, getattr(self, name))
         made._overrides = overrides
@@ -359,12 +377,12 @@ class ArraySource(DataSource):  # type: ignore[misc]
             "kwargs": {**self._given(), "metadata": self._given_metadata},
             "name": self.name,
             "description": self.description,
-            "cat": self.cat,
+            "cat": _ClosedCatalog.of(self._cat),
             "entry": self._entry,
             # an entry is pickled without those of its catalogs
             "parameters": None if self._entry is None else self._entry._user_parameters,
             "overrides": self._overrides,
-            "pmode": self.persist_mode,
+            "pmode": self._mode_of_catalogs(),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -373,10 +391,9 @@ class ArraySource(DataSource):  # type: ignore[misc]
         self.__init__(**state["kwargs"])  # type: ignore[misc]
         self.name = state["name"]
         self.description = state["description"]
-        self.cat = self.catalog_object = state["cat"]
+        self._cat = state["cat"]
         self._entry = state["entry"]
         if self._entry is not None:
-            self._entry._catalog = self.cat
             self._entry._user_parameters = state["parameters"]
         self._overrides = state["overrides"]
         self._passed_kwargs = list(self._overrides)
@@ -386,11 +403,17 @@ class ArraySource(DataSource):  # type: ignore[misc]
     def persist_mode(self) -> str:
         """Whether a persisted copy is used: the option, else the mode of the nearest catalog."""
         mode = self._given().get("persist_mode") or "default"
-        catalog = self.cat
+        return self._mode_of_catalogs() if mode == "default" else mode
+
+    def _mode_of_catalogs(self) -> str:
+        """Return the mode of the nearest catalog that has one."""
+        if self._pmode is not None:
+            return self._pmode
+        mode, catalog = "default", self.cat
         while mode == "default" and catalog is not None:
             mode = getattr(catalog, "pmode", None) or "default"
             catalog = getattr(catalog, "cat", None)
-        return self._pmode or "default" if mode == "default" else mode
+        return mode
 
     # -- text --------------------------------------------------------------------------------
 
@@ -441,6 +464,27 @@ class ArraySource(DataSource):  # type: ignore[misc]
         if self.shape is None:
             return f"<b>{html.escape(str(self.name))}</b>, not opened yet{table}"
         return array_html(str(self.name), self._dims, self._array()) + table
+
+
+@dataclass(frozen=True)
+class _ClosedCatalog:
+    """A catalog that is not open."""
+
+    kind: Any
+    state: dict[str, Any]
+
+    @classmethod
+    def of(cls, catalog: Any) -> Any:
+        """Return a catalog closed; None and a closed one stay."""
+        if catalog is None or isinstance(catalog, cls):
+            return catalog
+        return cls(type(catalog), dict(catalog.__getstate__()))
+
+    def open(self) -> Any:
+        """Return the catalog; loads it."""
+        made = self.kind.__new__(self.kind)
+        made.__setstate__(dict(self.state))
+        return made
 
 
 def _in_short(text: str) -> str:

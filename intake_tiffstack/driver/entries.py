@@ -284,7 +284,7 @@ def _validated(entry: Any, parameter: Any, value: Any) -> Any:
     """
     try:
         return parameter.validate(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, SyntaxError):  # Intake reads a text as Python
         shown = _spell_default(parameter.name, value, _names_of_store(entry))
         raise OptionError(
             f"parameter {parameter.name!r} of entry {entry.name!r} must be {_bounds(parameter)}, "
