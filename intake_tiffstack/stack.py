@@ -620,7 +620,23 @@ class TiffStack(Exportable["ExportPlan", "ExportPlan"]):
                 _ = stack.collection
             except OptionError:  # there is no such level
                 return tuple(found)
-            found.append(stack)
+            found.append(self._calibrated(stack, in_plane))
+
+    def _calibrated(self, level: TiffStack, in_plane: set[str]) -> TiffStack:
+        """Return a level of this array, where options give its steps or origins by those."""
+        options, steps, starts = level.options, self.scale, self.metadata["translation"]
+        given = {*options.scale, *options.translation} & in_plane & {*steps}
+        if not given:
+            return level
+        factors = {dim: self.sizes[dim] / level.sizes[dim] for dim in given}
+        centres = {d: starts.get(d, 0.0) + steps[d] * (f - 1) / 2 for d, f in factors.items()}
+        return TiffStack(
+            replace(
+                options,
+                scale={**options.scale, **{dim: steps[dim] * f for dim, f in factors.items()}},
+                translation={**options.translation, **centres},
+            )
+        )
 
 
 _OF_THE_ARRAY = frozenset({"dims", "shape", "dtype", "coords"})

@@ -154,6 +154,21 @@ def test_levels_are_nodes_with_their_own_coordinates(
         assert node["x"].values[0] == (step - 0.5) / 2, "the centre of the first pixel"
 
 
+@pytest.mark.parametrize(
+    "options", [{"scale": {"x": 0.2}, "translation": {"x": 7}}, {"scale": {"x": 3}}]
+)
+def test_levels_follow_the_calibration_that_options_give(
+    pyramid: tuple[str, list[np.ndarray]], options: dict[str, Any]
+) -> None:
+    url, levels = pyramid
+    tree = xr.open_datatree(url, engine="tiffstack", **options)
+    step, start = options["scale"]["x"], options.get("translation", {}).get("x", 0)
+    for name, pixels in zip("012", levels, strict=True):
+        size = step * 64 / len(pixels)
+        centres = start - step / 2 + size * (np.arange(len(pixels)) + 0.5)
+        np.testing.assert_allclose(tree[name]["x"].values, centres)
+
+
 def test_levels_by_their_path(pyramid: tuple[str, list[np.ndarray]]) -> None:
     groups = xr.open_groups(pyramid[0], engine="tiffstack")
     assert set(groups) == {"/", "/0", "/1", "/2"}

@@ -85,8 +85,10 @@ def test_channels_of_an_ome_zarr_of_another_program(tmp_path: Path) -> None:
         "version": "0.5",
         "multiscales": [
             {
-                "axes": [{"name": n, "type": t} for n, t in zip(
-                    "cyx", ("channel", "space", "space"), strict=True)],
+                "axes": [
+                    {"name": "c", "type": "channel"},
+                    *({"name": n, "type": "space", "unit": "micrometer"} for n in "yx"),
+                ],
                 "datasets": [{"path": "0", "coordinateTransformations": [
                     {"type": "scale", "scale": [1, 0.5, 0.5]}]}],
             }
@@ -100,5 +102,9 @@ def test_channels_of_an_ome_zarr_of_another_program(tmp_path: Path) -> None:
     assert named.channel.dims == ("c",)
     assert named.channel.values.tolist() == ["DAPI", "GFP"]
     assert source.metadata["channel_colors"] == ["#0000ff", None]
+    assert {name: c.attrs for name, c in named.coords.items() if c.attrs} == {
+        dim: {"units": "micrometer"} for dim in "yx"
+    }
+    assert source.metadata["coord_units"] == {"y": "micrometer", "x": "micrometer"}
     only = source(sel={"channel": "GFP"})
     np.testing.assert_array_equal(only.read(), PIXELS[1:2])

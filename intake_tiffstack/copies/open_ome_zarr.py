@@ -315,6 +315,8 @@ def _label(
     channels = {**shown, **given} if given else described
     if not given and "channel_names" in channels:
         coords["channel"] = (("c",), np.array(channels["channel_names"], dtype=str))
+    if not given:
+        channels = {**channels, "coord_units": units}
     coords |= {name: coord for name, coord in stored.items() if kept.issuperset(coord[0])}
     attrs = {
         **channels,
