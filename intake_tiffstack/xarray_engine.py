@@ -12,7 +12,7 @@ from dask.base import tokenize
 from xarray.backends import BackendEntrypoint
 
 from intake_tiffstack.arrays.lazy_array import LazyArray
-from intake_tiffstack.labelled.datatree import IMAGE
+from intake_tiffstack.labelled.datatree import label_levels
 from intake_tiffstack.options import UrlPath, option_docs, option_signature
 from intake_tiffstack.stack import open_stack
 
@@ -26,6 +26,8 @@ _OPTIONS = tuple(name for name in option_signature().parameters if name not in _
 
 class TiffStackEngine(BackendEntrypoint):
     """Opens a collection of TIFF files as a Dataset with one variable, ``image``.
+
+    It is ``pixels`` where a coordinate is called ``image``.
 
     Examples
     --------
@@ -55,10 +57,9 @@ class TiffStackEngine(BackendEntrypoint):
         ``chunks={}`` gives dask arrays in chunks as the option ``chunks`` would choose.
         """
         stack = open_stack(_urlpath(filename_or_obj), **options)
-        found = stack.to_xarray(chunks=None).to_dataset(name=IMAGE)
-        found[IMAGE].encoding = {
-            "preferred_chunks": dict(zip(stack.dims, stack.chunks, strict=True))
-        }
+        found = label_levels([stack.to_xarray(chunks=None)])["0"].to_dataset()
+        for pixels in found.data_vars.values():
+            pixels.encoding = {"preferred_chunks": dict(zip(stack.dims, stack.chunks, strict=True))}
         return _with_own_names(found).drop_vars(_names(drop_variables), errors="ignore")
 
     def open_datatree(
@@ -115,11 +116,11 @@ class _Pixels(xr.Variable):
 
 def _with_own_names(found: xr.Dataset) -> xr.Dataset:
     """Return the dataset, which gets its own dask names once it is chunked."""
-    if IMAGE not in found:
-        return found
-    old = found.variables[IMAGE]
-    new = _Pixels(old.dims, old._data, old.attrs, old.encoding, fastpath=True)
-    return found.assign({IMAGE: new})
+    for name, pixels in found.data_vars.items():
+        old = pixels.variable
+        new = _Pixels(old.dims, old._data, old.attrs, old.encoding, fastpath=True)
+        found = found.assign({name: new})
+    return found
 
 
 def _urlpath(filename_or_obj: Any) -> UrlPath:

@@ -308,6 +308,9 @@ def test_names_of_files_go_before_a_number_and_after_a_telling_text(tmp_path: Pa
     assert names(cameras, numbers, known={}) == ["488", "560"]
     assert names({"wavelength": (("c",), np.array([488, 488]))}, known={}) is None
     assert names({"msec": (("t",), np.array([0, 10]))}, known={}) is None
+    # a channel without a file
+    assert names({"dye": (("c",), np.array(["DAPI", None], object))}, known={}) == ["DAPI", ""]
+    assert names({"wavelength": (("c",), np.array([np.nan, 560]))}, known={}) == ["", "560"]
 
 
 def test_an_xml_that_lists_its_own_channels_alone_needs_no_number() -> None:

@@ -83,6 +83,20 @@ def test_what_is_not_chunked_behaves_as_any_variable(folder: str, tmp_path: Path
         np.testing.assert_array_equal(read["image"], opened["image"])
 
 
+@pytest.mark.parametrize("chunks", [None, {}], ids=str)
+@pytest.mark.parametrize("pattern", ["c{image:d}_t{t:d}.tif", "c0_t{t:d}{image}.tif"])
+def test_a_field_may_be_called_image(folder: str, chunks: Any, pattern: str) -> None:
+    options = {"engine": "tiffstack", "chunks": chunks, "pattern": pattern, "unmatched": "ignore"}
+    options["concat_dim"] = ["t"] if pattern.startswith("c0") else ["image", "t"]
+    if pattern.startswith("c0"):
+        for t in range(3):
+            os.rename(f"{folder}/c0_t{t}.tif", f"{folder}/c0_t{t}a.tif")
+    opened = xr.open_dataset(folder, **options)
+    assert "image" in opened.coords
+    assert int(opened["pixels"].isel(t=2)[..., 0, 0].max()) in (2, 12)
+    xr.testing.assert_identical(xr.open_datatree(folder, **options)["0"].to_dataset(), opened)
+
+
 def test_only_what_is_indexed_is_read(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     regions: list[Any] = []
     read = LazyArray.__getitem__

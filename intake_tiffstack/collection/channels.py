@@ -134,19 +134,21 @@ def _is_telling(name: str) -> bool:
 def _names_beside(layout: Layout, dim: Dim, *, is_text: bool) -> ChannelData | None:
     """Return the values of a field that the channel decides, a different one for each.
 
-    A text goes before what the files say only if the field's name promises what a channel is.
+    A text goes before what the files say only if the field's name promises what a channel is. A
+    channel without a file has no value, and so no name.
     """
     for name in sorted(layout.coords, key=lambda name: not _is_telling(name)):
         dims, values = layout.coords[name]
-        if name == dim.name or values.dtype.kind not in ("U" if is_text else "Uiuf"):
+        if name == dim.name or values.dtype.kind not in ("UO" if is_text else "UOiuf"):
             continue
+        known = [value for value in values.flat if value is not None and value == value]
         is_telling = _is_telling(name)
         is_one = dims == () and dim.size == 1 and is_telling
-        if not is_one and (dims != (dim.name,) or len(set(values.tolist())) != dim.size):
+        if not is_one and (dims != (dim.name,) or not known or len({*known}) != len(known)):
             continue
         if is_telling or not is_text:
-            texts = tuple(f"{v:g}" if isinstance(v, float) else str(v) for v in values.flat)
-            return ChannelData(texts, FILE_NAMES)
+            texts = {v: f"{v:g}" if isinstance(v, float) else str(v) for v in known}
+            return ChannelData(tuple(texts.get(v, "") for v in values.flat), FILE_NAMES)
     return None
 
 

@@ -17,11 +17,11 @@ from zarr.storage import MemoryStore
 from intake_tiffstack.copies.attributes import FILL_VALUE, Coords, checked_coords
 from intake_tiffstack.copies.open_xarray_group import UNKNOWN_AT
 from intake_tiffstack.labelled.dataarray import label_array
+from intake_tiffstack.labelled.datatree import name_pixels
 
 __all__ = ["XarrayGroup"]
 
 _DOCUMENTS = frozenset({"zarr.json", ".zarray", ".zattrs", ".zgroup"})
-_NAMES = ("image", "pixels", "array")
 
 
 class XarrayGroup:
@@ -48,7 +48,7 @@ class XarrayGroup:
         zarr_format: Literal[2, 3],
     ) -> None:
         shape = tuple(sizes.values())
-        self.name = next(name for name in _NAMES if name not in {*sizes, *coords})
+        self.name = name_pixels({*sizes, *coords})
         checked_coords(coords, sizes)
         pixels = da.zeros(shape, chunks=shape, dtype=dtype)  # of which nothing is computed
         dataset = label_array(pixels, tuple(sizes), coords, attrs).to_dataset(name=self.name)
