@@ -591,6 +591,8 @@ def test_a_store_that_nobody_knows_is_an_option_error() -> None:
     ("name", "reported"),
     [
         ("nowhere.zarr", "there is nothing$"),
+        ("Half.zar", r"there is nothing; did you mean 'half\.zarr'\?$"),
+        ("", r"there are others in it, such as 'group\.zarr'$"),
         ("group.zarr", "there is a Zarr group$"),
         ("half.zarr", r"there is a copy that is not whole: .* the same export\(\) goes on"),
         ("raw", "there are TIFF files, which the driver `tiffstack` opens"),

@@ -6,6 +6,7 @@ import itertools
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from math import prod
 from typing import Any, Literal, NamedTuple
 
@@ -359,12 +360,30 @@ def _codecs(array: Any) -> list[Any]:
     return list(metadata["codecs"])
 
 
+def _names_in(folder: Folder) -> list[str]:
+    try:
+        return folder.names("")
+    except StorageError:  # many web servers cannot list
+        return []
+
+
+def _other_things(folder: Folder, names: Sequence[str]) -> str:
+    """Return what is in a folder without an array, or beside a URL where nothing is."""
+    zarrs = sorted(name for name in names if name.endswith(".zarr"))
+    if zarrs:
+        return f"there are others in it, such as {zarrs[0]!r}"
+    if names:
+        return "there is something else"
+    above, _, name = folder.url.rpartition("/")
+    is_in_folder = not above.endswith(("/", ":")) and above and "::" not in above
+    beside = _names_in(Folder.at(above, folder.storage_options)) if is_in_folder else []
+    near = get_close_matches(name, beside, n=1)
+    return f"there is nothing; did you mean {near[0]!r}?" if near else "there is nothing"
+
+
 def _nothing_there(folder: Folder) -> FilesNotFoundError:
     """Return the error for a folder without an array; it names what exists instead."""
-    try:
-        names = folder.names("")
-    except StorageError:  # many web servers cannot list
-        names = []
+    names = _names_in(folder)
     if CLAIMS in names:
         found = (
             "there is a copy that is not whole: it is being written, or its writer was stopped; "
@@ -373,7 +392,7 @@ def _nothing_there(folder: Folder) -> FilesNotFoundError:
     elif any(map(has_tiff_suffix, names)):
         found = "there are TIFF files, which the driver `tiffstack` opens (or open_stack)"
     elif OPENING.isdisjoint(names):
-        found = f"there is {'something else' if names else 'nothing'}"
+        found = _other_things(folder, names)
     else:
         found = "there is a Zarr group"
     return FilesNotFoundError(f"{folder.url} holds no finished Zarr array: {found}", url=folder.url)
