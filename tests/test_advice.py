@@ -19,7 +19,7 @@ import pytest
 import tifffile
 from fsspec.implementations.cached import WholeFileCacheFileSystem
 
-from intake_tiffstack import TiffStackZarrSource, open_stack
+from intake_tiffstack import TiffStackSource, TiffStackZarrSource, add_to_catalog, open_stack
 from intake_tiffstack.errors import (
     FileChangedError,
     FilesNotFoundError,
@@ -100,6 +100,45 @@ def test_a_copy_is_not_written_to_a_folder_named_like_a_url(
     assert os.listdir() == ["a.tif"]
     with pytest.raises(OptionError, match=r"write|must name a bucket"):
         TiffStackZarrSource(url).to_dask()
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("a.ome.zarr", "ome-zarr"),
+        ("a.ozx", "ome-zarr"),
+        ("a.ome.tif", "ome-tiff"),
+        ("a.json", "references"),
+        ("a.parquet", "references"),
+        ("a.icechunk", "icechunk"),
+    ],
+)
+def test_no_format_is_written_to_a_folder_named_like_a_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, format: str
+) -> None:
+    if format == "icechunk":
+        pytest.importorskip("icechunk")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.tif").write_bytes(tiff(1))
+    with pytest.raises(OptionError, match=f"write s3://bucket/{name}"):
+        open_stack("a.tif").export(f"s3:/bucket/{name}", format=format, progress=False)
+    assert os.listdir() == ["a.tif"]
+
+
+def test_catalogs_lists_and_persisted_copies_are_not_at_a_misspelled_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.tif").write_bytes(tiff(1))
+    (tmp_path / "list.txt").write_text("s3:/bucket/a.tif\n")
+    with pytest.raises(OptionError, match=r"write s3://bucket/lab\.yml"):
+        add_to_catalog(open_stack("a.tif"), "s3:/bucket/lab.yml", "a")
+    with pytest.raises(OptionError, match=r"write s3://bucket/a\.tif"):
+        open_stack("list.txt").to_dask()
+    monkeypatch.setenv("INTAKE_PERSIST_PATH", "s3:/bucket/copies")
+    with pytest.raises(OptionError, match=r"persisted copies, .* write s3://bucket/copies"):
+        TiffStackSource("a.tif").persist(progress=False)
+    assert sorted(os.listdir()) == ["a.tif", "list.txt"]
 
 
 @pytest.mark.parametrize(

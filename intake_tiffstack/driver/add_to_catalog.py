@@ -26,6 +26,7 @@ from intake_tiffstack.options import Options
 from intake_tiffstack.redact import escape_template
 from intake_tiffstack.stack import TiffStack
 from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.storage.mistaken import refuse_misspelled
 from intake_tiffstack.storage.shared_document import update_document
 from intake_tiffstack.storage.urls import absolute_url, is_local
 
@@ -86,6 +87,7 @@ def add_to_catalog(
     if not isinstance(name, str) or not name:
         raise OptionError(f"name must be a non-empty text, the name of the entry, but got {name!r}")
     url = os.fspath(catalog)
+    refuse_misspelled(url)
     url = absolute_url(url) if is_local(url) else url
     folder, _, file_name = url.rpartition("/")
     if os.path.islink(url):  # it stays a link to the file that changes
@@ -108,6 +110,7 @@ def entry_text(
 ) -> str:
     """Return the text of the entry that :func:`add_to_catalog` would write; nothing is written."""
     url = os.fspath(catalog)
+    refuse_misspelled(url)
     url = absolute_url(url) if is_local(url) else url
     entry = _spell_source(source, url.rpartition("/")[0])
     return yaml.safe_dump({"sources": {name: entry}}, sort_keys=False, allow_unicode=True)

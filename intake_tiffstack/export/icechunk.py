@@ -57,6 +57,7 @@ from intake_tiffstack.references.icechunk_repository import (
 from intake_tiffstack.references.write import ADVICE, as_files, refer
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.storage.mistaken import refuse_misspelled
 from intake_tiffstack.storage.reference_targets import ICECHUNK, trust_references
 from intake_tiffstack.storage.urls import absolute_url, is_local
 from intake_tiffstack.to_json import to_strict_json
@@ -301,6 +302,7 @@ def _has_commits(repository: Any) -> bool:
 def _checked_url(url: str | os.PathLike[str]) -> str:
     """Return the URL of a repository, local ones as an absolute path."""
     text = os.fspath(url).rstrip("/")
+    refuse_misspelled(text)
     if not text.endswith(ICECHUNK):
         raise OptionError(f"the name of a repository must end in {ICECHUNK}, but got {text}")
     return absolute_url(text) if is_local(text) else text

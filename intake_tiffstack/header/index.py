@@ -20,6 +20,7 @@ from intake_tiffstack.header.frames import JoinedFrames, RawFrames, SegmentedFra
 from intake_tiffstack.header.header_bytes import Windows
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.storage.mistaken import refuse_misspelled
 from intake_tiffstack.storage.store import open_store
 from intake_tiffstack.storage.urls import absolute_url, is_local, split_chain
 
@@ -84,6 +85,7 @@ def read_index(url: str, storage_options: Mapping[str, Any]) -> HeaderIndex | No
     ImportError
         If pyarrow is not installed; the extra ``index`` installs it.
     """
+    refuse_misspelled(url)
     pyarrow, parquet = _import_arrow(url)
     url = absolute_url(url)
     try:

@@ -41,6 +41,7 @@ from intake_tiffstack.natural_sort import natural_order
 from intake_tiffstack.storage.failures import storage_errors
 from intake_tiffstack.storage.files import File, FileTable
 from intake_tiffstack.storage.filesystem import get_filesystem, retry_authorization
+from intake_tiffstack.storage.mistaken import refuse_misspelled
 from intake_tiffstack.storage.reference_targets import check_references
 from intake_tiffstack.storage.store import Store, open_store, stat_file
 from intake_tiffstack.storage.urls import (
@@ -401,6 +402,8 @@ def _read_list(store: Store, url: str, options: Mapping[str, Any]) -> _Match:
     entries = parse_list(store.read(split_chain(url)[0]), url)
     files, missing = _files_of(entries, url, options)
     if missing:
+        for entry in entries:
+            refuse_misspelled(entry.url)
         raise FilesNotFoundError(
             f"{url} names {len(entries)} files, but {len(missing)} of them are not there: "
             f"{few_names(missing)}",

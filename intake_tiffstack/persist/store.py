@@ -35,6 +35,7 @@ from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.settings import setting, setting_seconds
 from intake_tiffstack.storage.attempts import ask
 from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.storage.mistaken import misspelling
 from intake_tiffstack.storage.urls import absolute_url, is_local
 from intake_tiffstack.to_json import parse_json
 
@@ -64,6 +65,8 @@ def find_store() -> tuple[str, bool]:
 
     chosen = os.environ.get("INTAKE_PERSIST_PATH") or conf.get("persist_path")
     url = os.fspath(chosen or f"{confdir}/persisted")
+    if advice := misspelling(url):
+        raise OptionError(f"the place of persisted copies, {url!r}, {advice}")
     return (absolute_url(url) if is_local(url) else url).rstrip("/"), bool(chosen)
 
 

@@ -22,6 +22,7 @@ from intake_tiffstack.errors import (
     StorageError,
 )
 from intake_tiffstack.redact import hide_in_text
+from intake_tiffstack.storage.mistaken import refuse_misspelled
 from intake_tiffstack.storage.reference_targets import check_targets
 from intake_tiffstack.storage.urls import absolute_url, is_local
 
@@ -111,6 +112,7 @@ def icechunk_storage(url: str, options: Mapping[str, Any]) -> Any:
         If it is neither local nor on S3.
     """
     icechunk = require_icechunk()
+    refuse_misspelled(url)
     if is_local(url):
         return icechunk.local_filesystem_storage(absolute_url(url))
     protocol, _, rest = url.partition("://")

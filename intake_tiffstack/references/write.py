@@ -42,6 +42,7 @@ from intake_tiffstack.references.chunking import (
 from intake_tiffstack.references.open import ARRAY, SUFFIX, open_document
 from intake_tiffstack.references.parquet import refuse_others, require_parquet, write_parquet
 from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.storage.mistaken import refuse_misspelled
 from intake_tiffstack.storage.reference_targets import PARQUET, trust_references
 from intake_tiffstack.storage.urls import is_local
 
@@ -179,6 +180,7 @@ def _split_target(
     url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
 ) -> tuple[Folder, str]:
     """Return the folder of the document, and its name."""
+    refuse_misspelled(os.fspath(url))
     text = os.path.abspath(url) if is_local(os.fspath(url)) else os.fspath(url)
     folder, _, name = text.rstrip("/").rpartition("/")
     if not name.endswith((SUFFIX, *PARQUET)) or "::" in text:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from intake_tiffstack.storage.mistaken import refuse_misspelled
 from intake_tiffstack.storage.urls import absolute_url, is_local
 
 __all__ = ["ZIPPED", "inside_zip"]
@@ -23,6 +24,7 @@ def inside_zip(url: str, storage_options: Mapping[str, Any]) -> tuple[str, Mappi
     """
     if not url.endswith(ZIPPED) or "::" in url:
         return url, storage_options
+    refuse_misspelled(url)
     url = absolute_url(url)
     if not storage_options or is_local(url):
         return f"zip://::{url}", {}
