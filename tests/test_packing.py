@@ -330,6 +330,27 @@ def test_a_copy_tells_it_as_xarray_reads_it(
         np.testing.assert_allclose(xr.open_zarr(tmp_path / "mine.zarr")["mine"].values, truth)
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize(
+    "nodata", [np.float32(-9999), np.int16(-1), np.complex64(5), np.float64("nan")]
+)
+def test_nodata_that_xarray_wrote_is_read(tmp_path: Path, zarr_format: Any, nodata: Any) -> None:
+    pixels = np.ones((3, 4), nodata.dtype)
+    pixels[0] = nodata
+    written = xr.Dataset({"mine": (("y", "x"), pixels, {"_FillValue": nodata})})
+    written.to_zarr(tmp_path / "a.zarr", zarr_format=zarr_format, consolidated=False)
+    # in format 2 it is the fill value of the array, which means nodata to xarray alone
+    for url in ("a.zarr", "a.zarr/mine") if zarr_format == 3 else ("a.zarr",):
+        copy = TiffStackZarrSource(str(tmp_path / url))
+        assert copy.metadata["nodata"] == (None if np.isnan(nodata) else nodata)
+        named = copy.to_xarray()
+        assert named.attrs.get("_FillValue") == (None if np.isnan(nodata) else nodata)
+        named.to_dataset(name="b").to_zarr(tmp_path / "b.zarr", mode="w", consolidated=False)
+        masked = TiffStackZarrSource(str(tmp_path / url), mask_and_scale=True).to_xarray()
+        assert np.isnan(masked.values[0]).all()
+        assert (masked.values[1:] == 1).all()
+
+
 @pytest.mark.parametrize("chunks", ["option", None], ids=["dask", "no dask"])
 def test_complex_pixels_lose_no_imaginary_part(tmp_path: Path, chunks: Any) -> None:
     path = write(tmp_path / "a.tif", np.full((8, 9), 1 + 2j, "c8"), scales=(0.5,))

@@ -36,6 +36,7 @@ __all__ = [
     "decode_coords",
     "encode_attributes",
     "encode_coords",
+    "take_fill_value",
 ]
 
 OWN_KEY = "tiffstack"
@@ -95,6 +96,29 @@ def _encode_nodata(nodata: Any, dtype: np.dtype[Any], zarr_format: int) -> dict[
         texts = [base64.b64encode(struct.pack("<d", part)).decode() for part in parts]
         return {FILL_VALUE: texts if dtype.kind == "c" else texts[0]}
     return {FILL_VALUE: number} if math.isfinite(number) else {}  # JSON has no such number
+
+
+def take_fill_value(attrs: dict[str, Any]) -> None:
+    """Turn the ``_FillValue`` that xarray wrote into ``nodata``, in place.
+
+    NaN is left out, since xarray writes it for all floats.
+
+    >>> attrs = {"_FillValue": "AAAAAAAA+D8=", "owner": "lab"}
+    >>> take_fill_value(attrs)
+    >>> attrs
+    {'owner': 'lab', 'nodata': 1.5}
+    """
+    value = attrs.pop(FILL_VALUE, None)
+    try:
+        parts = [
+            struct.unpack("<d", base64.b64decode(part))[0] if isinstance(part, str) else part
+            for part in (value if isinstance(value, list) else [value])
+        ]
+        number = complex(*parts)
+    except (TypeError, ValueError, OverflowError, struct.error):
+        return  # none, or of another program
+    if "nodata" not in attrs and math.isfinite(number.real) and not number.imag:
+        attrs["nodata"] = parts[0].real
 
 
 def encode_coords(coords: Coords, sizes: Mapping[str, int]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
+from intake_tiffstack.copies.attributes import take_fill_value
 from intake_tiffstack.copies.open_zarr import (
     ZarrCopy,
     ZarrLabels,
@@ -101,7 +102,9 @@ def _label(named: xr.DataArray, dataset: xr.Dataset) -> ZarrLabels:
         str(key): (tuple(map(str, coord.dims)), _values(coord))
         for key, coord in named.coords.items()
     }
-    attrs = decode_attrs(named.attrs)
+    plain = dict(named.attrs)
+    take_fill_value(plain)
+    attrs = decode_attrs(plain)
     if GRID_MAPPING in dataset.variables:
         coords.pop(GRID_MAPPING, None)
         attrs = read_grid_mapping(dataset[GRID_MAPPING].attrs) | attrs

@@ -19,10 +19,10 @@ from intake_tiffstack.arrays.chunks import AUTO_BYTES
 from intake_tiffstack.arrays.lazy_array import LazyArray, to_dask_array
 from intake_tiffstack.copies.attributes import (
     ARRAY_DIMENSIONS,
-    FILL_VALUE,
     OWN_KEY,
     checked_dims,
     decode_coords,
+    take_fill_value,
 )
 from intake_tiffstack.copies.chunk_plan import page_dims_last, plan_blocks
 from intake_tiffstack.copies.select import Positions, select_attrs, select_coords, select_positions
@@ -124,8 +124,7 @@ def open_zarr(
     document = find_document(folder)  # first: a copy that is replaced meanwhile does not agree
     source = open_array(folder)
     attrs = dict(source.attrs)
-    if OWN_KEY in attrs and "nodata" in attrs:
-        attrs.pop(FILL_VALUE, None)  # written for xarray
+    take_fill_value(attrs)
     coords = decode_coords(attrs.pop(OWN_KEY, None), folder.url)
     # a copy of format 2 that was migrated to 3 keeps the names in the attribute
     names = _stored_dims(source.metadata, attrs.pop(ARRAY_DIMENSIONS, None))
