@@ -176,6 +176,9 @@ def test_a_file_whose_name_looks_like_another_kind_opens(
     (tmp_path / "C:").mkdir()
     (tmp_path / "C:" / "a.tif").write_bytes(tiff(3))
     assert open_stack("C:/a.tif").read()[0, 0] == 3
+    (tmp_path / "data:1").mkdir()
+    (tmp_path / "data:1" / "a.tif").write_bytes(tiff(5))
+    assert open_stack("data:1/*.tif").read()[0, 0, 0] == 5
     (tmp_path / "all.zip").mkdir()
     (tmp_path / "all.zip" / "a.tif").write_bytes(tiff(4))
     assert open_stack(f"{tmp_path}/all.zip").read()[0, 0, 0] == 4

@@ -11,7 +11,7 @@ from intake_tiffstack.storage.mistaken import misspelling
 __all__ = ["refuse_mistaken"]
 
 _archive = re.compile(r"\.(zip|tar|tar\.gz|tgz)/?$", re.IGNORECASE).search
-_in_archive = re.compile(r"(.+\.(zip|tar|tar\.gz|tgz))/(.+)", re.IGNORECASE).fullmatch
+_in_archive = re.compile(r"\.(zip|tar|tar\.gz|tgz)/(.+)", re.IGNORECASE).search
 
 
 def refuse_mistaken(text: str) -> None:
@@ -52,9 +52,9 @@ def _advice(text: str) -> str:
                 f"[{protocol}://*.tif::a.{found[1]}, {protocol}://*.tif::b.{found[1]}]"
             )
         return f"is an archive: write {protocol}://*.tif::{url} for the TIFFs in it"
-    if (found := _in_archive(text)) and os.path.isfile(found[1]):
-        protocol = "zip" if found[2].lower() == "zip" else "tar"
-        return f"is in an archive: write {protocol}://{found[3]}::{found[1]}"
+    if (found := _in_archive(text)) and os.path.isfile(archive := text[: found.start(2) - 1]):
+        protocol = "zip" if found[1].lower() == "zip" else "tar"
+        return f"is in an archive: write {protocol}://{found[2]}::{archive}"
     if is_chained and re.search(r"[*?]", text.partition("::")[2]) and _archive(text):
         return (
             "stands for several archives, and fsspec opens one per URL: give a list of URLs, one "

@@ -21,7 +21,11 @@ _gdal = re.compile(r"/(vsi[a-z0-9]+?)(?:_streaming)?/(.*)", re.DOTALL).fullmatch
 _member = re.compile(r"(.*?\.(?:zip|tar|tar\.gz|tgz))(?:/+(.*))?", re.IGNORECASE).fullmatch
 _of_file_url = re.compile(r"(?:file|local)://(?:/(?=[A-Za-z]:))?")
 _windows = re.compile(r"[A-Za-z]:[\\/]|\\\\[^\\]|\.{0,2}\\").match
-_few_slashes = re.compile(r"([a-z][a-z0-9]*):(?!//|:)/?(.+)", re.DOTALL).fullmatch
+_few_slashes = re.compile(
+    # a folder may be called "data:1", and "data" is a protocol of fsspec too
+    r"((?=s3|gs|gcs|abfs|az|http|[a-z0-9]+:/)[a-z][a-z0-9]*):(?!//|:)/?(.+)",
+    re.DOTALL,
+).fullmatch
 
 
 def refuse_misspelled(text: str) -> None:
@@ -52,6 +56,8 @@ def misspelling(text: str) -> str:
         if found[1] == "vsigzip":
             return "is a path of GDAL to a compressed file: unpack the file first"
         return f"is a path of GDAL; fsspec reads files here: write {_url_of_gdal(text)}"
+    if ":" not in text and "\\" not in text:  # cheap, for lists of many URLs
+        return ""
     if os.name != "nt" and _windows(_of_file_url.sub("", text)) and not os.path.exists(text):
         return (
             "is a Windows path, which this system does not have: write where the folder is "
