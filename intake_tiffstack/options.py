@@ -143,15 +143,17 @@ def _listed(value: Any, kinds: tuple[type, ...] = (list, tuple)) -> Any:
     return parsed if isinstance(parsed, kinds) else [value] if value else []
 
 
-def _urls(value: Any) -> Any:
+def urls_of_text(value: Any) -> Any:
     """Return the list of URLs that a text spells; a glob may begin with a bracket too. Pure.
 
-    >>> _urls("['a.tif', 'b.tif',]"), _urls("[/a.tif, /b.tif]"), _urls("[ab]*.tif"), _urls("[ab]")
-    (['a.tif', 'b.tif'], ['/a.tif', '/b.tif'], '[ab]*.tif', '[ab]')
+    >>> urls_of_text("['a.tif', 'b.tif',]"), urls_of_text("[/a.tif, /b.tif]")
+    (['a.tif', 'b.tif'], ['/a.tif', '/b.tif'])
+    >>> urls_of_text("[ab]*.tif"), urls_of_text("[ab]"), urls_of_text("[ ]")
+    ('[ab]*.tif', '[ab]', [])
     """
     text = value.strip() if isinstance(value, str) else ""
     # between the brackets of a glob there is neither a slash nor a pair of quotes
-    is_list = text[:1] == "[" and text[-1:] == "]" and re.search(r"/|(['\"]).*\1", text)
+    is_list = text[:1] == "[" and text[-1:] == "]" and re.search(r"/|(['\"]).*\1|^.\s*.$", text)
     parsed = _from_text(text) if is_list else None
     return parsed if isinstance(parsed, list) else value
 
@@ -253,7 +255,7 @@ class Options:
     give text) and converts each option to its type below.
     """
 
-    urlpath: Annotated[_Path | list[_Path], BeforeValidator(_urls)] = _option(
+    urlpath: Annotated[_Path | list[_Path], BeforeValidator(urls_of_text)] = _option(
         "str, list",
         "a file, folder, glob or list of these; local or any fsspec URL; a `.txt`, `.csv` or "
         "`.parquet` file is a list of URLs, and so is the index of a plate (Harmony's `Index.xml`, "

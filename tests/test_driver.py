@@ -376,6 +376,19 @@ def test_the_text_of_a_list_is_a_list_of_urls(scans, tmp_path, spelled):
     source = intake.open_tiffstack(urlpath, pattern="{s}/c{c:d}_t{t:d}.tif")
     np.testing.assert_array_equal(source.read()[:, :, :].shape[-2:], (4, 5))
     assert source.options.urlpath == [f"{tmp_path}/raw/S1/*.tif", f"{tmp_path}/raw/S2/*.tif"]
+    (tmp_path / "again.yml").write_text(source.yaml())
+    again = intake.open_catalog(str(tmp_path / "again.yml"))["tiffstack"]
+    assert again.options.urlpath == source.options.urlpath
+
+
+def test_the_text_of_a_list_in_an_entry_opens_again_by_its_yaml(scans, tmp_path):
+    folder = "{{ CATALOG_DIR }}/raw/S1"
+    body = f"""    args: {{urlpath: "['{folder}/c1_t0.tif', '{folder}/c0_t0.tif']"}}"""
+    source = open_entry(tmp_path, body)
+    np.testing.assert_array_equal(source.read(), scans["S1"][[1, 0], 0])
+    (tmp_path / "again.yml").write_text(source.yaml())
+    again = intake.open_catalog(str(tmp_path / "again.yml")).scan
+    np.testing.assert_array_equal(again.read(), scans["S1"][[1, 0], 0])
 
 
 def test_a_list_parameter_makes_a_list_of_urls(scans, tmp_path):
@@ -389,6 +402,9 @@ def test_a_list_parameter_makes_a_list_of_urls(scans, tmp_path):
     )
     expected = np.concatenate([scans["S2"][0], scans["S1"][0]])
     np.testing.assert_array_equal(source(sensors=["S2", "S1"]).read(), expected)
+    np.testing.assert_array_equal(source.read(), scans["S1"][0])  # and warns of nothing
+    with pytest.raises(OptionError, match="urlpath is missing"):
+        source(sensors=[]).to_dask()
 
 
 def test_the_double_slash_behind_the_folder_of_the_catalog_is_one(scans, tmp_path):

@@ -33,7 +33,7 @@ from intake_tiffstack.driver.entries import (
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.labelled.attributes import NOT_ATTRIBUTES
 from intake_tiffstack.metadata.model import CHANNEL_KEYS
-from intake_tiffstack.options import Options, unknown_option
+from intake_tiffstack.options import Options, unknown_option, urls_of_text
 from intake_tiffstack.redact import escape_template, mask_secrets
 from intake_tiffstack.storage.urls import absolute_url
 
@@ -186,7 +186,9 @@ class ArraySource(DataSource):  # type: ignore[misc]
         """Raise if the catalog entry contradicts itself; at first use, not when it is listed."""
         if self._entry is not None and not self._is_checked:
             check_entry(self._entry, self._overrides)
-            warn_of_relative(self._entry, self._given().get("urlpath", ""), self._overrides)
+            warn_of_relative(
+                self._entry, urls_of_text(self._given().get("urlpath", "")), self._overrides
+            )
             self._is_checked = True
 
     def _own_attributes(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any, Self
 
 from intake_tiffstack.errors import EntryError, OptionError, warn
+from intake_tiffstack.options import urls_of_text
 from intake_tiffstack.redact import OF_STORES, escape_template, mask_secrets
 from intake_tiffstack.storage.urls import absolute_url, first_relative, is_local
 
@@ -182,13 +183,14 @@ def absolute_urlpath(urlpath: Any) -> Any:
     >>> absolute_urlpath(["/data//raw/*.tif", "s3://b/a.tif", "{{ folder }}/*.tif"])
     ['/data/raw/*.tif', 's3://b/a.tif', '{{ folder }}/*.tif']
     """
-    if isinstance(urlpath, (list, tuple)):
-        return [absolute_urlpath(url) for url in urlpath]
     if isinstance(urlpath, os.PathLike):
         urlpath = os.fspath(urlpath)
-    if not isinstance(urlpath, str) or "{{" in urlpath or "{%" in urlpath:
+    if isinstance(urlpath, str) and ("{{" in urlpath or "{%" in urlpath):
         return urlpath
-    return absolute_url(urlpath)
+    urlpath = urls_of_text(urlpath)
+    if isinstance(urlpath, (list, tuple)):
+        return [absolute_urlpath(url) for url in urlpath]
+    return absolute_url(urlpath) if isinstance(urlpath, str) else urlpath
 
 
 def collapse_after(folder: str, value: Any) -> Any:
@@ -322,6 +324,7 @@ def spell_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _absolute_path(urlpath: Any) -> Any:
     """Return a urlpath, whose braces are not a template, so that it means the same everywhere."""
+    urlpath = urls_of_text(urlpath)
     if isinstance(urlpath, (list, tuple)):
         return [_absolute_path(url) for url in urlpath]
     return absolute_url(os.fspath(urlpath)) if urlpath else urlpath
