@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 import xarray as xr
+from xarray.backends.zarr import FillValueCoder
 
 from intake_tiffstack import open_stack
 from intake_tiffstack.driver import TiffStackZarrSource
@@ -297,12 +298,22 @@ def test_holes_hold_the_nodata_of_the_files_unless_an_option_says(
     np.testing.assert_array_equal(stack.read()[:, 0, 0], [250, 250, expected, 250])
 
 
+def skip_if_xarray_knows_no_complex_nodata(dtype: Any, zarr_format: int) -> None:
+    """Skip with the lowest version of xarray, which neither reads nor writes it in format 3."""
+    if zarr_format == 3 and np.dtype(dtype).kind == "c":
+        try:
+            FillValueCoder.encode(1j, np.dtype(dtype))
+        except ValueError:
+            pytest.skip("this xarray has no complex fill values in format 3")
+
+
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("nodata", [-3, 0])
 @pytest.mark.parametrize("dtype", ["int16", "float32", "complex64"])
 def test_a_copy_tells_it_as_xarray_reads_it(
     tmp_path: Path, zarr_format: Any, nodata: int, dtype: str
 ) -> None:
+    skip_if_xarray_knows_no_complex_nodata(dtype, zarr_format)
     pixels = RNG.integers(0, 99, (8, 9)).astype(dtype)
     pixels[0] = nodata
     scale = 1 if dtype == "complex64" else 0.5
@@ -335,6 +346,7 @@ def test_a_copy_tells_it_as_xarray_reads_it(
     "nodata", [np.float32(-9999), np.int16(-1), np.complex64(5), np.float64("nan")]
 )
 def test_nodata_that_xarray_wrote_is_read(tmp_path: Path, zarr_format: Any, nodata: Any) -> None:
+    skip_if_xarray_knows_no_complex_nodata(nodata.dtype, zarr_format)
     pixels = np.ones((3, 4), nodata.dtype)
     pixels[0] = nodata
     written = xr.Dataset({"mine": (("y", "x"), pixels, {"_FillValue": nodata})})
@@ -365,8 +377,6 @@ def _decoded(url: str, dtype: np.dtype[Any]) -> np.ndarray:
     array = zarr.open_array(url, mode="r")
     attrs = dict(array.attrs)
     if array.metadata.zarr_format == 3:
-        from xarray.backends.zarr import FillValueCoder
-
         attrs["_FillValue"] = FillValueCoder.decode(attrs["_FillValue"], dtype)
     kept = {k: attrs[k] for k in ("_FillValue", "scale_factor") if k in attrs}
     named = xr.Dataset({"pixels": (("y", "x"), array[...], kept)})

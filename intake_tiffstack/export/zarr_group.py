@@ -58,12 +58,12 @@ class XarrayGroup:
         self._stored: dict[str, Buffer] = {}
         self._zarr_format = zarr_format
         dataset.to_zarr(
-            MemoryStore(self._stored),
-            zarr_format=zarr_format,
-            compute=False,
-            consolidated=False,
-            write_empty_chunks=True,  # a chunk that is not there is one that was lost
+            MemoryStore(self._stored), zarr_format=zarr_format, compute=False, consolidated=False
         )
+        config = {"write_empty_chunks": True}  # a chunk that is not there is one that was lost
+        for name in map(str, dataset.coords):
+            coord: Any = zarr.open(MemoryStore(self._stored), path=name, mode="r+", config=config)
+            coord[...] = coord[...]
         group = zarr.open_group(MemoryStore(self._stored), mode="r")
         self.attributes = dict(group[self.name].attrs)
         """Of the array itself."""
