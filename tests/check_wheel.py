@@ -78,6 +78,9 @@ def main() -> int:
         np.testing.assert_array_equal(da.from_zarr(str(root / "lattice.zarr")).compute(), pixels)
         again = intake.open_tiffstack_zarr(str(root / "lattice.zarr")).to_xarray()
         assert again.dims == named.dims
+        group = source.export(str(root / "group.zarr"), group=True).to_xarray()
+        np.testing.assert_array_equal(group.to_numpy(), pixels)
+        np.testing.assert_array_equal(xr.open_zarr(root / "group.zarr")["image"].to_numpy(), pixels)
         source.export(str(root / "lattice.ome.zarr"), format="ome-zarr")
         opened = intake.open_tiffstack_zarr(str(root / "lattice.ome.zarr")).to_dask()
         assert sorted(opened.shape) == sorted(pixels.shape)

@@ -357,7 +357,8 @@ def test_nodata_that_xarray_wrote_is_read(tmp_path: Path, zarr_format: Any, noda
         assert copy.metadata["nodata"] == (None if np.isnan(nodata) else nodata)
         named = copy.to_xarray()
         assert named.attrs.get("_FillValue") == (None if np.isnan(nodata) else nodata)
-        named.to_dataset(name="b").to_zarr(tmp_path / "b.zarr", mode="w", consolidated=False)
+        form: Any = {"mode": "w", "consolidated": False, "zarr_format": zarr_format}
+        named.to_dataset(name="b").to_zarr(tmp_path / "b.zarr", **form)
         masked = TiffStackZarrSource(str(tmp_path / url), mask_and_scale=True).to_xarray()
         assert np.isnan(masked.values[0]).all()
         assert (masked.values[1:] == 1).all()
