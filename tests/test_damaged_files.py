@@ -69,6 +69,26 @@ def test_pages_that_run_in_a_circle_are_an_error(
         _ = open_stack(path).shape
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("tags", [40, 4000])
+def test_directories_that_overlap_are_an_error(tmp_path: Path, tags: int) -> None:
+    """Thousands of pages with thousands of tags each, all of them in the same 96 kB."""
+    path = write(tmp_path / "a.tif")
+    with tifffile.TiffFile(path) as tif:
+        end = tif.pages[0].offset + 2 + 12 * len(tif.pages[0].tags)
+    start = path.stat().st_size
+    patch(path, end, struct.pack("<I", start))
+    entries = 8000
+    content = bytearray(12 * (entries + 1))
+    for i in range(entries):  # each is a count of tags, a tag, and what follows the last of them
+        following = start + 12 * (i - tags + 1) if tags <= i < entries - 1 else 0
+        struct.pack_into("<HII", content, 12 * i, tags, following, 1)
+    with path.open("ab") as file:
+        file.write(content)
+    with pytest.raises(UnreadableFileError, match=r"a\.tif .*directories of its pages overlap"):
+        _ = open_stack(path).shape
+
+
 def test_names_of_many_repeated_axes_are_numbered_in_linear_time() -> None:
     names = name_dims("Q" * 50_000 + "YX")
     assert names[:3] == ("page", "page_1", "page_2")

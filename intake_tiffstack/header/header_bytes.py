@@ -212,6 +212,8 @@ class HeaderFile(io.RawIOBase):
         self._position = 0
         self._head_size = 2  # of a directory's count of tags, 8 in a BigTIFF
         self._visits: dict[int, int] = {}
+        self._heads_end = -1  # of the count of tags that was read last
+        self._directories = 0  # bytes of all that were read, each once
 
     def readable(self) -> bool:
         """Return True."""
@@ -241,6 +243,9 @@ class HeaderFile(io.RawIOBase):
             self._head_size = 8 if found[2:4] in (b"+\0", b"\0+") else 2
         elif count == self._head_size:
             self._count_visit()
+            self._heads_end = self._position + count
+        elif self._position == self._heads_end:
+            self._count_directory(count)
         self._position += len(found)
         return found
 
@@ -252,12 +257,25 @@ class HeaderFile(io.RawIOBase):
         at = self._position
         self._visits[at] = visits = self._visits.get(at, 0) + 1
         if visits > MOST_VISITS:
-            self.data.error = UnreadableFileError(
-                f"{self.name} is corrupt: its pages run in a circle at byte {at:,}; copy it again, "
-                "or leave it out with `exclude`",
-                url=self.name,
-            )
-            raise self.data.error
+            self._refuse(f"its pages run in a circle at byte {at:,}")
+
+    def _count_directory(self, count: int) -> None:
+        """Raise if the directories hold more bytes than the file: they overlap, by the thousand.
+
+        What follows the count of tags at once is the directory itself.
+        """
+        at = self._position
+        if self._visits.get(at - self._head_size) == 1:
+            self._directories += count
+        if self._directories > 2 * self.data.size:
+            self._refuse(f"the directories of its pages overlap at byte {at:,}")
+
+    def _refuse(self, fault: str) -> None:
+        self.data.error = UnreadableFileError(
+            f"{self.name} is corrupt: {fault}; copy it again, or leave it out with `exclude`",
+            url=self.name,
+        )
+        raise self.data.error
 
     def readinto(self, buffer: object, /) -> int:
         """Fill *buffer* and return how many bytes there were."""
