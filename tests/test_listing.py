@@ -781,3 +781,18 @@ def test_no_error_shows_a_secret(s3_server: S3Server, monkeypatch: pytest.Monkey
 )
 def test_is_local(url: str, local: bool) -> None:
     assert is_local(url) is local
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", b"file,t\n" + b"x" * 200_000 + b",1\n"),
+        ("a.parquet", b"PAR1" + b"\0" * 100 + b"PAR1"),
+    ],
+)
+def test_a_damaged_table_is_an_error_of_this_package(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(OptionError, match="is not a"):
+        _ = open_stack(str(tmp_path / name)).shape

@@ -196,6 +196,30 @@ def test_documents_that_are_nested_too_deeply_are_an_error_of_this_package(
         intake.open_tiffstack_zarr(str(tmp_path / "a.zarr")).to_dask()
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("zip_level", [None, 1], ids=["raw", "zstd"])
+@pytest.mark.parametrize("name", ["zarr.json", ".zarray", ".zattrs", "0.0", "c/0/0"])
+def test_a_pipe_in_a_copy_is_never_waited_for(
+    tmp_path: Path, name: str, zip_level: int | None
+) -> None:
+    version: Literal[2, 3] = 3 if name[0] in "zc" else 2
+    array = zarr.create_array(
+        str(tmp_path / "a.zarr"),
+        shape=(2, 3),
+        dtype="u2",
+        zarr_format=version,
+        dimension_names=["y", "x"] if version == 3 else None,
+        attributes={"_ARRAY_DIMENSIONS": ["y", "x"]},
+        compressors=None if zip_level is None else "auto",
+    )
+    array[:] = 7
+    path = tmp_path / "a.zarr" / name
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(TiffStackError, match="named pipe"):
+        intake.open_tiffstack_zarr(str(tmp_path / "a.zarr")).read()
+
+
 @pytest.mark.parametrize(
     ("shape", "chunks"), [((2**40, 4), (1, 4)), ((10, 4), (2**40, 4))], ids=["chunks", "chunk"]
 )

@@ -36,6 +36,7 @@ from intake_tiffstack.errors import FileChangedError, FilesNotFoundError, Storag
 from intake_tiffstack.redact import mask_secrets
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.storage.special_files import open_regular
 from intake_tiffstack.storage.store import stat_file
 from intake_tiffstack.storage.urls import is_local
 
@@ -306,7 +307,7 @@ def _as_index(wanted: Positions) -> Any:
 
 def _read_raw(path: str, out: NDArray[Any]) -> None:
     """Fill *out* with the bytes of a file."""
-    with open(path, "rb") as file:
+    with open(open_regular(path), "rb") as file:
         found = file.readinto(out.reshape(-1).view(np.uint8).data)
         if found != out.nbytes or file.read(1):
             raise ValueError(f"it must hold {out.nbytes:,} bytes, but does not")
@@ -317,7 +318,7 @@ _BLOSC = numcodecs.Blosc()  # the header of a chunk names its compressor
 
 def _read_blosc(path: str, out: NDArray[Any]) -> None:
     """Fill *out* with what is compressed in a file."""
-    with open(path, "rb") as file:
+    with open(open_regular(path), "rb") as file:
         content = file.read()
     # Blosc's header: a shorter chunk would leave part of *out* unset, and numcodecs would read
     # beyond the stored bytes

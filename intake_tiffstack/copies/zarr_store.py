@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +16,7 @@ from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.filesystem import get_filesystem, speaks
 from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.reference_targets import document_of
+from intake_tiffstack.storage.special_files import refuse_special
 from intake_tiffstack.storage.store import stat_file
 from intake_tiffstack.storage.urls import is_local
 
@@ -37,7 +40,8 @@ def open_zarr_store(folder: Folder, *, read_only: bool, require_chunks: bool = F
     """
     store: Store
     if is_local(folder.url):
-        store = zarr.storage.LocalStore(folder.path, read_only=read_only)
+        kind = _RegularStore if read_only else zarr.storage.LocalStore
+        store = kind(folder.path, read_only=read_only)
     elif "::" not in folder.url and speaks(folder.filesystem, "s3", "http"):
         options = {**folder.storage_options, "asynchronous": True}
         if read_only and speaks(folder.filesystem, "s3"):
@@ -58,6 +62,21 @@ def open_zarr_store(folder: Folder, *, read_only: bool, require_chunks: bool = F
             (*_MISSING, KeyError) if speaks(folder.filesystem, "zip") else _MISSING,
         )
     return _RequiredStore(store) if require_chunks else store
+
+
+class _RegularStore(zarr.storage.LocalStore):
+    """A local store that opens regular files alone: a pipe in place of one would block for ever."""
+
+    async def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
+        """Return what is stored, None if it does not exist."""
+        path = os.path.join(self.root, key)
+        try:
+            status = os.stat(path)
+        except OSError:  # which Zarr meets too
+            status = None
+        if status is not None and not stat.S_ISDIR(status.st_mode):  # a folder is nothing to Zarr
+            refuse_special(path, status)
+        return await super().get(key, *args, **kwargs)
 
 
 class _PatientStore(zarr.storage.FsspecStore):

@@ -82,7 +82,10 @@ def parse_list(content: bytes, url: str) -> list[Entry]:
     if url.lower().endswith(".parquet"):
         entries = _entries(*_parquet_table(content, url), url)
     elif url.lower().endswith((".csv", ".tsv")):
-        names, *rows = _csv_rows(_text(content, url)) or [[]]
+        try:
+            names, *rows = _csv_rows(_text(content, url)) or [[]]
+        except csv.Error as exc:
+            raise OptionError(f"{url} is not a CSV file: {exc}", url=url) from exc
         if names and has_tiff_suffix(names[0]):
             raise OptionError(
                 f"{url} must begin with a row of column names, such as 'url', but got {names[0]!r}",
@@ -146,7 +149,7 @@ def _parquet_table(content: bytes, url: str) -> tuple[list[str], list[tuple[Any,
         ) from exc
     try:
         table = parquet.read_table(io.BytesIO(content))
-    except pyarrow.ArrowInvalid as exc:
+    except (pyarrow.ArrowInvalid, OSError) as exc:
         raise OptionError(f"{url} is not a Parquet file: {exc}", url=url) from exc
     if {"assets", "id"} <= set(table.column_names):
         return _stac_assets(table.to_pylist(), url)
