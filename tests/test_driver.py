@@ -7,7 +7,7 @@ import pickle
 import shutil
 import warnings
 from copy import deepcopy
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from textwrap import dedent
 
@@ -669,6 +669,26 @@ def test_yaml_opens_again_wherever_it_is_kept(catalog, scans, tmp_path_factory):
     again = intake.open_catalog(str(path)).scan
     np.testing.assert_array_equal(again.read(), scans["S2"][1:])
     np.testing.assert_array_equal(again(sensor="S1").read(), scans["S1"][1:])
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [date(2024, 1, 30), date(2024, 1, 31), datetime(2024, 2, 1, 5)],
+        np.array(["2024-01-30", "2024-01-31", "2024-02-01T05:00"], "datetime64[ns]"),
+    ],
+    ids=["dates", "array"],
+)
+def test_dates_as_coordinates_are_times_and_stay_so_in_yaml(scans, tmp_path, times):
+    source = TiffStackSource(
+        f"{tmp_path}/raw/S1/*.tif", pattern="c{c:d}_t{t:d}.tif", coords={"t": times}
+    )
+    (tmp_path / "again.yml").write_text(source.yaml())
+    again = intake.open_catalog(str(tmp_path / "again.yml"))["tiffstack"]
+    for one in (source, again):
+        named = one.to_xarray()
+        assert named["t"].dtype.kind == "M"
+        np.testing.assert_array_equal(named.sel(t="2024-01-31").squeeze("t"), scans["S1"][:, 1])
 
 
 def test_yaml_of_a_relative_urlpath_opens_from_every_folder(scans, tmp_path, monkeypatch):

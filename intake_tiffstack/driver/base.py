@@ -7,7 +7,8 @@ import html
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, time
+from datetime import date, datetime, time
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -438,7 +439,8 @@ class ArraySource(DataSource):  # type: ignore[misc]
 
     def yaml(self) -> str:
         """Return the text of a catalog that opens this source again; it contains no secret."""
-        return yaml.safe_dump(_to_yaml(self._yaml()), default_flow_style=False, sort_keys=False)
+        spelled = _to_yaml(self._yaml(), with_dates=True)
+        return yaml.safe_dump(spelled, default_flow_style=False, sort_keys=False)
 
     def __repr__(self) -> str:
         where = mask_secrets(_tidy(self._given().get("urlpath")))
@@ -501,12 +503,20 @@ def _tidy(urlpath: Any) -> Any:
     return absolute_url(urlpath) if isinstance(urlpath, str) and urlpath[:1] == "/" else urlpath
 
 
-def _to_yaml(value: Any) -> Any:
-    """Return *value* in types of safe YAML: no tuple, no array, no NumPy scalar."""
+def _to_yaml(value: Any, *, with_dates: bool = False) -> Any:
+    """Return *value* in types of safe YAML: no tuple, no array, no NumPy scalar.
+
+    Dates become text unless *with_dates*: JSON has none.
+    """
+    convert = partial(_to_yaml, with_dates=with_dates)
     if isinstance(value, Mapping):
-        return {_to_yaml(k): _to_yaml(v) for k, v in value.items()}
+        return {convert(k): convert(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_to_yaml(v) for v in value]
+        return [convert(v) for v in value]
+    if with_dates and type(value) in (date, datetime):
+        return value
+    if with_dates and isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind == "M":
+        return value.astype("datetime64[us]").tolist()
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
     if isinstance(value, (np.ndarray, np.generic)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
@@ -88,11 +89,15 @@ def coordinate_array(values: Sequence[Any]) -> NDArray[Any]:
 
     >>> coordinate_array([0, 10]).dtype.kind, coordinate_array(["DAPI", 2]).dtype.kind
     ('i', 'O')
+    >>> coordinate_array([date(2024, 1, 31)])
+    array(['2024-01-31T00:00:00.000000'], dtype='datetime64[us]')
     """
     if isinstance(values, Numbers):
         return values.array
-    array = np.array(values)
     kinds = set(map(type, values))
+    if kinds and kinds <= {date, datetime} and not any(getattr(v, "tzinfo", None) for v in values):
+        return np.array(values, dtype="datetime64[us]")  # YAML reads 2024-01-31 as a date
+    array = np.array(values)
     is_mixed = str in kinds and len(kinds) > 1
     is_rounded = array.dtype.kind == "f" and kinds == {int}
     return np.array(values, dtype=object) if is_mixed or is_rounded else array
