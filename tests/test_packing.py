@@ -364,6 +364,15 @@ def test_nodata_that_xarray_wrote_is_read(tmp_path: Path, zarr_format: Any, noda
         assert (masked.values[1:] == 1).all()
 
 
+@pytest.mark.parametrize("chunks", [None, {}], ids=str)
+def test_the_engine_says_what_scales_bands_that_differ(tmp_path: Path, chunks: Any) -> None:
+    path = write(tmp_path / "a.tif", np.ones((2, 4, 5), "u1"), scales=(1, 2))
+    with pytest.raises(OptionError, match=r"use open_stack\(...\)\.to_xarray\(\)"):
+        xr.open_dataset(path, engine="tiffstack", chunks=chunks, mask_and_scale=True)
+    named = open_stack(path, mask_and_scale=True).to_xarray()
+    assert named.values[0, 0].tolist() == [1, 2]
+
+
 @pytest.mark.parametrize("chunks", ["option", None], ids=["dask", "no dask"])
 def test_complex_pixels_lose_no_imaginary_part(tmp_path: Path, chunks: Any) -> None:
     path = write(tmp_path / "a.tif", np.full((8, 9), 1 + 2j, "c8"), scales=(0.5,))

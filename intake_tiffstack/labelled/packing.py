@@ -67,7 +67,9 @@ def unpack(named: xr.DataArray) -> xr.DataArray:
             )
         if named.chunks is None:
             raise OptionError(
-                "mask_and_scale with bands of different scale needs dask: leave out chunks=None"
+                "mask_and_scale with bands of different scale needs dask: leave out chunks=None; "
+                "instead of xarray.open_dataset, which does without, use "
+                "open_stack(...).to_xarray()"
             )
         for values, operate in ((scales, "__mul__"), (offsets, "__add__")):
             if values is not None:
