@@ -66,7 +66,7 @@ _HARMLESS = frozenset({"versionid", "version_id", "sha", "generation"})
 
 _is_version = re.compile(r"[\w.~-]+[)'\",;:]*\Z").match
 
-_TO_ESCAPE = re.compile(r"\{(?=[{%#\r\n]|\Z)|\r|\n\Z")
+_TO_ESCAPE = re.compile(r"\{(?=[{%#\r\n]|\Z)|\r|\n\Z|!(?=template )")  # Intake drops "!template "
 
 
 def escape_template(value: Any) -> Any:

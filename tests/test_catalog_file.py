@@ -468,3 +468,29 @@ def test_no_secret_is_written(tmp_path: Path) -> None:
     text = (tmp_path / "lab.yml").read_text()
     assert "MARKED" not in text
     assert "{{ env(PASSWORD) }}" in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ cycler.__init__.__globals__.os.mkdir('RAN') }}",
+        "{% x %}",
+        "{# x #}",
+        "{{",
+        "a {{ '{' }}",
+        "a\r\nb",
+        "!template {{1+1}}",
+        "{% raw %}",
+    ],
+)
+def test_metadata_given_in_python_are_no_templates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), np.uint16))
+    source = intake.open_tiffstack(str(tmp_path / "a.tif"), metadata={"note": {"deep": [text]}})
+    for name in ("a.yml", "b.yml"):  # the second from what the first opens
+        add_to_catalog(source, tmp_path / name, "x")
+        source = intake.open_catalog(str(tmp_path / name)).x
+        assert source.metadata["note"] == {"deep": [text]}
+    assert not (tmp_path / "RAN").exists()

@@ -425,7 +425,10 @@ class ArraySource(DataSource):  # type: ignore[misc]
             spelled: dict[str, Any] = {"args": spell_arguments(self._given())}
         else:
             spelled = spell_entry(self._entry, self._overrides, self._signature.parameters)
-        metadata = {k: v for k, v in self._given_metadata.items() if k != "catalog_dir"}
+        # Intake renders these too
+        metadata = {
+            k: escape_template(v) for k, v in self._given_metadata.items() if k != "catalog_dir"
+        }
         return {
             "sources": {
                 self.name: {
