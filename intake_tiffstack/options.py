@@ -471,6 +471,12 @@ class Options:
             if name not in known:
                 raise unknown_option(name, known)
         given = {name: value for name, value in values.items() if value is not None}
+        for name, value in given.items():
+            if isinstance(value, set | frozenset):
+                raise OptionError(
+                    f"{name} is a set, whose order differs from process to process; give a list",
+                    option=name,
+                )
         given = table_as_options(given)
         try:
             options = _ADAPTER.validate_python({"urlpath": "", **given})

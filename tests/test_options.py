@@ -340,3 +340,11 @@ def test_the_documentation_has_all_settings_with_their_defaults() -> None:
     documented = dict(row for row in rows if row[0] not in CONTRACT)
     assert documented == {name: str(default).lower() if isinstance(default, bool) else str(default)
         for name, default in DEFAULTS.items()}  # fmt: skip
+
+
+@pytest.mark.parametrize("option", ["urlpath", "concat_dim", "exclude"])
+@pytest.mark.parametrize("kind", [set, frozenset])
+def test_a_set_is_an_error_because_it_has_no_order(option: str, kind: Any) -> None:
+    given = {"urlpath": "x.tif", option: kind(["a", "b"])}
+    with pytest.raises(OptionError, match=f"{option} is a set.*give a list"):
+        open_stack(**given)
