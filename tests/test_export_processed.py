@@ -102,6 +102,23 @@ def test_one_channel_keeps_its_name(stack: TiffStack, tmp_path: Path) -> None:
     assert [axis.name for axis in image.attributes.ome.multiscales[0].axes] == [*"tzyx"]
 
 
+@pytest.mark.parametrize("chosen", [[2, 0], [2, 1, 0], [1], 1])
+@pytest.mark.parametrize("format", ["ome-zarr", "zarr"])
+def test_channels_inside_a_file_keep_their_own_names(
+    tmp_path: Path, format: str, chosen: Any
+) -> None:
+    names, colors = ["DAPI", "GFP", "RFP"], [65535, 16711935, -16776961]
+    said = {"axes": "CYX", "Channel": {"Name": names, "Color": colors}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", PIXELS[0, :, 0], ome=True, metadata=said)
+    source = open_stack(str(tmp_path / "a.ome.tif"))
+    part = source.to_xarray().isel(c=chosen)
+    intake_tiffstack.export(part, tmp_path / "out", like=source, format=format)
+    copy = reopen(tmp_path / "out")
+    kept = np.atleast_1d(chosen).tolist()
+    assert copy.metadata["channel_names"] == [names[i] for i in kept]
+    assert copy.metadata["channel_colors"] == [source.metadata["channel_colors"][i] for i in kept]
+
+
 def test_smaller_pixels_have_a_larger_scale(stack: TiffStack, tmp_path: Path) -> None:
     smaller = stack.to_xarray().coarsen(y=2, x=2).mean()
     intake_tiffstack.export(smaller, tmp_path / "out", like=stack)

@@ -171,6 +171,47 @@ def test_nothing_behind_the_image_is_parsed() -> None:
     assert image.pixels == {"SizeX": "5", "PhysicalSizeX": "0.5"}
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        '<Image ID="Image:7"><Description/></Image>',
+        '<Image ID="Image:7"><Pixels PhysicalSizeX="9"><MetadataOnly/></Pixels></Image>',
+        '<Image ID="Image:7"><Pixels PhysicalSizeX="9"/></Image>',
+    ],
+)
+def test_images_without_planes_are_no_series(before: str) -> None:
+    first = '<Image><Pixels PhysicalSizeX="0.25"><TiffData/></Pixels></Image>'
+    xml = ome('PhysicalSizeX="0.5"', planes='<TiffData IFD="1"/>', before=before + first)
+    assert describe(ome_xml=xml).scale == {"x": 0.25}
+    assert describe(ome_xml=xml, series=1).scale == {"x": 0.5}
+
+
+def test_images_that_are_opened_as_one_but_differ_are_told() -> None:
+    first = (
+        '<Image><Pixels PhysicalSizeX="0.50"><Channel Name="GFP"/><TiffData/></Pixels></Image>'
+        '<Image><Pixels PhysicalSizeX="0.5"><Channel Name="GFP"/><TiffData/></Pixels></Image>'
+    )
+    xml = ome('PhysicalSizeX="0.25"', '<Channel Name="RFP"/>', "<TiffData/>", before=first)
+    found = describe_file(RawMetadata({"ome_xml": xml}), ("position", "y", "x"), (3, 4, 5), url=URL)
+    assert found.scale == {"x": 0.5}
+    assert found.warnings == (
+        f"{URL}: images 0 and 2 of OME-XML differ in PhysicalSizeX: '0.5' but '0.25'; the first is "
+        "used",
+        f"{URL}: images 0 and 2 of OME-XML differ in the names of channels: 'GFP' but 'RFP'; the "
+        "first is used",
+    )
+
+
+@pytest.mark.parametrize("known", [(0, 2, 4), (1, 2, 3)])
+def test_planes_that_are_not_listed_leave_no_wrong_interval_or_height(known: Any) -> None:
+    planes = "".join(
+        f'<Plane TheT="{i}" TheZ="{i}" DeltaT="{i * 10}" PositionZ="{i}" PositionZUnit="nm"/>'
+        for i in known
+    )
+    found = describe("tyx", (3, 4, 5), ome_xml=ome(planes="<TiffData/>" + planes))
+    assert (found.times, found.heights, found.scale) == ((), (), {})
+
+
 def test_planes_of_the_images_before_are_passed_over() -> None:
     first = "<Image><Pixels>" + '<TiffData IFD="0"/>' * 10_000 + "</Pixels></Image>"
     image = read_ome_image(ome('PhysicalSizeX="0.5"', before=first), 1)

@@ -179,13 +179,15 @@ def _channels(
     dim = next((name for name in shape if role_of(name) == Role.CHANNEL), None)
     if dim is None:
         return {}
-    kept: Sequence[int] | None = None
-    if dim in own and dim in known:
-        labels = known[dim][1].tolist()
-        chosen = np.atleast_1d(own[dim][1]).tolist()
-        kept = [labels.index(value) for value in chosen] if set(chosen) <= set(labels) else None
-    elif sizes.get(dim) == shape[dim]:
-        kept = range(shape[dim])
+    kept: Sequence[int] | None = range(shape[dim]) if sizes.get(dim) == shape[dim] else None
+    # channels inside a file have no index, but names beside them
+    for name in (n for n in (dim, *known) if n in own and known.get(n, ((),))[0] == (dim,)):
+        labels, chosen = known[name][1].tolist(), np.atleast_1d(own[name][1]).tolist()
+        if len(set(labels)) == len(labels) and set(chosen) <= set(labels):
+            kept = [labels.index(value) for value in chosen]
+            break
+        if labels != chosen:
+            kept = None
     if kept is None:
         return {}
     return {

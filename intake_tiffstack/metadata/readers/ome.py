@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+import reprlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -93,18 +94,19 @@ def read_ome_image(xml: str, series: int = 0, name: str = "") -> OmeImage:
     """
     uuid, xml = _take_uuid(xml)
     is_of_one_file = uuid is None and "FileName=" not in xml
-    return _read_document(xml, series, is_of_one_file).image(OwnFile(uuid, name), series)
+    last = series if is_of_one_file else None
+    return _read_document(xml, last).image(OwnFile(uuid, name), series)
 
 
-def read_stages(xml: str, n: int, name: str = "") -> list[dict[str, tuple[str, str | None]]]:
-    """Return where the stage was for each of *n* Images, nothing if there are more or fewer. Pure.
+def read_images(xml: str, n: int, name: str = "") -> list[OmeImage]:
+    """Return what is needed of each of *n* Images, nothing if there are more or fewer. Pure.
 
     Parameters and errors are those of :func:`read_ome_image`.
     """
     uuid, xml = _take_uuid(xml)
-    document = _read_document(xml, 0, False)
+    document = _read_document(xml, None)
     images = [document.image(OwnFile(uuid, name), i) for i in range(n)]
-    return [image.stage for image in images] if document.met == n else []
+    return images if (document.placed or document.met) == n else []
 
 
 def _take_uuid(xml: str) -> tuple[str | None, str]:
@@ -175,26 +177,31 @@ class _Image:
 
 @dataclass
 class _Document:
-    """What was met of an OME-XML, from one of its Images on."""
+    """What was met of an OME-XML."""
 
-    series: int
-    stops: bool
-    """Whether the Image of that number is all that is wanted."""
+    last: int | None
+    """Number, among the Images with planes, of the last that is wanted; None for all."""
     root: dict[str, str] = field(default_factory=dict)
     is_elsewhere: bool = False
     microscope: dict[str, str] = field(default_factory=dict)
     objectives: dict[str, dict[str, str]] = field(default_factory=dict)
     met: int = 0
+    placed: int = 0
+    """How many of the Images have planes."""
     images: list[_Image] = field(default_factory=list)
 
     def image(self, own: OwnFile, series: int) -> OmeImage:
         """Return the Image of that number among those in the file, else without its planes."""
-        index = 0 if self.stops else series
         refs = own.find(ref for image in self.images for _, ref in image.parts)
         places = [image.own_places(refs) for image in self.images]
-        here = [i for i, found in enumerate(places) if found != set()]
-        is_here = index < len(here)
-        chosen = here[index] if is_here else index
+        is_placed = any(image.parts for image in self.images)
+        here = [
+            i
+            for i, (image, found) in enumerate(zip(self.images, places, strict=True))
+            if found != set() and (image.parts or not is_placed)
+        ]
+        is_here = series < len(here)
+        chosen = here[series] if is_here else series
         if chosen >= len(self.images):
             return OmeImage(images=self.met, is_elsewhere=self.is_elsewhere)
         image = self.images[chosen]
@@ -212,12 +219,13 @@ class _Document:
             if is_here and (own_places is None or _place_of(plane) in own_places)
         ]
         own_channels = sorted({channel for _, channel, _ in own_places or ()})
-        heights, unit = _heights(planes)
+        times, _, heights_at = ({place[axis] for place in own_places or ()} for axis in range(3))
+        heights, unit = _heights(planes, heights_at)
         return OmeImage(
             pixels=pixels,
             channels=tuple(image.channels or image.logical_channels),
             acquired=image.acquired if is_here else None,
-            times=_times(planes),
+            times=_times(planes, times),
             heights=heights,
             height_unit=unit,
             stage=_stage_of(planes, image.stage_label),
@@ -231,8 +239,8 @@ class _Document:
 
 
 @lru_cache(maxsize=2)  # one is large: 10,000 planes take 10 MB
-def _read_document(xml: str, series: int, stops: bool) -> _Document:
-    document = _Document(series, stops)
+def _read_document(xml: str, last: int | None) -> _Document:
+    document = _Document(last)
     handlers = _Handlers(document)
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -268,8 +276,7 @@ class _Handlers:
             document.is_elsewhere |= name == "BinaryOnly"
             if name == "Image":
                 document.met += 1
-                is_wanted = document.met > document.series or not document.stops
-                self._image = _Image(attributes) if is_wanted else None
+                self._image = _Image(attributes)
         elif self._image is not None:
             self._start_in(self._image, depth, name, attributes)
         elif depth == 3 and path[1] == "Instrument":
@@ -319,13 +326,15 @@ class _Handlers:
         elif depth == 3 and name in ("AcquisitionDate", "AcquiredDate", "CreationDate"):
             image.acquired = self._text.strip()
         elif depth == 2:
-            self.document.images.append(image)
+            document = self.document
+            document.images.append(image)
             self._image = None
-            if self.document.stops:
+            document.placed += bool(image.parts)
+            if document.last is not None and document.placed > document.last:
                 raise _Enough
 
 
-def _times(planes: list[dict[str, str]]) -> tuple[float, ...]:
+def _times(planes: list[dict[str, str]], own: set[int]) -> tuple[float, ...]:
     """Return the seconds of the earliest plane at each time point; none where one lacks it."""
     found: dict[int, float] = {}
     units = {plane.get("DeltaTUnit", "s") for plane in planes}
@@ -337,10 +346,10 @@ def _times(planes: list[dict[str, str]]) -> tuple[float, ...]:
         factor = factors[plane.get("DeltaTUnit", "s")]
         if at is not None and delta is not None and factor is not None and math.isfinite(delta):
             found[at] = min(found.get(at, math.inf), round(delta * factor, 9))
-    return _complete(found, planes, "TheT")
+    return _complete(found, planes, "TheT", own)
 
 
-def _heights(planes: list[dict[str, str]]) -> tuple[tuple[float, ...], str | None]:
+def _heights(planes: list[dict[str, str]], own: set[int]) -> tuple[tuple[float, ...], str | None]:
     """Return where the first plane at each z is, and the unit; none where one lacks it."""
     found: dict[int, float] = {}
     units = {plane.get("PositionZUnit") for plane in planes if "PositionZ" in plane}
@@ -351,7 +360,7 @@ def _heights(planes: list[dict[str, str]]) -> tuple[tuple[float, ...], str | Non
         at, height = _index(plane, "TheZ"), as_number(plane.get("PositionZ"))
         if at is not None and height is not None:
             found.setdefault(at, height)
-    return _complete(found, planes, "TheZ"), unit
+    return _complete(found, planes, "TheZ", own), unit
 
 
 def _stage_of(
@@ -368,8 +377,11 @@ def _stage_of(
     return found
 
 
-def _complete(found: dict[int, float], planes: list[dict[str, str]], key: str) -> tuple[float, ...]:
-    wanted = {_index(plane, key) for plane in planes}
+def _complete(
+    found: dict[int, float], planes: list[dict[str, str]], key: str, own: set[int]
+) -> tuple[float, ...]:
+    """Return the values in order; none where a position of *own*, else between two, lacks one."""
+    wanted = {_index(plane, key) for plane in planes} | (own or {*range(max(found, default=0))})
     return tuple(found[at] for at in sorted(found)) if wanted == found.keys() else ()
 
 
@@ -420,7 +432,9 @@ def interpret(xml: str, subject: Subject, found: Findings) -> None:
     found.add_times(image.times, source)
     found.add_heights(image.heights, image.height_unit, source)
     n = subject.sizes.get(SERIES, 1)
-    stages = [image.stage] if n == 1 else read_stages(xml, n, found.file_name)
+    images = [image] if n == 1 else read_images(xml, n, found.file_name)
+    _warn_of_differences(images, found)
+    stages = [image.stage for image in images]
     for dim in "zyx":
         known = [stage[dim] for stage in stages if dim in stage]
         units = {unit for _, unit in known}
@@ -449,6 +463,31 @@ def _warn_of_sizes(pixels: dict[str, str], sizes: dict[str, int], found: Finding
         claimed = pixels.get(f"Size{dim.upper()}")
         if claimed is not None and as_number(claimed) != size:
             found.warn(f"OME-XML says Size{dim.upper()}={claimed[:20]}, but the pixels have {size}")
+
+
+def _warn_of_differences(images: list[OmeImage], found: Findings) -> None:
+    """Warn where images that are opened as one have other steps or channels than the first."""
+    for dim in "ZYX":
+        key = f"PhysicalSize{dim}"
+        sizes = [
+            (None if size is None else f"{size:.4g}", image.pixels.get(f"{key}Unit"))
+            for image in images
+            for size in [as_number(image.pixels.get(key))]
+        ]
+        _warn_of_difference(key, sizes, found)
+    names = [tuple(channel.get("Name") for channel in image.channels) for image in images]
+    _warn_of_difference("the names of channels", names, found)
+
+
+def _warn_of_difference(what: str, values: Sequence[Any], found: Findings) -> None:
+    other = next((i for i, value in enumerate(values) if value != values[0]), None)
+    if other is not None:
+        claims = (" ".join(str(v) for v in values[i] if v is not None) for i in (0, other))
+        first, second = (reprlib.repr(claim) for claim in claims)
+        found.warn(
+            f"images 0 and {other} of OME-XML differ in {what}: {first} but {second}; the first is "
+            "used"
+        )
 
 
 def _add_channels(
