@@ -76,6 +76,8 @@ WITHOUT_CODE = {
     "paris-geographic": "+proj=longlat +ellps=GRS80 +pm=paris",
     "mollweide": "ESRI:54009",
     "goode": "+proj=igh +lon_0=0 +datum=WGS84 +units=m",
+    "zone": "+proj=utm +zone=17 +ellps=intl",
+    "zone-south": "ESRI:102401",
 }
 
 
@@ -106,14 +108,24 @@ def test_a_system_without_a_code_is_told_as_wkt(tmp_path: Path, definition: str)
     np.testing.assert_allclose(points[0], points[1], atol=0.01)
 
 
-@pytest.mark.parametrize("datum", ["NAD27", "NAD83", "WGS84", "potsdam"])
+DATUMS = {
+    "NAD27": "+datum=NAD27",
+    "NAD83": "+datum=NAD83",
+    "WGS84": "+datum=WGS84",
+    "potsdam": "+datum=potsdam",
+    "three": "+ellps=bessel +towgs84=598.1,73.7,418.2",
+    "seven": "+ellps=airy +towgs84=446.448,-125.157,542.06,0.15,0.247,0.842,-20.489",
+}
+
+
+@pytest.mark.parametrize("datum", DATUMS.values(), ids=DATUMS)
 def test_a_system_without_a_code_keeps_its_datum(tmp_path: Path, datum: str) -> None:
     rasterio = pytest.importorskip("rasterio")
     pyproj = pytest.importorskip("pyproj")
     path = tmp_path / "a.tif"
     with rasterio.open(
         path, "w", driver="GTiff", height=4, width=5, count=1, dtype="uint8",
-        crs=f"+proj=laea +lat_0=45 +lon_0=-100 +datum={datum}",
+        crs=f"+proj=laea +lat_0=45 +lon_0=-100 {datum}",
         transform=rasterio.Affine(0.5, 0, -100, 0, -0.5, 40),
     ) as file:  # fmt: skip
         file.write(np.zeros((1, 4, 5), "u1"))
@@ -125,6 +137,64 @@ def test_a_system_without_a_code_keeps_its_datum(tmp_path: Path, datum: str) -> 
         for crs in (ours, theirs)
     ]
     np.testing.assert_allclose(points[0], points[1], atol=1e-9)
+
+
+LAMBERT_II = {
+    "GTModelTypeGeoKey": 1, "ProjectedCSTypeGeoKey": 32767, "GeographicTypeGeoKey": 32767,
+    "GeogSemiMajorAxisGeoKey": 6378249.2, "GeogInvFlatteningGeoKey": 293.466021293627,
+    "GeogAngularUnitsGeoKey": 9105, "GeogGeodeticDatumGeoKey": 6807, "ProjCoordTransGeoKey": 9,
+    "ProjLinearUnitsGeoKey": 9001, "ProjNatOriginLongGeoKey": 0.0, "ProjNatOriginLatGeoKey": 52.0,
+    "ProjFalseEastingGeoKey": 600000.0, "ProjFalseNorthingGeoKey": 2200000.0,
+    "ProjScaleAtNatOriginGeoKey": 0.99987742,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "meridian",
+    [
+        {"GeogPrimeMeridianLongGeoKey": 0.0367},  # GDAL's of IGNF:LAMBE
+        {"GeogPrimeMeridianLongGeoKey": 2.5969213},
+        {"GeogPrimeMeridianGeoKey": 8903},
+        {"GeogPrimeMeridianGeoKey": 8903, "GeogGeodeticDatumGeoKey": 32767},
+    ],
+)
+def test_a_map_in_grads_lies_on_its_meridian(meridian: dict[str, Any]) -> None:
+    pyproj = pytest.importorskip("pyproj")
+    ours = name_crs(LAMBERT_II | meridian)
+    assert ours is not None
+    x, y = pyproj.Transformer.from_crs(ours, "EPSG:27572").transform(7e5, 2e6)
+    assert (x, y) == pytest.approx((7e5, 2e6), abs=0.01)
+
+
+def test_positions_in_grads_are_no_degrees() -> None:
+    pyproj = pytest.importorskip("pyproj")
+    tags = LAMBERT_II | {"GTModelTypeGeoKey": 2, "GeogPrimeMeridianGeoKey": 8903}
+    axes = pyproj.CRS(name_crs(tags)).axis_info
+    assert [axis.unit_name for axis in axes] == ["grad", "grad"]
+
+
+def test_a_datum_without_a_code_has_the_name_of_the_citation() -> None:
+    pyproj = pytest.importorskip("pyproj")
+    tags = {
+        "GTModelTypeGeoKey": 2, "GeographicTypeGeoKey": 32767,
+        "GeogCitationGeoKey": "GCS Name = GCS_Moon_2000|Datum = D_Moon_2000|Primem = Zero|",
+        "GeogSemiMajorAxisGeoKey": 1737400.0, "GeogInvFlatteningGeoKey": 0.0,
+    }  # fmt: skip
+    ours = pyproj.CRS(name_crs(tags))
+    assert (ours.name, ours.datum.name) == ("GCS_Moon_2000", "D_Moon_2000")
+
+
+def test_a_system_that_is_not_read_is_a_warning(tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    path = tmp_path / "a.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=4, width=5, count=1, dtype="uint8",
+        crs="+proj=tmerc +axis=wsu +lon_0=29 +ellps=WGS84",
+        transform=rasterio.Affine(0.5, 0, -100, 0, -0.5, 40),
+    ) as file:  # fmt: skip
+        file.write(np.zeros((1, 4, 5), "u1"))
+    with pytest.warns(UserWarning, match="kind that is not read"):
+        assert open_stack(str(path)).metadata["crs"] is None
 
 
 def test_what_cf_cannot_say_is_no_warning(tmp_path: Path) -> None:

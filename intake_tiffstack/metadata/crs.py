@@ -12,12 +12,21 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["code_of", "name_crs"]
+__all__ = ["code_of", "describes_system", "name_crs"]
 
 _EPSG_CODES = range(1024, 32767)  # GeoTIFF 1.1, section 7.4: 32767 is the user's own
+_USER_DEFINED = 32767
 _PROJECTED, _GEOGRAPHIC = 1, 2
+_SYSTEM_KEYS = {_PROJECTED: "ProjectedCSTypeGeoKey", _GEOGRAPHIC: "GeographicTypeGeoKey"}
 _DATUM = "GeogGeodeticDatumGeoKey"
-_METRE, _DEGREE, _GREENWICH = 9001, 9102, 8901
+_METRE, _DEGREE = 9001, 9102
+
+# The prime meridians of EPSG by their names in PROJ.
+_MERIDIANS = {
+    8901: "greenwich", 8902: "lisbon", 8903: "paris", 8904: "bogota", 8905: "madrid",
+    8906: "rome", 8907: "bern", 8908: "jakarta", 8909: "ferro", 8910: "brussels",
+    8911: "stockholm", 8912: "athens", 8913: "oslo",
+}  # fmt: skip
 
 # Codes in metres that nearly all files have: no need to look them up.
 _IN_METRES = (range(32601, 32661), range(32701, 32761), range(25828, 25839), (3857, 3035))
@@ -87,6 +96,12 @@ def code_of(tags: Mapping[str, Any], key: str) -> int:
     return int(code) if isinstance(code, int) else 0
 
 
+def describes_system(tags: Mapping[str, Any]) -> bool:
+    """Whether keys name a system or a projection, be it one that `name_crs` does not know."""
+    keys = (*_SYSTEM_KEYS.values(), "ProjectionGeoKey", "ProjCoordTransGeoKey")
+    return any(0 < code_of(tags, key) < _USER_DEFINED for key in keys)
+
+
 def name_crs(tags: Mapping[str, Any]) -> str | None:
     """Return ``EPSG:<code>`` or WKT of the system of a map, None if the keys do not describe it.
 
@@ -104,9 +119,8 @@ def name_crs(tags: Mapping[str, Any]) -> str | None:
     'EPSG:32618'
     """
     model = code_of(tags, "GTModelTypeGeoKey")
-    keys = {_PROJECTED: "ProjectedCSTypeGeoKey", _GEOGRAPHIC: "GeographicTypeGeoKey"}
     units = {_PROJECTED: "ProjLinearUnitsGeoKey", _GEOGRAPHIC: "GeogAngularUnitsGeoKey"}
-    code = code_of(tags, keys[model]) if model in keys else 0
+    code = code_of(tags, _SYSTEM_KEYS.get(model, ""))
     if code not in _EPSG_CODES:
         return _describe(tags, model)
     unit = code_of(tags, units[model])
@@ -141,20 +155,26 @@ def _in_unit(code: int, unit: int) -> str | None:
     for key in ("id", "usages", "scope", "area", "bbox"):
         document.pop(key, None)
     document["name"] = f"{document['name']} in another unit"
-    kind = "LinearUnit" if unit in _METRES else "AngularUnit"
-    for axis in document["coordinate_system"]["axis"]:
-        axis["unit"] = _unit(kind, unit, factor)
-        axis.pop("id", None)
-    document["coordinate_system"].pop("id", None)
-    return str(CRS.from_json_dict(document).to_wkt())
+    return str(CRS.from_json_dict(_with_unit(document, unit)).to_wkt())
 
 
-def _unit(kind: str, code: int, factor: float) -> dict[str, Any]:
+def _with_unit(document: dict[str, Any], code: int) -> dict[str, Any]:
+    """Return the PROJJSON of a system with the unit of a code on its axes, changed in place."""
     names = {
         9001: "metre", 9002: "foot", 9003: "US survey foot", 9036: "kilometre", 9101: "radian",
         9102: "degree", 9103: "arc-minute", 9104: "arc-second", 9105: "grad",
     }  # fmt: skip
-    return {"type": kind, "name": names[code], "conversion_factor": factor}
+    is_linear = code in _METRES
+    unit = {
+        "type": "LinearUnit" if is_linear else "AngularUnit",
+        "name": names[code],
+        "conversion_factor": _METRES[code] if is_linear else math.radians(_DEGREES[code]),
+    }
+    for axis in document["coordinate_system"]["axis"]:
+        axis["unit"] = unit
+        axis.pop("id", None)
+    document["coordinate_system"].pop("id", None)
+    return document
 
 
 def _describe(tags: Mapping[str, Any], model: int) -> str | None:
@@ -168,6 +188,8 @@ def _describe(tags: Mapping[str, Any], model: int) -> str | None:
         return None
     try:
         from pyproj import CRS
+        from pyproj.crs import BoundCRS
+        from pyproj.crs.coordinate_operation import ToWGS84Transformation
         from pyproj.exceptions import CRSError
     except ImportError as exc:
         raise ImportError(
@@ -175,26 +197,67 @@ def _describe(tags: Mapping[str, Any], model: int) -> str | None:
             "pip install 'intake-tiffstack[geo]'"
         ) from exc
     try:
-        if not has_keys:
-            return str(CRS.from_wkt(texts[0].removeprefix(_ESRI)).to_wkt())
-        geographic = _with_datum(CRS.from_user_input(base), code_of(tags, _DATUM))
-        if projection is None:
-            return str(geographic.to_wkt())
-        radii = geographic.ellipsoid
-        if radii is None:
-            return None
-        shape = {"a": radii.semi_major_metre, "b": radii.semi_minor_metre}
-        document = CRS.from_dict({**projection, **shape}).to_json_dict()
-        document["base_crs"] = geographic.to_json_dict()
-        citation = citations[0] or citations[1]
-        document["name"] = citation if isinstance(citation, str) and citation else "unnamed"
-        return str(CRS.from_json_dict(document).to_wkt())
+        if has_keys:
+            geographic = _with_datum(_named(CRS.from_user_input(base), tags), code_of(tags, _DATUM))
+            found = geographic if projection is None else _project(geographic, projection, tags)
+            unit = code_of(tags, "GeogAngularUnitsGeoKey") or _DEGREE
+            if projection is None and unit != _DEGREE and unit in _DEGREES:
+                found = CRS.from_json_dict(_with_unit(found.to_json_dict(), unit))
+        else:
+            found = CRS.from_wkt(texts[0].removeprefix(_ESRI))
+            geographic = found.geodetic_crs
+        shift = tags.get("GeogTOWGS84GeoKey")
+        if (
+            isinstance(shift, tuple | list)
+            and len(shift) in (3, 7)
+            and geographic is not None
+            and geographic.to_epsg() is None
+        ):
+            to_wgs84 = ToWGS84Transformation(geographic, *map(float, shift))
+            found = BoundCRS(found, CRS.from_epsg(4326), to_wgs84)
+        return str(found.to_wkt())
     except CRSError:
         return None  # parameters that do not make a projection
 
 
+def _project(geographic: Any, projection: Mapping[str, Any], tags: Mapping[str, Any]) -> Any:
+    """Return pyproj's projected system of a geographic one."""
+    from pyproj import CRS
+    from pyproj.crs import CoordinateOperation  # type: ignore[attr-defined]  # documented there
+
+    radii = geographic.ellipsoid
+    shape = {"a": radii.semi_major_metre, "b": radii.semi_minor_metre}
+    document = CRS.from_dict({**projection, **shape}).to_json_dict()
+    operation = code_of(tags, "ProjectionGeoKey")
+    if operation in _EPSG_CODES:
+        document["conversion"] = CoordinateOperation.from_epsg(operation).to_json_dict()
+    document["base_crs"] = geographic.to_json_dict()
+    citation = tags.get("PCSCitationGeoKey") or tags.get("GTCitationGeoKey")
+    document["name"] = citation if isinstance(citation, str) and citation else "unnamed"
+    return CRS.from_json_dict(document)
+
+
+def _named(geographic: Any, tags: Mapping[str, Any]) -> Any:
+    """Return pyproj's system with the names that GDAL writes into the citation."""
+    from pyproj import CRS
+
+    citation = tags.get("GeogCitationGeoKey")
+    if not isinstance(citation, str) or geographic.to_epsg() is not None:
+        return geographic
+    names = dict(part.split(" = ", 1) for part in citation.split("|") if " = " in part)
+    document = geographic.to_json_dict()
+    document["name"] = names.get("GCS Name") or document["name"]
+    if "datum" in document and names.get("Datum"):
+        document["datum"]["name"] = names["Datum"]
+    return CRS.from_json_dict(document)
+
+
 def _with_datum(geographic: Any, code: int) -> Any:
-    """Return pyproj's system on the datum of a code, as it is where shape or meridian differ."""
+    """Return pyproj's system on the datum of a code, as it is where the shapes differ.
+
+    A datum that has a meridian of its own keeps it: GDAL writes that of Paris in grads as 0.0367.
+    One of Greenwich is no datum of a system on another meridian.
+    """
     from pyproj import CRS
     from pyproj.crs.datum import Datum  # type: ignore[attr-defined]  # documented there
     from pyproj.exceptions import CRSError
@@ -214,9 +277,11 @@ def _with_datum(geographic: Any, code: int) -> Any:
     pairs = (
         (old.semi_major_metre, new.semi_major_metre),
         (old.semi_minor_metre, new.semi_minor_metre),
-        (geographic.prime_meridian.longitude, found.prime_meridian.longitude),
     )
-    return found if all(math.isclose(a, b, rel_tol=1e-9) for a, b in pairs) else geographic
+    if not all(math.isclose(a, b, rel_tol=1e-9) for a, b in pairs):
+        return geographic
+    stated, own = geographic.prime_meridian.longitude, found.prime_meridian.longitude
+    return found if own or not stated else geographic
 
 
 def _ellipsoid(tags: Mapping[str, Any]) -> int | dict[str, Any] | None:
@@ -227,15 +292,16 @@ def _ellipsoid(tags: Mapping[str, Any]) -> int | dict[str, Any] | None:
     a, b = _number(tags, ("GeogSemiMajorAxisGeoKey",)), _number(tags, ("GeogSemiMinorAxisGeoKey",))
     flattening = _number(tags, ("GeogInvFlatteningGeoKey",))
     meridian = _number(tags, ("GeogPrimeMeridianLongGeoKey",))
-    is_greenwich = code_of(tags, "GeogPrimeMeridianGeoKey") in (0, _GREENWICH)
+    name = _MERIDIANS.get(code_of(tags, "GeogPrimeMeridianGeoKey") or 8901)
     degree = _DEGREES.get(code_of(tags, "GeogAngularUnitsGeoKey") or _DEGREE)
-    if a is None or degree is None or (meridian is None and not is_greenwich):
+    if a is None or degree is None or (meridian is None and name is None):
         return None
     if flattening is not None:
         shape = {"a": a, "rf": flattening} if flattening else {"R": a}
     else:
         shape = {"R": a} if b in (None, a) else {"a": a, "b": b}
-    return {"proj": "longlat", **shape, **({"pm": meridian * degree} if meridian else {})}
+    pm = name if meridian is None else meridian * degree
+    return {"proj": "longlat", **shape, **({"pm": pm} if pm and pm != "greenwich" else {})}
 
 
 def _projection(tags: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -245,9 +311,15 @@ def _projection(tags: Mapping[str, Any]) -> dict[str, Any] | None:
     angular = code_of(tags, "GeogAngularUnitsGeoKey") or _DEGREE
     metres = _METRES.get(linear, _number(tags, ("ProjLinearUnitSizeGeoKey",)))
     degrees = _DEGREES.get(angular)
-    if method not in _PROJECTIONS or metres is None or degrees is None:
+    keys: Mapping[str, tuple[str, ...]] = {}
+    if code_of(tags, "ProjectionGeoKey") in _EPSG_CODES:
+        name = "tmerc"  # its parameters are those of the code
+    elif method in _PROJECTIONS:
+        name, keys = _PROJECTIONS[method]
+    else:
         return None
-    name, keys = _PROJECTIONS[method]
+    if metres is None or degrees is None:
+        return None
     found: dict[str, Any] = {"proj": name}
     for parameter, options in (*keys.items(), *_FALSE.items()):
         value = _number(tags, options)

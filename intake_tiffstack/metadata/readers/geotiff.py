@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from intake_tiffstack.metadata.crs import code_of, name_crs
+from intake_tiffstack.metadata.crs import code_of, describes_system, name_crs
 from intake_tiffstack.metadata.reader import OpenImage, Reader, copy_dict
 from intake_tiffstack.metadata.units import is_place
 
@@ -50,7 +50,13 @@ def interpret(tags: Mapping[str, Any], _: Subject, found: Findings) -> None:
     source = "GeoTIFF"
     model = code_of(tags, "GTModelTypeGeoKey")
     try:
-        found.add_fact("crs", name_crs(tags), source)
+        crs = name_crs(tags)
+        found.add_fact("crs", crs, source)
+        if crs is None and describes_system(tags):
+            found.warn(
+                f"{source}: the coordinate reference system of the map is of a kind that is not "
+                "read, so it has none"
+            )
     except ImportError as exc:
         found.warn(f"{source}: {exc}")
     try:
