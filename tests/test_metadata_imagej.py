@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from intake_tiffstack import open_stack
 from intake_tiffstack.collection.merge_metadata import describe_file
 from intake_tiffstack.metadata.describe_file import FileMetadata
 from intake_tiffstack.metadata.units import unit_name
@@ -223,3 +226,22 @@ def test_a_date_that_is_none_is_reported() -> None:
     assert found.warnings == (
         f"{URL}: created of DateTime tag is 'yesterday', which is not a time; ignored",
     )
+
+
+def test_a_straight_line_of_imagej_is_scale_and_offset(tmp_path: Path) -> None:
+    """ImageJ stores signed pixels of 16 bits as unsigned ones, and says so."""
+    stored = np.array([[0, 32768], [32769, 65535]], np.uint16)
+    said = 'ImageJ=1.53t\nimages=1\ncf=0\nc0=-32768.0\nc1=1.0\nvunit="Gray Value"\n'
+    tifffile.imwrite(tmp_path / "a.tif", stored, description=said, metadata=None)
+    stack = open_stack(str(tmp_path / "a.tif"), mask_and_scale=True)
+    assert stack.metadata["add_offset"] == -32768
+    assert stack.metadata["scale_factor"] is stack.metadata["band_units"] is None
+    assert stack.to_xarray().values.tolist() == [[-32768, 0], [1, 32767]]
+
+
+def test_other_functions_of_values_are_told() -> None:
+    line = describe(imagej={"cf": 0, "c0": 0.5, "c1": 2.0, "vunit": '"nM"'})
+    assert line.facts == {"scale_factor": 2.0, "add_offset": 0.5, "band_units": ["nM"]}
+    curve = describe(imagej={"cf": 1, "c0": 0.5, "c1": 2.0, "c2": 3.0})
+    assert (curve.facts, len(curve.warnings)) == ({}, 1)
+    assert "no straight line" in curve.warnings[0]

@@ -394,6 +394,29 @@ def test_absolute_times_where_files_know_them() -> None:
     assert known.metadata["acquired"] == f"{DAY}10:00:00"
 
 
+@pytest.mark.parametrize(("pause", "step"), [(40, None), (10, 10.0)])
+def test_the_interval_of_one_file_is_not_that_of_files_after_a_pause(
+    pause: float, step: float | None
+) -> None:
+    dim = Dim("t", 6, axis=0, file_dim=0, offsets=(0, 3, 6))
+    layout = Layout(
+        (dim,), np.array([0, 1], np.int32), ("t",), (3,), np.dtype("uint8"),
+        {"t": (("t",), np.arange(6))},
+    )  # fmt: skip
+    starts = (0.0, 20.0 + pause)
+    files = {
+        i: said(i, times=tuple(starts[i] + 10 * j for j in range(3)), scale={"t": 10.0})
+        for i in range(2)
+    }
+    known = merge(layout, files)
+    times = [start + 10 * j for start in starts for j in range(3)]
+    assert known.coords["time_s"].values.tolist() == times
+    assert known.metadata["scale"].get("t") == known.metadata["time_interval"] == step
+    assert [*known.coords["t"].values] == times if step else "t" not in known.coords
+    given = merge(layout, files, scale={"t": 2.0}, units={"t": "second"}).metadata
+    assert given["scale"] == {"t": 2.0}
+
+
 def test_a_time_for_each_position_or_for_none() -> None:
     files = {i: said(i, times=(2.0 * i,)) for i in (0, 2)}
     assert coords_of(stacked(t=[0, 10, 20]), files) == {}

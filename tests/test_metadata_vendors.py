@@ -171,6 +171,28 @@ def test_scanimage_has_a_field_of_view_and_a_period(tmp_path: Path) -> None:
     assert found.channel_names == ["red", "blue"]
 
 
+@pytest.mark.parametrize(
+    ("said", "interval"),
+    [
+        ({"SI.hRoiManager.scanFramePeriod": 0.05, "SI.hScan2D.logAverageFactor": 10}, 0.5),
+        ({"scanimage.SI5.scanFrameRate": 20, "scanimage.SI5.acqNumAveragedFrames": 4}, 0.2),
+        ({"scanimage.SI4.scanFrameRate": 20, "scanimage.SI4.acqNumAveragedFrames": 1}, 0.05),
+        (
+            {
+                "SI.hFastZ.enable": True,
+                "SI.hRoiManager.scanVolumeRate": 4,
+                "SI.hScan2D.logAverageFactor": 10,
+            },
+            0.25,
+        ),
+    ],
+)
+def test_frames_that_scanimage_averages_are_further_apart(
+    said: dict[str, Any], interval: float
+) -> None:
+    assert describe("tyx", (3, 4, 5), scanimage=said).scale["t"] == pytest.approx(interval)
+
+
 # -- times and orientation -------------------------------------------------------------------------
 
 

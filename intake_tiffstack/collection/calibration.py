@@ -46,6 +46,8 @@ class Calibration:
         self.provenance: dict[str, str] = {}
         self.unplaced: set[str] = set()
         """Dims of a map along which the place is not known: they have no coordinates."""
+        self._counted_times: set[str] = set()
+        """Dims whose step is the interval of the times in one of several files along them."""
 
     @property
     def time_interval(self) -> float | None:
@@ -106,6 +108,10 @@ class Calibration:
         self._keep("scale", dim.name, first.scale[letter], first.provenance[f"scale.{letter}"])
         if letter in first.units:
             self._keep("units", dim.name, first.units[letter], first.provenance[f"units.{letter}"])
+        if letter == "t" and len(first.times) > 1 and dim.offsets is not None:
+            interval = (first.times[-1] - first.times[0]) / (len(first.times) - 1)
+            if math.isclose(interval, first.scale["t"], rel_tol=REGULAR):
+                self._counted_times.add(dim.name)
         # Along an axis of the grid files begin at different places: the first ones count.
         if letter in doubts:
             return
@@ -122,15 +128,25 @@ class Calibration:
                 "out, give the option translation to settle it"
             )
 
-    def take_times(self, dim: str, seconds: NDArray[Any], source: str) -> None:
-        """Take the interval of time points that are evenly spaced, if none is known."""
-        if dim in self.scale or seconds.size < 2:
-            return
+    def take_times(self, dim: str, seconds: NDArray[Any], source: str) -> bool:
+        """Take the interval of time points that are evenly spaced, if none is known.
+
+        Returns whether the step of one file is dropped, since those of all are uneven.
+        """
+        is_counted = dim in self._counted_times and self.provenance[f"scale.{dim}"] != "option"
+        if (dim in self.scale and not is_counted) or seconds.size < 2:
+            return False
         steps = np.diff(seconds)
         step = round(float(steps.mean()), 9)
         if step > 0 and bool((np.abs(steps - step) <= REGULAR * step).all()):
             self._keep("scale", dim, step, source)
             self._keep("units", dim, "second", source)
+        elif is_counted:
+            for key in ("scale", "units"):
+                getattr(self, key).pop(dim, None)
+                self.provenance.pop(f"{key}.{dim}", None)
+            return True
+        return False
 
     def take_options(
         self,

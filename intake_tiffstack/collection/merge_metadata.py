@@ -127,7 +127,9 @@ def merge(
     bands = name_bands(layout, facts.get("band_names"), sources.get("band_names", ""))
     built |= {name: coord for name, coord in bands.items() if name not in built}
     if (elapsed := built.get("time_s")) is not None and len(elapsed.dims) == 1:
-        known.take_times(elapsed.dims[0], elapsed.values, elapsed.provenance)
+        (dim,) = elapsed.dims
+        if known.take_times(dim, elapsed.values, elapsed.provenance) and dim not in coords:
+            built.pop(dim, None)
     metadata = {
         "dims": list(known.dims),
         "shape": [int(dim.size) for dim in layout.dims],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,9 @@ import numpy as np
 from intake_tiffstack.metadata.planes import values_of_channels
 from intake_tiffstack.metadata.reader import OpenImage, Reader, Subject, copy_dict
 from intake_tiffstack.metadata.readers.baseline import Resolution, is_page_setting
+from intake_tiffstack.metadata.readers.gdal import add_packing
 from intake_tiffstack.metadata.units import as_number
+from intake_tiffstack.structure import Packing
 
 if TYPE_CHECKING:
     from intake_tiffstack.metadata.model import Findings
@@ -39,9 +42,27 @@ def interpret_imagej(tags: Mapping[str, Any], subject: Subject, found: Findings)
     if isinstance(ranges, list | tuple):
         pairs = zip(ranges[::2], ranges[1::2], strict=False)
         found.add_channels("display_ranges", (_pair(*pair) for pair in pairs), source)
+    if "cf" in tags:
+        _add_calibration(tags, found)
     version = tags.get("ImageJ")
     if isinstance(version, str) and version:
         found.add_fact("software", f"ImageJ {version}", source)
+
+
+def _add_calibration(tags: Mapping[str, Any], found: Findings) -> None:
+    """Add what the stored numbers mean, where ImageJ's function of them is a straight line.
+
+    It stores signed pixels of 16 bits as unsigned ones, with an offset of -32768.
+    """
+    offset, factor = as_number(tags.get("c0")), as_number(tags.get("c1"))
+    if tags["cf"] != 0 or offset is None or not factor or not math.isfinite(offset + factor):
+        found.warn("the calibration of values by ImageJ is no straight line; ignored")
+        return
+    scales, offsets = (factor,) if factor != 1 else (), (offset,) if offset != 0 else ()
+    add_packing(Packing(scales=scales, offsets=offsets), found, "ImageJ")
+    unit = str(tags.get("vunit", "")).strip('" ')
+    if unit.lower() not in ("", "gray value"):
+        found.add_fact("band_units", [unit], "ImageJ")
 
 
 _COUNTS = re.compile(r"[czt]:\d+/\d+|\d*$")

@@ -280,9 +280,13 @@ def interpret_scanimage(tags: Mapping[str, Any], subject: Subject, found: Findin
         found.add_step("z", abs(distance), "micrometer", source, "stackZStepSize")
     period = as_number(get("SI.hRoiManager.scanFramePeriod"))
     rate = as_number(get("scanimage.SI5.scanFrameRate", "scanimage.SI4.scanFrameRate"))
+    averaged = as_number(
+        get("SI.hScan2D.logAverageFactor", "scanimage.SI5.acqNumAveragedFrames",
+            "scanimage.SI4.acqNumAveragedFrames")
+    )  # fmt: skip
     if get("SI.hFastZ.enable") is True:
-        period, rate = None, as_number(get("SI.hRoiManager.scanVolumeRate"))
-    interval = period or (1 / rate if rate else 0)
+        period, rate, averaged = None, as_number(get("SI.hRoiManager.scanVolumeRate")), None
+    interval = (period or (1 / rate if rate else 0)) * (averaged or 1)
     found.add_interval(interval, "s", source, "frame period")
     names, saved = get("SI.hChannels.channelName"), get("SI.hChannels.channelSave")
     saved = [saved] if isinstance(saved, int) else saved
