@@ -28,13 +28,12 @@ from shared_data import SHARED, needs_shared
         (PLACED, {"x": 1005.0, "y": 490.0}),
         (PLACED | {"GTRasterTypeGeoKey": 2}, {"x": 1000.0, "y": 500.0}),
         (PLACED | {"ModelTiepoint": [2, 1, 0, 1000.0, 500.0, 0]}, {"x": 985.0, "y": 510.0}),
-        (PLACED | {"ModelTiepoint": [[0, 0, 0, 1, 2, 0], [9, 9, 0, 3, 4, 0]]}, {}),
         (
             UTM | {"ModelTransformation": [[10, 0, 0, 7], [0, -20, 0, 8], [0] * 4, [0, 0, 0, 1]]},
             {"x": 12.0, "y": -2.0},
         ),
     ],
-    ids=["area", "point", "tied-inside", "control-points", "matrix"],
+    ids=["area", "point", "tied-inside", "matrix"],
 )
 def test_geotiff_gives_centres_of_pixels(tags: dict[str, Any], translation: dict[str, Any]) -> None:
     found = describe(geotiff=tags)
@@ -42,6 +41,13 @@ def test_geotiff_gives_centres_of_pixels(tags: dict[str, Any], translation: dict
     assert found.translation == translation
     assert found.units == {"x": "meter", "y": "meter"}
     assert not found.warnings
+
+
+def test_control_points_are_a_warning() -> None:
+    found = describe(geotiff=PLACED | {"ModelTiepoint": [[0, 0, 0, 1, 2, 0], [9, 9, 0, 3, 4, 0]]})
+    assert found.scale == {"x": 10.0, "y": -20.0}
+    assert not found.translation
+    assert "by 2 ground control points, which are not read" in found.warnings[0]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from intake_tiffstack.errors import (
     OptionError,
     StorageError,
     TargetExistsError,
+    TiffStackWarning,
     VerificationError,
 )
 from intake_tiffstack.export.ome_tiff.bands import cut_in_order, find_bands, split_into_tiles
@@ -212,6 +213,12 @@ def test_a_source_over_the_copy_has_its_pixels_and_metadata(folder: Path) -> Non
     assert copy.metadata["channel_names"] == ["a", "b", "c"]
     assert copy.metadata["software"].startswith("intake-tiffstack ")
     np.testing.assert_array_equal(copy(level=1).read(), halved(PIXELS))
+
+
+def test_what_ome_has_no_place_for_is_a_warning(tmp_path: Path) -> None:
+    attrs = {"crs": "EPSG:32633", "affine": [1.0, 0, 0, 0, -1.0, 0], "nodata": 0, "scales": None}
+    with pytest.warns(TiffStackWarning, match="no place for crs, affine, nodata, which stand"):
+        write(tmp_path / "a.ome.tif", attrs=attrs)
 
 
 def test_uneven_times_and_heights_are_those_of_the_planes(tmp_path: Path) -> None:

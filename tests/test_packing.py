@@ -307,6 +307,23 @@ def skip_if_xarray_knows_no_complex_nodata(dtype: Any, zarr_format: int) -> None
             pytest.skip("this xarray has no complex fill values in format 3")
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_mask_that_is_not_applied_is_a_warning(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "a.tif"
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(
+            path, "w", driver="GTiff", height=8, width=9, count=count, dtype="int16",
+            crs="EPSG:32633", transform=rasterio.Affine(1, 0, 5, 0, -1, 7),
+        ) as file,
+    ):  # fmt: skip
+        file.write(np.ones((count, 8, 9), "int16"))
+        file.write_mask(np.eye(8, 9, dtype=bool))
+    open_stack(str(path)).to_xarray()
+    with pytest.warns(TiffStackWarning, match="a.tif has a mask, which mask_and_scale does not"):
+        open_stack(str(path), mask_and_scale=True).to_xarray()
+
+
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("nodata", [-3, 0])
 @pytest.mark.parametrize("dtype", ["int16", "float32", "complex64"])

@@ -15,6 +15,7 @@ import xarray as xr
 from rasterio.transform import Affine
 
 from intake_tiffstack import TiffStackSource, open_stack
+from intake_tiffstack.errors import OptionError
 from intake_tiffstack.labelled import crs as crs_module
 
 SINUSOIDAL = "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181 +units=m"
@@ -56,6 +57,13 @@ def test_rioxarray_reads_place_and_system(
     assert named.spatial_ref.attrs["grid_mapping_name"]
     assert named.x.attrs == {"axis": "X", "standard_name": name, "units": unit}
     assert named.y.attrs["axis"] == "Y"
+
+
+def test_a_field_with_the_name_of_the_grid_mapping_is_an_error(tmp_path: Path) -> None:
+    write_map(tmp_path / "a_1.tif", "EPSG:32633", NORTH_UP)
+    stack = open_stack(str(tmp_path), pattern="a_{spatial_ref:d}.tif", concat_dim="spatial_ref")
+    with pytest.raises(OptionError, match="'spatial_ref' has the name of the coordinate"):
+        stack.to_xarray()
 
 
 def test_an_image_that_is_turned_keeps_its_transform(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from intake_tiffstack.arrays.lazy_array import LazyArray
+from intake_tiffstack.errors import OptionError
 from intake_tiffstack.labelled.attributes import encode_attrs
 from intake_tiffstack.labelled.crs import GRID_MAPPING, axis_attrs, grid_mapping_attrs
 from intake_tiffstack.labelled.packing import nodata_attribute
@@ -60,10 +61,20 @@ def label_array(
     metadata : mapping
         Of the pixels; ``coord_units`` are the units of coordinates by name, see
         ``docs/metadata.md`` for all keys.
+
+    Raises
+    ------
+    OptionError
+        If a field has the name of the grid mapping of a map.
     """
     values: Any = data
     if isinstance(data, LazyArray):
         values = indexing.LazilyIndexedArray(LazyPixels(data))
+    if GRID_MAPPING in coords and grid_mapping_attrs(metadata):
+        raise OptionError(
+            f"the field {GRID_MAPPING!r} has the name of the coordinate that places the pixels on "
+            "the map; give it another name in the pattern, such as 'crs_name'"
+        )
     units = metadata.get("coord_units")
     units = units if isinstance(units, Mapping) else {}  # of another program: any type
     on_map = axis_attrs(metadata, coords)

@@ -17,7 +17,7 @@ from intake_tiffstack.copies.attributes import Coords, checked_dims
 from intake_tiffstack.copies.plan import ExportPlan
 from intake_tiffstack.copies.record import Origin, RecordDraft, Verified
 from intake_tiffstack.copies.verify import Verify
-from intake_tiffstack.errors import OptionError
+from intake_tiffstack.errors import OptionError, warn
 from intake_tiffstack.export.ome_tiff.bands import find_bands, split_into_tiles
 from intake_tiffstack.export.ome_tiff.check import verify_file
 from intake_tiffstack.export.ome_tiff.job import Job, plan_job
@@ -32,9 +32,12 @@ from intake_tiffstack.export.passes import Reduce, Source
 from intake_tiffstack.export.planned_array import Slices
 from intake_tiffstack.metadata.units import METRES
 from intake_tiffstack.progress import Advance, Progress, reported
+from intake_tiffstack.structure import Packing
 from intake_tiffstack.to_json import to_strict_json
 
 __all__ = ["write_ome_tiff"]
+
+_NOT_IN_OME = ("crs", "affine", *Packing.KEYS)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -124,6 +127,11 @@ def write_ome_tiff(
         compression=compression,
     )
     described = _describe_images(job, attrs, name or target.title)
+    if lost := [key for key in _NOT_IN_OME if attrs.get(key) is not None]:
+        warn(
+            f"OME-TIFF has no place for {', '.join(lost)}, which stand in an annotation that no "
+            "program reads; export as 'zarr' or 'ome-zarr' to keep their meaning"
+        )
     target.refuse(source, overwrite=overwrite)
     plan = job.plan(target.folder.url, has_record=origin is not None)
     if dry_run:

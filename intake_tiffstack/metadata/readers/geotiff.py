@@ -61,6 +61,7 @@ def interpret(tags: Mapping[str, Any], _: Subject, found: Findings) -> None:
         found.warn(f"{source}: {exc}")
     try:
         affine, steps = _read_affine(tags)
+        points = floats(tags, "ModelTiepoint").size // 6
     except ValueError as exc:
         found.warn(f"{source} tags are ignored, since {exc}")
         return
@@ -73,6 +74,11 @@ def interpret(tags: Mapping[str, Any], _: Subject, found: Findings) -> None:
             affine = Affine(a, b, c - (a + b) / 2, d, e, f - (d + e) / 2)
         add_affine(affine, unit, found, source)
         return
+    if points > 1:
+        found.warn(
+            f"{source}: the image is placed by {points:,} ground control points, which are not "
+            "read, so it has no place on the map; warp it first (gdalwarp)"
+        )
     for dim, step in steps.items():
         found.add_step(dim, step, unit, source, "pixel size", on_map=True)
 
