@@ -349,6 +349,18 @@ def test_when_and_with_what_it_was_taken() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("ref", "model"),
+    [('<InstrumentRef ID="I:0"/>', "LSM"), ('<InstrumentRef ID="I:1"/>', "other"), ("", None)],
+)
+def test_of_several_instruments_the_one_that_the_image_refers_to(
+    ref: str, model: str | None
+) -> None:
+    before = TAKEN + '<Instrument ID="I:1"><Microscope Model="other"/></Instrument>'
+    found = describe(ome_xml=ome(before=before).replace("<Description/>", ref))
+    assert found.facts.get("instrument", {}).get("model") == model
+
+
 def test_an_objective_that_is_not_said_to_be_used_is_not_known() -> None:
     assert "objective" not in describe(ome_xml=ome("", "", before=TAKEN)).facts
 

@@ -214,8 +214,15 @@ def test_an_axis_that_runs_the_other_way_is_stored_as_a_length_with_a_warning() 
     assert (x.scale, x.translation) == (10, 7)
 
 
+def test_an_axis_of_unknown_scale_has_no_unit() -> None:
+    attrs = {"scale": {"y": 1.0}, "units": {"y": "micrometer", "x": "micrometer"}}
+    y, x = describe_axes({"y": "y", "x": "x"}, attrs)
+    assert (y.scale, y.unit, x.scale, x.unit) == (1.0, "micrometer", 1.0, None)
+
+
 def test_units_that_ngff_does_not_know_are_left_out() -> None:
-    attrs = {"units": {"t": "second", "y": "degree", "x": "thou"}}
+    units = {"t": "second", "y": "degree", "x": "thou"}
+    attrs = {"scale": dict.fromkeys("tyx", 2.0), "units": units}
     axes = describe_axes({"t": "t", "y": "y", "x": "x"}, attrs)
     assert [axis.unit for axis in axes] == ["second", None, None]
 

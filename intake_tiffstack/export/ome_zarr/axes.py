@@ -145,6 +145,6 @@ def describe_axes(
                 )
             scale, start = abs(scale) or 1.0, 0.0
         axis = NgffAxis(name, dim, scale, start)
-        unit = units.get(dim)
+        unit = units.get(dim) if dim in scales else None  # a step of 1 pixel is not of 1 unit
         axes.append(NgffAxis(name, dim, scale, start, unit if unit in _UNITS[axis.kind] else None))
     return tuple(axes)

@@ -157,6 +157,7 @@ class _Image:
     logical_channels: list[dict[str, str]] = field(default_factory=list)
     acquired: str | None = None
     objective: str | None = None
+    instrument: str | None = None
     stage_label: dict[str, str] = field(default_factory=dict)
     planes: list[dict[str, str]] = field(default_factory=list)
     parts: list[tuple[dict[str, str], FileRef]] = field(default_factory=list)
@@ -183,7 +184,10 @@ class _Document:
     """Number, among the Images with planes, of the last that is wanted; None for all."""
     root: dict[str, str] = field(default_factory=dict)
     is_elsewhere: bool = False
-    microscope: dict[str, str] = field(default_factory=dict)
+    instrument: str = ""
+    """ID of the last Instrument that was met."""
+    microscopes: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By ID of their Instrument."""
     objectives: dict[str, dict[str, str]] = field(default_factory=dict)
     met: int = 0
     placed: int = 0
@@ -212,6 +216,9 @@ class _Document:
         objective = self.objectives.get(image.objective or "", {})
         if not objective and len(self.objectives) == 1:
             objective = next(iter(self.objectives.values()))
+        microscope = self.microscopes.get(image.instrument or "", {})
+        if not microscope and len(self.microscopes) == 1:
+            microscope = next(iter(self.microscopes.values()))
         own_places = places[chosen]
         planes = [
             plane
@@ -230,7 +237,7 @@ class _Document:
             height_unit=unit,
             stage=_stage_of(planes, image.stage_label),
             objective=objective,
-            microscope=self.microscope,
+            microscope=microscope,
             creator=self.root.get("Creator"),
             images=self.met,
             is_elsewhere=self.is_elsewhere,
@@ -277,11 +284,13 @@ class _Handlers:
             if name == "Image":
                 document.met += 1
                 self._image = _Image(attributes)
+            elif name == "Instrument":
+                document.instrument = attributes.get("ID", "")
         elif self._image is not None:
             self._start_in(self._image, depth, name, attributes)
         elif depth == 3 and path[1] == "Instrument":
             if name == "Microscope":
-                document.microscope = attributes
+                document.microscopes[document.instrument] = attributes
             elif name == "Objective":
                 document.objectives[attributes.get("ID", "")] = attributes
 
@@ -311,6 +320,8 @@ class _Handlers:
             image.stage_label = attributes
         elif name in ("ObjectiveSettings", "ObjectiveRef"):
             image.objective = attributes.get("ID")
+        elif name == "InstrumentRef":
+            image.instrument = attributes.get("ID")
 
     def text(self, text: str) -> None:
         self._text += text
