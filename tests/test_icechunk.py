@@ -6,6 +6,7 @@ import itertools
 import os
 import pickle
 import signal
+import socket
 import time
 import warnings
 from pathlib import Path
@@ -197,6 +198,33 @@ def test_what_cannot_be_written_is_refused(
 def test_no_repository_is_named(tmp_path: Path) -> None:
     with pytest.raises(FilesNotFoundError, match="holds no Icechunk repository"):
         TiffStackZarrSource(tmp_path / "a.icechunk").to_dask()
+
+
+def test_a_place_that_cannot_be_used_is_an_error_and_no_panic(tmp_path: Path) -> None:
+    """A folder that must not be read or written fails in the same way."""
+    acquire(tmp_path / "raw", 0)
+    (tmp_path / "file").write_text("")
+    url = tmp_path / "file" / "a.icechunk"
+    with pytest.raises(FilesNotFoundError, match="holds no Icechunk repository"):
+        TiffStackZarrSource(url).to_dask()
+    with pytest.raises(StorageError, match=r"cannot write .*Not a directory"):
+        open_raw(tmp_path / "raw").export(url, format="icechunk")
+
+
+def test_a_store_that_never_answers_is_an_error_within_the_settings(tmp_path: Path) -> None:
+    acquire(tmp_path / "raw", 0)
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=64) as hole,
+        dask.config.set({"tiffstack.retries": 0, "tiffstack.timeout": 0.5}),
+    ):
+        endpoint = f"http://127.0.0.1:{hole.getsockname()[1]}"
+        options = {"key": "key", "secret": "secret", "endpoint_url": endpoint}
+        with pytest.raises(StorageError, match=r"(?i)timeout"):
+            TiffStackZarrSource("s3://lab/a.icechunk", storage_options=options).to_dask()
+        with pytest.raises(StorageError, match=r"(?i)timeout"):
+            open_raw(tmp_path / "raw").export(
+                "s3://lab/a.icechunk", format="icechunk", storage_options=options
+            )
 
 
 def test_a_bucket_holds_both_and_an_etag_that_differs_is_refused(tmp_path: Path) -> None:

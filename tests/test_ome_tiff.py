@@ -421,6 +421,18 @@ def test_a_store_that_refuses_is_an_error_with_its_url(tmp_path: Path) -> None:
         write(tmp_path / "file" / "a.ome.tif")
 
 
+def test_a_folder_that_must_not_be_written_is_an_error_of_this_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(writing, "_write_images", refuse)
+    monkeypatch.setattr("os.unlink", refuse)  # as such a folder does, to root not
+    with pytest.raises(StorageError, match=r"cannot write .*a\.ome\.tif"):
+        write(tmp_path / "a.ome.tif")
+
+
 def test_memory_and_an_object_store(s3_server: S3Server) -> None:
     s3_server.put("tiffs", {})
     for url, options in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import tifffile
 import yaml
 
 from intake_tiffstack import open_stack, open_untrusted_catalog
-from intake_tiffstack.errors import EntryError, OptionError
+from intake_tiffstack.errors import EntryError, FilesNotFoundError, OptionError, StorageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Shell command not executed:UserWarning")
 
@@ -167,6 +168,23 @@ def test_a_catalog_that_changes_is_checked_again(folder: Path) -> None:
     write(folder, {"args": {"urlpath": "{{ 7*7 }}"}})
     with pytest.raises(EntryError, match="template"):
         catalog.force_reload()
+
+
+def test_a_server_that_never_answers_is_an_error_within_the_settings() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=64) as hole,
+        dask.config.set({"tiffstack.retries": 1, "tiffstack.timeout": 0.5}),
+        pytest.raises(StorageError, match=r"(?i)timeout"),
+    ):
+        open_untrusted_catalog(f"http://127.0.0.1:{hole.getsockname()[1]}/theirs.yml")
+
+
+def test_a_catalog_that_cannot_be_read_is_an_error_of_this_package(folder: Path) -> None:
+    with pytest.raises(FilesNotFoundError, match=r"none\.yml"):
+        open_untrusted_catalog(str(folder / "none.yml"))
+    (folder / "theirs.yml").write_bytes(b"\xff\xfe")
+    with pytest.raises(EntryError, match="is not YAML"):
+        open_untrusted_catalog(str(folder / "theirs.yml"))
 
 
 def test_only_listed_protocols_open(folder: Path) -> None:

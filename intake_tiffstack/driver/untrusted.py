@@ -8,12 +8,15 @@ from typing import Any
 
 import yaml
 from intake.catalog.exceptions import CatalogException
-from intake.catalog.local import YAMLFileCatalog
+from intake.catalog.local import YAMLFileCatalog, get_dir
 
 from intake_tiffstack.driver.entries import yaml_fault
 from intake_tiffstack.errors import EntryError, OptionError
 from intake_tiffstack.redact import hide_in_text
 from intake_tiffstack.settings import setting
+from intake_tiffstack.storage.attempts import ask
+from intake_tiffstack.storage.failures import storage_errors
+from intake_tiffstack.storage.filesystem import get_filesystem
 
 __all__ = ["UntrustedCatalog", "open_untrusted_catalog"]
 
@@ -62,6 +65,8 @@ def open_untrusted_catalog(
         If the setting ``allow_protocols`` is not set.
     EntryError
         If the catalog holds anything that is refused; the message names the entry.
+    StorageError
+        If the file cannot be read (a FilesNotFoundError if it does not exist).
 
     Examples
     --------
@@ -85,6 +90,22 @@ class UntrustedCatalog(YAMLFileCatalog):  # type: ignore[misc]
     """A catalog in a YAML file whose text is checked before Intake sees it."""
 
     name = "tiffstack_untrusted"
+
+    def _load(self, reload: bool = False) -> None:
+        """Read the file, within the settings ``timeout`` and ``retries``, and make its entries."""
+        if not self.access or not (self.autoreload or reload):
+            super()._load(reload)
+            return
+        url, options = str(self.path), self.storage_options or {}
+        filesystem, path = get_filesystem(url, options, is_trusted=True)
+        with storage_errors(url, options):
+            content: bytes = ask(filesystem, "cat_file", path)
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as exc:
+            raise EntryError(f"{url} is not YAML: {exc.reason} at byte {exc.start:,}") from None
+        self._dir = get_dir(self.path)
+        self.parse(text)
 
     def parse(self, text: str) -> None:
         """Make the entries of a text.

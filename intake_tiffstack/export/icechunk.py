@@ -51,6 +51,7 @@ from intake_tiffstack.references.icechunk_repository import (
     container_of,
     icechunk_errors,
     icechunk_storage,
+    is_there,
     open_repository,
     require_icechunk,
 )
@@ -194,6 +195,8 @@ class _Place:
 
     def inspect(self) -> _State:
         """Return what is there."""
+        if not is_there(self.url, self.options):
+            return "none"
         with icechunk_errors(self.url, "read"):
             if not require_icechunk().Repository.exists(self.storage):
                 return "none"
@@ -208,7 +211,11 @@ class _Place:
         if state == "made":
             icechunk.Repository.open(self.storage, config).save_config()
             return
-        _clear_begun(Folder.at(self.url, self.options))
+        folder = Folder.at(self.url, self.options)
+        _clear_begun(folder)
+        if is_local(self.url):
+            with folder.write_errors():
+                os.makedirs(folder.path, exist_ok=True)  # where Icechunk cannot, it panics
         with icechunk_errors(self.url, "created"):
             _ = icechunk.Repository.create(self.storage, config)
 

@@ -22,6 +22,8 @@ from intake_tiffstack.errors import (
     StorageError,
 )
 from intake_tiffstack.redact import hide_in_text
+from intake_tiffstack.storage.attempts import ask
+from intake_tiffstack.storage.folder import Folder
 from intake_tiffstack.storage.mistaken import refuse_misspelled
 from intake_tiffstack.storage.reference_targets import check_targets
 from intake_tiffstack.storage.urls import absolute_url, is_local
@@ -31,6 +33,7 @@ __all__ = [
     "container_of",
     "icechunk_errors",
     "icechunk_storage",
+    "is_there",
     "open_icechunk",
     "open_repository",
     "read_icechunk_record",
@@ -126,6 +129,26 @@ def icechunk_storage(url: str, options: Mapping[str, Any]) -> Any:
     )
 
 
+def is_there(url: str, options: Mapping[str, Any]) -> bool:
+    """Return whether there is anything at the URL of a repository.
+
+    Asked before Icechunk: it waits forever for a store that never answers, and panics where a
+    local folder must not be read.
+
+    Raises
+    ------
+    StorageError
+        If the store refuses or cannot be reached.
+    """
+    folder = Folder.at(url, options)
+    with folder.read_errors():
+        try:
+            ask(folder.filesystem, "info", folder.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+    return True
+
+
 def container_of(urls: Iterable[str], options: Mapping[str, Any]) -> Any:
     """Return the container of virtual chunks that holds files of these URLs.
 
@@ -165,8 +188,9 @@ def open_repository(url: str, options: Mapping[str, Any], remote_options: Mappin
     """
     icechunk = require_icechunk()
     storage = icechunk_storage(url, options)
+    has_any = is_there(url, options)
     with icechunk_errors(url, "opened"):
-        if not icechunk.Repository.exists(storage):
+        if not has_any or not icechunk.Repository.exists(storage):
             raise FilesNotFoundError(f"{url} holds no Icechunk repository", url=url)
         config = icechunk.Repository.fetch_config(storage)
         prefixes = list((config and config.virtual_chunk_containers) or {})

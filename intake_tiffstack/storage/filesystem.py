@@ -37,22 +37,26 @@ __all__ = [
 ]
 
 
-def get_filesystem(url: str, storage_options: Mapping[str, Any]) -> tuple[AbstractFileSystem, str]:
+def get_filesystem(
+    url: str, storage_options: Mapping[str, Any], *, is_trusted: bool = False
+) -> tuple[AbstractFileSystem, str]:
     """Return the fsspec filesystem of *url* and the path in it.
 
     Cheap from the second call on, because the stores and archives used last are kept. An archive
     is opened again if its file has changed; each call checks that with one stat or request.
+    The setting ``allow_protocols`` holds unless *is_trusted*: the user's own call names the URL.
 
     Raises
     ------
     OptionError
-        If the protocol is unknown, or the storage options do not fit it.
+        If the protocol is unknown or not allowed, or the storage options do not fit it.
     StorageError
         If the package for the protocol is not installed, or the store cannot be reached.
     FilesNotFoundError
         If the archive does not exist.
     """
-    require_allowed(url, storage_options)
+    if not is_trusted:
+        require_allowed(url, storage_options)
     for protocol in _protocols(url):
         _require_protocol(protocol, url)
     _refuse_flat(url, storage_options)

@@ -98,7 +98,7 @@ class Target:
                 except FileExistsError as exc:
                     raise self._appeared() from exc
             finally:
-                with suppress(FileNotFoundError):
+                with suppress(FileNotFoundError, PermissionError):  # it could not be created
                     os.unlink(partial)
             return
         with tempfile.TemporaryDirectory(prefix="tiffstack-") as folder:
