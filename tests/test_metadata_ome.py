@@ -332,6 +332,24 @@ TAKEN = (
 )
 
 
+@pytest.mark.parametrize(
+    ("url", "stage"),
+    [("/d/a.tif", {"x": (1.0,)}), ("/d/b.tif", {"x": (2.0,)}), ("/d/renamed.tif", {})],
+)
+def test_a_renamed_file_of_a_set_is_not_taken_for_the_first(url: str, stage: Any) -> None:
+    said = (
+        "<Image><AcquisitionDate>2024-05-0{0}T12:00:00</AcquisitionDate>"
+        '<StageLabel X="{0}" XUnit="µm"/><Pixels PhysicalSizeX="0.5"><Channel Name="GFP"/>'
+        '<TiffData IFD="0"><UUID FileName="{1}.tif">urn:uuid:{0}</UUID></TiffData>'
+        '<Plane TheT="0" TheC="0" TheZ="0" DeltaT="{0}"/></Pixels></Image>'
+    )
+    found = describe(url=url, ome_xml=f"<OME>{said.format(1, 'a')}{said.format(2, 'b')}</OME>")
+    assert found.stage == stage
+    assert found.times == tuple(value for (value,) in stage.values())
+    assert ("acquired" in found.facts) is bool(stage)
+    assert (found.scale, found.channel_names) == ({"x": 0.5}, ("GFP",))
+
+
 def test_when_and_with_what_it_was_taken() -> None:
     xml = ome("", "", before=TAKEN).replace(
         "<Description/>",

@@ -196,7 +196,8 @@ class _Document:
 
     def image(self, own: OwnFile, series: int) -> OmeImage:
         """Return the Image of that number among those in the file, else without its planes."""
-        refs = own.find(ref for image in self.images for _, ref in image.parts)
+        named = {ref for image in self.images for _, ref in image.parts if not ref.is_here}
+        refs = own.find(named)
         places = [image.own_places(refs) for image in self.images]
         is_placed = any(image.parts for image in self.images)
         here = [
@@ -204,7 +205,10 @@ class _Document:
             for i, (image, found) in enumerate(zip(self.images, places, strict=True))
             if found != set() and (image.parts or not is_placed)
         ]
-        is_here = series < len(here)
+        # a renamed file of a set may have any of the images
+        is_unique = refs != named or len({ref.uuid or ref.name for ref in named}) < 2
+        is_known = is_unique or len(here) < 2
+        is_here = is_known and series < len(here)
         chosen = here[series] if is_here else series
         if chosen >= len(self.images):
             return OmeImage(images=self.met, is_elsewhere=self.is_elsewhere)
@@ -235,7 +239,7 @@ class _Document:
             times=_times(planes, times),
             heights=heights,
             height_unit=unit,
-            stage=_stage_of(planes, image.stage_label),
+            stage=_stage_of(planes, image.stage_label if is_known else {}),
             objective=objective,
             microscope=microscope,
             creator=self.root.get("Creator"),
