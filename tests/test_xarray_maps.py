@@ -66,6 +66,28 @@ def test_a_field_with_the_name_of_the_grid_mapping_is_an_error(tmp_path: Path) -
         stack.to_xarray()
 
 
+@pytest.mark.parametrize(
+    ("options", "transform"),
+    [
+        ({"translation": {"x": 5, "y": 95}}, "-10.0 30.0 0.0 110.0 0.0 -30.0"),
+        (
+            {"scale": {"x": 2, "y": -2}, "translation": {"x": 1, "y": 9}},
+            "0.0 2.0 0.0 10.0 0.0 -2.0",
+        ),
+        ({"scale": {"x": 2, "y": 2}}, None),
+        ({"coords": {"x": [0, 1, 2, 3, 4]}}, None),
+    ],
+)
+def test_the_transform_follows_options(
+    tmp_path: Path, options: dict[str, Any], transform: str | None
+) -> None:
+    named = open_stack(write_map(tmp_path / "a.tif", "EPSG:32633", NORTH_UP), **options).to_xarray()
+    assert named.spatial_ref.attrs.get("GeoTransform") == transform
+    a, _, c, _, e, f = named.rio.transform()[:6]
+    np.testing.assert_allclose(named.x, c + a * (np.arange(5) + 0.5))
+    np.testing.assert_allclose(named.y, f + e * (np.arange(4) + 0.5))
+
+
 def test_an_image_that_is_turned_keeps_its_transform(tmp_path: Path) -> None:
     turned = Affine(8.66, 5.0, 5e5, 5.0, -8.66, 4.6e6)
     url = write_map(tmp_path / "a.tif", "EPSG:32633", turned)

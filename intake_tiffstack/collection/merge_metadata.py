@@ -121,6 +121,9 @@ def merge(
     if doubts:
         facts.pop("affine", None)
         sources.pop("affine", None)
+    if "affine" in facts:
+        moved = {*(scale or ()), *(translation or ())}
+        facts["affine"] = _affine_of(facts["affine"], known, moved, coords)
     built = build_coordinates(
         layout, files, known, channels.get("channel_names"), coords, numbers or {}, source
     )
@@ -184,6 +187,26 @@ def _merge_facts(
             ]
             warn(f"files disagree on the {key}: {' but '.join(claims)}; the first is used")
     return facts, sources
+
+
+def _affine_of(
+    affine: Sequence[float], known: Calibration, moved: Collection[str], labelled: Collection[str]
+) -> list[float] | None:
+    """Return the affine where options have moved or labelled dims, None if it places no pixel.
+
+    It is that of the files if these dims are neither y nor x.
+    """
+    dims = {role_of(dim): dim for dim in known.dims}
+    x, y = dims.get(Role.X, ""), dims.get(Role.Y, "")
+    if {x, y} & set(labelled):
+        return None
+    if not {x, y} & set(moved):
+        return list(affine)
+    a, e = known.scale.get(x), known.scale.get(y)
+    if affine[1] or affine[3] or a is None or e is None or not {x, y} & known.translation.keys():
+        return None
+    c, f = known.translation.get(x, 0.0) - a / 2, known.translation.get(y, 0.0) - e / 2
+    return [a, 0.0, c, 0.0, e, f]
 
 
 def _of_one_place(layout: Layout, files: Mapping[int, FileMetadata]) -> list[FileMetadata]:
