@@ -14,7 +14,8 @@ import rioxarray  # noqa: F401 - registers .rio
 import xarray as xr
 from rasterio.transform import Affine
 
-from intake_tiffstack import TiffStackSource, open_stack
+from intake_tiffstack import TiffStackSource, export, open_stack
+from intake_tiffstack.driver import TiffStackZarrSource
 from intake_tiffstack.errors import OptionError
 from intake_tiffstack.labelled import crs as crs_module
 
@@ -86,6 +87,20 @@ def test_the_transform_follows_options(
     a, _, c, _, e, f = named.rio.transform()[:6]
     np.testing.assert_allclose(named.x, c + a * (np.arange(5) + 0.5))
     np.testing.assert_allclose(named.y, f + e * (np.arange(4) + 0.5))
+
+
+@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:4326", "EPSG:32633"])
+def test_a_warped_map_is_written_with_its_own_system(tmp_path: Path, crs: str) -> None:
+    stack = open_stack(write_map(tmp_path / "a.tif", "EPSG:32633", NORTH_UP))
+    warped = stack.to_xarray().rio.reproject(crs)
+    for name, like in {"like": stack, "alone": None}.items():
+        export(warped, tmp_path / name, like=like)
+        copy = TiffStackZarrSource(str(tmp_path / name)).to_xarray()
+        assert copy.rio.crs == rasterio.crs.CRS.from_user_input(crs)
+        assert copy.rio.transform().almost_equals(warped.rio.transform(), 1e-6)
+        if like is not None:
+            assert copy.x.attrs["units"] == ("degree" if crs == "EPSG:4326" else "meter")
+            assert (copy.attrs["crs"] == "EPSG:32633") == (crs == "EPSG:32633")
 
 
 def test_an_image_that_is_turned_keeps_its_transform(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from intake_tiffstack.dims import Role, role_of
 from intake_tiffstack.errors import OptionError, warn
 from intake_tiffstack.labelled.attributes import has_value
+from intake_tiffstack.labelled.crs import GRID_MAPPING, is_same_crs, read_grid_mapping
 from intake_tiffstack.metadata.model import CHANNEL_KEYS, PACKING_KEYS
 
 if TYPE_CHECKING:
@@ -76,11 +77,16 @@ def inherit(
     coords = {**fitting, **own}
     steps = {dim: _find_step(dim, sizes[dim], own, known, metadata) for dim in names}
     attrs = {k: v for k, v in metadata.items() if k not in _NOT_KEPT and has_value(v)}
+    units, coord_units = metadata.get("units"), metadata.get("coord_units")
+    crs = _crs_of(array)
+    if crs is not None and not is_same_crs(crs, attrs.get("crs") or ""):  # it was warped
+        attrs["crs"] = crs
+        units, coord_units = _off_the_map(units), _off_the_map(coord_units)
     by_dim = {
         "scale": {dim: step[0] for dim, step in steps.items() if step},
         "translation": {dim: step[1] for dim, step in steps.items() if step and step[1]},
-        "units": _keep(metadata.get("units"), names),
-        "coord_units": _keep(metadata.get("coord_units"), coords),
+        "units": _keep(units, names),
+        "coord_units": _keep(coord_units, coords),
     }
     attrs |= {key: values for key, values in by_dim.items() if values}
     lost = [dim for dim in (metadata.get("scale") or {}) if dim in names and steps[dim] is None]
@@ -114,8 +120,16 @@ def _coords_of(array: xr.DataArray) -> dict[str, Coord]:
     return {
         str(name): (tuple(map(str, coord.dims)), np.asarray(coord.values))
         for name, coord in array.coords.items()
-        if "crs_wkt" not in coord.attrs and name != "spatial_ref"
+        if "crs_wkt" not in coord.attrs and name != GRID_MAPPING
     }
+
+
+def _crs_of(array: Any) -> str | None:
+    """Return the system that the grid mapping of a DataArray describes."""
+    for name, coord in getattr(array, "coords", {}).items():
+        if "crs_wkt" in coord.attrs or name == GRID_MAPPING:
+            return read_grid_mapping(coord.attrs).get("crs")
+    return None
 
 
 def _fits(
@@ -161,6 +175,11 @@ def _find_step(
     step = float(values[-1] - values[0]) / (size - 1)
     is_even = np.allclose(np.diff(values), step, rtol=1e-5, atol=1e-9 * abs(step))
     return (float(f"{step:.12g}"), first) if step and is_even else None
+
+
+def _off_the_map(units: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the units of all dims and coordinates but y and x."""
+    return {k: v for k, v in (units or {}).items() if role_of(k) not in (Role.Y, Role.X)}
 
 
 def _keep(values: Any, names: Any) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from typing import Any
 
 from intake_tiffstack.dims import Role, role_of
 
-__all__ = ["GRID_MAPPING", "axis_attrs", "grid_mapping_attrs", "read_grid_mapping"]
+__all__ = [
+    "GRID_MAPPING", "axis_attrs", "grid_mapping_attrs", "is_same_crs", "read_grid_mapping",
+]  # fmt: skip
 
 GRID_MAPPING = "spatial_ref"
 """Name of the coordinate without dims whose attributes are the reference system."""
@@ -62,6 +64,16 @@ def read_grid_mapping(attrs: Mapping[str, Any]) -> dict[str, Any]:
         c, a, b, f, d, e = map(float, numbers)
         found["affine"] = [a, b, c, d, e, f]
     return found
+
+
+def is_same_crs(one: str, other: str) -> bool:
+    """Return whether two texts mean one system, in any order of its axes."""
+    if one == other:
+        return True
+    first, second = _parse(one), _parse(other)
+    if first is None or second is None:
+        return False
+    return bool(first.equals(second, ignore_axis_order=True))
 
 
 def axis_attrs(metadata: Mapping[str, Any], coords: Collection[str]) -> dict[str, dict[str, str]]:
