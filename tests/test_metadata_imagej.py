@@ -245,3 +245,16 @@ def test_other_functions_of_values_are_told() -> None:
     curve = describe(imagej={"cf": 1, "c0": 0.5, "c1": 2.0, "c2": 3.0})
     assert (curve.facts, len(curve.warnings)) == ({}, 1)
     assert "no straight line" in curve.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("unit", "per_unit", "step"),
+    [("inch", 10.0, 0.1), ("none", 10.0, 0.1), ("centimeter", 1e5, 0.1)],
+)
+def test_centimetres_of_the_tags_win_over_the_unit_in_the_json_of_tifffile(
+    unit: str, per_unit: float, step: float
+) -> None:
+    said = {"axes": "ZYX", "unit": "um", "spacing": 0.5}
+    found = describe("zyx", (3, 4, 5), shaped=said, resolution=(per_unit, per_unit, unit))
+    assert found.scale == {"z": 0.5, "y": step, "x": step}
+    assert found.units == {"z": UM, "y": UM, "x": UM}

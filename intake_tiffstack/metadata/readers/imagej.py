@@ -158,11 +158,13 @@ def extract_shaped(image: OpenImage) -> dict[str, Any] | None:
 def interpret_shaped(tags: Mapping[str, Any], subject: Subject, found: Findings) -> None:
     """Read the words of ImageJ and of OME in the JSON description that tifffile writes.
 
-    Who wrote them chose them freely, so a unit that is not there is not known.
+    Who wrote them chose them freely, so a unit that is not there is not known. Resolution tags that
+    state centimetres mean these; the inch is what tifffile states by default.
     """
     source = "description"
     if "unit" in tags or "spacing" in tags or "finterval" in tags:
         own = subject.tags.get("resolution") if "unit" in tags else None
+        own = None if own is not None and own[2] == "centimeter" else own
         _read_steps(tags, own, found, source, is_free=True)
     for dim in "zyx":
         key = f"PhysicalSize{dim.upper()}"
