@@ -394,6 +394,22 @@ def test_absolute_times_where_files_know_them() -> None:
     assert known.metadata["acquired"] == f"{DAY}10:00:00"
 
 
+def test_times_of_two_positions_are_not_mixed_where_a_file_is_missing() -> None:
+    layout = stacked(p=[0, 1], t=[0, 1, 2])
+    layout.cells[0, 1] = -1
+    hours = {0: 10, 1: 11}
+    files = {
+        row: said(row, acquired=f"{DAY}{hours[row // 3]}:00:{row % 3}0") for row in (0, 2, 3, 4, 5)
+    }
+    known = merge(layout, files)
+    assert known.coords["time_s"].values.tolist() == [3600, 3610, 3620]
+    assert known.metadata["time_interval"] == 10
+    layout.cells[1, 2] = -1  # now no position has them all
+    known = merge(layout, {row: file for row, file in files.items() if row != 5})
+    np.testing.assert_array_equal(known.coords["time_s"].values, [0, math.nan, 20])
+    assert known.metadata["time_interval"] is None
+
+
 @pytest.mark.parametrize(("pause", "step"), [(40, None), (10, 10.0)])
 def test_the_interval_of_one_file_is_not_that_of_files_after_a_pause(
     pause: float, step: float | None

@@ -311,12 +311,17 @@ def _along(
 ) -> Coordinate | None:
     """Return the values of the first file at each position, None if one of these has none.
 
-    Values that are not strictly monotonic are not those of the positions: a warning says that the
-    coordinate *name* is not added.
+    Where files at one position differ, all values are those of one line of files along the dim: the
+    times of two stage positions make no interval. Values that are not strictly monotonic are not
+    those of the positions: a warning says that the coordinate *name* is not added.
     """
-    chosen, _ = values_along(layout, dim, files, get, numbers.get(dim.name))
+    chosen, dissent = values_along(layout, dim, files, get, numbers.get(dim.name))
     if not chosen or not _positions_with_files(layout, dim) <= chosen.keys():
         return None
+    if dissent and dim.axis is not None:
+        known = {row: file for row, file in files.items() if get(file)}
+        line = _longest_line(layout, dim.axis, known)
+        chosen = values_along(layout, dim, line, get, numbers.get(dim.name))[0] or chosen
     is_time = isinstance(next(iter(chosen.values()))[0][0], np.datetime64)
     values = np.full(dim.size, np.datetime64("NaT", "us") if is_time else np.nan)
     for position, (own, _file) in chosen.items():
@@ -330,6 +335,15 @@ def _along(
         return None
     sources = dict.fromkeys(file.provenance[key] for _, file in chosen.values())
     return Coordinate((dim.name,), values, few_sources(list(sources)), unit)
+
+
+def _longest_line(
+    layout: Layout, axis: int, files: Mapping[int, FileMetadata]
+) -> dict[int, FileMetadata]:
+    """Return the files of the line along an axis that has most of them, of several the first."""
+    lines = np.moveaxis(layout.cells, axis, 0).reshape(layout.cells.shape[axis], -1)
+    best = np.isin(lines, list(files)).sum(axis=0).argmax()
+    return {row: files[row] for row in lines[:, best].tolist() if row in files}
 
 
 def _positions_with_files(layout: Layout, dim: Dim) -> set[int]:
