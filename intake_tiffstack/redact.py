@@ -48,7 +48,9 @@ _WELL_KNOWN = {
     "token": "AWS_SESSION_TOKEN",
 }
 # Each begins with what is rare: a text may be 100 kB long, and no part of it is read twice.
-_USER_INFO = re.compile(r"(?<=[A-Za-z0-9+.-])://(?:[^/@:\s?#]*:)?(?P<value>[^/\s?#]+)@")
+_USER_INFO = re.compile(
+    r"(?:(?<=[A-Za-z0-9+.-]):|(?<![^\s'\"(=]))//(?:[^/@:\s?#]*:)?(?P<value>[^/\s?#]+)@"
+)
 _VALUE = r"(?P<value>(?:(?!::)[^&\s])+)"
 _PARAMETER = re.compile(rf"[?&](?P<name>[^=&\s?/#]+)={_VALUE}")
 _OF_PATH = re.compile(r"[;#](?P<name>[\w-]+)=(?P<value>[^;#?&\s/]+)")
@@ -197,7 +199,7 @@ def hide_in_text(text: str) -> str:
     >>> hide_in_text("the name 'a.tif?X-Amz-Signature=x1'")  # the last part of a URL
     "the name 'a.tif?X-Amz-Signature=***"
     """
-    if "://" not in text and "?" not in text:
+    if "//" not in text and "?" not in text:
         return text
     return _mask(text, _secrets_in(text), lambda variable: "***")
 

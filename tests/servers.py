@@ -55,6 +55,8 @@ class S3Server:
     """All requests since the last ``requests.clear()``."""
     refuses: Callable[[Request], int | None] = lambda request: None
     """Gives the status of an error to answer a request with, None where it is to be answered."""
+    heeds_conditions: bool = True
+    """Whether a PUT whose condition does not hold is refused; older servers ignore conditions."""
     pause: float = 0.0
     """Seconds that each answer takes."""
     most_at_once: int = 0
@@ -130,6 +132,8 @@ def serve_s3() -> Iterator[S3Server]:
         request = Request(*asked, environ.get("HTTP_RANGE"), signed)
         server.requests.append(request)
         status = server.refuses(request)
+        if request.method == "PUT" and not server.heeds_conditions:
+            environ = environ | {"HTTP_IF_MATCH": "", "HTTP_IF_NONE_MATCH": ""}
         if status is None:
             with server.answering():
                 return app(environ, start_response)

@@ -79,6 +79,7 @@ def test_what_names_a_version_is_shown() -> None:
         f"https://h/a.tif;jsessionid={SECRET}",
         f"https://h/a.tif#access_token={SECRET}",
         f"https://h/a.tif;token={SECRET}?versionId=1",
+        f"//me:{SECRET}@h/a.tif",
     ],
 )
 def test_a_secret_without_a_name_or_before_the_query_is_hidden(url: str) -> None:

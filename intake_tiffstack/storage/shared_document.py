@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from intake_tiffstack.errors import StorageError
+from intake_tiffstack.errors import StorageError, warn
 from intake_tiffstack.storage.attempts import ask
 from intake_tiffstack.storage.failures import http_status
 from intake_tiffstack.storage.filesystem import speaks
 from intake_tiffstack.storage.folder import Folder
+from intake_tiffstack.storage.s3 import split_key
 from intake_tiffstack.storage.urls import is_local
 
 __all__ = ["update_document"]
@@ -35,7 +36,8 @@ def update_document(place: Folder, key: str, change: Change) -> None:
     Locally all writers hold a lock, the file ``.<key>.lock`` beside the file, which stays. On S3
     the write is conditional on the ETag that was read, and is repeated on what another writer left.
     Other stores have neither: the file is read again after the write, and written again if the
-    change is not there. A writer between the two may still be overwritten there.
+    change is not there. A writer between the two may still be overwritten there. The same is done,
+    with a warning, on an S3 that ignores conditions: one write that it should refuse shows that.
 
     Parameters
     ----------
@@ -151,7 +153,33 @@ def _write_if_unchanged(place: Folder, key: str, change: Change) -> bool:
             if not _was_faster(exc):
                 raise
             return False
-    return True
+    if _heeds_conditions(place, path, after):
+        return True
+    warn(
+        f"{place.url} ignores conditional writes (If-Match): of two changes of {key} at the same "
+        "moment one may be lost, so let only one process change it at a time"
+    )
+    return _is_done(place, key, change)
+
+
+_HEEDING: set[tuple[Any, str]] = set()
+"""Filesystems and buckets that were found to refuse a write whose condition does not hold."""
+
+
+def _heeds_conditions(place: Folder, path: str, content: bytes) -> bool:
+    """Return whether S3 refuses to replace what was just written if it had an ETag of zeros."""
+    bucket = place.filesystem, split_key(place.filesystem, path)[0]
+    if bucket in _HEEDING:
+        return True
+    with place.write_errors():
+        try:
+            place.filesystem.pipe_file(path, content, IfMatch=f'"{"0" * 32}"')
+        except OSError as exc:
+            if not _was_faster(exc):
+                raise
+            _HEEDING.add(bucket)
+            return True
+    return False
 
 
 def _was_faster(exc: OSError) -> bool:
@@ -169,6 +197,10 @@ def _write_and_check(place: Folder, key: str, change: Change) -> bool:
     if after == before:
         return True
     place.write_document(key, after)
+    return _is_done(place, key, change)
+
+
+def _is_done(place: Folder, key: str, change: Change) -> bool:
     found = _content(place, key)
     return found is not None and change(found) == found
 
