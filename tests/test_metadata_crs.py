@@ -238,10 +238,20 @@ def test_a_code_stands_only_for_its_own_unit(
 
 
 @pytest.mark.parametrize(
+    "shift", [("a", 1.0, 2.0), ((1,), 1.0, 2.0), (float("nan"), 1.0, 2.0), 5.0]
+)
+def test_a_shift_that_is_none_is_ignored(shift: Any) -> None:
+    pytest.importorskip("pyproj")
+    tags = LAMBERT_II | {"GeogPrimeMeridianGeoKey": 8903, "GeogGeodeticDatumGeoKey": 32767}
+    assert name_crs(tags | {"GeogTOWGS84GeoKey": shift}) == name_crs(tags)
+
+
+@pytest.mark.parametrize(
     "tags",
     [
         {},
         {"GTModelTypeGeoKey": 3},
+        LAMBERT_II | {"GeogPrimeMeridianGeoKey": 8903, "ProjectionGeoKey": 1133},
         {"GTModelTypeGeoKey": 1, "ProjectedCSTypeGeoKey": 32767},
         {"GTModelTypeGeoKey": 2, "GeographicTypeGeoKey": 32767},
         {"GTModelTypeGeoKey": 1, "ProjCoordTransGeoKey": 24, "GeogSemiMajorAxisGeoKey": "wide"},

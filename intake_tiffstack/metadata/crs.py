@@ -210,10 +210,11 @@ def _describe(tags: Mapping[str, Any], model: int) -> str | None:
         if (
             isinstance(shift, tuple | list)
             and len(shift) in (3, 7)
+            and all(isinstance(n, int | float) and math.isfinite(n) for n in shift)
             and geographic is not None
             and geographic.to_epsg() is None
         ):
-            to_wgs84 = ToWGS84Transformation(geographic, *map(float, shift))
+            to_wgs84 = ToWGS84Transformation(geographic, *shift)
             found = BoundCRS(found, CRS.from_epsg(4326), to_wgs84)
         return str(found.to_wkt())
     except CRSError:
@@ -224,6 +225,7 @@ def _project(geographic: Any, projection: Mapping[str, Any], tags: Mapping[str, 
     """Return pyproj's projected system of a geographic one."""
     from pyproj import CRS
     from pyproj.crs import CoordinateOperation  # type: ignore[attr-defined]  # documented there
+    from pyproj.exceptions import CRSError
 
     radii = geographic.ellipsoid
     shape = {"a": radii.semi_major_metre, "b": radii.semi_minor_metre}
@@ -231,6 +233,8 @@ def _project(geographic: Any, projection: Mapping[str, Any], tags: Mapping[str, 
     operation = code_of(tags, "ProjectionGeoKey")
     if operation in _EPSG_CODES:
         document["conversion"] = CoordinateOperation.from_epsg(operation).to_json_dict()
+        if document["conversion"]["type"] != "Conversion":
+            raise CRSError(f"EPSG:{operation} is no projection")
     document["base_crs"] = geographic.to_json_dict()
     citation = tags.get("PCSCitationGeoKey") or tags.get("GTCitationGeoKey")
     document["name"] = citation if isinstance(citation, str) and citation else "unnamed"
