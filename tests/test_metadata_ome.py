@@ -325,6 +325,14 @@ def test_times_that_are_not_there_for_all_are_for_none() -> None:
     assert found.times == ()
 
 
+def test_times_of_an_axis_that_is_split_are_not_those_of_time() -> None:
+    xml = ome("", "", planes(times=[0, 1, 2, 3, 4, 5]))
+    split = {"t": 2, "lifetime": 3, "y": 4, "x": 5}
+    found = describe_file(RawMetadata({"ome_xml": xml}), (*split,), (*split.values(),), url=URL)
+    assert (found.times, found.scale) == ((), {})
+    assert describe("tyx", (6, 4, 5), ome_xml=xml).scale == {"t": 1.0}
+
+
 TAKEN = (
     '<Instrument ID="I:0"><Microscope Manufacturer="Zeiss" Model="LSM"/>'
     '<Objective ID="O:0" Model="no"/><Objective ID="O:1" Model="Plan" NominalMagnification="40" '

@@ -444,7 +444,9 @@ def interpret(xml: str, subject: Subject, found: Findings) -> None:
     _add_channels(image.channels, source, found, subject.tags.get("micromanager"))
     found.own_channels = image.own_channels
     found.add_time("acquired", image.acquired, source)
-    found.add_times(image.times, source)
+    is_split = bool(subject.sizes.keys() - {*"tczyx", "sample", SERIES})  # t may be t and lifetime
+    if not is_split or len(image.times) == subject.sizes.get("t", 1):
+        found.add_times(image.times, source)
     found.add_heights(image.heights, image.height_unit, source)
     n = subject.sizes.get(SERIES, 1)
     images = [image] if n == 1 else read_images(xml, n, found.file_name)
