@@ -238,6 +238,20 @@ def test_local_paths_are_made_absolute(tree: Path, monkeypatch: pytest.MonkeyPat
     )
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_threads_read_parts_of_the_members_of_one_archive(tmp_path: Path, compression: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", compression) as handle:
+        for t in range(8):
+            content = io.BytesIO()
+            tifffile.imwrite(content, np.full((40, 64, 64), t, "u2"), photometric="minisblack")
+            handle.writestr(f"t{t}.tif", content.getvalue())
+    array = open_stack(
+        f"zip://*.tif::{tmp_path}/a.zip", pattern="t{t:d}.tif", chunks={"t": 1}
+    ).to_dask()
+    for z in range(10, 40, 3):
+        assert (array[:, z] == np.arange(8)[:, None, None]).all().compute(num_workers=8)
+
+
 def test_names_of_several_archives_are_read_too(tmp_path: Path) -> None:
     for day, pixel in (1, 10), (2, 20):
         with zipfile.ZipFile(tmp_path / f"S2_2020010{day}.zip", "w") as handle:

@@ -247,6 +247,17 @@ def test_one_file_is_read_by_ngff_zarr_zarr_and_here(tmp_path: Path, version: An
     assert intake.open_tiffstack_zarr(str(url), level=1).to_dask().shape == (2, 3, 20, 30)
 
 
+def test_threads_read_parts_of_shards_in_one_file(tmp_path: Path) -> None:
+    """Python's zipfile gave them bytes of other members, up to 3.13.1."""
+    pixels = np.random.default_rng(5).integers(0, 60_000, (8, 40, 32, 32), dtype=np.uint16)
+    chunks, shards = (1, 1, 32, 32), (1, 40, 32, 32)
+    url = tmp_path / "a.ozx"
+    write(url, pixels, "tzyx", levels=1, chunks=chunks, shards=shards, compressor=None)
+    array = intake.open_tiffstack_zarr(str(url)).to_dask()
+    for z in range(0, 40, 4):
+        np.testing.assert_array_equal(array[:, z].compute(num_workers=8), pixels[:, z])
+
+
 def test_what_ngff_zarr_zipped_opens(tmp_path: Path) -> None:
     image = ngff_zarr.to_ngff_image(PIXELS[0, 0], dims=[*"yx"], scale={"y": 0.5, "x": 0.25})
     pyramid = ngff_zarr.to_multiscales(image, scale_factors=[2], cache=False)

@@ -39,7 +39,7 @@ from intake_tiffstack.errors import (
 )
 from intake_tiffstack.header.cache import clear_headers
 from intake_tiffstack.listing.list_files import list_files, stat_file
-from intake_tiffstack.storage import attempts, filesystem, obstore_s3, s3
+from intake_tiffstack.storage import attempts, filesystem, folder, obstore_s3, s3
 from intake_tiffstack.storage import remote_ranges as remote
 from intake_tiffstack.storage.files import File
 from intake_tiffstack.storage.ranges import open_bytes
@@ -690,6 +690,18 @@ def test_a_store_that_never_answers_ends_a_listing(start: str, name: str) -> Non
         ):
             list_files(f"{place}/{name}", storage_options=options)
         assert _count_waiting(hole) <= 4  # is it a file, and if not, a folder: twice each
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("size", [100, 900_000])
+def test_a_store_that_never_answers_ends_a_write(size: int) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as hole:
+        url = f"http://127.0.0.1:{hole.getsockname()[1]}"
+        options = {"key": KEY, "secret": SECRET, "endpoint_url": url}
+        with dask.config.set({"tiffstack.retries": 1, "tiffstack.timeout": 0.5}):
+            copy = folder.Folder.at("s3://bucket/a.zarr", options)
+            with pytest.raises(StorageError, match=r"(?i)timeout"):
+                copy.write_document("c/0", bytes(size))
 
 
 @pytest.mark.parametrize(

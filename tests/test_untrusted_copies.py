@@ -116,6 +116,7 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from leaves(item, (*path, number))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Zarr 3.4 repairs some, with a warning
 @pytest.mark.parametrize(
     "options",
     [{"zarr_format": 2}, {"zarr_format": 3}, {"group": True}]

@@ -9,7 +9,8 @@ from typing import Any
 
 import zarr  # first, whole: else a thread that unpickles blocks one that imports, and is blocked
 import zarr.storage
-from zarr.abc.store import Store
+from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
 
 from intake_tiffstack.storage.attempts import Patience, may_pass, persist
 from intake_tiffstack.storage.files import File
@@ -19,6 +20,7 @@ from intake_tiffstack.storage.reference_targets import document_of
 from intake_tiffstack.storage.special_files import refuse_special
 from intake_tiffstack.storage.store import stat_file
 from intake_tiffstack.storage.urls import is_local
+from intake_tiffstack.storage.zipped import SEEKS_WRONG
 
 __all__ = ["is_zarr_group", "open_zarr_store", "stat_references"]
 
@@ -54,12 +56,14 @@ def open_zarr_store(folder: Folder, *, read_only: bool, require_chunks: bool = F
         options = dict(folder.storage_options)
         if folder.url.startswith("reference:"):  # which does not pass this on
             options["remote_options"] = {**options.get("remote_options", {}), "asynchronous": True}
-        store = zarr.storage.FsspecStore.from_url(
+        is_zip = speaks(folder.filesystem, "zip")
+        remote = _WholeMembers if is_zip and SEEKS_WRONG else zarr.storage.FsspecStore
+        store = remote.from_url(
             folder.url,
             options,
             read_only,
             # KeyError from fsspec before 2026.9, for a file that a ZIP lacks
-            (*_MISSING, KeyError) if speaks(folder.filesystem, "zip") else _MISSING,
+            (*_MISSING, KeyError) if is_zip else _MISSING,
         )
     return _RequiredStore(store) if require_chunks else store
 
@@ -92,6 +96,23 @@ class _PatientStore(zarr.storage.FsspecStore):
         url = self.fs.unstrip_protocol(self.path)
         await persist(once, url, Patience.of_settings(has_timeout=False), may_pass(self.fs))
         return found[-1]
+
+
+class _WholeMembers(zarr.storage.FsspecStore):
+    """A ZIP whose members are read whole, because a part may be another's; see SEEKS_WRONG."""
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Return what is stored, None if it does not exist."""
+        whole = await super().get(key, prototype)
+        if whole is None or byte_range is None:
+            return whole
+        if isinstance(byte_range, SuffixByteRequest):
+            return whole[max(0, len(whole) - byte_range.suffix) :]
+        if isinstance(byte_range, RangeByteRequest):
+            return whole[byte_range.start : byte_range.end]
+        return whole[byte_range.offset :]
 
 
 class _RequiredStore(zarr.storage.WrapperStore[Store]):

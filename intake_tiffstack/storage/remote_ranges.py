@@ -43,6 +43,7 @@ from intake_tiffstack.storage.mtime import mtime_ns
 from intake_tiffstack.storage.s3 import get_object, without_repeats
 from intake_tiffstack.storage.store import stat_file
 from intake_tiffstack.storage.urls import is_local, store_of
+from intake_tiffstack.storage.zipped import move_forward
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -547,7 +548,7 @@ def _read_in_turn(filesystem: AbstractFileSystem, path: str, parts: Sequence[_Pa
         is_cached = isinstance(filesystem, CachingFileSystem)
         with filesystem.open(path, "rb", **({} if is_cached else {"cache_type": "none"})) as handle:
             for part in sorted(parts, key=attrgetter("start")):
-                handle.seek(part.start)
+                move_forward(handle, part.start)
                 done = sum(_read_into(handle, buffer) for buffer in part.buffers)
                 if done < part.count:
                     raise part.error(f"{done:,}")
