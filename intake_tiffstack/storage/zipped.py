@@ -2,7 +2,7 @@
 
 References
 ----------
-python/cpython issue 127847: two threads in one archive, mended in Python 3.13.2.
+python/cpython#127847: seeking in a stored member, mended in Python 3.12.9 and 3.13.2.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from intake_tiffstack.storage.urls import absolute_url, is_local
 
 __all__ = ["SEEKS_WRONG", "ZIPPED", "inside_zip", "move_forward"]
 
-SEEKS_WRONG = (3, 12) <= sys.version_info < (3, 13, 2)
+SEEKS_WRONG = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2)
 """Whether ``zipfile`` may seek in a stored member from where another thread left the archive, and
 then reads other bytes without checking them."""
 
