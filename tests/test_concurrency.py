@@ -79,7 +79,7 @@ def test_listing_and_headers_on_s3_keep_to_the_setting(
     content = path.read_bytes()
     s3_server.put(bucket, {f"t{t}/z{z}.tif": content for t in range(12) for z in range(2)})
     most = {}
-    s3_server.pause = 0.02
+    s3_server.pause = 0.1
     try:
         with dask.config.set({"tiffstack.concurrency": concurrency}):
             options = s3_server.storage_options

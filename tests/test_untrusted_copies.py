@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -422,3 +423,21 @@ def test_a_document_of_this_process_opens_wherever_its_files_are(
         intake.open_tiffstack_zarr(url).to_dask()
     with dask.config.set({"tiffstack.allow_references": [f"{tmp_path}/raw"]}):
         assert intake.open_tiffstack_zarr(url).read()[0, 0] == 7
+
+
+@pytest.mark.parametrize("value", [{}, [], 1.5, "x", "AAAA", "AAAAAAAA", None, True])
+def test_a_fill_value_that_xarray_does_not_decode_is_an_error_of_this_package(
+    tmp_path: Path, value: Any
+) -> None:
+    for t in range(2):
+        tifffile.imwrite(tmp_path / f"a_t{t}.tif", np.full((4, 5), t, np.uint16), metadata=None)
+    stack = open_stack(f"{tmp_path}/a_t*.tif", pattern="a_t{t:d}.tif", scale={"y": 0.5})
+    stack.export(str(tmp_path / "copy.zarr"), progress=False, group=True)
+    for name in ("y", "t"):
+        path = tmp_path / "copy.zarr" / name / "zarr.json"
+        document = json.loads(path.read_text())
+        changed = {**document, "attributes": {**document["attributes"], "_FillValue": value}}
+        path.write_text(json.dumps(changed))
+        with suppress(TiffStackError):
+            intake.open_tiffstack_zarr(str(tmp_path / "copy.zarr")).to_xarray()
+        path.write_text(json.dumps(document))
