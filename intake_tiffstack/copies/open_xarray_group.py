@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -36,9 +35,6 @@ UNKNOWN_AT = "unknown_at"
 
 SAME = 1e-9
 """Steps that differ by less, relatively, are one."""
-
-_FAULTS = (AssertionError, AttributeError, KeyError, TypeError, ValueError, struct.error)
-"""What xarray raises for attributes that it does not understand."""
 
 
 def open_xarray_group(
@@ -76,10 +72,9 @@ def open_xarray_group(
             for _, array in group.arrays():  # coordinates too, which may be texts
                 refuse_unpickling(array, folder)
             dataset = xr.open_zarr(store, chunks=None, consolidated=False, mask_and_scale=False)
-        except _FAULTS as exc:
+        except (KeyError, ValueError) as exc:
             raise StorageError(
-                f"{folder.url} is not a group that xarray opens: {exc or type(exc).__name__}",
-                url=folder.url,
+                f"{folder.url} is not a group that xarray opens: {exc}", url=folder.url
             ) from exc
     names = [str(key) for key, variable in dataset.data_vars.items() if variable.ndim]
     if not names or (name is not None and name not in names):

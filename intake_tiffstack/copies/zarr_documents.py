@@ -17,8 +17,8 @@ CLAIMS = ".tiffstack"
 """The folder of the claims of writers, below the folder of a copy."""
 
 DOCUMENT_FAULTS = (
-    *(ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, SyntaxError),
-    *(TypeError, ValueError, struct.error),
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError),
+    *(SyntaxError, TypeError, ValueError, struct.error),
 )
 """What Zarr, xarray, NumPy and this package raise for documents that say the impossible."""
 

@@ -148,10 +148,8 @@ def _near_option(url: str, text: str) -> str:
     >>> _near_option("zip://a.tif", "unexpected keyword argument 'compresion'")
     "; did you mean 'compression'?"
     """
-    protocol, found = (
-        re.split(r"::|://", url)[0],
-        re.search(r"unexpected keyword argument '(\w+)'", text),
-    )
+    protocol = re.split(r"::|://", url)[0]
+    found = re.search(r"unexpected keyword argument '(\w+)'", text)
     if found is None or protocol not in available_protocols():
         return ""
     near = get_close_matches(found[1], option_names(protocol) - {found[1]}, n=1, cutoff=0.75)
