@@ -81,26 +81,32 @@ WITHOUT_CODE = {
 }
 
 
-@pytest.mark.parametrize("definition", WITHOUT_CODE.values(), ids=WITHOUT_CODE)
-def test_a_system_without_a_code_is_told_as_wkt(tmp_path: Path, definition: str) -> None:
+def write_with_crs(path: Path, crs: str) -> Any:
+    """Write a small map and return the system that rasterio reads from it."""
     rasterio = pytest.importorskip("rasterio")
-    warp = pytest.importorskip("rasterio.warp")
-    pyproj = pytest.importorskip("pyproj")
-    path = tmp_path / "a.tif"
     with rasterio.open(
-        path, "w", driver="GTiff", height=4, width=5, count=1, dtype="uint8", crs=definition,
+        path, "w", driver="GTiff", height=4, width=5, count=1, dtype="uint8", crs=crs,
         transform=rasterio.Affine(0.5, 0, -100, 0, -0.5, 40),
     ) as file:  # fmt: skip
         file.write(np.zeros((1, 4, 5), "u1"))
     with rasterio.open(path) as file:
-        theirs = file.crs
-    told = open_stack(str(path)).metadata["crs"]
-    assert "CRS[" in told
-    ours = rasterio.crs.CRS.from_wkt(told)
+        return file.crs
+
+
+@pytest.mark.parametrize("definition", WITHOUT_CODE.values(), ids=WITHOUT_CODE)
+def test_a_system_without_a_code_is_wkt(tmp_path: Path, definition: str) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    warp = pytest.importorskip("rasterio.warp")
+    pyproj = pytest.importorskip("pyproj")
+    path = tmp_path / "a.tif"
+    theirs = write_with_crs(path, definition)
+    wkt = open_stack(str(path)).metadata["crs"]
+    assert "CRS[" in wkt
+    ours = rasterio.crs.CRS.from_wkt(wkt)
     assert ours.is_projected == theirs.is_projected
     if ours.is_projected:
         assert ours.linear_units_factor[1] == pytest.approx(theirs.linear_units_factor[1])
-    ball = pyproj.CRS.from_wkt(told).geodetic_crs.to_wkt()
+    ball = pyproj.CRS.from_wkt(wkt).geodetic_crs.to_wkt()
     there = [[-100.0, -80.0, 12.0], [-72.0, -75.0, -80.0]]
     if "lat_0=-90" not in definition:
         there[1] = [40.0, 35.0, 50.0]
@@ -120,17 +126,11 @@ DATUMS = {
 
 @pytest.mark.parametrize("datum", DATUMS.values(), ids=DATUMS)
 def test_a_system_without_a_code_keeps_its_datum(tmp_path: Path, datum: str) -> None:
-    rasterio = pytest.importorskip("rasterio")
     pyproj = pytest.importorskip("pyproj")
     path = tmp_path / "a.tif"
-    with rasterio.open(
-        path, "w", driver="GTiff", height=4, width=5, count=1, dtype="uint8",
-        crs=f"+proj=laea +lat_0=45 +lon_0=-100 {datum}",
-        transform=rasterio.Affine(0.5, 0, -100, 0, -0.5, 40),
-    ) as file:  # fmt: skip
-        file.write(np.zeros((1, 4, 5), "u1"))
-    with rasterio.open(path) as file:
-        theirs = pyproj.CRS.from_wkt(file.crs.to_wkt())
+    theirs = pyproj.CRS.from_wkt(
+        write_with_crs(path, f"+proj=laea +lat_0=45 +lon_0=-100 {datum}").to_wkt()
+    )
     ours = pyproj.CRS.from_wkt(open_stack(str(path)).metadata["crs"])
     points = [
         pyproj.Transformer.from_crs(crs, 4326, always_xy=True).transform(1e5, 1e5)

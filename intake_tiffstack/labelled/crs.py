@@ -16,8 +16,12 @@ from typing import Any
 from intake_tiffstack.dims import Role, role_of
 
 __all__ = [
-    "GRID_MAPPING", "axis_attrs", "grid_mapping_attrs", "is_same_crs", "read_grid_mapping",
-]  # fmt: skip
+    "GRID_MAPPING",
+    "axis_attrs",
+    "grid_mapping_attrs",
+    "is_same_crs",
+    "read_grid_mapping",
+]
 
 GRID_MAPPING = "spatial_ref"
 """Name of the coordinate without dims whose attributes are the reference system."""
